@@ -1,0 +1,65 @@
+"""The child that publishes for the subscribers: it tells them that there is something to come for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from .feed import Topic
+from .state.session import SessionState
+
+
+@final
+class Broadcaster:
+    """Ticks at once at the first change, and then at most once an interval; never waits for a subscriber.
+
+    When the session is left it offers the ended state at once, waits until that is flushed, and then ends
+    the subscribers' streams.
+
+    Args:
+        wake: The receiving end of its channel; closed when the session is left.
+        flushed: Set when the store holds the final state, or when that was given up.
+        finish: Ends the streams; then the rest of the session may go.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        topic: Topic,
+        interval: float,
+        wake: trio.MemoryReceiveChannel[None],
+        flushed: trio.Event,
+        finish: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._topic = topic
+        self._interval = interval
+        self._wake = wake
+        self._flushed = flushed
+        self._finish = finish
+        self._scope = trio.CancelScope(shield=True)
+        self._left = trio.Event()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Tells the subscribers until the session has ended. Shielded; ends once it is flushed."""
+        try:
+            with self._scope, self._wake:
+                async for _ in self._wake:
+                    self._tick()
+                    with trio.move_on_after(self._interval):
+                        await self._left.wait()
+                self._tick()
+                await self._flushed.wait()
+        finally:
+            self._finish()
+
+    def _tick(self) -> None:
+        self._state.publish()
+        self._topic.announce()
+
+    def leave(self) -> None:
+        """The state is final: offer it at once."""
+        self._left.set()

@@ -1,0 +1,195 @@
+"""The one task that writes to the store: it gathers what all sessions have to write into batches.
+
+A *writer* hands itself in, not what it has to say: what is written is asked for when the batch is made,
+so that a slow or absent store never meets an older state than the newest. What comes in while one batch
+is under way makes the next. When the store does not answer, the batch is put back and tried again after a
+pause that grows, up to a cap, and is jittered: one task asks an absent store, not one for each session.
+
+The committer is shielded, so that nothing that happens around a tracker keeps a final state from being
+written; it ends when it is told to, once it has nothing left to write.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Final, Protocol
+
+import trio
+
+from .errors import StoreError
+from .statistics import Tally
+from .stores.base import Outcome, Store, Write
+
+logger = logging.getLogger("trio_progress")
+
+BATCH: Final = 500
+"""Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between tries on a store that does not answer; below any sensible `flush_timeout`."""
+
+
+class Writer(Protocol):
+    """What has something to write, now or again later."""
+
+    def operation(self) -> Write | None:
+        """What to write now; None where there is nothing any more. Must not raise."""
+        ...
+
+    def settled(self, outcome: Outcome) -> None:
+        """What became of it."""
+        ...
+
+    def failed(self, error: Exception) -> bool:
+        """The store did not answer. True to be tried again."""
+        ...
+
+
+class Committer:
+    """Group commit for the writers of one tracker."""
+
+    def __init__(self, store: Store, tally: Tally, rng: random.Random) -> None:
+        self._store = store
+        self._tally = tally
+        self._rng = rng
+        self._waiting: dict[Writer, None] = {}
+        self._wake = trio.Event()
+        self._closing = False
+        self._scope = trio.CancelScope(shield=True)
+        self.up = True
+        """Whether the store answered the last time."""
+        self.ended = trio.Event()
+        """Set when `run` is over."""
+
+    def submit(self, writer: Writer) -> None:
+        """Has the writer asked for what it has to write, soon; once, however often it is handed in."""
+        self._waiting[writer] = None
+        self._wake.set()
+
+    def withdraw(self, writer: Writer) -> None:
+        """Takes the writer out again, if it has not been asked yet."""
+        self._waiting.pop(writer, None)
+
+    def close(self) -> None:
+        """Lets `run` return once all that is waiting has been written."""
+        self._closing = True
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """Ends `run` at once, or when the store call that is under way has returned."""
+        self._scope.cancel(reason="the tracker is left")
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Writes until closed. Shielded: only `close()` and `abandon()` end it."""
+        try:
+            with self._scope:
+                await self._run()
+        finally:
+            self.ended.set()
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while self._waiting or not self._closing:
+            if not self._waiting:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            writers, batch = self._gather()
+            if not batch:
+                continue
+            if await self._commit(writers, batch):
+                pause = FIRST_PAUSE
+            else:
+                await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _gather(self) -> tuple[list[Writer], list[Write]]:
+        writers: list[Writer] = []
+        batch: list[Write] = []
+        while self._waiting and len(batch) < BATCH:
+            writer = next(iter(self._waiting))
+            del self._waiting[writer]
+            write = writer.operation()
+            if write is not None:
+                writers.append(writer)
+                batch.append(write)
+        return writers, batch
+
+    async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
+        """Makes one batch; False where the store did not answer."""
+        try:
+            outcomes = await self._store.commit(batch)
+            if len(outcomes) != len(batch):
+                raise StoreError(f"the store gave {len(outcomes)} outcomes for {len(batch)} writes")
+        except Exception as error:
+            if self.up:
+                self.up = False
+                expected = isinstance(error, (StoreError, OSError))
+                logger.warning("the store does not answer, it is tried again: %s", error, exc_info=not expected)
+            self._put_back(writers, error)
+            return False
+        if not self.up:
+            self.up = True
+            logger.info("the store answers again")
+        answered = True
+        for writer, outcome in zip(writers, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                logger.debug("a write failed, it is tried again: %s", outcome)
+                self._put_back([writer], outcome)
+                answered = False
+            else:
+                writer.settled(outcome)
+        return answered
+
+    def _put_back(self, writers: list[Writer], error: Exception) -> None:
+        self._tally.persists_failed += len(writers)
+        for writer in writers:
+            if writer.failed(error):
+                self.submit(writer)
+
+
+class Once:
+    """One write that is asked for by a caller who waits for its outcome."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._answered = trio.Event()
+        self._outcome: Outcome | None = None
+
+    def operation(self) -> Write | None:
+        """The write."""
+        return self._write
+
+    def settled(self, outcome: Outcome) -> None:
+        """Lets the caller go on."""
+        self._outcome = outcome
+        self._answered.set()
+
+    def failed(self, error: Exception) -> bool:
+        """Lets the caller go on with the error: it is waiting, and can decide."""
+        self.settled(error)
+        return False
+
+    async def made(self, committer: Committer) -> Outcome:
+        """Hands the write in and waits for its outcome.
+
+        Cancelled while it waits for its turn, nothing is written; while the store is at it, it may be.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        committer.submit(self)
+        try:
+            await self._answered.wait()
+        finally:
+            committer.withdraw(self)
+        outcome = self._outcome
+        if isinstance(outcome, StoreError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            raise StoreError(f"the store did not answer: {outcome}") from outcome
+        assert outcome is not None
+        return outcome

@@ -1,0 +1,170 @@
+"""The documents: which files of a folder there are to read, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from .text import split_lines
+
+Skipped: TypeAlias = Literal["binary", "undecodable", "too_large", "unreadable", "not_a_file"]
+
+MAX_FILE_BYTES = 2 * 1024 * 1024
+"""Larger files are skipped: they are data, and one would hold up a worker thread for long."""
+MAX_FILES = 100_000
+"""Not more files than this are listed."""
+SHARD_FILES = 24
+SHARD_BYTES = 512 * 1024
+"""What one call of a worker thread reads at most: some tenths of a second, so that leaving stays quick."""
+
+SKIPPED_FOLDERS = frozenset({
+    "__pycache__", "node_modules", "site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib",
+    "lib2to3", "turtledemo", "pydoc_data", "lib-dynload", "ensurepip", "_pyrepl_test", "venv",
+})  # fmt: skip
+"""Folders that are not looked into: what others installed, tests, and what was generated. So are hidden ones."""
+
+_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+
+
+class CorpusError(Exception):
+    """There is nothing to search; the message says why and what to do."""
+
+
+class File(NamedTuple):
+    """A file of the corpus: its path from the root with `/` between the parts, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Listing(NamedTuple):
+    """The files of a corpus, sorted by path, and how many entries were left out for which reason."""
+
+    files: tuple[File, ...]
+    skipped: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """The size of all files, in bytes."""
+        return sum(file.size for file in self.files)
+
+
+def standard_library() -> str:
+    """The folder with the sources of the standard library that runs this.
+
+    Raises:
+        CorpusError: This Python came without them (in a zip file, or compiled only).
+    """
+    folder = sysconfig.get_path("stdlib")
+    if not folder or not os.path.isfile(os.path.join(folder, "os.py")):
+        raise CorpusError("this Python has no sources of its standard library on disk: name a folder with --corpus")
+    return folder
+
+
+def checked_folder(folder: str) -> str:
+    """The absolute path of a folder that can be searched.
+
+    Raises:
+        CorpusError: There is no such folder, it is none, or it may not be read.
+    """
+    if "\0" in folder:
+        raise CorpusError("a path has no zero character: name a folder of text files")
+    if not os.path.exists(folder):
+        raise CorpusError(f"there is no folder {folder!r}: name one that has text files in it")
+    if not os.path.isdir(folder):
+        raise CorpusError(f"{folder!r} is not a folder: name the folder that holds it")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise CorpusError(f"the folder {folder!r} may not be read by you: name another")
+    return str(Path(folder).resolve())
+
+
+def list_files(root: str, check: Callable[[], None] = lambda: None) -> Listing:
+    """The files under a folder. Symbolic links are not followed: what they lead to is elsewhere, or here twice.
+
+    Args:
+        root: The folder.
+        check: Called for every folder; raises where the listing is no longer wanted.
+
+    Raises:
+        CorpusError: There is no file, or more than `MAX_FILES`.
+    """
+    files: list[File] = []
+    skipped: Counter[str] = Counter()
+    for folder, folders, names in os.walk(root):
+        check()
+        # In place: `os.walk` goes on with what is left.
+        folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in SKIPPED_FOLDERS]
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            try:
+                info = os.lstat(path)
+            except OSError:
+                skipped["unreadable"] += 1
+                continue
+            if not stat.S_ISREG(info.st_mode):
+                skipped["not_a_file"] += 1
+            elif info.st_size > MAX_FILE_BYTES:
+                skipped["too_large"] += 1
+            elif info.st_size:
+                files.append(File(os.path.relpath(path, root).replace(os.sep, "/"), info.st_size))
+        if len(files) > MAX_FILES:
+            raise CorpusError(f"{root!r} has more than {MAX_FILES:,} files: name a folder further down")
+    if not files:
+        raise CorpusError(f"{root!r} has no file to read: name a folder that has text files in it")
+    return Listing(tuple(sorted(files)), dict(skipped))
+
+
+def read_lines(root: str, path: str) -> list[str] | Skipped:
+    """The lines of a file, or why it is no text."""
+    full = os.path.join(root, *path.split("/"))
+    try:
+        # Not blocking: between listing and reading, a pipe that nobody writes to may have taken the file's place.
+        with open(os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return "not_a_file"
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError:
+        return "unreadable"
+    if len(data) > MAX_FILE_BYTES:
+        return "too_large"
+    if b"\0" in data[:8192]:
+        return "binary"
+    try:
+        return split_lines(data.decode(_encoding(data)))
+    except (UnicodeError, LookupError):
+        return "undecodable"
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-8, unless the first two lines name another one as Python sources may (PEP 263)."""
+    for line in data.split(b"\n", 2)[:2]:
+        found = _CODING.match(line)
+        if found is not None:
+            name = found[1].decode("ascii", "replace").lower().replace("_", "-")
+            return "utf-8-sig" if name in ("utf-8", "utf8") else name
+    return "utf-8-sig"
+
+
+def shards(files: Iterable[File]) -> Iterator[tuple[str, ...]]:
+    """The files in portions that are small enough for one call of a worker thread, in order.
+
+    The same files always fall into the same portions: results do not depend on who was quicker.
+    """
+    portion: list[str] = []
+    size = 0
+    for file in files:
+        if portion and (len(portion) >= SHARD_FILES or size + file.size > SHARD_BYTES):
+            yield tuple(portion)
+            portion, size = [], 0
+        portion.append(file.path)
+        size += file.size
+    if portion:
+        yield tuple(portion)

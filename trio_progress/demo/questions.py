@@ -1,0 +1,177 @@
+"""What is asked, and which queries to put for it: pure functions.
+
+A question's *terms* are the stems of its words, without those that every question has. Its *names* are the words
+that code would use: `asyncio.Task`, `call_soon()`, `CancelledError`. Its *subjects* are the terms that files or
+folders of the corpus are named after; they say where to look, while the other terms say what for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from .text import stem, terms, words
+
+Kind: TypeAlias = Literal["definition", "procedure", "reason", "location", "comparison", "general"]
+
+MAX_QUESTION = 500
+"""Characters of a question."""
+MAX_TERMS = 12
+"""A question's terms beyond these are not searched for."""
+MAX_PAIRS = 3
+"""Queries for two terms alone."""
+
+_KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    ("comparison", re.compile(r"\b(?:differen(?:t|ce|ces)|differs?|compared?|versus|vs\.?|rather than|instead of)\b")),
+    ("location", re.compile(r"^(?:where|which (?:file|module|function|class|method))\b")),
+    ("reason", re.compile(r"^(?:why|what (?:for|is the reason))\b")),
+    ("procedure", re.compile(r"^(?:how|in what way|what happens)\b")),
+    ("definition", re.compile(r"^(?:what(?:'s| is| are| does)?|who|define|explain|describe|meaning of)\b")),
+)
+
+# Words of questions, not of answers. As they are written, not as stems: "does" is one, "do" in code is not.
+_COMMON = frozenset(
+    """
+    a about after against all also am an and any are as at be because been before being between both but by can
+    cannot compare compared could define describe did difference differences different differ differs do does doing
+    done during each either else every explain few for from get gets getting give given go goes happen happens had
+    has have having help here how i if in instead into is it its itself just know let like long made make makes many
+    may me mean meaning means might more most much must my need needs no nor not of off on once one only or other our
+    out over own please possible rather same shall should show so some such take takes tell than that the their them
+    then there these they this those through to too under up us use used uses using versus very vs want was way ways
+    we were what when where whether which while who whom whose why will with within without work working works would
+    you your python stdlib library module modules standard exactly actually really
+    """.split()  # noqa: SIM905 - sixteen lines of quotes would not read better
+)
+
+_NAME = re.compile(r"`([^`]+)`|([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|[A-Za-z_]\w*(?=\(\))|\w*_\w+|[A-Z]?[a-z]+[A-Z]\w*)")
+
+
+class QuestionError(Exception):
+    """There is nothing to search for; the message says why and what to do."""
+
+
+class Question(msgspec.Struct):
+    """A question, taken apart."""
+
+    text: str
+    kind: Kind
+    terms: list[str]
+    """What to look for, each term once, in the order in which they were asked."""
+    names: list[str]
+    """The words of it that are names in code, as they were written."""
+    written: dict[str, str]
+    """For each term the word that it came from, to show."""
+
+
+class Query(msgspec.Struct):
+    """One search: terms with their weights, and where in a passage they count for how much."""
+
+    name: str
+    title: str
+    terms: dict[str, float]
+    weights: dict[str, float]
+    """For the title and head lines, the prose, the code and the path of a passage."""
+    share: float
+    """How much the query counts beside the others."""
+    needed: int
+    """How many of the terms a passage must have to be looked at."""
+
+
+BALANCED = {"head": 4.0, "prose": 2.0, "code": 1.0, "path": 2.0}
+NAMING = {"head": 8.0, "prose": 1.0, "code": 0.5, "path": 3.0}
+TELLING = {"head": 3.0, "prose": 4.0, "code": 0.5, "path": 2.0}
+
+
+def checked_question(text: str) -> str:
+    """The question in one line.
+
+    Raises:
+        QuestionError: It is empty or too long.
+    """
+    text = " ".join(text.split())
+    if not text:
+        raise QuestionError("the question is empty: ask something, as in \"How does asyncio cancel a task?\"")
+    if len(text) > MAX_QUESTION:
+        raise QuestionError(f"the question has {len(text)} characters, and not more than {MAX_QUESTION} are read")
+    return text
+
+
+def classify(text: str) -> Question:
+    """Takes a question apart.
+
+    Raises:
+        QuestionError: It is empty, too long, or has nothing but words that every question has.
+    """
+    text = checked_question(text)
+    names = list(dict.fromkeys((quoted or bare).removesuffix("()") for quoted, bare in _NAME.findall(text)))
+    written: dict[str, str] = {}
+    for word in words(text):
+        if word.lower() in _COMMON and not any(word in words(name) for name in names):
+            continue
+        for term in terms(word)[:1]:
+            written.setdefault(term, word)
+    if not written:
+        raise QuestionError(f"nothing in {text!r} can be searched for: name a thing, as in \"What is a named tuple?\"")
+    low = text.lower()
+    kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
+    kept = list(written)[:MAX_TERMS]
+    return Question(text, kind, kept, names, {term: written[term] for term in kept})
+
+
+def subjects(question: Question, paths: Iterable[str]) -> list[str]:
+    """The terms of a question that files or folders are named after, exactly but for their ending."""
+    wanted = set(question.terms)
+    found: set[str] = set()
+    for path in paths:
+        parts = path.split("/")
+        parts[-1] = parts[-1].split(".", 1)[0]
+        for part in parts:
+            term = stem(part)
+            if term in wanted and part.lower() == question.written[term].lower():
+                found.add(term)
+        if len(found) == len(wanted):
+            break
+    return [term for term in question.terms if term in found]
+
+
+def plan(question: Question, subjects: list[str]) -> list[Query]:
+    """The queries for a question: all of it; its definitions; its explanations; and pairs of its terms.
+
+    Args:
+        question: What is asked.
+        subjects: Those of its terms that files are named after.
+    """
+    every = dict.fromkeys(question.terms, 1.0)
+    aims = [term for term in question.terms if term not in subjects] or list(every)
+
+    def title(chosen: Iterable[str]) -> str:
+        return " ".join(question.written[term] for term in chosen)
+
+    def needed(count: int) -> int:
+        return (count + 1) // 2
+
+    telling = {"reason": 1.2, "definition": 1.0, "general": 1.0}.get(question.kind, 0.8)
+    naming = {"location": 1.4, "definition": 1.2, "procedure": 0.9}.get(question.kind, 0.8)
+    queries = [
+        Query("all", f"all of: {title(every)}", every, BALANCED, 1.0, needed(len(every))),
+        Query("named", f"named: {title(every)}", every, NAMING, naming, needed(len(every))),
+        Query("told", f"told of: {title(every)}", every, TELLING, telling, needed(len(every))),
+    ]
+    if len(every) > 2:
+        lead = subjects[:1] or question.terms[:1]
+        others = [term for term in aims if term not in lead][:MAX_PAIRS]
+        for number, other in enumerate(others, 1):
+            pair = {lead[0]: 1.0, other: 1.0}
+            queries.append(Query(f"pair-{number}", f"both: {title(pair)}", pair, BALANCED, 0.3, 2))
+    return queries
+
+
+def follow_up(question: Question, name: str) -> Query:
+    """The query that looks up a name which what was found speaks of."""
+    own = terms(name)[0]
+    lookup = {term: 0.4 for term in question.terms} | {own: 1.5}
+    return Query(f"follow-{name}"[:100], f"follow up: {name}", lookup, NAMING, 0.8, min(2, len(lookup)))

@@ -1,0 +1,140 @@
+"""How well passages answer a query: pure functions over term counts.
+
+1. Passages are scored by BM25 as in S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25
+   and Beyond", Foundations and Trends in Information Retrieval 3(4), 2009, section 3.4; the inverse document
+   frequency has 1 added within the logarithm, so that a term which most passages have still counts for, not
+   against.
+2. Where a term stands weighs: in a title more than in prose, in prose more than in code. The counts are weighted
+   and summed *before* they saturate (BM25F: S. Robertson, H. Zaragoza and M. Taylor, "Simple BM25 Extension to
+   Multiple Weighted Fields", CIKM 2004).
+3. Scores of different queries are made comparable by what a perfect passage would have, and summed (CombSUM:
+   E. Fox and J. Shaw, "Combination of Multiple Searches", TREC-2, 1994).
+4. Near duplicates are told by the resemblance of their shingles (A. Broder, "On the Resemblance and Containment
+   of Documents", SEQUENCES 1997).
+5. What is taken into an answer is relevant *and* new (maximal marginal relevance: J. Carbonell and J. Goldstein,
+   SIGIR 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+K1 = 1.2
+"""How soon more of the same term stops to count."""
+B = 0.75
+"""How much a passage's length is held against it; 0: not at all, 1: fully."""
+
+T = TypeVar("T")
+
+
+class Statistics(msgspec.Struct):
+    """What is known of all passages: how many, how long together, and how many have each term."""
+
+    passages: int = 0
+    words: int = 0
+    having: dict[str, int] = {}
+
+    def add(self, other: Statistics) -> None:
+        """Takes the passages of `other` in."""
+        self.passages += other.passages
+        self.words += other.words
+        for term, count in other.having.items():
+            self.having[term] = self.having.get(term, 0) + count
+
+    def idf(self, term: str) -> float:
+        """How rare a term is: above 0, and the higher the fewer passages have it."""
+        having = self.having.get(term, 0)
+        return math.log1p((max(self.passages, having) - having + 0.5) / (having + 0.5))
+
+
+def bm25(
+    counts: Mapping[str, float], length: int, query: Mapping[str, float], statistics: Statistics
+) -> float:
+    """The score of one passage for one query, from 0 to less than 1.
+
+    Args:
+        counts: How often each term of the query is in the passage, weighted by where.
+        length: The passage's length in words.
+        query: The query's terms and how much each of them matters.
+        statistics: Of all passages that are compared.
+    """
+    average = statistics.words / statistics.passages if statistics.passages else 1.0
+    damping = K1 * (1 - B + B * max(length / average if average else 1.0, 1.0))
+    score = perfect = 0.0
+    for term, weight in query.items():
+        worth = weight * statistics.idf(term)
+        perfect += worth * (K1 + 1)
+        count = counts.get(term, 0.0)
+        if count > 0:
+            score += worth * count * (K1 + 1) / (count + damping)
+    return score / perfect if perfect else 0.0
+
+
+def coverage(present: Iterable[str], query: Mapping[str, float], statistics: Statistics) -> float:
+    """The share of a query that a passage has, from 0 to 1, where rare terms are the larger part."""
+    worth = {term: weight * statistics.idf(term) for term, weight in query.items()}
+    whole = sum(worth.values())
+    return sum(worth[term] for term in set(present) if term in worth) / whole if whole else 0.0
+
+
+def span(positions: Mapping[str, Sequence[int]]) -> int:
+    """The length of the shortest stretch in which all the given terms occur, in words; 0 where there are none.
+
+    Args:
+        positions: For each term the places where it is, in ascending order, none of them empty.
+    """
+    places = sorted((place, term) for term, found in positions.items() for place in found)
+    latest: dict[str, int] = {}
+    best = 0
+    for place, term in places:
+        latest[term] = place
+        if len(latest) == len(positions):
+            length = place - min(latest.values()) + 1
+            best = length if not best else min(best, length)
+    return best
+
+
+def shingles(words: Sequence[str], width: int = 4) -> frozenset[tuple[str, ...]]:
+    """All runs of `width` consecutive words; one of all words where there are fewer."""
+    if len(words) <= width:
+        return frozenset({tuple(words)})
+    return frozenset(tuple(words[start : start + width]) for start in range(len(words) - width + 1))
+
+
+def resemblance(one: frozenset[T], other: frozenset[T]) -> float:
+    """The share of what two sets have in common, from 0 to 1 (the Jaccard index)."""
+    union = len(one | other)
+    return len(one & other) / union if union else 1.0
+
+
+def select(
+    items: Sequence[T],
+    count: int,
+    score: Callable[[T], float],
+    likeness: Callable[[T, T], float],
+    trade: float = 0.7,
+) -> list[T]:
+    """Up to `count` items, each in its turn the best one once likeness to those before it is held against it.
+
+    Args:
+        items: What to choose from; of equals, the first is chosen.
+        count: How many at most.
+        score: How good an item is, from 0 to 1.
+        likeness: How alike two items are, from 0 to 1.
+        trade: 1 looks at the score only, 0 at being different only.
+    """
+    left = list(items)
+    chosen: list[T] = []
+    while left and len(chosen) < count:
+        best = max(
+            left,
+            key=lambda item: trade * score(item)
+            - (1 - trade) * max((likeness(item, other) for other in chosen), default=0.0),
+        )
+        left.remove(best)
+        chosen.append(best)
+    return chosen

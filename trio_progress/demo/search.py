@@ -1,0 +1,164 @@
+"""The passages of some files that answer some queries: what one call of a worker thread does."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from pathlib import PurePosixPath
+
+import msgspec
+
+from .corpus import read_lines
+from .questions import Query
+from .ranking import Statistics, bm25
+from .text import Passage, passages, terms, words
+
+KEPT_PER_SHARD = 40
+"""So many passages at most go on from one portion of files for one query, the best by what it knows."""
+
+
+class Hit(msgspec.Struct):
+    """A passage that has enough of a query's terms."""
+
+    path: str
+    line: int
+    end: int
+    scope: str
+    length: int
+    """In words."""
+    digest: str
+    """Equal for passages of equal words."""
+    counts: dict[str, dict[str, float]]
+    """For each query by name, its terms and how often they occur, weighted by where."""
+    scores: dict[str, float] = {}
+    """For each query by name, once it was ranked."""
+
+
+class Scan(msgspec.Struct):
+    """What one portion of files has to offer."""
+
+    hits: list[Hit]
+    statistics: Statistics
+    files: int = 0
+    matching: int = 0
+    """Passages that have enough of some query."""
+    skipped: dict[str, int] = {}
+
+
+class _Terms(dict[str, tuple[str, ...]]):
+    """For each word those of its terms that are wanted, worked out when the word is first met."""
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self.wanted = wanted
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        found = self[word] = tuple(term for term in terms(word) if term in self.wanted)
+        return found
+
+
+def scan(
+    root: str,
+    paths: Sequence[str],
+    queries: Sequence[Query],
+    before_file: Callable[[], None] = lambda: None,
+    after_file: Callable[[], None] = lambda: None,
+) -> Scan:
+    """Reads files and finds the passages in them that have enough of the terms of a query.
+
+    Args:
+        root: The corpus.
+        paths: The files.
+        queries: What to look for; their names differ.
+        before_file: Called before each file; raises where the answer is no longer wanted.
+        after_file: Called after each file.
+    """
+    wanted = _Terms(frozenset(term for query in queries for term in query.terms))
+    result = Scan([], Statistics())
+    skipped: Counter[str] = Counter()
+    for path in paths:
+        before_file()
+        lines = read_lines(root, path)
+        if isinstance(lines, str):
+            skipped[lines] += 1
+        else:
+            result.files += 1
+            _scan_file(path, lines, queries, wanted, result)
+        after_file()
+    result.skipped = dict(skipped)
+    result.matching = len(result.hits)
+    result.hits = _best(result.hits, queries, result.statistics)
+    return result
+
+
+def _scan_file(path: str, lines: list[str], queries: Sequence[Query], wanted: _Terms, result: Scan) -> None:
+    in_path = Counter(term for word in words(str(PurePosixPath(path).with_suffix(""))) for term in wanted[word])
+    statistics = result.statistics
+    for passage in passages(path, lines):
+        found: dict[str, Counter[str]] = {"path": in_path, "head": Counter(), "prose": Counter(), "code": Counter()}
+        length = 0
+        for line, kind in zip(passage.lines, passage.kinds, strict=True):
+            inside = words(line)
+            length += len(inside)
+            for word in inside:
+                for term in wanted[word]:
+                    found[kind][term] += 1
+        for word in words(passage.scope):
+            for term in wanted[word]:
+                found["head"][term] = max(found["head"][term], 1)
+        statistics.passages += 1
+        statistics.words += length
+        present = set().union(*found.values())
+        for term in present:
+            statistics.having[term] = statistics.having.get(term, 0) + 1
+        counts = {
+            query.name: {
+                term: sum(weight * found[where][term] for where, weight in query.weights.items())
+                for term in query.terms
+                if term in present
+            }
+            for query in queries
+            # A passage that has a term only by its path says nothing about it.
+            if len(present & query.terms.keys()) >= query.needed and present - in_path.keys()
+        }
+        if counts:
+            result.hits.append(
+                Hit(path, passage.line, passage.end, passage.scope, length, _digest(passage), counts)
+            )
+
+
+def _digest(passage: Passage) -> str:
+    return blake2b("\0".join(words("\n".join(passage.lines))).encode(), digest_size=8).hexdigest()
+
+
+def _best(hits: list[Hit], queries: Sequence[Query], statistics: Statistics) -> list[Hit]:
+    """Those hits that are among the best of at least one query, in the order of the files."""
+    kept: set[int] = set()
+    for query in queries:
+        offered = [number for number, hit in enumerate(hits) if query.name in hit.counts]
+        kept.update(
+            heapq.nlargest(
+                KEPT_PER_SHARD,
+                offered,
+                key=lambda number: (
+                    bm25(hits[number].counts[query.name], hits[number].length, query.terms, statistics),
+                    -number,
+                ),
+            )
+        )
+    return [hits[number] for number in sorted(kept)]
+
+
+def rank(hits: Sequence[Hit], query: Query, statistics: Statistics) -> None:
+    """Gives each hit its score for the query, by what is now known of the whole corpus."""
+    for hit in hits:
+        counts = hit.counts.get(query.name)
+        if counts is not None:
+            hit.scores[query.name] = bm25(counts, hit.length, query.terms, statistics)
+
+
+def fused(hit: Hit, queries: Sequence[Query]) -> float:
+    """The score of a hit over all queries, from 0 to 1."""
+    whole = sum(query.share for query in queries)
+    return sum(query.share * hit.scores.get(query.name, 0.0) for query in queries) / whole

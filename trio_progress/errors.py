@@ -1,0 +1,77 @@
+"""Everything that trio-progress raises on purpose, under one base."""
+
+from __future__ import annotations
+
+
+class ProgressError(Exception):
+    """The base of all errors of trio-progress, but for bad values (`ValueError`, `TypeError`)."""
+
+
+class SessionActiveError(ProgressError):
+    """The session is open already: here, or (by its lease) in another process."""
+
+    def __init__(self, session_id: str, where: str) -> None:
+        super().__init__(
+            f"session {session_id!r} is already open {where}: wait for it with `tracker.wait_ended()`, "
+            "watch it with `tracker.watch()`, or end it with `tracker.cancel()`"
+        )
+        self.session_id = session_id
+
+
+class SessionCompletedError(ProgressError):
+    """The session cannot be resumed, because it completed."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"session {session_id!r} has completed, there is nothing to resume: "
+            'open it with `resume="never"` to run it again'
+        )
+        self.session_id = session_id
+
+
+class SessionClosedError(ProgressError):
+    """The session, or the tracker, has been left; nothing can be opened or ended in it any more."""
+
+
+class SessionCancelledError(ProgressError):
+    """The session ended through `cancel()`, and was opened with `raise_on_cancel=True`."""
+
+    def __init__(self, session_id: str, reason: str | None) -> None:
+        super().__init__(f"session {session_id!r} was cancelled" + (f": {reason}" if reason else ""))
+        self.session_id = session_id
+        self.reason = reason
+
+
+class SessionNotFoundError(ProgressError):
+    """No session of that id is known to the tracker or to its store."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"there is no session {session_id!r}: it was never begun or declared, was deleted, "
+            "or ended longer ago than the tracker's `retention`; `wait=True` waits for one to come"
+        )
+        self.session_id = session_id
+
+
+class PhaseError(ProgressError):
+    """A phase is unknown, or cannot go from where it stands to where it was sent."""
+
+
+class StoreError(ProgressError):
+    """The store did not do what it was asked: it is down, full, slow, or refuses."""
+
+
+class FencedError(StoreError):
+    """Another owner has taken the session over; what this one still writes is refused."""
+
+    def __init__(self, session_id: str, epoch: int) -> None:
+        super().__init__(
+            f"session {session_id!r} (epoch {epoch}) has been taken over by another owner: "
+            "this process was taken for lost, or the id was used twice while the store was down"
+        )
+        self.session_id = session_id
+        self.epoch = epoch
+
+
+class ProtocolError(ProgressError):
+    """A message does not fit the protocol, or not onto the state that it was applied to."""

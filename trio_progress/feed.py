@@ -1,0 +1,139 @@
+"""What is known of a session in this process, and who listens to that.
+
+A `Feed` is one epoch's worth of news: the source (the live state of a session that is open here, or what
+a reader found in the store), the updates that were made of it, and in the end how it ended. A `Topic` is
+the place of a session id: it outlives feeds, so that a listener can wait for a session which is yet to come
+and follow it to a new owner.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, final
+
+from .state.events import EventLog
+from .state.messages import Update
+from .state.snapshot import Liveness, SessionStatus, Snapshot
+
+
+class Source(Protocol):
+    """What a feed reads: the newest published state and what led to it. `SessionState` is one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def oldest_delta(self) -> int: ...
+    @property
+    def event_log(self) -> EventLog: ...
+    def publish(self) -> int: ...
+    def snapshot(self) -> Snapshot: ...
+    def update_since(self, since: int, resume: str) -> Update: ...
+    def liveness(self) -> Liveness: ...
+
+
+class Ended(NamedTuple):
+    """How a feed ended."""
+
+    status: SessionStatus
+    persisted_seq: int | None
+
+
+class Listener(Protocol):
+    """Whoever is told that there is something new, and comes to get it when it can. No method waits."""
+
+    def attach(self, feed: Feed) -> None:
+        """There is a feed to read, a new one."""
+        ...
+
+    def notify(self) -> None:
+        """Something new was published, or the feed has ended."""
+        ...
+
+    def bookmark(self) -> None:
+        """Nothing new, but the session lives."""
+        ...
+
+
+@final
+class Feed:
+    """One session in one epoch, as its listeners read it."""
+
+    __slots__ = ("_at", "_updates", "ended", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.ended: Ended | None = None
+        self._at = (0, 0)
+        self._updates: dict[tuple[int, str], Update] = {}
+
+    def update(self, since: int, resume: str) -> Update:
+        """The update from `since` to the newest state; all listeners that stand alike share one."""
+        at = (self.source.epoch, self.source.seq)
+        if at != self._at:
+            self._at = at
+            self._updates.clear()
+        update = self._updates.get((since, resume))
+        if update is None:
+            update = self._updates[since, resume] = self.source.update_since(since, resume)
+        return update
+
+
+@final
+class Topic:
+    """The listeners to one session id."""
+
+    __slots__ = ("feed", "id", "listeners")
+
+    def __init__(self, session_id: str) -> None:
+        self.id = session_id
+        self.feed: Feed | None = None
+        self.listeners: dict[Listener, None] = {}
+
+    def open(self, feed: Feed) -> None:
+        """A session begins, or goes on under another owner: all listeners turn to it."""
+        self.feed = feed
+        for listener in list(self.listeners):
+            listener.attach(feed)
+
+    def join(self, listener: Listener) -> None:
+        """Adds a listener. It is registered before it reads the state, so nothing falls in between."""
+        self.listeners[listener] = None
+        if self.feed is not None:
+            self.feed.source.publish()
+            listener.attach(self.feed)
+
+    def leave(self, listener: Listener) -> None:
+        """Removes a listener; one that has gone already is no matter."""
+        self.listeners.pop(listener, None)
+
+    def announce(self) -> None:
+        """Something new was published."""
+        for listener in list(self.listeners):
+            listener.notify()
+
+    def bookmark(self) -> None:
+        """The session's event loop lives."""
+        for listener in list(self.listeners):
+            listener.bookmark()
+
+    def close(self, ended: Ended) -> None:
+        """The feed has ended; its listeners read on until they have all of it, and are let go."""
+        feed, self.feed = self.feed, None
+        if feed is None:
+            return
+        feed.ended = ended
+        listeners, self.listeners = self.listeners, {}
+        for listener in listeners:
+            listener.notify()
+
+    def watched(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self.listeners)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody needs the topic any more."""
+        return self.feed is None and not self.listeners

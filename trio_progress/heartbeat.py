@@ -1,0 +1,41 @@
+"""The child that says that the session's event loop lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from .feed import Topic
+from .state.session import SessionState
+
+
+@final
+class Heartbeat:
+    """Stamps the state, tells the subscribers, and has the lease renewed; at every interval until stopped.
+
+    Args:
+        renew: Has the lease renewed; does not wait.
+    """
+
+    def __init__(self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None]) -> None:
+        self._state = state
+        self._topic = topic
+        self._interval = interval
+        self._renew = renew
+        self._scope = trio.CancelScope(shield=True)
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Beats until `stop()`. Shielded: nothing else ends it."""
+        with self._scope:
+            while True:
+                await trio.sleep(self._interval)
+                self._state.beat()
+                self._topic.bookmark()
+                self._renew()
+
+    def stop(self) -> None:
+        """Ends it; the last step of leaving a session."""
+        self._scope.cancel(reason="the session has been left")

@@ -1,0 +1,72 @@
+"""A page of sessions: what the store lists, with what is open here as it is now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, final, get_args, overload
+
+from .errors import StoreError
+from .remote import RemoteState
+from .state.snapshot import SessionStatus, Snapshot
+from .stores.base import Query
+from .tenure import House
+
+logger = logging.getLogger("trio_progress")
+
+LONGEST_PAGE: Final = 1000
+STATUSES: Final[frozenset[str]] = frozenset(get_args(SessionStatus))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SessionPage(Sequence[Snapshot]):
+    """Sessions, newest first; a sequence of snapshots, with what leads to the next page."""
+
+    sessions: tuple[Snapshot, ...]
+    cursor: str | None
+    """What `tracker.sessions(cursor=...)` goes on from; None: there are no more."""
+
+    @overload
+    def __getitem__(self, index: int) -> Snapshot: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Snapshot, ...]: ...
+    def __getitem__(self, index: int | slice) -> Snapshot | tuple[Snapshot, ...]:
+        return self.sessions[index]
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(self.sessions)
+
+
+async def list_sessions(
+    house: House, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
+) -> SessionPage:
+    """See `ProgressTracker.sessions()`."""
+    if status is not None and status not in STATUSES:
+        raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, not {status!r:.200}")
+    if type(limit) is not int or not 1 <= limit <= LONGEST_PAGE:
+        raise ValueError(f"limit must be a whole number from 1 to {LONGEST_PAGE}, not {limit!r:.200}")
+    if cursor is not None and not isinstance(cursor, str):
+        raise TypeError(f"cursor must be the `cursor` of a page, not {cursor!r:.200}")
+    found: list[Snapshot] = []
+    while True:
+        # What is stored as running may be lost, and what is open here may have gone on since.
+        asked = None if status is None else frozenset({status, "running"})
+        page = await house.store.list(Query(labels, asked, limit - len(found), cursor))
+        for stored in page.sessions:
+            feed = house.hub.feed(stored.id)
+            try:
+                source = feed.source if feed is not None else RemoteState(stored, house.hub.clock, 1)
+            except StoreError as error:
+                logger.warning("passed over: %s", error)
+                continue
+            snapshot = source.snapshot()
+            if status is None or snapshot.status == status:
+                found.append(snapshot)
+        cursor = page.next
+        if cursor is None or len(found) >= limit:
+            return SessionPage(tuple(found), cursor)

@@ -1,0 +1,207 @@
+"""What one subscriber still has to be told: a cursor, never a queue.
+
+1. A mailbox holds its position: the `(epoch, seq)` last handed over, and the ordinal of the last event.
+2. When its reader can take something, the next message is made from the newest state there is: the head,
+   and each phase that changed since the position. A slow reader gets fewer messages, never wrong ones.
+3. Custom events are owed one by one, out of the session's own bounded log. Those that had to be dropped
+   are told as one `Gap`.
+4. A position that cannot be gone on from (another epoch, too old, not ours) gets a whole snapshot, and
+   `Subscribed` says why.
+5. The end comes last, after the ended state and all events.
+
+(One slot of delta frames per subscriber, the obvious other way, leaves every reader wrong that missed one.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from .feed import Feed
+from .state.clock import Clock, utc
+from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed
+from .state.snapshot import RESUMABLE
+from .statistics import Tally
+
+
+@final
+class Mailbox:
+    """The cursor of one subscriber. Nothing in it waits.
+
+    Args:
+        session_id: What it subscribes to.
+        since: The resume token of the last message that the subscriber has, or None.
+        interval: The least seconds between two updates (1 / `max_hz`); 0 for as they come.
+        wake: Called, synchronously, when there may be something to take.
+    """
+
+    __slots__ = (
+        "_bookmark",
+        "_clock",
+        "_done",
+        "_feed",
+        "_greet",
+        "_id",
+        "_interval",
+        "_reason",
+        "_resuming",
+        "_snapshot",
+        "_tally",
+        "_wake",
+        "not_before",
+        "position",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        since: str | None,
+        interval: float,
+        clock: Clock,
+        tally: Tally,
+        wake: Callable[[], None],
+    ) -> None:
+        self._id = session_id
+        self._interval = interval
+        self._clock = clock
+        self._tally = tally
+        self._wake = wake
+        self._feed: Feed | None = None
+        self._resuming = None if since is None else Position.parse(since)
+        self._reason = "new" if since is None else "bad_token"
+        self._greet: Subscribed | None = None
+        self._snapshot = False
+        self._bookmark = False
+        self._done = False
+        self.not_before = 0.0
+        """When the next update may be taken, on the monotonic clock."""
+        self.position = Position(0, 0, 0)
+
+    def attach(self, feed: Feed) -> None:
+        """Takes the feed up where the token says, or anew."""
+        resuming, self._resuming = self._resuming, None
+        reason: str | None = self._reason
+        self._reason = "epoch"
+        source = feed.source
+        if resuming is not None:
+            if resuming.epoch != source.epoch:
+                reason = "epoch"
+            elif not source.oldest_delta <= resuming.seq <= source.seq or resuming.event > source.event_log.newest:
+                reason = "too_old"
+            else:
+                reason = None
+        self._feed = feed
+        self._snapshot = reason is not None
+        if resuming is not None and reason is None:
+            self.position = resuming
+        else:
+            known = resuming.event if resuming is not None and reason == "too_old" else source.event_log.oldest - 1
+            self.position = Position(source.epoch, 0, min(known, source.event_log.newest))
+        self._greet = Subscribed(
+            session=self._id,
+            recovered=reason is None,
+            reason=reason,
+            server_time=utc(self._clock.wall()),
+        )
+        self._wake()
+
+    def notify(self) -> None:
+        """There is something new."""
+        self._wake()
+
+    def bookmark(self) -> None:
+        """The session lives."""
+        self._bookmark = True
+        self._wake()
+
+    @property
+    def done(self) -> bool:
+        """Whether `End` has been taken."""
+        return self._done
+
+    def take(self) -> Message | None:
+        """The next message, made now; None where there is nothing to tell (yet, see `not_before`)."""
+        feed = self._feed
+        if feed is None or self._done:
+            return None
+        if self._greet is not None:
+            greeting, self._greet = self._greet, None
+            return greeting
+        source = feed.source
+        epoch, seq, event = self.position
+        if epoch != source.epoch:
+            self.attach(feed)
+            return self.take()
+        if self._snapshot or seq < source.oldest_delta:
+            return self._take_snapshot(feed)
+        if seq < source.seq and (feed.ended is not None or self._clock.monotonic() >= self.not_before):
+            return self._take_update(feed)
+        if event < source.event_log.newest:
+            return self._take_event(feed)
+        if feed.ended is not None:
+            self._done = True
+            return End(
+                session=self._id,
+                seq=source.seq,
+                status=feed.ended.status,
+                resumable=feed.ended.status in RESUMABLE,
+                persisted_seq=feed.ended.persisted_seq,
+                resume=self.position.token(),
+            )
+        if self._bookmark and seq == source.seq:
+            self._bookmark = False
+            now = self._clock.wall()
+            head = source.snapshot()
+            return Bookmark(
+                session=self._id,
+                seq=seq,
+                resume=self.position.token(),
+                liveness=source.liveness(),
+                heartbeat_at=head.heartbeat_at,
+                progressed_at=head.progressed_at,
+                server_time=utc(now),
+            )
+        return None
+
+    def _moved(self, seq: int, *, coming_from: int) -> None:
+        self.position = Position(self.position.epoch, seq, self.position.event)
+        self.not_before = self._clock.monotonic() + self._interval
+        self._bookmark = False
+        self._tally.broadcasts += 1
+        self._tally.conflated += max(seq - coming_from - 1, 0)
+
+    def _take_snapshot(self, feed: Feed) -> Message:
+        self._snapshot = False
+        snapshot = feed.source.snapshot()
+        self._moved(snapshot.seq, coming_from=snapshot.seq)
+        return snapshot.resuming(self.position.token())
+
+    def _take_update(self, feed: Feed) -> Message:
+        since = self.position.seq
+        seq = feed.source.seq
+        resume = self.position._replace(seq=seq).token()
+        update = feed.update(since, resume)
+        self._moved(seq, coming_from=since)
+        return update
+
+    def _take_event(self, feed: Feed) -> Message:
+        source = feed.source
+        epoch, seq, event = self.position
+        missing = source.event_log.oldest - 1 - event
+        if missing > 0:
+            self.position = Position(epoch, seq, event + missing)
+            self._tally.events_dropped += missing
+            return Gap(session=self._id, dropped=missing)
+        logged = source.event_log.first_after(event)
+        assert logged is not None
+        self.position = Position(epoch, seq, logged.n)
+        return CustomEvent(
+            session=self._id,
+            n=logged.n,
+            seq=logged.seq,
+            resume=self.position.token(),
+            name=logged.name,
+            data=logged.data,
+            at=utc(logged.at),
+        )

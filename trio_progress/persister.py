@@ -1,0 +1,243 @@
+"""The child that brings the session's newest state to the store, and knows what the store holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, final
+
+import trio
+
+from .committer import Committer, Once
+from .errors import FencedError, SessionClosedError
+from .settings import Settings
+from .state.record import encode_event, encode_record
+from .state.session import SessionState
+from .statistics import Tally
+from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
+
+logger = logging.getLogger("trio_progress")
+
+CLAIM_PATIENCE: Final = 1.0
+"""Seconds that entering a session waits for a store that is slow; then it begins with the claim pending."""
+
+
+def index_of(state: SessionState) -> Index:
+    """What the session is listed by."""
+    return Index(state.status, state.pipeline_name, state.labels, state.queued or 0.0)
+
+
+@final
+class Persister:
+    """Writes through the committer, which asks for the newest state whenever the store can take one.
+
+    Woken by a token, it has the state stored, and then pauses for the interval, unless something urgent
+    has happened. When the session is left it goes on until the store holds the final state, or until its
+    deadline. It never gives up on a store that is down, and never holds anything but the newest state.
+
+    Args:
+        wake: The receiving end of its channel; closed when the session is left.
+        on_claimed: Called with the outcome of the claim, once.
+        on_fenced: Called when another owner has taken the session.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        committer: Committer,
+        settings: Settings,
+        tally: Tally,
+        wake: trio.MemoryReceiveChannel[None],
+        claim: Claim,
+        on_claimed: Callable[[Claimed], None],
+        on_fenced: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._committer = committer
+        self._settings = settings
+        self._tally = tally
+        self._wake = wake
+        self._claim = claim
+        self._claimed = False
+        self._on_claimed = on_claimed
+        self._on_fenced = on_fenced
+        self._scope = trio.CancelScope(shield=True)
+        self._settled = trio.Event()
+        self._hurry = trio.Event()
+        self._left = trio.Event()
+        self._renew = False
+        self._sent_seq = 0
+        self._sent_event = 0
+        self._stored_event = 0
+        self._bug: Exception | None = None
+        self.stored: int | None = None
+        """The newest `seq` that the store holds; None: none yet."""
+        self.refused: Outcome | None = None
+        """Why the store has not given the session to this owner."""
+        self.fenced = False
+        self.answered = trio.Event()
+        """Set when the store has answered the claim, or is known not to answer."""
+        self.flushed = trio.Event()
+        """Set when all is stored, or when that was given up."""
+
+    # As a writer
+
+    def operation(self) -> Write | None:
+        """The claim, as long as it has not been decided; then the newest state, or else the lease."""
+        if self.fenced or self._bug is not None:
+            return None
+        if not self._claimed:
+            return self._claim
+        try:
+            return self._append_or_renew()
+        except Exception as error:
+            # A bug of ours is this session's alone: it is raised in its own child, not in the committer.
+            self._bug = error
+            self._tell()
+            return None
+
+    def _append_or_renew(self) -> Write | None:
+        state, settings = self._state, self._settings
+        seq = state.publish()
+        lease = settings.lost_after
+        if self.stored == seq:
+            if self._renew and not state.over:
+                self._sent_seq = seq
+                return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
+            return None
+        log = state.event_log
+        events = [(event.n, encode_event(event)) for event in log.after(self._stored_event)]
+        self._sent_seq, self._sent_event = seq, log.newest
+        return Append(
+            id=state.id,
+            key=Key(state.epoch, seq),
+            record=encode_record(state),
+            index=index_of(state),
+            lease=None if state.over else lease,
+            keep=settings.retention,
+            heartbeat=state.heartbeat or 0.0,
+            events=events,
+            durations=state.durations() if state.over else {},
+        )
+
+    def settled(self, outcome: Outcome) -> None:
+        """Takes note of what the store holds now."""
+        match outcome:
+            case Claimed():
+                self._claimed = True
+                self._on_claimed(outcome)
+            case Done():
+                self._renew = False
+                if self.stored != self._sent_seq:
+                    self.stored = self._sent_seq
+                    self._stored_event = self._sent_event
+                    self._tally.persists += 1
+                else:
+                    self._tally.renewals += 1
+            case Fenced(by=None):
+                # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
+                self._claimed = False
+                self._claim = replace(self._claim, proposal=self._state.epoch, expect=None)
+                self.stored, self._stored_event = None, 0
+                self._committer.submit(self)
+            case Fenced():
+                self._lose(outcome)
+            case _:
+                self._lose(outcome)
+        self.answered.set()
+        self._tell()
+
+    def failed(self, error: Exception) -> bool:
+        """Asks to be tried again, for as long as the session needs it."""
+        self.answered.set()
+        return not self.flushed.is_set()
+
+    def _lose(self, outcome: Outcome) -> None:
+        self.refused = outcome
+        if not self.fenced:
+            self.fenced = True
+            self._on_fenced()
+
+    def _tell(self) -> None:
+        self._settled.set()
+        self._settled = trio.Event()
+
+    # As a child
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Stores until the session is left and its final state is stored. Shielded; ends by its deadline."""
+        try:
+            with self._scope, self._wake:
+                async for _ in self._wake:
+                    await self._store()
+                    await self._pause()
+                await self._store()
+        finally:
+            self.flushed.set()
+            self._committer.withdraw(self)
+            self._tell()
+
+    async def _store(self) -> None:
+        """Returns when the store holds what was published when this was called."""
+        self._hurry = trio.Event()
+        goal = self._state.publish()
+        if self.stored is not None and self.stored >= goal:
+            self._tally.persists_unchanged += 1
+        while not self.fenced and (self.stored is None or self.stored < goal):
+            if self._bug is not None:
+                raise self._bug
+            self._committer.submit(self)
+            await self._settled.wait()
+
+    async def _pause(self) -> None:
+        """The interval between two states; urgent ones wait no longer than a broadcast does, the end not at all."""
+        begun = trio.current_time()
+        with trio.move_on_at(begun + self._settings.persist_interval):
+            if not self._left.is_set():
+                await self._hurry.wait()
+            with trio.move_on_at(begun + self._settings.broadcast_interval):
+                await self._left.wait()
+
+    # What others call
+
+    async def flush(self) -> None:
+        """Waits until the store holds what was published when this was called.
+
+        Raises:
+            FencedError: Another owner has taken the session over.
+            SessionClosedError: The session was left before the store took it.
+        """
+        goal = self._state.publish()
+        while self.stored is None or self.stored < goal:
+            if self.fenced:
+                raise FencedError(self._state.id, self._state.epoch)
+            if self.flushed.is_set():
+                raise SessionClosedError(f"session {self._state.id!r} was left before it could be flushed")
+            self.hurry()
+            self._committer.submit(self)
+            await self._settled.wait()
+
+    async def rescue(self) -> None:
+        """Stores the final state after this child, or one beside it, has crashed. A last try, which may be cancelled."""
+        try:
+            while (write := self._append_or_renew()) is not None and not self.fenced:
+                self.settled(await Once(write).made(self._committer))
+        except Exception:
+            logger.exception("the final state of session %r could not be rescued", self._state.id)
+
+    def hurry(self) -> None:
+        """Something should be stored soon, not only at the next interval."""
+        self._hurry.set()
+
+    def renew(self) -> None:
+        """The lease should be renewed; does not wait."""
+        self._renew = True
+        self._committer.submit(self)
+
+    def leave(self) -> None:
+        """The state is final: flush it, at most until the flush timeout."""
+        self._left.set()
+        self._hurry.set()
+        self._scope.deadline = trio.current_time() + self._settings.flush_timeout

@@ -1,0 +1,184 @@
+"""`Phase`: what the author of a pipeline holds while a part of the work runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final, overload
+
+import trio
+
+from .endings import leaves
+from .errors import PhaseError
+from .null import NULL_PHASE, NullPhase, NullTicker
+from .state.phase import REFUSED, UNSET, PhaseNode, Unset
+from .state.snapshot import PhaseStatus
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .threads import ThreadTicker
+
+T = TypeVar("T")
+
+
+def phase_end(error: BaseException | None) -> PhaseStatus:
+    """What becomes of a phase whose scope is left with `error`."""
+    if error is None:
+        return "completed"
+    soft = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+    return "cancelled" if all(isinstance(leaf, soft) for leaf in leaves(error)) else "failed"
+
+
+@final
+class Phase(PhaseNode):
+    """A phase of a session: counts, fields, children. Entered by `with session.phase(...)`.
+
+    Leaving the `with` block ends it: completed when the block returned, failed when it raised,
+    cancelled when it was cancelled. Counting works from any task; from threads by `from_thread()`.
+    """
+
+    __slots__ = ()
+
+    def phase(
+        self,
+        name: str,
+        *,
+        total: float | None | Unset = UNSET,
+        weight: float | None = None,
+        title: str | None = None,
+        unit: str | None = None,
+    ) -> PhaseScope:
+        """A child phase, to be entered by `with`.
+
+        Args:
+            name: Unique among its siblings.
+            total: How much there is to do; None or not given: not known.
+            weight: Its share among its siblings, at least 0; 1 unless given.
+            title: What people are shown.
+            unit: What is counted.
+
+        Raises:
+            ValueError, TypeError, PhaseError: A value is out of range; nothing was changed.
+        """
+        return PhaseScope.within(self, name, total=total, weight=weight, title=title, unit=unit)
+
+    @overload
+    def track(self, items: Iterable[T]) -> Iterator[T]: ...
+    @overload
+    def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
+    def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
+        """Iterates over `items` and counts each once its body is done.
+
+        Where the phase has no total yet and the length of `items` is known, it becomes the total. An
+        item whose body raises or breaks out is not counted. Has the checkpoints of `items`, and none else.
+        """
+        if self.total is None and self.status == "running" and isinstance(items, Sized):
+            self.update(total=len(items))
+        if isinstance(items, AsyncIterable):
+            return self._track_async(items)
+        return self._track(items)
+
+    def _track(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            yield item
+            self.advance()
+
+    async def _track_async(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
+        async for item in items:
+            yield item
+            self.advance()
+
+    def from_thread(self) -> ThreadTicker | NullTicker:
+        """What counts on this phase from any thread, without losing anything and without waiting.
+
+        Call it in a Trio task and hand the result to the thread; each phase has one, shared by all threads.
+
+        Raises:
+            PhaseError: The phase is not open.
+        """
+        session: Session = self.state.host  # type: ignore[assignment]
+        return session._ticker(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.state.leave(self, phase_end(error))
+
+    async def __aenter__(self) -> NoReturn:
+        raise _not_async()
+
+    async def __aexit__(self, *_: object) -> None:
+        raise AssertionError("never entered")
+
+    def __repr__(self) -> str:
+        of = "" if self.total is None else f"/{self.total}"
+        return f"<Phase {self.label!r} {self.status} {self.done}{of}>"
+
+
+def _not_async() -> TypeError:
+    return TypeError("use `with`, not `async with`: entering and leaving a phase never waits")
+
+
+@final
+class PhaseScope:
+    """A phase that begins when it is entered by `with`; until then nothing has happened."""
+
+    __slots__ = ("_given", "_name", "_node", "_parent")
+
+    def __init__(self, parent: PhaseNode | None, name: str, given: dict[str, Any]) -> None:
+        self._parent = parent
+        self._name = name
+        self._given = given
+        self._node: Phase | NullPhase | None = None
+
+    @classmethod
+    def within(cls, parent: PhaseNode, name: str, **given: Any) -> PhaseScope:
+        """Checks the values at the call that gives them."""
+        state = parent.state
+        try:
+            state.check_phase(parent, name, **given)
+        except REFUSED as error:
+            if state.strict:
+                raise
+            state.drop(error)
+            return cls(None, name, given)
+        return cls(parent, name, given)
+
+    def __enter__(self) -> Phase:
+        if self._node is not None:
+            raise PhaseError(f"phase {self._name!r} was entered by this scope already: ask the session for a new one")
+        if self._parent is None:
+            self._node = NULL_PHASE
+            return NULL_PHASE  # type: ignore[return-value]
+        state = self._parent.state
+        try:
+            node = state.enter(self._parent, self._name, **self._given)
+        except REFUSED as error:
+            if state.strict:
+                raise
+            state.drop(error)
+            self._node = NULL_PHASE
+            return NULL_PHASE  # type: ignore[return-value]
+        assert isinstance(node, Phase)
+        self._node = node
+        return node
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(self._node, Phase):
+            self._node.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> NoReturn:
+        raise _not_async()
+
+    async def __aexit__(self, *_: object) -> None:
+        raise AssertionError("never entered")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise PhaseError(f"phase {self._name!r} has not begun: enter it by `with session.phase({self._name!r}) as phase:`")

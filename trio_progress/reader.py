@@ -1,0 +1,132 @@
+"""The one task that waits for news in the store: of sessions that others own, and of what owners are asked."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from .errors import StoreError
+from .feed import Ended, Feed, Topic
+from .hub import Hub
+from .remote import RemoteState
+from .stores.base import Changes, Seen, Store, Stored
+
+logger = logging.getLogger("trio_progress")
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between tries on a store that does not answer."""
+
+
+@final
+class Reader:
+    """Keeps the topics that no session of this process feeds in step with the store.
+
+    Args:
+        on_asked: Called with the session's id, what is asked, and the reason.
+    """
+
+    def __init__(
+        self, store: Store, hub: Hub, rng: random.Random, event_limit: int, on_asked: Callable[[str, str, str | None], None]
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._rng = rng
+        self._event_limit = event_limit
+        self._on_asked = on_asked
+        self._seen: dict[str, Seen | None] = {}
+        self._mark: str | None = None
+        self._scope = trio.CancelScope(shield=True)
+        self._waiting: trio.CancelScope | None = None
+        self.up = True
+        """Whether the store answered the last time."""
+        self.unreadable = 0
+        """Entries that could not be read and were passed over."""
+        hub.on_remote = self.watch
+        hub.on_idle = self.forget
+
+    def watch(self, topic: Topic) -> None:
+        """From now on the topic is kept in step with the store."""
+        source = None if topic.feed is None else topic.feed.source
+        self._seen[topic.id] = source.seen if isinstance(source, RemoteState) else None
+        self._changed()
+
+    def forget(self, session_id: str) -> None:
+        """The topic is no longer needed, or a session of this process feeds it."""
+        if self._seen.pop(session_id, False) is not False:
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel(reason="the sessions to watch have changed")
+
+    def close(self) -> None:
+        """Ends `run`."""
+        self._scope.cancel(reason="the tracker is left")
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Reads until closed. Shielded: only `close()` ends it."""
+        pause = FIRST_PAUSE
+        with self._scope:
+            while True:
+                try:
+                    changes = await self._wait()
+                except Exception as error:
+                    if self.up:
+                        self.up = False
+                        expected = isinstance(error, (StoreError, OSError))
+                        logger.warning("the store cannot be read, it is tried again: %s", error, exc_info=not expected)
+                    await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                    continue
+                if not self.up:
+                    self.up = True
+                    logger.info("the store can be read again")
+                pause = FIRST_PAUSE
+                if changes is not None:
+                    self._take_in(changes)
+
+    async def _wait(self) -> Changes | None:
+        """The next news; None where what is waited for has changed meanwhile."""
+        with trio.CancelScope() as self._waiting:
+            return await self._store.changes(self._mark, dict(self._seen))
+        return None
+
+    def _take_in(self, changes: Changes) -> None:
+        self._mark = changes.mark
+        for stored in changes.sessions:
+            if stored.id in self._seen:
+                self._seen[stored.id] = Seen(stored.key, stored.heartbeat, stored.alive)
+                try:
+                    self._show(stored)
+                except StoreError as error:
+                    self.unreadable += 1
+                    logger.warning("passed over: %s", error)
+        for session_id in changes.gone:
+            if session_id in self._seen:
+                self._seen[session_id] = None
+        for ask in changes.asked:
+            self._on_asked(ask.id, ask.what, ask.reason)
+
+    def _show(self, stored: Stored) -> None:
+        topic = self._hub.topic(stored.id)
+        if topic is None:
+            return
+        source = None if topic.feed is None else topic.feed.source
+        if isinstance(source, RemoteState) and source.epoch == stored.key.epoch:
+            if source.take_in(stored):
+                topic.announce()
+            else:
+                topic.bookmark()
+        elif source is None or (isinstance(source, RemoteState) and stored.key.epoch > source.epoch):
+            source = RemoteState(stored, self._hub.clock, self._event_limit)
+            topic.open(Feed(source))
+        else:
+            return
+        if source.ended:
+            self._hub.close(topic, Ended(source.stored_status, source.seq))

@@ -1,0 +1,149 @@
+"""A session that another tracker owns, as its stored states show it: a source of news like a live one."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, final
+
+import msgspec
+
+from .state.clock import Clock, utc
+from .state.events import EventLog
+from .state.messages import Position, Update
+from .state.record import Record, decode_event, decode_record
+from .state.snapshot import ENDED, Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+from .stores.base import Key, Seen, Stored
+
+TOMBSTONES: Final = 1000
+"""Phases gone from the tree that are remembered, so that an update can tell them."""
+
+_Paths = dict[tuple[str, ...], PhaseSnapshot]
+
+
+@final
+class RemoteState:
+    """What the store has of a session, and what changed between the states that were seen of it.
+
+    Raises:
+        StoreError: The stored entry cannot be read.
+    """
+
+    def __init__(self, stored: Stored, clock: Clock, event_limit: int) -> None:
+        self._clock = clock
+        self._event_limit = event_limit
+        self._record: Record = decode_record(stored.id, *stored.key, stored.record)
+        self._flat = _flattened(self._record.state.phases)
+        self._v = dict.fromkeys(self._flat, stored.key.seq)
+        self._tombstones: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=TOMBSTONES)
+        self._alive = stored.alive
+        self._heartbeat = stored.heartbeat
+        self.id = stored.id
+        self.epoch, self.seq = stored.key
+        self.oldest_delta = self.seq
+        self.event_log = EventLog(event_limit, map(decode_event, stored.events))
+
+    @property
+    def record(self) -> Record:
+        """The newest stored record."""
+        return self._record
+
+    @property
+    def stored_status(self) -> SessionStatus:
+        """The status as it was stored; `snapshot()` says "lost" for one that runs without a lease."""
+        return self._record.state.status
+
+    @property
+    def seen(self) -> Seen:
+        """What a store needs to know to tell news."""
+        return Seen(Key(self.epoch, self.seq), self._heartbeat, self._alive)
+
+    def take_in(self, stored: Stored) -> bool:
+        """Takes in a newer entry of the same epoch; True where the state itself is newer.
+
+        Raises:
+            StoreError: The stored entry cannot be read; nothing has changed.
+        """
+        record = decode_record(stored.id, *stored.key, stored.record)
+        log = EventLog(self._event_limit, map(decode_event, stored.events))
+        assert stored.key.epoch == self.epoch
+        self._alive = stored.alive
+        self._heartbeat = stored.heartbeat
+        self.event_log = log
+        if stored.key.seq <= self.seq:
+            return False
+        seq = stored.key.seq
+        flat = _flattened(record.state.phases)
+        for path, phase in flat.items():
+            known = self._flat.get(path)
+            if known is None or not _alike(known, phase):
+                self._v[path] = seq
+        for path in self._flat:
+            if path not in flat:
+                del self._v[path]
+                if len(self._tombstones) == TOMBSTONES:
+                    self.oldest_delta = self._tombstones[0][0]
+                self._tombstones.append((seq, path))
+        self._record, self._flat, self.seq = record, flat, seq
+        return True
+
+    def publish(self) -> int:
+        """The owner publishes; here is only what it has stored."""
+        return self.seq
+
+    def liveness(self) -> Liveness:
+        """"lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
+        state = self._record.state
+        if state.status != "running":
+            return "ok"
+        if not self._alive:
+            return "lost"
+        if state.progressed_at is None or state.stall_after is None:
+            return "ok"
+        return "stalled" if self._clock.wall() - state.progressed_at.timestamp() > state.stall_after else "ok"
+
+    def snapshot(self) -> Snapshot:
+        """The newest stored state, with the liveness and the heartbeat of this moment."""
+        liveness = self.liveness()
+        state = self._record.state
+        return msgspec.structs.replace(
+            state,
+            status="lost" if liveness == "lost" else state.status,
+            liveness=liveness,
+            heartbeat_at=state.heartbeat_at if self._heartbeat is None else utc(self._heartbeat),
+            resume=Position(self.epoch, self.seq, self.event_log.newest).token(),
+        )
+
+    def update_since(self, since: int, resume: str) -> Update:
+        """What changed after the stored state `since`, which must not lie before `oldest_delta`."""
+        snapshot = self.snapshot()
+        head = Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
+        phases = tuple(
+            PhaseUpdate(**_values(phase), path=path) for path, phase in self._flat.items() if self._v[path] > since
+        )
+        folded = tuple(path for seq, path in self._tombstones if seq > since)
+        return Update(
+            session=self.id, from_=since, seq=self.seq, resume=resume, head=head, phases=phases, folded=folded
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stored state is an end."""
+        return self.stored_status in ENDED
+
+
+def _flattened(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = (), into: _Paths | None = None) -> _Paths:
+    """All phases by path, parents first."""
+    into = {} if into is None else into
+    for phase in phases:
+        path = (*above, phase.name)
+        into[path] = phase
+        _flattened(phase.phases, path, into)
+    return into
+
+
+def _values(phase: PhaseSnapshot) -> dict[str, Any]:
+    return {name: getattr(phase, name) for name in PhaseValues.__struct_fields__}
+
+
+def _alike(one: PhaseSnapshot, other: PhaseSnapshot) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in PhaseValues.__struct_fields__)

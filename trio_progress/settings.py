@@ -1,0 +1,53 @@
+"""What a tracker can be told, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .state import checks
+from .state.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keywords of `open_tracker`; all times in seconds.
+
+    Args:
+        strict: Bad input raises at the call. With False it is logged once, counted and dropped.
+        persist_interval: The least time between two stored states, but for those that must not wait.
+        broadcast_interval: The least time between two states that subscribers are told; above 0.
+        heartbeat_interval: How often the session says that its event loop lives; above 0.
+        stall_after: Without progress for so long a session counts as stalled; `math.inf` for never.
+        lost_after: Without a heartbeat for so long it counts as lost; above `heartbeat_interval`.
+        flush_timeout: How long leaving a session waits for the store to take the final state.
+        retention: How long the store keeps a session after its last write.
+        event_limit: Custom events that are retained for each session; at least 1.
+        limits: The bounds of one session.
+    """
+
+    strict: bool = True
+    persist_interval: float = 2.0
+    broadcast_interval: float = 0.1
+    heartbeat_interval: float = 10.0
+    stall_after: float = 60.0
+    lost_after: float = 30.0
+    flush_timeout: float = 5.0
+    retention: float = 3600.0
+    event_limit: int = 1000
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name in ("persist_interval", "broadcast_interval", "heartbeat_interval", "lost_after", "retention"):
+            checks.number(name, getattr(self, name), above=0)
+        checks.number("flush_timeout", self.flush_timeout)
+        if self.stall_after != float("inf"):
+            checks.number("stall_after", self.stall_after, above=0)
+        if not self.lost_after > self.heartbeat_interval:
+            raise ValueError(
+                f"lost_after ({self.lost_after} s) must be above heartbeat_interval ({self.heartbeat_interval} s), "
+                "or every session is lost between two heartbeats"
+            )
+        if type(self.event_limit) is not int or self.event_limit < 1:
+            raise ValueError(f"event_limit must be a whole number of at least 1, not {self.event_limit!r}")
+        if not isinstance(self.limits, Limits):
+            raise TypeError(f"limits must be a trio_progress.Limits, not {self.limits!r:.200}")

@@ -1,0 +1,148 @@
+"""What is let in: each check returns the value as it is kept, or raises and names what was given and allowed."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .limits import MAX_JSON_DEPTH, MAX_UNITS, Limits
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_encode = msgspec.json.Encoder().encode
+
+
+def session_id(value: object) -> str:
+    """A session's id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; safe in a key, and no path by itself."""
+    if type(value) is not str or not _SESSION_ID.fullmatch(value) or value in (".", ".."):
+        raise ValueError(
+            f"a session id must be 1 to 128 characters out of A-Z a-z 0-9 . _ : - (and not '.' or '..'), not {value!r:.200}"
+        )
+    return value
+
+
+def new_id() -> str:
+    """A session id that nobody has."""
+    return uuid.uuid4().hex
+
+
+def number(what: str, value: object, *, above: float | None = None, least: float | None = 0) -> int | float:
+    """A finite number within what JSON readers keep exactly; numpy's and the like become plain ones."""
+    if type(value) is not int and type(value) is not float:
+        value = _plain_number(what, value)
+    if not -MAX_UNITS < value < MAX_UNITS:  # NaN and the infinities fail as well
+        raise ValueError(f"{what} must be finite and below 2**53 in size, not {value!r}")
+    if above is not None and not value > above:
+        raise ValueError(f"{what} must be above {above}, not {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{what} must be at least {least}, not {value!r}")
+    return value
+
+
+def _plain_number(what: str, value: object) -> int | float:
+    if isinstance(value, (str, bytes, bool)) or value is None:
+        raise TypeError(f"{what} must be a number, not {value!r:.200}")
+    try:
+        if hasattr(value, "__index__"):
+            return int(value.__index__())
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{what} must be a number, not {value!r:.200}") from None
+
+
+def well_formed(text: str) -> str:
+    """The text without lone surrogates, which UTF-8 has no bytes for (odd file names bring them)."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def name(what: str, value: object, limits: Limits = Limits()) -> str:  # noqa: B008 - a frozen value
+    """A name: not empty, no control characters, bounded."""
+    if type(value) is not str:
+        raise TypeError(f"{what} must be a str, not {value!r:.200}")
+    if not value or len(value) > limits.text or _CONTROL.search(value) or well_formed(value) != value:
+        raise ValueError(
+            f"{what} must be 1 to {limits.text} characters (limit 'text') without control characters, not {value!r:.200}"
+        )
+    return value
+
+
+def title(what: str, value: object, limits: Limits = Limits()) -> str:  # noqa: B008 - a frozen value
+    """Text of one line that may be empty."""
+    if type(value) is not str:
+        raise TypeError(f"{what} must be a str, not {value!r:.200}")
+    if len(value) > limits.text:
+        raise ValueError(f"{what} must not be longer than {limits.text} characters (limit 'text'), not {len(value)}")
+    return well_formed(value)
+
+
+def message(what: str, value: object, limits: Limits) -> str | None:
+    """A message for people, or None; too long a one is cut, for it often quotes what others wrote."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str or None, not {value!r:.200}")
+    if len(value) > limits.message:
+        value = value[: limits.message - 1] + "…"
+    return well_formed(str(value))
+
+
+def labels(value: Mapping[str, str] | None, limits: Limits) -> dict[str, str]:
+    """Labels: short texts by short names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"labels must be a mapping of str to str, not {value!r:.200}")
+    if len(value) > limits.labels:
+        raise ValueError(f"a session has at most {limits.labels} labels (limit 'labels'), not {len(value)}")
+    return {name("a label's name", key, limits): title(f"label {key!r}", text, limits) for key, text in value.items()}
+
+
+def data(what: str, value: object, limit: int, limit_name: str) -> Any:
+    """JSON data, copied so that a later change of the caller's object changes nothing here."""
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is str and len(value) * 6 <= limit:  # type: ignore[arg-type]
+        return well_formed(value)  # type: ignore[arg-type]
+    copied = _copy(what, value, 0)
+    size = len(_encode(copied))
+    if size > limit:
+        raise ValueError(f"{what} must not be larger than {limit} bytes of JSON (limit {limit_name!r}), not {size}")
+    return copied
+
+
+def _copy(what: str, value: object, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return well_formed(str(value))
+    if isinstance(value, int):
+        if not -MAX_UNITS <= value <= MAX_UNITS:
+            raise ValueError(f"{what}: whole numbers must stay within 2**53, to be read alike everywhere; send it as a str")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{what}: JSON has no {value!r}; send None or a str")
+        return float(value)
+    if depth >= MAX_JSON_DEPTH:
+        raise ValueError(f"{what} must not nest deeper than {MAX_JSON_DEPTH}")
+    if isinstance(value, Mapping):
+        copied: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{what}: keys must be str, not {key!r:.200}")
+            copied[well_formed(str(key))] = _copy(what, item, depth + 1)
+        return copied
+    if isinstance(value, (list, tuple)):
+        return [_copy(what, item, depth + 1) for item in value]
+    raise TypeError(
+        f"{what} must be JSON data (None, bool, int, float, str, list, tuple or a mapping with str keys), "
+        f"not {type(value).__name__}: {value!r:.200}"
+    )

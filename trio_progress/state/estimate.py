@@ -1,0 +1,97 @@
+"""How fast it goes and how long it may take: a smoothed rate, and what follows from it.
+
+The rate is an exponentially weighted mean over irregular samples: both the units and the seconds of
+the past are scaled by `exp(-dt / TAU)` at each sample and the rate is their quotient, so that it is
+right from the first sample on (no start-up bias) and does not depend on how often it is sampled
+(Eckner, "Algorithms for unevenly spaced time series", 2012, on EMAs of that kind).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp, inf
+from typing import NamedTuple
+
+TAU = 20.0
+"""Seconds in which what was measured loses all but 1/e of its weight."""
+
+WARM_UP = 0.5
+"""Seconds of measuring before a rate is told at all: the first items of a burst say little."""
+
+
+class Rate:
+    """A smoothed rate of something that grows, in units a second."""
+
+    __slots__ = ("at", "seconds", "units")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.units = 0.0
+        self.seconds = 0.0
+
+    def sample(self, units: float, at: float) -> None:
+        """Adds what was done since the last sample, measured at `at` on a monotonic clock."""
+        passed = at - self.at
+        if passed > 0:
+            kept = exp(-passed / TAU)
+            self.units *= kept
+            # What passed weighs the integral of the same exponential; so do its units, taken as spread evenly.
+            weight = TAU * (1.0 - kept)
+            self.seconds = self.seconds * kept + weight
+            self.at = at
+            units *= weight / passed
+        self.units += units
+
+    @property
+    def value(self) -> float | None:
+        """Units a second; None while too little time was measured or nothing was done."""
+        if self.seconds < WARM_UP or self.units <= 0:
+            return None
+        return self.units / self.seconds
+
+
+class Part(NamedTuple):
+    """What one top-level phase brings to the estimate of the whole."""
+
+    weight: float
+    fraction: float
+    """0 to 1, unknown as 0."""
+    spent: float
+    """Seconds worked on it so far."""
+    running: bool
+    finished: bool
+    eta: float | None
+    """Its own estimate, from its own rate."""
+    usual: float | None
+    """Seconds that this phase took in earlier runs of the pipeline."""
+
+
+def remaining(parts: Iterable[Part]) -> float | None:
+    """Seconds to the end of a session; None where nothing supports a figure.
+
+    A running phase counts by its own rate, else by how long it took in earlier runs, else by its
+    weight at the pace of this run. Phases that run together count as the longest of them; what has
+    not begun follows one after the other.
+    """
+    parts = list(parts)
+    paid = sum(part.weight * (1.0 if part.finished else part.fraction) for part in parts)
+    spent = sum(part.spent for part in parts)
+    pace = spent / paid if paid > 0 and spent >= WARM_UP else None
+    running = 0.0
+    waiting = 0.0
+    for part in parts:
+        if part.finished:
+            continue
+        estimate = part.eta
+        if estimate is None and part.usual is not None:
+            estimate = max(part.usual - part.spent, 0.0)
+        if estimate is None and pace is not None:
+            estimate = pace * part.weight * (1.0 - part.fraction)
+        if estimate is None:
+            return None
+        if part.running:
+            running = max(running, estimate)
+        else:
+            waiting += estimate
+    total = running + waiting
+    return total if total < inf else None

@@ -1,0 +1,222 @@
+"""The messages of a subscription, and the resume token that each carries.
+
+1. The first message is `Subscribed`. It says whether what was missed follows (`recovered`), or else why
+   a whole `Snapshot` does.
+2. Then come, in any order but each in its own: `Update`s of the state, `CustomEvent`s, `Bookmark`s.
+   Within an epoch `seq` only rises.
+3. An `Update` carries absolute values: the head whole, and each phase that changed since `from`. It
+   fits onto the state at exactly `from`; onto any other it is refused (`ProtocolError`).
+4. `Gap` tells how many custom events were lost to this subscriber, at the place where they are missing.
+5. `End` is the last one. When the owner changed, a second `Subscribed` (never recovered) and a
+   `Snapshot` of the new epoch come in place of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from ..errors import ProtocolError
+from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+
+
+class Position(NamedTuple):
+    """How far a subscriber has come: the newest state begun, and the newest event."""
+
+    epoch: int
+    seq: int
+    event: int
+
+    def token(self) -> str:
+        """The position as the token that clients hand back, opaque to them."""
+        return f"{self.epoch:x}.{self.seq:x}.{self.event:x}"
+
+    @classmethod
+    def parse(cls, token: str) -> Position | None:
+        """The position in `token`; None where it is not one of ours."""
+        parts = token.split(".")
+        if len(parts) != 3 or not all(0 < len(part) <= 16 and part.isalnum() for part in parts):
+            return None
+        try:
+            return cls(*(int(part, 16) for part in parts))
+        except ValueError:
+            return None
+
+
+class Subscribed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscribed"):
+    """The subscription stands. `reason` says why nothing was recovered: "new", "bad_token", "epoch", "too_old"."""
+
+    session: str
+    recovered: bool
+    reason: str | None
+    server_time: datetime
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):
+    """What changed between the states `from_` and `seq`; absolute values, what is absent is unchanged."""
+
+    session: str
+    from_: int = msgspec.field(name="from")
+    seq: int
+    resume: str
+    head: Head
+    phases: tuple[PhaseUpdate, ...]
+    folded: tuple[tuple[str, ...], ...] = ()
+    """The paths of phases that folded into their parents: take them out of the tree."""
+
+    def apply(self, snapshot: Snapshot) -> Snapshot:
+        """The state after this update, from the one before it.
+
+        Raises:
+            ProtocolError: `snapshot` is not the state that this update starts from.
+        """
+        if (snapshot.epoch, snapshot.seq) != (self.head.epoch, self.from_):
+            raise ProtocolError(
+                f"this update goes from seq {self.from_} of epoch {self.head.epoch} and does not fit onto seq "
+                f"{snapshot.seq} of epoch {snapshot.epoch}: ask for a new snapshot"
+            )
+        tree = _Tree.of(snapshot.phases)
+        for path in self.folded:
+            tree.remove(path)
+        for phase in self.phases:
+            tree.put(phase)
+        values = msgspec.structs.asdict(self.head)
+        return Snapshot(**values, phases=tree.freeze(), resume=self.resume)
+
+
+class CustomEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="event"):
+    """One event that the pipeline emitted: the `n`-th of its session, at state `seq`."""
+
+    session: str
+    n: int
+    seq: int
+    resume: str
+    name: str
+    data: Any
+    at: datetime
+
+
+class Bookmark(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bookmark"):
+    """A heartbeat: nothing newer than `seq` has been published, and how alive the session is."""
+
+    session: str
+    seq: int
+    resume: str
+    liveness: Liveness
+    heartbeat_at: datetime | None
+    progressed_at: datetime | None
+    server_time: datetime
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
+    """So many custom events were dropped before they could be sent here."""
+
+    session: str
+    dropped: int
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"):
+    """The session has ended, and this is the last message.
+
+    `persisted_seq` is what the store holds; where it is below `seq`, the final state did not reach it.
+    """
+
+    session: str
+    seq: int
+    status: SessionStatus
+    resumable: bool
+    persisted_seq: int | None
+    resume: str
+
+
+Message: TypeAlias = Subscribed | Snapshot | Update | CustomEvent | Bookmark | Gap | End
+
+
+class _SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot"):
+    """How a `Snapshot` travels: the state in an envelope like the others'."""
+
+    session: str
+    seq: int
+    resume: str
+    state: Snapshot
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Subscribed | _SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End)
+
+
+def encode_message(message: Message) -> bytes:
+    """The message as JSON, as the protocol has it."""
+    if isinstance(message, Snapshot):
+        state = msgspec.structs.replace(message, resume="") if message.resume else message
+        return _ENCODER.encode(
+            _SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state)
+        )
+    return _ENCODER.encode(message)
+
+
+def decode_message(data: bytes | str) -> Message:
+    """The message in `data`.
+
+    Raises:
+        ProtocolError: It is not one.
+    """
+    try:
+        message: Subscribed | _SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolError(f"not a message of this protocol: {error}") from None
+    if isinstance(message, _SnapshotFrame):
+        return msgspec.structs.replace(message.state, resume=message.resume)
+    return message
+
+
+class _Tree:
+    """A phase tree that an update can be put into; keeps the order in which phases came."""
+
+    __slots__ = ("children", "values")
+
+    def __init__(self, values: PhaseValues | None) -> None:
+        self.values = values
+        self.children: dict[str, _Tree] = {}
+
+    @classmethod
+    def of(cls, phases: tuple[PhaseSnapshot, ...], values: PhaseValues | None = None) -> _Tree:
+        tree = cls(values)
+        tree.children = {phase.name: cls.of(phase.phases, phase) for phase in phases}
+        return tree
+
+    def _at(self, path: tuple[str, ...]) -> _Tree:
+        node = self
+        for name in path:
+            try:
+                node = node.children[name]
+            except KeyError:
+                raise ProtocolError(f"an update speaks of the unknown phase {'/'.join(path)!r}") from None
+        return node
+
+    def remove(self, path: tuple[str, ...]) -> None:
+        self._at(path[:-1]).children.pop(path[-1], None)
+
+    def put(self, phase: PhaseUpdate) -> None:
+        siblings = self._at(phase.path[:-1]).children
+        known = siblings.get(phase.name)
+        if known is None:
+            siblings[phase.name] = _Tree(phase)
+        else:
+            known.values = phase
+
+    def freeze(self) -> tuple[PhaseSnapshot, ...]:
+        return tuple(child._frozen() for child in self.children.values())
+
+    def _frozen(self) -> PhaseSnapshot:
+        assert self.values is not None
+        phases = self.freeze()
+        values = self.values
+        if isinstance(values, PhaseSnapshot) and all(
+            new is old for new, old in zip(phases, values.phases, strict=False)
+        ) and len(phases) == len(values.phases):
+            return values
+        given = {name: getattr(values, name) for name in PhaseValues.__struct_fields__}
+        return PhaseSnapshot(**given, phases=phases)

@@ -1,0 +1,464 @@
+"""One phase of a session: a node of the tree, its counts and its transitions.
+
+1. A phase is `pending`, then `running`, then `completed`, `failed`, `cancelled` or `skipped`.
+2. `completed` and `skipped` are absorbing. From `failed` and `cancelled` it may be entered again: its
+   `attempt` rises, its count begins anew, its completed children stay.
+3. Its `fraction` is below 1 as long as its scope has not exited, and exactly 1 once it is completed or
+   skipped. The fraction of one that failed stays where it was.
+4. With children, the fraction is the weighted mean of theirs and of its own units (which weigh 1). An
+   indeterminate part counts as nothing done.
+5. Counting on a phase that has ended changes nothing and is counted as late. Counting on one that has
+   not begun is an error.
+6. No method has a checkpoint, and none calls anything that could: a mutation is atomic.
+
+`advance()` is the hot path. `slow` is False only while the phase runs *and* is already marked as changed
+since the last published state; then counting is one flag test, one range check and one addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from ..errors import PhaseError, SessionClosedError
+from . import checks
+from .clock import utc
+from .estimate import Rate
+from .limits import MAX_UNITS
+from .snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
+
+if TYPE_CHECKING:
+    from .session import SessionState
+
+CAP: Final = 0.9999
+"""The largest fraction of what has not ended: people read 100 % as done."""
+
+OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
+ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
+
+REFUSED: Final = (ValueError, TypeError, PhaseError, SessionClosedError)
+"""What a call with bad input raises; with `strict=False` it is noted instead."""
+
+
+class Unset:
+    """Tells "not given" from None."""
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET: Final = Unset()
+
+
+class _Guarded(Protocol):
+    @property
+    def state(self) -> SessionState: ...
+
+
+_G = TypeVar("_G", bound=_Guarded)
+_P = ParamSpec("_P")
+
+
+def guarded(method: Callable[Concatenate[_G, _P], None]) -> Callable[Concatenate[_G, _P], None]:
+    """Where the session is not strict, bad input to the method is noted and dropped."""
+
+    @wraps(method)
+    def call(self: _G, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except REFUSED as error:
+            if self.state.strict:
+                raise
+            self.state.drop(error)
+
+    return call
+
+
+class PhaseNode:
+    """A phase in the tree of a session."""
+
+    __slots__ = (
+        "_pace",
+        "_rate",
+        "_seen",
+        "_snapshot",
+        "attempt",
+        "began",
+        "children",
+        "declared",
+        "depth",
+        "done",
+        "ended",
+        "fields",
+        "folded",
+        "folded_weight",
+        "fraction",
+        "marked",
+        "message",
+        "name",
+        "parent",
+        "skipped",
+        "slow",
+        "spent",
+        "stall_after",
+        "started",
+        "state",
+        "status",
+        "title",
+        "total",
+        "unit",
+        "v",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        state: SessionState,
+        parent: PhaseNode | None,
+        name: str,
+        *,
+        title: str | None = None,
+        weight: float = 1.0,
+        unit: str | None = None,
+        total: float | None = None,
+        stall_after: float | None = None,
+        declared: bool = False,
+    ) -> None:
+        self.state = state
+        self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.name = name
+        self.title = name.replace("_", " ") if title is None else title
+        self.weight = weight
+        self.unit = unit
+        self.total = total
+        self.stall_after = stall_after
+        self.declared = declared
+        self.status: PhaseStatus = "pending"
+        self.attempt = 0
+        self.slow = True
+        self.marked = False
+        self.v = 0
+        """The `seq` of the published state that it last changed in."""
+        self.done: int | float = 0
+        self.skipped: int | float = 0
+        self.message: str | None = None
+        self.fields: dict[str, Any] = {}
+        self.children: dict[str, PhaseNode] = {}
+        self.folded = 0
+        self.folded_weight = 0.0
+        self.fraction: float | None = 0.0
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.began: float | None = None
+        """When it was entered, on the monotonic clock; None while it does not run."""
+        self.spent = 0.0
+        """Seconds of the attempts that have ended."""
+        self._rate: Rate | None = None
+        self._pace: Rate | None = None
+        self._seen: int | float = 0
+        self._snapshot: PhaseSnapshot | None = None
+
+    # Counting
+
+    def advance(self, n: float = 1) -> None:
+        """Counts `n` more units as done; finite, at least 0. Never waits, and costs tens of nanoseconds.
+
+        On a phase that has ended it changes nothing and is counted as late.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0; nothing was counted.
+            PhaseError: The phase has not begun.
+            RuntimeError: Called from a foreign thread: use `from_thread()`.
+        """
+        try:
+            if self.slow or not 0 < n < MAX_UNITS:
+                self._advance(n)
+            else:
+                self.done += n
+        except REFUSED as error:
+            if self.state.strict:
+                raise
+            self.state.drop(error)
+
+    def _advance(self, n: float) -> None:
+        n = checks.number("n", n)
+        if n and self._counts("advance"):
+            self._mark()
+            self.done += n
+
+    @guarded
+    def skip(self, n: float = 1) -> None:
+        """Counts `n` units as done that needed no work, as on resuming: they are not in the rate.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0.
+            PhaseError: The phase has not begun.
+        """
+        n = checks.number("n", n)
+        if n and self._counts("skip"):
+            self._mark()
+            self.done += n
+            self.skipped += n
+
+    @guarded
+    def extend(self, n: float) -> None:
+        """Adds `n` units to what there is to do. An indeterminate phase then knows: what is done, and `n` more.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0.
+            PhaseError: The phase has not begun.
+        """
+        n = checks.number("n", n)
+        if self._counts("extend"):
+            total = checks.number("the total", (self.done if self.total is None else self.total) + n)
+            self._mark()
+            self.total = total
+
+    @guarded
+    def update(
+        self,
+        *,
+        done: float | Unset = UNSET,
+        total: float | None | Unset = UNSET,
+        message: str | None | Unset = UNSET,
+    ) -> None:
+        """Sets absolute values; what is not given stays. `total=None` makes the phase indeterminate.
+
+        Raises:
+            ValueError, TypeError: A value is out of range; nothing was changed.
+            PhaseError: The phase has not begun.
+        """
+        if not isinstance(done, Unset):
+            done = checks.number("done", done)
+        if not isinstance(total, Unset) and total is not None:
+            total = checks.number("total", total)
+        if not isinstance(message, Unset):
+            message = checks.message("message", message, self.state.limits)
+        if self._counts("update"):
+            self._mark()
+            if not isinstance(done, Unset):
+                self.done = done
+            if not isinstance(total, Unset):
+                self.total = total
+            if not isinstance(message, Unset):
+                self.message = message
+
+    def set(self, **fields: Any) -> None:
+        """Sets fields: JSON values by name, shown beside the phase; the newest value of each wins.
+
+        Raises:
+            ValueError, TypeError: A value is no JSON data or too large, or there are too many fields.
+            PhaseError: The phase has not begun.
+        """
+        self._set(fields)
+
+    @guarded
+    def _set(self, fields: dict[str, Any]) -> None:
+        merged = merged_fields(self.fields, fields, self.state)
+        if self._counts("set"):
+            self._mark()
+            self.fields = merged
+
+    def _counts(self, what: str) -> bool:
+        """Whether an update is for now; a late one is noted, one before the beginning is an error."""
+        if self.status == "running":
+            return True
+        if self.status == "pending" and not self.state.over:
+            raise PhaseError(
+                f"phase {self.label!r} has not begun: enter it with `with session.phase({self.name!r})` before {what}()"
+            )
+        self.state.late(what, self.label)
+        return False
+
+    def _mark(self) -> None:
+        """Notes that the next published state has a change of this phase in it."""
+        if not self.marked:
+            self.state.stir()  # First, for it refuses foreign threads.
+            self.marked = True
+            self.state.changed.append(self)
+        self.slow = self.status != "running"
+
+    # Transitions; the session's state calls these and publishes
+
+    def begin(self, total: float | None | Unset, now: float, wall: float) -> None:
+        """Goes to running; for a further attempt what was counted before begins anew."""
+        self._mark()
+        self.status = "running"
+        self.attempt += 1
+        if self.attempt > 1:
+            self.done = self.skipped = self._seen = 0
+        if not isinstance(total, Unset):
+            self.total = total
+        self.started = wall
+        self.ended = None
+        self.began = now
+        self._rate = Rate(now)
+        self._pace = None
+        self.slow = False
+
+    def finish(self, status: PhaseStatus, now: float, wall: float) -> None:
+        """Goes to one of the ended statuses."""
+        self._mark()
+        self.settle(now)
+        if status not in ABSORBING:
+            self.fraction = self._computed_fraction()
+        self.status = status
+        self.slow = True
+        self.ended = wall
+        if self.began is not None:
+            self.spent += now - self.began
+            self.began = None
+        self.marked = True
+
+    def reset(self) -> None:
+        """Back to pending, for a session's next attempt; how often it was entered is kept."""
+        self.status = "pending"
+        self.done = self.skipped = self._seen = 0
+        self.message = None
+        self.started = self.ended = self.began = None
+        self.spent = 0.0
+
+    # Publishing
+
+    def settle(self, now: float) -> bool:
+        """Takes in what the hot path added: plain numbers, the rate. True where the count has moved."""
+        if type(self.done) is not int and type(self.done) is not float:
+            self.done = checks.number("done", self.done)
+        if self.done >= MAX_UNITS:
+            self.done = MAX_UNITS - 1
+        self.slow = True
+        self.marked = False
+        worked = self.done - self.skipped
+        moved = worked - self._seen
+        self._seen = worked
+        if self._rate is not None:
+            self._rate.sample(max(moved, 0), now)
+        return moved != 0
+
+    def refresh(self, seq: int, now: float) -> None:
+        """Stamps the change with the published state's number, and computes the fraction anew."""
+        self.v = seq
+        self._snapshot = None
+        before = self.fraction
+        if self.status == "running":
+            self.fraction = self._computed_fraction()
+            if self.children or self.folded:
+                if self._pace is None:
+                    self._pace = Rate(now if self.began is None else self.began)
+                self._pace.sample(max((self.fraction or 0.0) - (before or 0.0), 0.0), now)
+        elif self.status in ABSORBING:
+            self.fraction = 1.0
+
+    def _computed_fraction(self) -> float | None:
+        own = None
+        if self.total is not None:
+            own = self.done / self.total if self.total > 0 else 0.0
+        if not self.children and not self.folded:
+            return None if own is None else min(own, CAP)
+        weight = part = self.folded_weight
+        if own is not None:
+            weight += 1.0
+            part += min(own, 1.0)
+        for child in self.children.values():
+            weight += child.weight
+            part += child.weight * (child.fraction or 0.0)
+        return min(part / weight, CAP) if weight > 0 else None
+
+    # Reading
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.status == "running"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names from the root down to this phase."""
+        names: list[str] = []
+        node: PhaseNode | None = self
+        while node is not None and node.parent is not None:
+            names.append(node.name)
+            node = node.parent
+        return tuple(reversed(names))
+
+    @property
+    def label(self) -> str:
+        """The path as one text."""
+        return "/".join(self.path)
+
+    def walk(self) -> Iterator[PhaseNode]:
+        """This phase and all below it, parents first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
+        if self._rate is None:
+            return None
+        return self._rate.value
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to its end by its own rate; None where that is not known."""
+        if self.status != "running":
+            return None
+        if self.children or self.folded:
+            pace = None if self._pace is None else self._pace.value
+            return None if pace is None or self.fraction is None else (1.0 - self.fraction) / pace
+        rate = self.rate
+        if rate is None or self.total is None:
+            return None
+        return max(self.total - self.done, 0) / rate
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "status": self.status,
+            "attempt": self.attempt,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "weight": self.weight,
+            "fraction": self.fraction,
+            "rate": self.rate,
+            "eta": self.eta,
+            "message": self.message,
+            "fields": self.fields,
+            "started_at": utc(self.started),
+            "ended_at": utc(self.ended),
+            "skipped": self.skipped,
+            "folded": self.folded,
+            "folded_weight": self.folded_weight,
+        }
+
+    def snapshot(self) -> PhaseSnapshot:
+        """The phase and all below it as frozen values; made once for each published change."""
+        if self._snapshot is None:
+            below = tuple(child.snapshot() for child in self.children.values())
+            self._snapshot = PhaseSnapshot(**self._values(), phases=below)
+        return self._snapshot
+
+    def changes(self, since: int) -> Iterator[PhaseUpdate]:
+        """What changed below this phase after the published state `since`, parents first."""
+        for child in self.children.values():
+            if child.v > since:
+                yield PhaseUpdate(**child._values(), path=child.path)
+                yield from child.changes(since)
+
+
+def merged_fields(old: dict[str, Any], new: dict[str, Any], state: SessionState) -> dict[str, Any]:
+    """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
+    limits = state.limits
+    checked = {
+        checks.name("a field's name", key, limits): checks.data(f"field {key!r}", value, limits.value_bytes, "value_bytes")
+        for key, value in new.items()
+    }
+    merged = {**old, **checked}
+    if len(merged) > limits.fields:
+        raise ValueError(f"at most {limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}")
+    return merged

@@ -1,0 +1,122 @@
+"""What is declared before the work begins: the phases of a pipeline and what each weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+from . import checks
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """A phase as a pipeline declares it.
+
+    Args:
+        name: What code calls it; unique within the pipeline.
+        weight: Its share of the whole, relative to the other phases; at least 0.
+        title: What people are shown; the name with spaces for underscores unless given.
+        unit: What is counted: "pages", "bytes".
+        total: How much there is to do, where it is known beforehand.
+        stall_after: Seconds without progress after which the session counts as stalled while this
+            phase runs; None leaves it to the tracker, `math.inf` means never.
+        aliases: Other names that lead to this phase.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
+
+    name: str
+    weight: float = 1
+    title: str | None = None
+    unit: str | None = None
+    total: float | None = None
+    stall_after: float | None = None
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.name("a phase's name", self.name)
+        checks.number(f"the weight of phase {self.name!r}", self.weight)
+        if self.title is not None:
+            checks.title(f"the title of phase {self.name!r}", self.title)
+        if self.unit is not None:
+            checks.title(f"the unit of phase {self.name!r}", self.unit)
+        if self.total is not None:
+            checks.number(f"the total of phase {self.name!r}", self.total)
+        if self.stall_after is not None and self.stall_after != float("inf"):
+            checks.number(f"stall_after of phase {self.name!r}", self.stall_after, above=0)
+        aliases: object = self.aliases
+        if isinstance(aliases, str):
+            raise TypeError(f"the aliases of phase {self.name!r} must be a sequence of str, not one str")
+        object.__setattr__(self, "aliases", tuple(checks.name("an alias", alias) for alias in self.aliases))
+
+    @property
+    def shown_title(self) -> str:
+        """The title that people are shown."""
+        return self.title if self.title is not None else self.name.replace("_", " ")
+
+
+Phases: TypeAlias = "Mapping[str, float] | Sequence[PhaseSpec | str]"
+
+
+@final
+class Pipeline:
+    """A named kind of work: its phases in order, with weights that are normalised to sum to 1.
+
+    Args:
+        name: What the kind of work is called; metrics are labelled with it, so choose few.
+        phases: Weights by name, or a sequence of `PhaseSpec` and plain names (of weight 1 each).
+        error_text: What viewers are shown of an exception beside its type: a function that is
+            given the exception and returns a text, or None to show none. Without it, none is shown.
+
+    Raises:
+        ValueError, TypeError: No phase, a name twice, or a value out of range.
+    """
+
+    __slots__ = ("_by_name", "error_text", "name", "phases")
+
+    def __init__(
+        self,
+        name: str,
+        phases: Phases,
+        *,
+        error_text: Callable[[BaseException], str | None] | None = None,
+    ) -> None:
+        self.name = checks.name("a pipeline's name", name)
+        self.error_text = error_text
+        if isinstance(phases, Mapping):
+            specs = [PhaseSpec(key, weight) for key, weight in phases.items()]
+        elif isinstance(phases, str):
+            raise TypeError(f"the phases of a pipeline are a mapping or a sequence, not the str {phases!r:.200}")
+        else:
+            specs = [phase if isinstance(phase, PhaseSpec) else PhaseSpec(phase) for phase in phases]
+        if not specs:
+            raise ValueError(f"pipeline {name!r} has no phases; open a session without a pipeline to add them as they come")
+        whole = sum(spec.weight for spec in specs)
+        if not whole > 0:
+            raise ValueError(f"the weights of pipeline {name!r} sum to {whole}: at least one must be above 0")
+        self.phases: dict[str, tuple[PhaseSpec, float]] = {}
+        """By name: the phase as declared, and its normalised weight."""
+        self._by_name: dict[str, str] = {}
+        for spec in specs:
+            self.phases[spec.name] = (spec, spec.weight / whole)
+            for known_as in (spec.name, *spec.aliases):
+                if known_as in self._by_name:
+                    raise ValueError(f"pipeline {name!r} has two phases called {known_as!r}")
+                self._by_name[known_as] = spec.name
+
+    def resolve(self, name: str) -> str | None:
+        """The phase that `name`, or an alias, stands for; None where there is none."""
+        return self._by_name.get(name)
+
+    def __iter__(self) -> Iterator[PhaseSpec]:
+        return (spec for spec, _ in self.phases.values())
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{spec.name!r}: {spec.weight:g}" for spec in self)
+        return f"Pipeline({self.name!r}, {{{weights}}})"

@@ -1,0 +1,126 @@
+"""A session as a store keeps it, and how a later attempt goes on from that.
+
+A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>}`. Its `epoch` and `seq` are
+those of the key that it is stored under, whatever the JSON says: the key is what was fenced. What is
+read is decoded strictly; anything else is refused as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ..errors import StoreError
+from .clock import stamp
+from .events import EventLog, LoggedEvent
+from .messages import Position
+from .phase import ABSORBING, PhaseNode
+from .session import SessionState
+from .snapshot import PhaseSnapshot, Snapshot
+
+FORMAT = 1
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of one published state."""
+
+    format: int = FORMAT
+    state: Snapshot
+    saved: Any = None
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
+_EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
+
+
+def encode_record(state: SessionState) -> bytes:
+    """The newest published state as it is stored."""
+    return _ENCODER.encode(Record(state=state.snapshot(), saved=state.saved))
+
+
+def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
+    """The record that was stored for `session_id` under `(epoch, seq)`.
+
+    Raises:
+        StoreError: It is not a record of this format, or of another session.
+    """
+    try:
+        record = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise StoreError(f"the stored entry {epoch}-{seq} of session {session_id!r} cannot be read: {error}") from None
+    if record.format != FORMAT or record.state.id != session_id:
+        raise StoreError(
+            f"the stored entry {epoch}-{seq} of session {session_id!r} is of format {record.format} "
+            f"and session {record.state.id!r:.200}, expected format {FORMAT}"
+        )
+    resume = Position(epoch, seq, record.state.events).token()
+    return msgspec.structs.replace(
+        record, state=msgspec.structs.replace(record.state, epoch=epoch, seq=seq, resume=resume)
+    )
+
+
+def encode_event(event: LoggedEvent) -> bytes:
+    """One event as it is stored."""
+    return _ENCODER.encode(event)
+
+
+def decode_event(data: bytes) -> LoggedEvent:
+    """The event in `data`.
+
+    Raises:
+        StoreError: It is not one.
+    """
+    try:
+        return _EVENT_DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise StoreError(f"a stored event cannot be read: {error}") from None
+
+
+def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], event_limit: int) -> None:
+    """Lets a new attempt go on from what the one before left.
+
+    Completed and skipped phases stay as they are; all others are pending again, with the number of
+    their attempts kept. Counters, fields and the retained events go on; message, result and error begin anew.
+    A phase that the pipeline no longer declares is left out.
+    """
+    old = record.state
+    state.attempt = old.attempt + 1
+    state.queued = stamp(old.queued_at)
+    state.counters = dict(old.counters)
+    state.fields = dict(old.fields)
+    state.saved = record.saved
+    state.event_log = EventLog(event_limit, events)
+    for phase in old.phases:
+        node = state.get(phase.name)
+        if node is None and state.pipeline is None:
+            node = state.add(state.root, phase.name)
+        if node is not None:
+            _restore(state, node, phase)
+    state.settle_fractions()
+
+
+def _restore(state: SessionState, node: PhaseNode, phase: PhaseSnapshot) -> None:
+    node.attempt = phase.attempt
+    node.title = phase.title
+    node.unit = phase.unit
+    node.total = phase.total
+    if not node.declared:
+        node.weight = phase.weight
+    node.folded = phase.folded
+    node.folded_weight = phase.folded_weight
+    if phase.status in ABSORBING:
+        node.status = phase.status
+        node.fraction = 1.0
+        node.done = phase.done
+        node.skipped = phase.skipped
+        node.message = phase.message
+        node.fields = phase.fields
+        node.started = stamp(phase.started_at)
+        node.ended = stamp(phase.ended_at)
+        if node.started is not None and node.ended is not None:
+            node.spent = max(node.ended - node.started, 0.0)
+    for child in phase.phases:
+        _restore(state, state.add(node, child.name), child)

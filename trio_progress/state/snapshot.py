@@ -1,0 +1,152 @@
+"""A session as it was at one moment: frozen values that can be kept, compared, encoded and sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+SessionStatus: TypeAlias = Literal[
+    "queued", "running", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost"
+]
+PhaseStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "cancelled", "skipped"]
+Liveness: TypeAlias = Literal["ok", "stalled", "lost"]
+
+ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled", "timed_out", "interrupted", "lost"})
+"""The session statuses after which nothing comes within an attempt."""
+
+RESUMABLE: frozenset[str] = frozenset({"failed", "cancelled", "timed_out", "interrupted", "lost"})
+"""The session statuses that a later attempt can go on from."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a session did not complete, as far as a viewer may know.
+
+    `type` is the exception's class name, "Cancelled", or "Failure" for `session.fail()`. `message`
+    is None unless the pipeline gave a text: messages of exceptions carry keys and addresses, so
+    they go to the log only.
+    """
+
+    type: str
+    message: str | None = None
+    details: dict[str, Any] = {}
+
+
+class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
+    """What a phase says of itself, without its children."""
+
+    name: str
+    title: str
+    status: PhaseStatus
+    attempt: int
+    """How often it was entered; 0 while it was not."""
+    done: int | float
+    total: int | float | None
+    """None: how much there is to do is not known (an indeterminate phase)."""
+    unit: str | None
+    weight: float
+    """Its share among its siblings; those of a pipeline sum to 1."""
+    fraction: float | None
+    """0 to 1, and 1 only once the phase's scope has exited; None: indeterminate."""
+    rate: float | None
+    """Units a second, smoothed, without the skipped ones; None: not known (yet)."""
+    eta: float | None
+    """Seconds to its end, as of this `seq`."""
+    message: str | None
+    fields: dict[str, Any]
+    started_at: datetime | None
+    ended_at: datetime | None
+    skipped: int | float = 0
+    """The part of `done` that was skipped, not worked on."""
+    folded: int = 0
+    """How many finished children were folded into this phase to keep the tree bounded."""
+    folded_weight: float = 0.0
+    """The weight of the folded children among the remaining ones."""
+
+
+class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True):
+    """A phase with its children, in the order in which they came."""
+
+    phases: tuple[PhaseSnapshot, ...] = ()
+
+
+class PhaseUpdate(PhaseValues, frozen=True, kw_only=True):
+    """A phase that changed, whole but for its children, at its `path` from the root."""
+
+    path: tuple[str, ...]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A session without its phases."""
+
+    id: str
+    pipeline: str | None
+    title: str
+    labels: dict[str, str]
+    epoch: int
+    """The number of the ownership: every claim of the id raises it."""
+    seq: int
+    """The number of the published state within the epoch."""
+    attempt: int
+    status: SessionStatus
+    liveness: Liveness
+    progress: float
+    """0 to 1; never falls within an epoch, and 1 only once the session has completed."""
+    raw: float
+    """The fraction as the phases have it now; falls below `progress` when totals grow."""
+    eta: float | None
+    """Seconds to the end, as of this `seq`; None: not known."""
+    message: str | None
+    counters: dict[str, int | float]
+    fields: dict[str, Any]
+    result: Any
+    error: ErrorInfo | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    progressed_at: datetime | None
+    """When the work last advanced."""
+    heartbeat_at: datetime | None
+    """When the owner's event loop last said that it lives."""
+    ended_at: datetime | None
+    stall_after: float | None = None
+    """Seconds without progress after which it now counts as stalled; None: never."""
+    events: int = 0
+    """The ordinal of the newest custom event."""
+
+
+class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
+    """A session as it was at `seq`: plain attributes, frozen.
+
+    It is what `tracker.snapshot()` and `tracker.watch()` give, and also the protocol's message of
+    that name. `resume` is the token with which `tracker.subscribe(since=...)` goes on from here.
+    """
+
+    phases: tuple[PhaseSnapshot, ...]
+    resume: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes within this attempt."""
+        return self.status in ENDED
+
+    def resuming(self, token: str) -> Snapshot:
+        """The same state with another resume token."""
+        return self if token == self.resume else msgspec.structs.replace(self, resume=token)
+
+    def phase(self, *path: str) -> PhaseSnapshot:
+        """The phase at `path`: the name of a phase, then of its child, and so on.
+
+        Raises:
+            KeyError: There is none.
+        """
+        level = self.phases
+        found = None
+        for name in path:
+            found = next((phase for phase in level if phase.name == name), None)
+            if found is None:
+                raise KeyError("/".join(path))
+            level = found.phases
+        if found is None:
+            raise KeyError("the path is empty")
+        return found

@@ -1,0 +1,235 @@
+"""What a store does for a tracker: one fenced log for each session.
+
+1. A *key* is `(epoch, seq)`. A claim raises the epoch above all that the session ever had; an append
+   below or beside the newest key is refused, unless it is the same write again.
+2. A *lease* belongs to an epoch. As long as it stands, nobody else can claim the session. It is renewed
+   by appends and renewals of its owner, and released with the final append. Renewing one that has lapsed
+   takes it up again, as long as nobody has claimed the session in between.
+3. An epoch that is not the newest is *fenced*: what is written under it is refused.
+4. Events are numbered on their own, `(epoch, n)`; the same event again changes nothing.
+5. A commit is a batch: each write has its own outcome, and one that is refused does not touch the others.
+   When the store as a whole does not answer, `commit` raises and none of the outcomes is known; every
+   write may then be repeated as it was.
+
+`stores.memory` keeps it all in this process. Stores with blocking clients do their work in a thread, with
+a timeout on every call that is below the tracker's `flush_timeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+
+class Key(NamedTuple):
+    """The place of an entry in its session's log."""
+
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What sessions are listed by."""
+
+    status: str
+    pipeline: str | None
+    labels: Mapping[str, str]
+    queued_at: float
+    """Seconds since 1970; lists are sorted by it, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Begin a new epoch of a session: to own it (with a lease), or (without) to declare it or to write it off."""
+
+    id: str
+    proposal: int
+    """The epoch that the claimer would like, milliseconds since 1970; the store takes it if it is high enough."""
+    owner: str
+    """Unique to the claimer: a claim that is repeated, because its answer was lost, is recognised by it."""
+    record: bytes
+    """The entry at `(epoch, 0)`."""
+    index: Index
+    lease: float | None
+    """Seconds; None: the session has no owner after this."""
+    keep: float
+    """Seconds that the session is kept without a further write."""
+    expect: Key | None = None
+    """Refuse the claim if the newest key is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Store a published state, and the events since the last one."""
+
+    id: str
+    key: Key
+    record: bytes
+    index: Index
+    lease: float | None
+    """Seconds from now; None: release it, for this is the final state."""
+    keep: float
+    heartbeat: float
+    events: Sequence[tuple[int, bytes]] = ()
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by phase, for the history of the pipeline; given once, with the final state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Renew a lease; `heartbeat` (seconds since 1970) is shown to those who watch."""
+
+    id: str
+    epoch: int
+    lease: float
+    heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove all that is stored of a session; refused while a lease stands."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the owner of a session, whichever process that is, to do something: `"cancel"`."""
+
+    id: str
+    what: str
+    reason: str | None = None
+
+
+Write: TypeAlias = Claim | Append | Renew | Delete | Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What one session has in the store."""
+
+    id: str
+    key: Key
+    record: bytes
+    alive: bool
+    """Whether a lease stands."""
+    heartbeat: float | None
+    events: Sequence[bytes] = ()
+    """The retained events, oldest first; only where a single session was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The session is the claimer's, under `epoch`."""
+
+    epoch: int
+    previous: Stored | None
+    usual: Mapping[str, float]
+    """Seconds that each phase of the pipeline took before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A claim or a deletion was refused: the session has an owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A claim was refused: the newest key is not the expected one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The write is in the store; `found` is False where there was nothing to delete."""
+
+    found: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The write was refused, for the session now has the epoch `by`; None: it is gone."""
+
+    by: int | None
+
+
+Outcome: TypeAlias = Claimed | Refused | Moved | Done | Fenced | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which sessions to list, newest first."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    status: frozenset[str] | None = None
+    """Statuses as stored: one whose lease has lapsed is stored as "running"."""
+    limit: int = 100
+    after: str | None = None
+    """The `next` of the page before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list; `next` leads on, None at its end."""
+
+    sessions: Sequence[Stored]
+    next: str | None
+
+
+class Seen(NamedTuple):
+    """What a reader knows of a session: news is what differs from it."""
+
+    key: Key
+    heartbeat: float | None
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed in a store since it was asked the last time."""
+
+    mark: str
+    """Where the next call goes on."""
+    sessions: Sequence[Stored]
+    """With all retained events."""
+    gone: Sequence[str]
+    """Sessions that are no longer stored."""
+    asked: Sequence[Ask]
+    """What owners are asked to do."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """The seam between a tracker and whatever keeps its sessions.
+
+    All methods may raise `StoreError` when the store does not answer; none raises for what one
+    session's data look like.
+    """
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Makes the writes, in order, in as few round trips as the store allows; an outcome for each.
+
+        Called by one task only, and not cancelled before its own timeout has passed.
+        """
+        ...
+
+    async def read(self, session_id: str) -> Stored | None:
+        """The newest entry of a session, with its events. May be cancelled, and called by many tasks."""
+        ...
+
+    async def list(self, query: Query) -> Page:
+        """The newest entries of the sessions that `query` names. May be cancelled."""
+        ...
+
+    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
+        """Waits until there is something new on the sessions in `seen`, or something is asked of an owner.
+
+        A session that is not known yet is given as None. Called by one task only; cancelled whenever
+        that task's interest changes, after which the same `mark` is given again.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of connections and threads; called last."""
+        ...

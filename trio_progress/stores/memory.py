@@ -1,0 +1,230 @@
+"""The store of one process: nothing outlives it, and nothing can be down."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final, final
+
+import trio
+
+from .base import (
+    Append,
+    Ask,
+    Changes,
+    Claim,
+    Claimed,
+    Delete,
+    Done,
+    Fenced,
+    Index,
+    Key,
+    Moved,
+    Outcome,
+    Page,
+    Query,
+    Refused,
+    Renew,
+    Seen,
+    Stored,
+    Write,
+)
+
+ASKED: Final = 1000
+"""Requests to owners that are kept for those who have not read them yet."""
+
+USUAL_WEIGHT: Final = 0.3
+"""What the newest duration of a phase weighs in the smoothed one."""
+
+
+class _Log:
+    """One session's entries."""
+
+    __slots__ = ("events", "expires", "heartbeat", "index", "key", "lease_until", "owner", "record")
+
+    def __init__(self, key: Key, owner: str, record: bytes, index: Index, expires: float) -> None:
+        self.key = key
+        self.owner = owner
+        self.record = record
+        self.index = index
+        self.expires = expires
+        self.heartbeat: float | None = None
+        self.lease_until: float | None = None
+        self.events: deque[tuple[int, bytes]] = deque()
+
+
+@final
+class MemoryStore:
+    """Sessions in the memory of this process.
+
+    Trackers that are given the same object see each other's sessions, as processes do through SQLite
+    or Redis. Leases and expiry run on Trio's clock, so tests turn them with a `MockClock`.
+
+    Args:
+        event_limit: Events kept for each session, at least 1; the oldest go first.
+    """
+
+    def __init__(self, *, event_limit: int = 1000) -> None:
+        if type(event_limit) is not int or event_limit < 1:
+            raise ValueError(f"event_limit must be a whole number of at least 1, not {event_limit!r}")
+        self._event_limit = event_limit
+        self._logs: dict[str, _Log] = {}
+        self._usual: dict[str, dict[str, float]] = {}
+        self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKED)
+        self._asks = 0
+        self._next_sweep = 0.0
+        self._news = trio.Event()
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Makes the writes at once; then a checkpoint that cannot be cancelled."""
+        now = trio.current_time()
+        self._sweep(now)
+        outcomes = [self._write(write, now) for write in batch]
+        self._news.set()
+        self._news = trio.Event()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return outcomes
+
+    def _write(self, write: Write, now: float) -> Outcome:
+        match write:
+            case Claim():
+                return self._claim(write, now)
+            case Append():
+                return self._append(write, now)
+            case Renew():
+                return self._renew(write, now)
+            case Delete():
+                log = self._logs.get(write.id)
+                if log is not None and _alive(log, now):
+                    return Refused()
+                return Done(found=self._logs.pop(write.id, None) is not None)
+            case Ask():
+                self._asks += 1
+                self._asked.append((self._asks, write))
+                return Done()
+
+    def _claim(self, claim: Claim, now: float) -> Outcome:
+        log = self._logs.get(claim.id)
+        usual = dict(self._usual.get(claim.index.pipeline or "", {}))
+        if log is not None and _alive(log, now):
+            return Claimed(log.key.epoch, None, usual) if log.owner == claim.owner else Refused()
+        newest = None if log is None else log.key
+        if claim.expect is not None and newest != claim.expect:
+            return Moved()
+        previous = None if log is None else _stored(claim.id, log, now)
+        epoch = claim.proposal if newest is None else max(claim.proposal, newest.epoch + 1)
+        log = self._logs[claim.id] = _Log(Key(epoch, 0), claim.owner, claim.record, claim.index, now + claim.keep)
+        if claim.lease is not None:
+            log.lease_until = now + claim.lease
+        return Claimed(epoch, previous, usual)
+
+    def _append(self, append: Append, now: float) -> Outcome:
+        log = self._logs.get(append.id)
+        if log is None or log.key.epoch != append.key.epoch:
+            return Fenced(None if log is None else log.key.epoch)
+        if append.key > log.key:
+            log.key, log.record, log.index = append.key, append.record, append.index
+            for phase, seconds in append.durations.items():
+                known = self._usual.setdefault(append.index.pipeline or "", {})
+                known[phase] = known.get(phase, seconds) * (1 - USUAL_WEIGHT) + seconds * USUAL_WEIGHT
+        log.heartbeat = append.heartbeat
+        log.lease_until = None if append.lease is None else now + append.lease
+        log.expires = now + append.keep
+        newest = log.events[-1][0] if log.events else 0
+        log.events.extend(event for event in append.events if event[0] > newest)
+        while len(log.events) > self._event_limit:
+            log.events.popleft()
+        return Done()
+
+    def _renew(self, renew: Renew, now: float) -> Outcome:
+        log = self._logs.get(renew.id)
+        if log is None or log.key.epoch != renew.epoch:
+            return Fenced(None if log is None else log.key.epoch)
+        log.heartbeat = renew.heartbeat
+        log.lease_until = now + renew.lease
+        log.expires = max(log.expires, now + renew.lease)
+        return Done()
+
+    def _sweep(self, now: float) -> None:
+        """Forgets what has expired; at most every second, for it looks at all."""
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + 1.0
+        for session_id in [key for key, log in self._logs.items() if log.expires <= now and not _alive(log, now)]:
+            del self._logs[session_id]
+
+    async def read(self, session_id: str) -> Stored | None:
+        """The newest entry of a session, with its events."""
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        self._sweep(now)
+        log = self._logs.get(session_id)
+        return None if log is None else _stored(session_id, log, now, events=True)
+
+    async def list(self, query: Query) -> Page:
+        """The newest entries of the sessions that `query` names."""
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        self._sweep(now)
+        found = sorted(
+            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if _matches(log, query)),
+            reverse=True,
+        )
+        if query.after is not None:
+            stamp, _, session_id = query.after.partition(" ")
+            after = (float.fromhex(stamp), session_id)
+            found = [place for place in found if place < after]
+        page = found[: query.limit]
+        more = f"{page[-1][0].hex()} {page[-1][1]}" if len(found) > len(page) else None
+        return Page([_stored(session_id, self._logs[session_id], now) for _, session_id in page], more)
+
+    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
+        """Waits for news; a lease that lapses is news as well."""
+        read = self._asks if mark is None else int(mark)
+        await trio.lowlevel.checkpoint()
+        while True:
+            news = self._news
+            now = trio.current_time()
+            self._sweep(now)
+            sessions: list[Stored] = []
+            gone: list[str] = []
+            lapse = float("inf")
+            for session_id, known in seen.items():
+                log = self._logs.get(session_id)
+                if log is None:
+                    if known is not None:
+                        gone.append(session_id)
+                elif known != Seen(log.key, log.heartbeat, _alive(log, now)):
+                    sessions.append(_stored(session_id, log, now, events=True))
+                elif log.lease_until is not None and log.lease_until > now:
+                    lapse = min(lapse, log.lease_until)
+            asked = [ask for ordinal, ask in self._asked if ordinal > read]
+            if sessions or gone or asked:
+                return Changes(str(self._asks), sessions, gone, asked)
+            with trio.move_on_at(lapse):
+                await news.wait()
+
+    async def aclose(self) -> None:
+        """Keeps everything: another tracker may go on with it."""
+        await trio.lowlevel.checkpoint()
+
+
+def _alive(log: _Log, now: float) -> bool:
+    return log.lease_until is not None and log.lease_until > now
+
+
+def _stored(session_id: str, log: _Log, now: float, *, events: bool = False) -> Stored:
+    return Stored(
+        session_id,
+        log.key,
+        log.record,
+        _alive(log, now),
+        log.heartbeat,
+        tuple(data for _, data in log.events) if events else (),
+    )
+
+
+def _matches(log: _Log, query: Query) -> bool:
+    if query.status is not None and log.index.status not in query.status:
+        return False
+    return all(log.index.labels.get(name) == value for name, value in query.labels.items())

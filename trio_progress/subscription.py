@@ -1,0 +1,299 @@
+"""The async iterators that a task reads: the protocol's messages, or merged snapshots of one or all sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Generic, Self, TypeVar, final
+
+import trio
+
+from .feed import Feed, Topic
+from .hub import Hub
+from .mailbox import Mailbox
+from .state.messages import Message
+from .state.snapshot import Snapshot
+
+T = TypeVar("T")
+
+
+class Stream(Generic[T]):
+    """Items that are made when they are asked for; one task reads them.
+
+    Iterating has a checkpoint for each item; an item is never lost by being cancelled.
+    """
+
+    __slots__ = ("_closed", "_entered", "_news")
+
+    def __init__(self) -> None:
+        self._news = trio.Event()
+        self._closed = False
+        self._entered = False
+
+    async def _start(self) -> None:
+        """Registers the stream where its items come from."""
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        """Takes the stream out again."""
+        raise NotImplementedError
+
+    def _next(self) -> T | None:
+        """The next item, if there is one."""
+        raise NotImplementedError
+
+    def _over(self) -> bool:
+        """Whether no item will ever come again."""
+        return False
+
+    def _due(self) -> float:
+        """When, on Trio's clock, there may be an item without any news."""
+        return float("inf")
+
+    def _wake(self) -> None:
+        self._news.set()
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("this subscription was entered before: make a new one")
+        self._entered = True
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._stop()
+        self._wake()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def __enter__(self) -> Self:
+        raise TypeError("use `async with`, not `with`, to watch or subscribe")
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("never entered")
+
+    def __aiter__(self) -> Self:
+        if not self._entered:
+            raise RuntimeError("enter it first: `async with tracker.subscribe(...) as messages`")
+        return self
+
+    async def __anext__(self) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while True:
+            if self._closed:
+                raise StopAsyncIteration
+            item = self._next()
+            if item is not None or self._over():
+                if not waited:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                if item is None:
+                    raise StopAsyncIteration
+                return item
+            waited = True
+            self._news = trio.Event()
+            with trio.move_on_at(self._due()):
+                await self._news.wait()
+
+    def take_nowait(self) -> T:
+        """The next item without waiting.
+
+        Raises:
+            trio.WouldBlock: There is none now.
+            trio.EndOfChannel: There will never be one again.
+        """
+        item = None if self._closed else self._next()
+        if item is not None:
+            return item
+        raise trio.EndOfChannel if self._closed or self._over() else trio.WouldBlock
+
+
+@final
+class Subscription(Stream[Message]):
+    """The messages of one session; see `trio_progress.state.messages` for their order."""
+
+    __slots__ = ("_hub", "_id", "_mailbox", "_topic", "_wait")
+
+    def __init__(self, hub: Hub, session_id: str, *, since: str | None, interval: float, wait: bool) -> None:
+        super().__init__()
+        self._hub = hub
+        self._id = session_id
+        self._wait = wait
+        self._topic: Topic | None = None
+        self._mailbox = Mailbox(
+            session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._wake
+        )
+
+    @property
+    def resume(self) -> str:
+        """The token that `since=` goes on from after the last message that was taken."""
+        return self._mailbox.position.token()
+
+    async def _start(self) -> None:
+        self._topic = await self._hub.join(self._id, self._mailbox, wait=self._wait)
+
+    def _stop(self) -> None:
+        self._hub.leave(self._topic, self._mailbox)
+
+    def _next(self) -> Message | None:
+        return self._mailbox.take()
+
+    def _over(self) -> bool:
+        return self._mailbox.done
+
+    def _due(self) -> float:
+        not_before = self._mailbox.not_before
+        return not_before if not_before > trio.current_time() else float("inf")
+
+
+@final
+class Watch(Stream[Snapshot]):
+    """One session as merged snapshots: the newest wins, and the last one is the ended state."""
+
+    __slots__ = ("_feed", "_hub", "_id", "_shown", "_topic", "_wait")
+
+    def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
+        super().__init__()
+        self._hub = hub
+        self._id = session_id
+        self._wait = wait
+        self._topic: Topic | None = None
+        self._feed: Feed | None = None
+        self._shown: tuple[object, ...] | None = None
+
+    async def _start(self) -> None:
+        self._topic = await self._hub.join(self._id, self, wait=self._wait)
+
+    def _stop(self) -> None:
+        self._hub.leave(self._topic, self)
+
+    def attach(self, feed: Feed) -> None:
+        """There is a session to watch, or a new owner of it."""
+        self._feed = feed
+        self._wake()
+
+    def notify(self) -> None:
+        """Something new was published, or it has ended."""
+        self._wake()
+
+    def bookmark(self) -> None:
+        """The session lives; whether it advances may have changed."""
+        self._wake()
+
+    def _next(self) -> Snapshot | None:
+        if self._feed is None:
+            return None
+        source = self._feed.source
+        shown = (source.epoch, source.seq, source.liveness())
+        if shown == self._shown:
+            return None
+        snapshot = source.snapshot()
+        self._shown = (source.epoch, snapshot.seq, snapshot.liveness)
+        return snapshot
+
+    def _over(self) -> bool:
+        return self._feed is not None and self._feed.ended is not None
+
+
+class _Entry:
+    """One session's part in a `WatchAll`."""
+
+    __slots__ = ("_all", "feed")
+
+    def __init__(self, everything: WatchAll) -> None:
+        self._all = everything
+        self.feed: Feed | None = None
+
+    def attach(self, feed: Feed) -> None:
+        self.feed = feed
+        self._all.changed(self)
+
+    def notify(self) -> None:
+        self._all.changed(self)
+
+    def bookmark(self) -> None:
+        self._all.changed(self)
+
+
+@final
+class WatchAll(Stream[Snapshot]):
+    """All sessions, as merged snapshots: the newest of each that changed. Ends when the tracker does."""
+
+    __slots__ = ("_entries", "_hub", "_labels", "_pending", "_shown")
+
+    def __init__(self, hub: Hub, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._hub = hub
+        self._labels = dict(labels)
+        self._entries: dict[_Entry, Topic] = {}
+        self._pending: dict[_Entry | str, Snapshot | None] = {}
+        self._shown: dict[_Entry, tuple[object, ...]] = {}
+
+    async def _start(self) -> None:
+        await self._hub.join_all(self)
+
+    def _stop(self) -> None:
+        self._hub.leave_all(self)
+        for entry, topic in self._entries.items():
+            self._hub.leave(topic, entry)
+        self._entries.clear()
+        self._pending.clear()
+
+    def follow(self, topic: Topic) -> None:
+        """A session has been opened."""
+        entry = _Entry(self)
+        self._entries[entry] = topic
+        topic.join(entry)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A session that nobody owns yet is to be shown as it is."""
+        if self._matches(snapshot.labels):
+            self._pending[snapshot.id] = snapshot
+            self._wake()
+
+    def changed(self, entry: _Entry) -> None:
+        """Something new was published in one session."""
+        self._pending[entry] = None
+        self._wake()
+
+    def close(self) -> None:
+        """The tracker is left: what is pending can still be read, then iterating ends."""
+        self._closed = True
+        self._wake()
+
+    def _matches(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(name) == value for name, value in self._labels.items())
+
+    def _next(self) -> Snapshot | None:
+        while self._pending:
+            what = next(iter(self._pending))
+            snapshot = self._pending.pop(what)
+            if snapshot is not None:
+                return snapshot
+            assert isinstance(what, _Entry)
+            snapshot = self._newest(what)
+            if snapshot is not None:
+                return snapshot
+        return None
+
+    def _newest(self, entry: _Entry) -> Snapshot | None:
+        feed = entry.feed
+        assert feed is not None
+        source = feed.source
+        shown = (source.epoch, source.seq, source.liveness())
+        known = self._shown.get(entry)
+        if feed.ended is not None:
+            self._entries.pop(entry, None)
+            self._shown.pop(entry, None)
+        else:
+            self._shown[entry] = shown
+        if shown == known:
+            return None
+        snapshot = source.snapshot()
+        if not self._matches(snapshot.labels):
+            return None
+        if feed.ended is None:
+            self._shown[entry] = (source.epoch, snapshot.seq, snapshot.liveness)
+        return snapshot

@@ -1,0 +1,347 @@
+"""A session that this process owns: the nursery with its three children, and how the end comes about.
+
+Leaving, however the body ended:
+
+1. How it ended is read from the scope; what threads have counted is brought in; the state is frozen.
+2. The broadcaster offers the ended state at once.
+3. The persister flushes it, for at most `flush_timeout`.
+4. `End`, with the `seq` that the store holds, goes to every subscriber, and their streams end.
+5. The heartbeat stops. The lease went with the final state.
+6. The nursery is empty; nothing of the session is left.
+
+Steps 2 to 5 are chained in the children, which are shielded: whoever waits for them cannot make them
+stop, be it cancelled from outside or interrupted a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .broadcaster import Broadcaster
+from .committer import Committer
+from .current import current
+from .endings import conclude, describe, only_cancelled
+from .errors import FencedError, SessionCancelledError, StoreError
+from .feed import Ended, Feed, Topic
+from .heartbeat import Heartbeat
+from .hub import Hub
+from .persister import CLAIM_PATIENCE, Persister, index_of
+from .phase import Phase
+from .session import Session
+from .settings import Settings
+from .state import checks
+from .state.clock import stamp
+from .state.pipeline import Pipeline
+from .state.record import Record, decode_record, encode_record
+from .state.session import SessionState
+from .state.snapshot import SessionStatus
+from .statistics import Tally
+from .stores.base import Claim, Claimed, Key, Store
+
+if TYPE_CHECKING:
+    from .scope import SessionScope
+
+logger = logging.getLogger("trio_progress")
+
+@dataclass(slots=True)
+class House:
+    """What all sessions of one tracker share."""
+
+    settings: Settings
+    store: Store
+    committer: Committer
+    hub: Hub
+    tally: Tally
+    open: dict[str, SessionScope]
+    """The sessions that are being entered, open, or being left."""
+    closed: bool = False
+    """Whether the tracker is being left."""
+    interrupting: bool = False
+    """Whether a polite stop of the process is under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What `tracker.session()` was asked for."""
+
+    id: str
+    pipeline: Pipeline | None
+    title: str | None
+    labels: dict[str, str] | None
+    raise_on_cancel: bool
+
+
+@final
+class Tenure:
+    """One session in one epoch, from its claim to its end.
+
+    `claim()`, then either `discard()` or `begin()`, and after that `leave()`, once each.
+    """
+
+    def __init__(self, house: House, order: Order) -> None:
+        settings = house.settings
+        self._house = house
+        self._order = order
+        self._fenced = False
+        self._bug: Exception | None = None
+        persist_wake, self._persist_token = trio.open_memory_channel[None](1)
+        broadcast_wake, self._broadcast_token = trio.open_memory_channel[None](1)
+        self._wakes = (persist_wake, broadcast_wake)
+        self.session = Session(self._make_state, house.tally, persist_wake, broadcast_wake)
+        self.state: SessionState = self.session.state
+        self._feed = Feed(self.state)
+        self._claim_lease = settings.lost_after
+
+    def _make_state(self, session: Session) -> SessionState:
+        settings, order = self._house.settings, self._order
+        return SessionState(
+            order.id,
+            host=session,
+            clock=self._house.hub.clock,
+            pipeline=order.pipeline,
+            title=order.title,
+            labels=order.labels,
+            limits=settings.limits,
+            strict=settings.strict,
+            event_limit=settings.event_limit,
+            stall_after=settings.stall_after,
+            node=Phase,
+        )
+
+    # Claiming
+
+    def adopt(self, record: Record) -> None:
+        """Takes over what was declared, where the call says nothing else."""
+        state, declared = self.state, record.state
+        state.queued = stamp(declared.queued_at)
+        if self._order.title is None:
+            state.title = declared.title
+        if self._order.labels is None:
+            state.labels = dict(declared.labels)
+
+    async def claim(self, expect: Key | None) -> KeyboardInterrupt | None:
+        """Claims the session and waits until that is answered, or the store is known to be slow or down.
+
+        A checkpoint first; from there on it cannot be cancelled, so that no claim is left behind. A
+        Ctrl-C that comes meanwhile is handed back. `refused` says whether the session is ours; without an
+        answer the claim is pending and the session can begin.
+        """
+        await trio.lowlevel.checkpoint()
+        state, settings = self.state, self._house.settings
+        state.begin(max(int(state.clock.wall() * 1000), 1))
+        claim = Claim(
+            id=state.id,
+            proposal=state.epoch,
+            owner=checks.new_id(),
+            record=encode_record(state),
+            index=index_of(state),
+            lease=settings.lost_after,
+            keep=settings.retention,
+            expect=expect,
+        )
+        self._adopts = expect is None
+        self._topic: Topic | None = None
+        self._persister = Persister(
+            state,
+            self._house.committer,
+            settings,
+            self._house.tally,
+            self._persist_token,
+            claim,
+            self._on_claimed,
+            self._on_fenced,
+        )
+        self.session.persister = self._persister
+        self._house.committer.submit(self._persister)
+        interrupt = None
+        with trio.move_on_after(CLAIM_PATIENCE, shield=True):
+            while not self._persister.answered.is_set():
+                try:
+                    await self._persister.answered.wait()
+                except KeyboardInterrupt as error:
+                    interrupt = error
+        return interrupt
+
+    @property
+    def refused(self) -> object | None:
+        """Why the store has refused the claim; None where it has not."""
+        return self._persister.refused
+
+    def discard(self) -> None:
+        """Lets go of a session that was not begun."""
+        for end in (*self._wakes, self._persist_token, self._broadcast_token):
+            end.close()
+
+    def _on_claimed(self, claimed: Claimed) -> None:
+        state = self.state
+        state.usual = claimed.usual
+        if claimed.previous is not None and self._adopts and not state.over:
+            try:
+                record = decode_record(state.id, *claimed.previous.key, claimed.previous.record)
+            except StoreError as error:
+                logger.warning("passed over: %s", error)
+            else:
+                if record.state.status == "queued":
+                    self.adopt(record)
+        if claimed.epoch != state.epoch:
+            state.move(claimed.epoch)
+            if self._topic is not None:
+                self._topic.announce()
+
+    def _on_fenced(self) -> None:
+        self._fenced = True
+        self.session.body.cancel(reason="the session has been taken over by another owner")
+
+    # Beginning
+
+    async def begin(self) -> None:
+        """Starts the children and lets the session be seen. Has no checkpoint."""
+        house, session, state, settings = self._house, self.session, self.state, self._house.settings
+        self._topic = topic = house.hub.open(state.id, self._feed)
+        session.watched = topic.watched
+        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew)
+        self._broadcaster = Broadcaster(
+            state, topic, settings.broadcast_interval, self._broadcast_token, self._persister.flushed, self._finish
+        )
+        self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
+        nursery = await self._nursery_manager.__aenter__()
+        for child in (self._persister, self._broadcaster, self._heartbeat):
+            nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
+        house.tally.sessions_begun += 1
+        session.stir()
+        session.body.__enter__()
+        self._context: Token[Session | None] = current.set(session)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, child: Persister | Broadcaster | Heartbeat) -> None:
+        try:
+            await child.run()
+        except Exception as error:
+            self._bug = error
+            raise
+
+    # Leaving
+
+    async def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Makes the steps above.
+
+        Returns:
+            Whether the body was cancelled through the session, so that its block ends quietly.
+
+        Raises:
+            KeyboardInterrupt: A (further) Ctrl-C came while leaving.
+            BaseExceptionGroup: One of the children has failed, which is a bug.
+            FencedError, SessionCancelledError: The block returned, or was cancelled by the session.
+        """
+        current.reset(self._context)
+        left, quiet = self._close_body(kind, error, traceback)
+        cancelled = None
+        if only_cancelled(left):
+            # The exception's own source may be that of an inner scope: only the enclosing one knows.
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as raised:
+                cancelled = raised
+            except KeyboardInterrupt as raised:
+                left = raised
+        self._end(self._status(left, cancelled, quiet), left)
+        came = await self._children_gone()
+        if self._bug is not None:
+            mine = [] if left is None or only_cancelled(left) else [left]
+            raise BaseExceptionGroup("a bug in trio_progress", [*mine, *came]) from None
+        if came:
+            raise KeyboardInterrupt from left
+        if left is None:
+            self._raise_for(quiet)
+            return quiet
+        if left is not error:
+            raise left
+        return False
+
+    def _close_body(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> tuple[BaseException | None, bool]:
+        """What is left of what came out of the body, and whether the session itself had cancelled it."""
+        body = self.session.body
+        try:
+            body.__exit__(kind, error, traceback)
+        except BaseException as rest:
+            return rest, False  # A group, without the `Cancelled` that were ours.
+        return (None, True) if body.cancelled_caught else (error, False)
+
+    def _status(self, left: BaseException | None, cancelled: trio.Cancelled | None, quiet: bool) -> SessionStatus:
+        if self._bug is not None or self._fenced:
+            return "failed"
+        status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
+        stopped = self.session.stopped or self._house.interrupting
+        return "interrupted" if status == "cancelled" and stopped else status
+
+    def _end(self, status: SessionStatus, error: BaseException | None) -> None:
+        """Step 1, and what sets the others going."""
+        self.session.drain()
+        reason = self.session.cancel_reason if status == "cancelled" else None
+        shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
+        self.state.end(status, describe(status, shown, reason, self._order.pipeline))
+        if status == "failed" and error is not None and not only_cancelled(error):
+            logger.error("session %r failed", self.state.id, exc_info=error)
+        self._persister.leave()
+        self._broadcaster.leave()
+        for wake in self._wakes:
+            wake.close()
+
+    def _finish(self) -> None:
+        """Steps 4 and 5; called by the broadcaster when the flush is over, or when it has crashed itself."""
+        assert self._topic is not None
+        if self._fenced:
+            self._house.hub.give_up(self._topic)
+        elif self.state.over:
+            self._house.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+        self._heartbeat.stop()
+
+    async def _children_gone(self) -> list[BaseException]:
+        """Waits for steps 2 to 6. Returns what came out of the children, or a Ctrl-C; never `Cancelled`."""
+        came: list[BaseException] = []
+        try:
+            await self._nursery_manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            came = [inner for inner in group.exceptions if not only_cancelled(inner)]
+        finally:
+            if self._bug is not None:
+                await self._rescue()
+            tally, state = self._house.tally, self.state
+            tally.sessions_ended += 1
+            tally.states += state.seq
+            if self._persister.stored != state.seq and not self._fenced:
+                tally.final_lost += 1
+                logger.error(
+                    "session %r ended as %s, but its final state did not reach the store within %g s: it holds seq %s of %d",
+                    state.id,
+                    state.status,
+                    self._house.settings.flush_timeout,
+                    self._persister.stored,
+                    state.seq,
+                )
+        return came
+
+    async def _rescue(self) -> None:
+        """Makes the steps that a crashed child has left undone."""
+        if not self._fenced:
+            with trio.move_on_after(self._house.settings.flush_timeout, shield=True):
+                await self._persister.rescue()
+        assert self._topic is not None
+        if self._topic.feed is self._feed:
+            self._house.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+
+    def _raise_for(self, quiet: bool) -> None:
+        if self._fenced:
+            raise FencedError(self.state.id, self.state.epoch)
+        if quiet and self._order.raise_on_cancel and self.state.status == "cancelled":
+            raise SessionCancelledError(self.state.id, self.session.cancel_reason)

@@ -1,0 +1,102 @@
+"""Counting from foreign threads: what comes in is gathered and brought to the event loop in one go."""
+
+from __future__ import annotations
+
+import threading
+from typing import final
+
+import trio
+
+from .state import checks
+from .state.limits import MAX_UNITS
+from .state.phase import UNSET, PhaseNode, Unset
+
+
+@final
+class ThreadTicker:
+    """Counts on one phase from any thread. Never waits for the event loop, and never loses a count.
+
+    What several threads add between two rounds of the event loop arrives as one sum. Counts that come
+    when the phase or the session has ended are late, as from anywhere.
+    """
+
+    __slots__ = ("_absolute", "_added", "_lock", "_phase", "_scheduled", "_token")
+
+    def __init__(self, phase: PhaseNode, token: trio.lowlevel.TrioToken) -> None:
+        self._phase = phase
+        self._token = token
+        self._lock = threading.Lock()
+        self._added: int | float = 0
+        self._absolute: dict[str, object] = {}
+        self._scheduled = False
+
+    def advance(self, n: float = 1) -> None:
+        """Counts `n` more units as done; finite, at least 0.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0, and the session is strict.
+        """
+        try:
+            n = checks.number("n", n)
+        except (ValueError, TypeError) as error:
+            self._refuse(error)
+            return
+        with self._lock:
+            self._added += n
+            self._schedule()
+
+    def update(
+        self,
+        *,
+        done: float | Unset = UNSET,
+        total: float | None | Unset = UNSET,
+        message: str | None | Unset = UNSET,
+    ) -> None:
+        """Sets absolute values; what is not given stays. A `done` replaces what was added before it.
+
+        Raises:
+            ValueError, TypeError: A value is out of range, and the session is strict.
+        """
+        given: dict[str, object] = {}
+        try:
+            if not isinstance(done, Unset):
+                given["done"] = checks.number("done", done)
+            if not isinstance(total, Unset):
+                given["total"] = None if total is None else checks.number("total", total)
+            if not isinstance(message, Unset):
+                given["message"] = checks.message("message", message, self._phase.state.limits)
+        except (ValueError, TypeError) as error:
+            self._refuse(error)
+            return
+        with self._lock:
+            if "done" in given:
+                self._added = 0
+            self._absolute.update(given)
+            self._schedule()
+
+    def _refuse(self, error: Exception) -> None:
+        if self._phase.state.strict:
+            raise error
+        try:
+            self._token.run_sync_soon(self._phase.state.drop, error)
+        except trio.RunFinishedError:
+            pass
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            try:
+                self._token.run_sync_soon(self.drain)
+            except trio.RunFinishedError:
+                return  # The run is over, and with it everything that could be told.
+            self._scheduled = True
+
+    def drain(self) -> None:
+        """Brings what was gathered to the phase; called in the event loop only."""
+        with self._lock:
+            added, self._added = self._added, 0
+            absolute, self._absolute = self._absolute, {}
+            self._scheduled = False
+        if absolute:
+            self._phase.update(**absolute)  # type: ignore[arg-type]
+        if added:
+            self._phase.advance(min(added, MAX_UNITS - 1))
