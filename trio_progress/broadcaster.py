@@ -22,7 +22,19 @@ class Broadcaster:
         wake: The receiving end of its channel; closed when the session is left.
         flushed: Set when the store holds the final state, or when that was given up.
         finish: Ends the streams; then the rest of the session may go.
+        left: Set when the session is left.
     """
+
+    __slots__ = (
+        "_finish",
+        "_flushed",
+        "_interval",
+        "_left",
+        "_scope",
+        "_state",
+        "_topic",
+        "_wake",
+    )
 
     def __init__(
         self,
@@ -32,6 +44,7 @@ class Broadcaster:
         wake: trio.MemoryReceiveChannel[None],
         flushed: trio.Event,
         finish: Callable[[], None],
+        left: trio.Event,
     ) -> None:
         self._state = state
         self._topic = topic
@@ -40,7 +53,7 @@ class Broadcaster:
         self._flushed = flushed
         self._finish = finish
         self._scope = trio.CancelScope(shield=True)
-        self._left = trio.Event()
+        self._left = left
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -59,7 +72,3 @@ class Broadcaster:
     def _tick(self) -> None:
         self._state.publish()
         self._topic.announce()
-
-    def leave(self) -> None:
-        """The state is final: offer it at once."""
-        self._left.set()

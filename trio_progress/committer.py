@@ -154,6 +154,12 @@ class Committer:
 class Once:
     """One write that is asked for by a caller who waits for its outcome."""
 
+    __slots__ = (
+        "_answered",
+        "_outcome",
+        "_write",
+    )
+
     def __init__(self, write: Write) -> None:
         self._write = write
         self._answered = trio.Event()

@@ -19,6 +19,14 @@ class Heartbeat:
         renew: Has the lease renewed; does not wait.
     """
 
+    __slots__ = (
+        "_interval",
+        "_renew",
+        "_scope",
+        "_state",
+        "_topic",
+    )
+
     def __init__(self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None]) -> None:
         self._state = state
         self._topic = topic

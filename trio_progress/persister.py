@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, final
 
 import trio
@@ -38,9 +37,38 @@ class Persister:
 
     Args:
         wake: The receiving end of its channel; closed when the session is left.
+        claim: Makes the claim, from the state as it is.
         on_claimed: Called with the outcome of the claim, once.
         on_fenced: Called when another owner has taken the session.
+        left: Set when the session is left.
     """
+
+    __slots__ = (
+        "_bug",
+        "_claim",
+        "_claimed",
+        "_claiming",
+        "_committer",
+        "_hurry",
+        "_left",
+        "_on_claimed",
+        "_on_fenced",
+        "_renew",
+        "_scope",
+        "_sent_event",
+        "_sent_seq",
+        "_settings",
+        "_settled",
+        "_state",
+        "_stored_event",
+        "_tally",
+        "_wake",
+        "answered",
+        "fenced",
+        "flushed",
+        "refused",
+        "stored",
+    )
 
     def __init__(
         self,
@@ -49,9 +77,10 @@ class Persister:
         settings: Settings,
         tally: Tally,
         wake: trio.MemoryReceiveChannel[None],
-        claim: Claim,
+        claim: Callable[[], Claim],
         on_claimed: Callable[[Claimed], None],
         on_fenced: Callable[[], None],
+        left: trio.Event,
     ) -> None:
         self._state = state
         self._committer = committer
@@ -60,12 +89,13 @@ class Persister:
         self._wake = wake
         self._claim = claim
         self._claimed = False
+        self._claiming: Claim | None = None
         self._on_claimed = on_claimed
         self._on_fenced = on_fenced
         self._scope = trio.CancelScope(shield=True)
         self._settled = trio.Event()
         self._hurry = trio.Event()
-        self._left = trio.Event()
+        self._left = left
         self._renew = False
         self._sent_seq = 0
         self._sent_event = 0
@@ -87,10 +117,12 @@ class Persister:
         """The claim, as long as it has not been decided; then the newest state, or else the lease."""
         if self.fenced or self._bug is not None:
             return None
-        if not self._claimed:
-            return self._claim
         try:
-            return self._append_or_renew()
+            if self._claimed:
+                return self._append_or_renew()
+            # The same claim again, should its answer have been lost.
+            self._claiming = self._claiming or self._claim()
+            return self._claiming
         except Exception as error:
             # A bug of ours is this session's alone: it is raised in its own child, not in the committer.
             self._bug = error
@@ -125,7 +157,9 @@ class Persister:
         """Takes note of what the store holds now."""
         match outcome:
             case Claimed():
-                self._claimed = True
+                assert self._claiming is not None
+                self.stored = self._claiming.seq
+                self._claimed, self._claiming = True, None
                 self._on_claimed(outcome)
             case Done():
                 self._renew = False
@@ -138,7 +172,6 @@ class Persister:
             case Fenced(by=None):
                 # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
                 self._claimed = False
-                self._claim = replace(self._claim, proposal=self._state.epoch, expect=None)
                 self.stored, self._stored_event = None, 0
                 self._committer.submit(self)
             case Fenced():
@@ -193,10 +226,11 @@ class Persister:
 
     async def _pause(self) -> None:
         """The interval between two states; urgent ones wait no longer than a broadcast does, the end not at all."""
+        if self._left.is_set():
+            return
         begun = trio.current_time()
         with trio.move_on_at(begun + self._settings.persist_interval):
-            if not self._left.is_set():
-                await self._hurry.wait()
+            await self._hurry.wait()
             with trio.move_on_at(begun + self._settings.broadcast_interval):
                 await self._left.wait()
 
@@ -238,6 +272,5 @@ class Persister:
 
     def leave(self) -> None:
         """The state is final: flush it, at most until the flush timeout."""
-        self._left.set()
         self._hurry.set()
         self._scope.deadline = trio.current_time() + self._settings.flush_timeout

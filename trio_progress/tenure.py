@@ -84,19 +84,42 @@ class Tenure:
     `claim()`, then either `discard()` or `begin()`, and after that `leave()`, once each.
     """
 
+    __slots__ = (
+        "_adopts",
+        "_broadcast_token",
+        "_broadcaster",
+        "_bug",
+        "_context",
+        "_expect",
+        "_feed",
+        "_fenced",
+        "_heartbeat",
+        "_house",
+        "_left",
+        "_nursery_manager",
+        "_order",
+        "_owner",
+        "_persist_token",
+        "_persister",
+        "_topic",
+        "_wakes",
+        "session",
+        "state",
+    )
+
     def __init__(self, house: House, order: Order) -> None:
-        settings = house.settings
         self._house = house
         self._order = order
         self._fenced = False
         self._bug: Exception | None = None
+        self._left = trio.Event()
         persist_wake, self._persist_token = trio.open_memory_channel[None](1)
         broadcast_wake, self._broadcast_token = trio.open_memory_channel[None](1)
         self._wakes = (persist_wake, broadcast_wake)
         self.session = Session(self._make_state, house.tally, persist_wake, broadcast_wake)
         self.state: SessionState = self.session.state
         self._feed = Feed(self.state)
-        self._claim_lease = settings.lost_after
+        self._owner = checks.new_id()
 
     def _make_state(self, session: Session) -> SessionState:
         settings, order = self._house.settings, self._order
@@ -135,16 +158,7 @@ class Tenure:
         await trio.lowlevel.checkpoint()
         state, settings = self.state, self._house.settings
         state.begin(max(int(state.clock.wall() * 1000), 1))
-        claim = Claim(
-            id=state.id,
-            proposal=state.epoch,
-            owner=checks.new_id(),
-            record=encode_record(state),
-            index=index_of(state),
-            lease=settings.lost_after,
-            keep=settings.retention,
-            expect=expect,
-        )
+        self._expect = expect
         self._adopts = expect is None
         self._topic: Topic | None = None
         self._persister = Persister(
@@ -153,9 +167,10 @@ class Tenure:
             settings,
             self._house.tally,
             self._persist_token,
-            claim,
+            self._claim,
             self._on_claimed,
             self._on_fenced,
+            self._left,
         )
         self.session.persister = self._persister
         self._house.committer.submit(self._persister)
@@ -167,6 +182,20 @@ class Tenure:
                 except KeyboardInterrupt as error:
                     interrupt = error
         return interrupt
+
+    def _claim(self) -> Claim:
+        state, settings = self.state, self._house.settings
+        return Claim(
+            id=state.id,
+            proposal=state.epoch,
+            owner=self._owner,
+            record=encode_record(state),
+            index=index_of(state),
+            lease=settings.lost_after,
+            keep=settings.retention,
+            expect=self._expect,
+            seq=state.seq,
+        )
 
     @property
     def refused(self) -> object | None:
@@ -180,6 +209,7 @@ class Tenure:
 
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state
+        self._expect = None
         state.usual = claimed.usual
         if claimed.previous is not None and self._adopts and not state.over:
             try:
@@ -189,6 +219,7 @@ class Tenure:
             else:
                 if record.state.status == "queued":
                     self.adopt(record)
+                    state.touch()
         if claimed.epoch != state.epoch:
             state.move(claimed.epoch)
             if self._topic is not None:
@@ -207,14 +238,15 @@ class Tenure:
         session.watched = topic.watched
         self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew)
         self._broadcaster = Broadcaster(
-            state, topic, settings.broadcast_interval, self._broadcast_token, self._persister.flushed, self._finish
+            state, topic, settings.broadcast_interval, self._broadcast_token, self._persister.flushed, self._finish, self._left
         )
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._nursery_manager.__aenter__()
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
         house.tally.sessions_begun += 1
-        session.stir()
+        if self._persister.stored != state.seq or state.dirty:
+            session.stir()
         session.body.__enter__()
         self._context: Token[Session | None] = current.set(session)
 
@@ -292,8 +324,8 @@ class Tenure:
         self.state.end(status, describe(status, shown, reason, self._order.pipeline))
         if status == "failed" and error is not None and not only_cancelled(error):
             logger.error("session %r failed", self.state.id, exc_info=error)
+        self._left.set()
         self._persister.leave()
-        self._broadcaster.leave()
         for wake in self._wakes:
             wake.close()
 

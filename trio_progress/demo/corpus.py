@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from .text import split_lines
 
-Skipped: TypeAlias = Literal["binary", "undecodable", "too_large", "unreadable", "not_a_file"]
+Skipped: TypeAlias = Literal["binary", "undecodable", "too_large", "unreadable", "not_a_file", "odd_name"]
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
 """Larger files are skipped: they are data, and one would hold up a worker thread for long."""
@@ -23,11 +23,12 @@ SHARD_FILES = 24
 SHARD_BYTES = 512 * 1024
 """What one call of a worker thread reads at most: some tenths of a second, so that leaving stays quick."""
 
-SKIPPED_FOLDERS = frozenset({
-    "__pycache__", "node_modules", "site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib",
-    "lib2to3", "turtledemo", "pydoc_data", "lib-dynload", "ensurepip", "_pyrepl_test", "venv",
-})  # fmt: skip
-"""Folders that are not looked into: what others installed, tests, and what was generated. So are hidden ones."""
+GENERATED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+"""Folders that are never looked into: what tools put there. Nor are hidden ones."""
+BESIDE_THE_LIBRARY = frozenset(
+    {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "lib-dynload", "ensurepip"}
+)
+"""Folders of the standard library that do not say how it works: tests, tools, data."""
 
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
@@ -84,11 +85,12 @@ def checked_folder(folder: str) -> str:
     return str(Path(folder).resolve())
 
 
-def list_files(root: str, check: Callable[[], None] = lambda: None) -> Listing:
+def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[], None] = lambda: None) -> Listing:
     """The files under a folder. Symbolic links are not followed: what they lead to is elsewhere, or here twice.
 
     Args:
         root: The folder.
+        aside: Names of folders that are not looked into, beside those in `GENERATED`.
         check: Called for every folder; raises where the listing is no longer wanted.
 
     Raises:
@@ -96,14 +98,21 @@ def list_files(root: str, check: Callable[[], None] = lambda: None) -> Listing:
     """
     files: list[File] = []
     skipped: Counter[str] = Counter()
-    for folder, folders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        skipped["unreadable"] += 1
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
         check()
         # In place: `os.walk` goes on with what is left.
-        folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in SKIPPED_FOLDERS]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in GENERATED | aside]
         for name in names:
             if name.startswith("."):
                 continue
             path = os.path.join(folder, name)
+            if not _encodable(path):
+                skipped["odd_name"] += 1
+                continue
             try:
                 info = os.lstat(path)
             except OSError:
@@ -120,6 +129,15 @@ def list_files(root: str, check: Callable[[], None] = lambda: None) -> Listing:
     if not files:
         raise CorpusError(f"{root!r} has no file to read: name a folder that has text files in it")
     return Listing(tuple(sorted(files)), dict(skipped))
+
+
+def _encodable(path: str) -> bool:
+    """Whether a path can be saved and shown as it is: bytes that are no UTF-8 come as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_lines(root: str, path: str) -> list[str] | Skipped:

@@ -65,6 +65,8 @@ class Question(msgspec.Struct):
     """The words of it that are names in code, as they were written."""
     written: dict[str, str]
     """For each term the word that it came from, to show."""
+    joined: dict[str, list[str]] = {}
+    """Two terms that stand side by side, written as one word ("zip file": "zipfile"), and what it stands for."""
 
 
 class Query(msgspec.Struct):
@@ -79,6 +81,8 @@ class Query(msgspec.Struct):
     """How much the query counts beside the others."""
     needed: int
     """How many of the terms a passage must have to be looked at."""
+    must: str | None = None
+    """The term that it must have in any case."""
 
 
 BALANCED = {"head": 4.0, "prose": 2.0, "code": 1.0, "path": 2.0}
@@ -108,18 +112,32 @@ def classify(text: str) -> Question:
     """
     text = checked_question(text)
     names = list(dict.fromkeys((quoted or bare).removesuffix("()") for quoted, bare in _NAME.findall(text)))
+    in_names = {word for name in names for word in words(name)}
     written: dict[str, str] = {}
+    joined: dict[str, list[str]] = {}
+    before = ""
     for word in words(text):
-        if word.lower() in _COMMON and not any(word in words(name) for name in names):
+        if word.lower() in _COMMON and word not in in_names:
+            before = ""
             continue
         for term in terms(word)[:1]:
             written.setdefault(term, word)
+            if before:
+                joined.setdefault(stem(before + word), [stem(before), term])
+        before = word
     if not written:
         raise QuestionError(f"nothing in {text!r} can be searched for: name a thing, as in \"What is a named tuple?\"")
     low = text.lower()
-    kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
+    kind: Kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
     kept = list(written)[:MAX_TERMS]
-    return Question(text, kind, kept, names, {term: written[term] for term in kept})
+    return Question(
+        text,
+        kind,
+        kept,
+        names,
+        {term: written[term] for term in kept},
+        {word: pair for word, pair in joined.items() if word not in kept and set(pair) <= set(kept)},
+    )
 
 
 def subjects(question: Question, paths: Iterable[str]) -> list[str]:
@@ -131,7 +149,9 @@ def subjects(question: Question, paths: Iterable[str]) -> list[str]:
         parts[-1] = parts[-1].split(".", 1)[0]
         for part in parts:
             term = stem(part)
-            if term in wanted and part.lower() == question.written[term].lower():
+            if term in question.joined:
+                found.update(question.joined[term])
+            elif term in wanted and part.lower() == question.written[term].lower():
                 found.add(term)
         if len(found) == len(wanted):
             break
@@ -173,5 +193,5 @@ def plan(question: Question, subjects: list[str]) -> list[Query]:
 def follow_up(question: Question, name: str) -> Query:
     """The query that looks up a name which what was found speaks of."""
     own = terms(name)[0]
-    lookup = {term: 0.4 for term in question.terms} | {own: 1.5}
-    return Query(f"follow-{name}"[:100], f"follow up: {name}", lookup, NAMING, 0.8, min(2, len(lookup)))
+    lookup = dict.fromkeys(question.terms, 0.4) | {own: 1.5}
+    return Query(f"follow-{own}", f"follow up: {name}", lookup, NAMING, 1.0, 1, own)

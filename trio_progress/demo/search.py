@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import PurePosixPath
 
@@ -47,14 +47,23 @@ class Scan(msgspec.Struct):
     skipped: dict[str, int] = {}
 
 
-class _Terms(dict[str, tuple[str, ...]]):
-    """For each word those of its terms that are wanted, worked out when the word is first met."""
+class WantedTerms(dict[str, tuple[str, ...]]):
+    """For each word those of its terms that are wanted, worked out when the word is first met.
 
-    def __init__(self, wanted: frozenset[str]) -> None:
-        self.wanted = wanted
+    Args:
+        wanted: The terms.
+        joined: Terms that stand for others: where one is met, it is those that are found.
+    """
+
+    def __init__(self, wanted: Iterable[str], joined: Mapping[str, Iterable[str]]) -> None:
+        self._stand_for: dict[str, tuple[str, ...]] = {term: (term,) for term in wanted}
+        for term, others in joined.items():
+            self._stand_for[term] = tuple(other for other in others if other in self._stand_for)
 
     def __missing__(self, word: str) -> tuple[str, ...]:
-        found = self[word] = tuple(term for term in terms(word) if term in self.wanted)
+        found = self[word] = tuple(
+            dict.fromkeys(meant for term in terms(word) for meant in self._stand_for.get(term, ()))
+        )
         return found
 
 
@@ -62,6 +71,7 @@ def scan(
     root: str,
     paths: Sequence[str],
     queries: Sequence[Query],
+    joined: Mapping[str, Iterable[str]],
     before_file: Callable[[], None] = lambda: None,
     after_file: Callable[[], None] = lambda: None,
 ) -> Scan:
@@ -71,10 +81,12 @@ def scan(
         root: The corpus.
         paths: The files.
         queries: What to look for; their names differ.
+        joined: Words that stand for several of their terms.
         before_file: Called before each file; raises where the answer is no longer wanted.
         after_file: Called after each file.
     """
-    wanted = _Terms(frozenset(term for query in queries for term in query.terms))
+    wanted = WantedTerms((term for query in queries for term in query.terms), joined)
+    musts = [query.must for query in queries]
     result = Scan([], Statistics())
     skipped: Counter[str] = Counter()
     for path in paths:
@@ -84,7 +96,9 @@ def scan(
             skipped[lines] += 1
         else:
             result.files += 1
-            _scan_file(path, lines, queries, wanted, result)
+            # A term is made of letters of its word, so a text without them does not have it.
+            if None in musts or any(must in text for text in ["\n".join(lines).lower()] for must in musts if must):
+                _scan_file(path, lines, queries, wanted, result)
         after_file()
     result.skipped = dict(skipped)
     result.matching = len(result.hits)
@@ -92,7 +106,7 @@ def scan(
     return result
 
 
-def _scan_file(path: str, lines: list[str], queries: Sequence[Query], wanted: _Terms, result: Scan) -> None:
+def _scan_file(path: str, lines: list[str], queries: Sequence[Query], wanted: WantedTerms, result: Scan) -> None:
     in_path = Counter(term for word in words(str(PurePosixPath(path).with_suffix(""))) for term in wanted[word])
     statistics = result.statistics
     for passage in passages(path, lines):
@@ -119,8 +133,10 @@ def _scan_file(path: str, lines: list[str], queries: Sequence[Query], wanted: _T
                 if term in present
             }
             for query in queries
-            # A passage that has a term only by its path says nothing about it.
-            if len(present & query.terms.keys()) >= query.needed and present - in_path.keys()
+            # A passage that has its terms only by its path says nothing about them.
+            if len(present & query.terms.keys()) >= query.needed
+            and query.terms.keys() & present - in_path.keys()
+            and (query.must is None or query.must in present)
         }
         if counts:
             result.hits.append(
@@ -133,32 +149,34 @@ def _digest(passage: Passage) -> str:
 
 
 def _best(hits: list[Hit], queries: Sequence[Query], statistics: Statistics) -> list[Hit]:
-    """Those hits that are among the best of at least one query, in the order of the files."""
+    """Those hits that are among the best of at least one query, in the order of the files; with their scores.
+
+    The scores are by what this portion of the files knows, and will be replaced.
+    """
     kept: set[int] = set()
     for query in queries:
-        offered = [number for number, hit in enumerate(hits) if query.name in hit.counts]
-        kept.update(
-            heapq.nlargest(
-                KEPT_PER_SHARD,
-                offered,
-                key=lambda number: (
-                    bm25(hits[number].counts[query.name], hits[number].length, query.terms, statistics),
-                    -number,
-                ),
-            )
-        )
+        scores = rank(hits, query, statistics)
+        kept.update(heapq.nlargest(KEPT_PER_SHARD, scores, key=lambda number: (scores[number], -number)))
+        for number, score in scores.items():
+            hits[number].scores[query.name] = score
     return [hits[number] for number in sorted(kept)]
 
 
-def rank(hits: Sequence[Hit], query: Query, statistics: Statistics) -> None:
-    """Gives each hit its score for the query, by what is now known of the whole corpus."""
-    for hit in hits:
-        counts = hit.counts.get(query.name)
-        if counts is not None:
-            hit.scores[query.name] = bm25(counts, hit.length, query.terms, statistics)
+def rank(hits: Sequence[Hit], query: Query, statistics: Statistics) -> dict[int, float]:
+    """The scores of those hits that were found for a query, by their number."""
+    return {
+        number: bm25(counts, hit.length, query.terms, statistics)
+        for number, hit in enumerate(hits)
+        if (counts := hit.counts.get(query.name)) is not None
+    }
 
 
 def fused(hit: Hit, queries: Sequence[Query]) -> float:
-    """The score of a hit over all queries, from 0 to 1."""
+    """The score of a hit over several queries, from 0 to 1."""
     whole = sum(query.share for query in queries)
     return sum(query.share * hit.scores.get(query.name, 0.0) for query in queries) / whole
+
+
+def best_first(hits: Sequence[Hit], queries: Sequence[Query], count: int) -> list[Hit]:
+    """The best hits over several queries; of equals, those that come first in the corpus."""
+    return sorted(hits, key=lambda hit: (-fused(hit, queries), hit.path, hit.line))[:count]

@@ -27,15 +27,20 @@ class LoggedEvent(msgspec.Struct, frozen=True):
 class EventLog:
     """The newest events, and how many there were in all."""
 
-    __slots__ = ("_kept", "newest")
+    __slots__ = ("_kept", "_limit", "newest")
 
     def __init__(self, limit: int, tail: Iterable[LoggedEvent] = ()) -> None:
-        self._kept: deque[LoggedEvent] = deque(tail, maxlen=limit)
+        self._limit = limit
+        tail = tuple(tail)
+        # An empty deque takes three quarters of a kilobyte, and most sessions emit nothing.
+        self._kept: deque[LoggedEvent] | tuple[()] = deque(tail, maxlen=limit) if tail else ()
         self.newest = self._kept[-1].n if self._kept else 0
         """The ordinal of the newest event ever logged."""
 
     def append(self, event: LoggedEvent) -> None:
         """Adds the next event; the oldest falls out of a full log."""
+        if not isinstance(self._kept, deque):
+            self._kept = deque(maxlen=self._limit)
         self._kept.append(event)
         self.newest = event.n
 

@@ -41,6 +41,10 @@ REFUSED: Final = (ValueError, TypeError, PhaseError, SessionClosedError)
 """What a call with bad input raises; with `strict=False` it is noted instead."""
 
 
+_NONE: dict[str, Any] = {}
+"""Shared by all phases that have no fields, or no children: most of them."""
+
+
 class Unset:
     """Tells "not given" from None."""
 
@@ -144,8 +148,8 @@ class PhaseNode:
         self.done: int | float = 0
         self.skipped: int | float = 0
         self.message: str | None = None
-        self.fields: dict[str, Any] = {}
-        self.children: dict[str, PhaseNode] = {}
+        self.fields: dict[str, Any] = _NONE  # Replaced, never changed.
+        self.children: dict[str, PhaseNode] = _NONE  # Replaced by `SessionState.add`.
         self.folded = 0
         self.folded_weight = 0.0
         self.fraction: float | None = 0.0
@@ -438,10 +442,16 @@ class PhaseNode:
 
     def snapshot(self) -> PhaseSnapshot:
         """The phase and all below it as frozen values; made once for each published change."""
+        if self._snapshot is None and self.declared and self.status == "pending" and self.attempt == 0 and not self.children:
+            self._snapshot = self.state.pending_snapshot(self)
         if self._snapshot is None:
-            below = tuple(child.snapshot() for child in self.children.values())
-            self._snapshot = PhaseSnapshot(**self._values(), phases=below)
+            self._snapshot = self.fresh_snapshot()
         return self._snapshot
+
+    def fresh_snapshot(self) -> PhaseSnapshot:
+        """The same, made anew."""
+        below = tuple(child.snapshot() for child in self.children.values())
+        return PhaseSnapshot(**self._values(), phases=below)
 
     def changes(self, since: int) -> Iterator[PhaseUpdate]:
         """What changed below this phase after the published state `since`, parents first."""

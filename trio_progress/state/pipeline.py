@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from . import checks
+from .snapshot import PhaseSnapshot
 
 
 @final
@@ -75,7 +76,7 @@ class Pipeline:
         ValueError, TypeError: No phase, a name twice, or a value out of range.
     """
 
-    __slots__ = ("_by_name", "error_text", "name", "phases")
+    __slots__ = ("_by_name", "error_text", "name", "pending", "phases")
 
     def __init__(
         self,
@@ -99,6 +100,8 @@ class Pipeline:
             raise ValueError(f"the weights of pipeline {name!r} sum to {whole}: at least one must be above 0")
         self.phases: dict[str, tuple[PhaseSpec, float]] = {}
         """By name: the phase as declared, and its normalised weight."""
+        self.pending: dict[str, PhaseSnapshot] = {}
+        """Phases that nobody has begun look alike in all sessions, which share these; filled on demand."""
         self._by_name: dict[str, str] = {}
         for spec in specs:
             self.phases[spec.name] = (spec, spec.weight / whole)

@@ -27,7 +27,7 @@ from .limits import Limits
 from .messages import Position, Update
 from .phase import ABSORBING, OVER, UNSET, PhaseNode, Unset, guarded, merged_fields
 from .pipeline import Pipeline
-from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
+from .snapshot import ErrorInfo, Head, Liveness, PhaseSnapshot, PhaseStatus, SessionStatus, Snapshot
 
 _PHASE_END: Mapping[str, PhaseStatus] = {
     "completed": "completed",
@@ -64,6 +64,51 @@ class Folded(NamedTuple):
 
 class SessionState:
     """One session's state in one epoch."""
+
+    __slots__ = (
+        "_dirty",
+        "_head_changed",
+        "_moved",
+        "_node",
+        "_nodes",
+        "_snapshot",
+        "_stall_after",
+        "attempt",
+        "changed",
+        "clock",
+        "counters",
+        "ended",
+        "epoch",
+        "error",
+        "event_log",
+        "failure",
+        "fields",
+        "heartbeat",
+        "host",
+        "id",
+        "labels",
+        "limits",
+        "message",
+        "oldest_delta",
+        "over",
+        "pipeline",
+        "pipeline_name",
+        "progress",
+        "progressed",
+        "progressed_mono",
+        "queued",
+        "raw",
+        "result",
+        "root",
+        "saved",
+        "seq",
+        "started",
+        "status",
+        "strict",
+        "title",
+        "tombstones",
+        "usual",
+    )
 
     def __init__(
         self,
@@ -112,7 +157,7 @@ class SessionState:
         self.usual: Mapping[str, float] = {}
         """Seconds that each phase took in earlier runs of the pipeline."""
         self.event_log = EventLog(event_limit)
-        self.tombstones: deque[Folded] = deque(maxlen=limits.phases)
+        self.tombstones: deque[Folded] | tuple[()] = ()
         self.oldest_delta = 0
         """Updates can be told from this published state on; who is behind it needs a snapshot."""
         self.changed: list[PhaseNode] = []
@@ -164,7 +209,10 @@ class SessionState:
 
     def add(self, parent: PhaseNode, name: str, **given: Any) -> PhaseNode:
         """Puts a pending phase into the tree, without publishing that."""
-        node = parent.children[name] = self._node(self, parent, name, **given)
+        node = self._node(self, parent, name, **given)
+        if not parent.children:
+            parent.children = {}
+        parent.children[name] = node
         self._nodes += 1
         return node
 
@@ -390,7 +438,9 @@ class SessionState:
         if not parent.marked:
             parent.marked = True
             self.changed.append(parent)
-        if len(self.tombstones) == self.tombstones.maxlen:
+        if not isinstance(self.tombstones, deque):
+            self.tombstones = deque(maxlen=self.limits.phases)
+        if len(self.tombstones) == self.limits.phases:
             self.oldest_delta = self.tombstones[0].seq
         self.tombstones.append(Folded(self.seq + 1, node.path))
 
@@ -506,6 +556,11 @@ class SessionState:
             if node.declared and node.status == "completed" and node.attempt > 0
         }
 
+    def touch(self) -> None:
+        """The session's own values were set from outside; the next published state has them."""
+        self.stir()
+        self._head_changed = True
+
     def beat(self) -> None:
         """The owner's event loop lives."""
         self.heartbeat = self.clock.wall()
@@ -595,7 +650,7 @@ class SessionState:
 
     def eta(self) -> float | None:
         """Seconds to the end of the session; None where nothing supports a figure."""
-        if self.status != "running" or self.over:
+        if self.status != "running" or self.over or (self.raw == 0 and not self.usual):
             return None
         now = self.clock.monotonic()
         return remaining(
@@ -647,6 +702,14 @@ class SessionState:
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
             self._snapshot = Snapshot(**self._head_values(), phases=phases, resume=resume)
         return self._snapshot
+
+    def pending_snapshot(self, node: PhaseNode) -> PhaseSnapshot:
+        """A declared phase that was never begun, as all sessions of the pipeline share it."""
+        assert self.pipeline is not None
+        known = self.pipeline.pending.get(node.name)
+        if known is None:
+            known = self.pipeline.pending[node.name] = node.fresh_snapshot()
+        return known
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""

@@ -50,7 +50,7 @@ class Claim:
     owner: str
     """Unique to the claimer: a claim that is repeated, because its answer was lost, is recognised by it."""
     record: bytes
-    """The entry at `(epoch, 0)`."""
+    """The entry at `(epoch, seq)`."""
     index: Index
     lease: float | None
     """Seconds; None: the session has no owner after this."""
@@ -58,6 +58,8 @@ class Claim:
     """Seconds that the session is kept without a further write."""
     expect: Key | None = None
     """Refuse the claim if the newest key is another one."""
+    seq: int = 0
+    """The number of the state that the claim brings with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""What a suite has found: rows, targets, the machine's facts; as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TextIO
+
+from trio_progress import __version__
+
+from .harness import Spread, Values
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was measured.
+
+    Args:
+        group: What was measured of each of the contenders that it is to be compared with.
+        name: The contender.
+        unit: Of the values.
+        values: One a round.
+        ratios: How many times each of the named others it is.
+    """
+
+    group: str
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    ratios: dict[str, Spread] = field(default_factory=dict)
+
+    @property
+    def spread(self) -> Spread:
+        """The median and range of the values."""
+        return Spread.of(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A limit that a median is to stay at or below."""
+
+    what: str
+    unit: str
+    value: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it does."""
+        return self.value <= self.limit
+
+
+@dataclass(slots=True)
+class Report:
+    """What one run of a suite has found; filled by the suite."""
+
+    suite: str
+    settings: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def add(self, group: str, unit: str, values: Values, *, against: Sequence[str] = ()) -> None:
+        """A group of rows that were measured together, with the ratios of each to those named in `against`."""
+        for name, measured in values.items():
+            ratios = {
+                rival: ratio
+                for rival in against
+                if rival != name and (ratio := Spread.ratio(measured, values[rival])) is not None
+            }
+            self.rows.append(Row(group, name, unit, tuple(measured), ratios))
+
+    def aim(self, what: str, unit: str, limit: float, values: Sequence[float], rivals: Sequence[float] = ()) -> None:
+        """A target for the median of `values`, or where there are rivals, of the ratio to them."""
+        spread = Spread.ratio(values, rivals) if rivals else Spread.of(values)
+        if spread is None:
+            self.notes.append(f"{what}: the rival's value is not above 0, there is no ratio")
+        else:
+            self.targets.append(Target(what, unit, spread.median, limit))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        return {
+            "suite": self.suite,
+            "began": self.began.isoformat(),
+            "machine": machine(),
+            "settings": self.settings,
+            "rows": [
+                {
+                    "group": row.group,
+                    "name": row.name,
+                    "unit": row.unit,
+                    **asdict(row.spread),
+                    "rounds": list(row.values),
+                    "ratios": {rival: asdict(ratio) for rival, ratio in row.ratios.items()},
+                }
+                for row in self.rows
+            ],
+            "targets": [{**asdict(target), "met": target.met} for target in self.targets],
+            "notes": self.notes,
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes the JSON to a file."""
+        path.write_text(json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def print(self, file: TextIO) -> None:
+        """Prints the groups as tables, then the targets, the notes and the machine."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        print(
+            f"{self.suite}: {settings}\nmedian (lowest to highest); how many times the others, within a round",
+            file=file,
+        )
+        groups: dict[str, list[tuple[str, ...]]] = {}
+        for row in self.rows:
+            line = (row.name, _number(row.spread.median), f"{row.unit} {_range(row.spread)}", *_ratios(row))
+            groups.setdefault(row.group, []).append(line)
+        if self.targets:
+            groups["targets"] = [
+                (
+                    target.what,
+                    _number(target.value),
+                    f"{target.unit} <= {_number(target.limit)}",
+                    "met" if target.met else "MISSED",
+                )
+                for target in self.targets
+            ]
+        for group, lines in groups.items():
+            print(f"\n{group}", file=file)
+            _print_columns(lines, file)
+        if self.notes:
+            print(file=file)
+        for note in self.notes:
+            print(f"- {note}", file=file)
+        facts = machine()
+        packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+        print(
+            f"\n{facts['cpu']}, {facts['cores']} cores, {facts['system']}, load {facts['load']}; "
+            f"{facts['python']}; {packages}",
+            file=file,
+        )
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know of the machine to judge the figures; no name, no address, no path of it."""
+    packages = {"trio-progress": __version__}
+    for name in ("trio", "msgspec", "tqdm", "rich"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": packages,
+    }
+
+
+def _cpu() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def _number(value: float) -> str:
+    """With three significant digits, and no exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _range(spread: Spread) -> str:
+    return f"({_number(spread.low)} to {_number(spread.high)})"
+
+
+def _ratios(row: Row) -> list[str]:
+    return [f"{_number(ratio.median)}x {rival} {_range(ratio)}" for rival, ratio in row.ratios.items()]
+
+
+def _print_columns(lines: Sequence[tuple[str, ...]], file: TextIO) -> None:
+    """Prints lines in columns: the second one flush right, the others flush left."""
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        cells[1] = line[1].rjust(widths[1])
+        print("  " + "  ".join(cells).rstrip(), file=file)

@@ -1,0 +1,104 @@
+"""What a session costs: entering, leaving, memory, idling; beside a bare nursery and a bare asyncio TaskGroup.
+
+Each contender is measured in a fresh process, one after the other, in turn: the memory of one would
+otherwise be the next one's to reuse. What is measured there is told in `sessions_worker`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from .harness import Values, interleave
+from .report import Report
+from .sessions_worker import CONTENDERS, FIGURES, OURS, Plan, measure
+from .suites import Suite, count, register, seconds
+
+TRACED = 2000
+"""Sessions at most where each allocation is traced, which is slow; the memory of one does not depend on the others."""
+
+LIMITS = {"enter": 120.0, "leave": 200.0, "memory": 24.0}
+"""Microseconds, microseconds, KB."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `sessions`."""
+    parser.add_argument("--count", type=count, default=10_000, metavar="N", help="open at once (default: 10000)")
+    parser.add_argument(
+        "--idle",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="how long they idle while their CPU time is measured; the default is one heartbeat_interval (10)",
+    )
+    parser.add_argument(
+        "--settle",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="how long they may publish and store what they have, before that (default: 5)",
+    )
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measures each contender once a round, and its allocations once."""
+    settings = {"rounds": options.rounds, "count": options.count, "idle": options.idle, "settle": options.settle}
+    report = Report("sessions", settings)
+    plan = Plan(options.count, min(300, options.count), options.settle, options.idle, traced=False)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+
+    def contender(name: str) -> Callable[[], Awaitable[float]]:
+        async def value() -> float:
+            figures = _in_fresh_process(name, plan)
+            found[name].append(figures)
+            done = sum(map(len, found.values()))
+            print(f"\r{done} of {options.rounds * len(found)} runs ", end="", file=sys.stderr, flush=True)
+            return figures[FIGURES[0].name]
+
+        return value
+
+    contenders = {name: contender(name) for name in CONTENDERS}
+    trio.run(partial(interleave, contenders, options.rounds))
+    print(file=sys.stderr)
+    for figure in FIGURES:
+        values = {name: [figures[figure.name] for figures in found[name]] for name in CONTENDERS}
+        _add(report, figure.name, figure.unit, figure.kind, values)
+    few = replace(plan, count=min(TRACED, options.count), traced=True)
+    traced = {name: [_in_fresh_process(name, few)["memory"]] for name in CONTENDERS}
+    _add(report, f"memory, allocations traced once, {few.count} open", "KB", "memory", traced)
+    report.notes += [
+        "alone and beside: wall time, the median of many, one after the other",
+        "all at once: CPU time, divided by their number",
+        "each session, nursery and group is held open by a task of its own; that task is in the figures of all three",
+        "a session has a pipeline of eight phases, entered the first and counted one; its store is in its memory",
+    ]
+    return report
+
+
+def _in_fresh_process(name: str, plan: Plan) -> dict[str, float]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, name, plan).result()
+
+
+def _add(report: Report, what: str, unit: str, kind: str, values: Values) -> None:
+    report.add(what, unit, values, against=[name for name in CONTENDERS if name != OURS])
+    if kind in LIMITS:
+        report.aim(what, unit, LIMITS[kind], values[OURS])
+
+
+register(
+    Suite(
+        name="sessions",
+        summary="many sessions at once: entering, leaving, memory and idle CPU, beside bare nurseries and task groups",
+        rounds=5,
+        add_arguments=add_arguments,
+        run=run,
+    )
+)

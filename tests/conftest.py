@@ -1,0 +1,92 @@
+"""What all tests share: seeds that a failure tells, hypothesis' settings, and no skipping where CI decides."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shlex
+from collections.abc import Callable, Generator, Iterator
+
+import hypothesis
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+_SEED = pytest.StashKey[int]()
+
+# No deadline: on a shared machine it fails tests that are right. No database: a failure prints what replays it.
+hypothesis.settings.register_profile("local", deadline=None, database=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "ci",
+    hypothesis.settings.get_profile("local"),
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails",
+    )
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> Callable[[int], Iterator[int]]:
+    """`for seed in seeds(1000)`: so many fresh seeds, or the one of `--seed` alone.
+
+    The one that the test has come to is told when it fails.
+    """
+
+    def draw(count: int) -> Iterator[int]:
+        given = request.config.getoption("--seed")
+        for seed in [secrets.randbits(32) for _ in range(count)] if given is None else [given]:
+            request.node.stash[_SEED] = seed
+            yield seed
+
+    return draw
+
+
+@pytest.fixture
+def seed(seeds: Callable[[int], Iterator[int]]) -> int:
+    """One seed; told when the test fails."""
+    return next(seeds(1))
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    """Random numbers whose seed is told when the test fails."""
+    return random.Random(seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI takes for a failure: {_reason(report)}"
+    if report.failed and _SEED in item.stash:
+        seed = item.stash[_SEED]
+        replay = f"python -m pytest {shlex.quote(item.nodeid)} --seed {seed}"
+        report.sections.append(("seed", f"{seed}; this replays it:\n{replay}"))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if IN_CI and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid}: skipped whole, which CI takes for a failure: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr
+    return f"{where[2]} ({where[0]}:{where[1]})" if isinstance(where, tuple) else str(where)

@@ -1,0 +1,284 @@
+"""The answer: sentences and passages quoted from the sources, each at its place, and whether they stand there.
+
+Nothing in an answer is made up: it is put together from what the files say, so that reading them again can tell
+whether it is right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from .._text import printable
+from .corpus import read_lines
+from .questions import Kind, Question
+from .ranking import Statistics, coverage, resemblance, select, shingles
+from .search import WantedTerms
+from .sources import Source
+from .text import LineKind, Passage, words
+
+MAX_QUOTES = 4
+MAX_STATEMENTS = 3
+SHORT_SENTENCE = 12
+"""A sentence of fewer words is quoted together with the one after it."""
+QUOTED_LINES = 14
+"""Lines of one quote at most."""
+MAX_LINE = 160
+"""Characters of a quoted line that are shown."""
+
+_LINE_WORTH: dict[LineKind, float] = {"head": 2.0, "prose": 1.5, "code": 1.0}
+_MARKERS = re.compile(r"^\s*(?:[rRuUbB]{0,2}(?:\"\"\"|''')|#+:?|//+|/\*+|\*+/?|--|;;+|%+)?\s*|\s*(?:\"\"\"|'''|\*/)\s*$")
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[`*]*[A-Z])|[.!?:][\"')\]]*$")
+_REASONS = re.compile(r"\b(?:because|since|so that|in order to|otherwise|to avoid|to prevent|to ensure|reason|hence)\b", re.I)
+_DEFINES = re.compile(r"^(?:an?|the)\b|\b(?:is|are) (?:an?|the|used)\b|\brepresents?\b|\bmeans\b", re.I)
+
+
+class Statement(msgspec.Struct):
+    """A sentence that stands in the prose of a file, on the lines from `line` to `end`."""
+
+    path: str
+    line: int
+    end: int
+    text: str
+    scope: str = ""
+
+
+class Quote(msgspec.Struct):
+    """Lines of a file as they are, from `line` on."""
+
+    path: str
+    line: int
+    lines: list[str]
+    scope: str
+    score: float
+
+    @property
+    def end(self) -> int:
+        """The number of the last line."""
+        return self.line + len(self.lines) - 1
+
+
+class Answer(msgspec.Struct):
+    """What the corpus has to say to a question."""
+
+    question: str
+    statements: list[Statement]
+    quotes: list[Quote]
+    checked: int = 0
+    """How many citations were found to stand where they are said to."""
+    refuted: int = 0
+    """How many did not, and were taken out."""
+
+
+def compose(
+    question: Question, sources: Sequence[Source], texts: Sequence[Passage], statistics: Statistics
+) -> Answer:
+    """Chooses what to quote.
+
+    Args:
+        question: What is asked.
+        sources: The best sources, best first.
+        texts: The passage of each.
+        statistics: Of the whole corpus.
+    """
+    wanted = WantedTerms(question.terms, question.joined)
+    runs = [shingles(words("\n".join(text.lines))) for text in texts]
+
+    def likeness(one: int, other: int) -> float:
+        first, second = sources[one], sources[other]
+        if (first.path, first.scope) == (second.path, second.scope):
+            return 0.8
+        same_file = 0.15 if first.path == second.path else 0.0
+        return max(same_file, resemblance(runs[one], runs[other]))
+
+    best = sources[0].score if sources else 1.0
+    good = [number for number, source in enumerate(sources) if source.score >= 0.5 * best]
+    chosen = select(good, MAX_QUOTES, lambda number: sources[number].score / best, likeness)
+    quotes = [_quote(sources[number], texts[number], wanted, statistics) for number in chosen]
+    return Answer(question.text, _statements(question, sources, texts, wanted, statistics), quotes)
+
+
+def _quote(source: Source, text: Passage, wanted: WantedTerms, statistics: Statistics) -> Quote:
+    """The stretch of a passage that says the most; from its first line, where that says nearly as much."""
+    worth = [
+        _LINE_WORTH[kind] * sum(statistics.idf(term) for word in words(line) for term in set(wanted[word]))
+        for line, kind in zip(text.lines, text.kinds, strict=True)
+    ]
+    length = min(QUOTED_LINES, len(text.lines))
+    sums = [sum(worth[start : start + length]) for start in range(len(text.lines) - length + 1)]
+    start = max(range(len(sums)), key=lambda place: (sums[place], -place))
+    if "head" in text.kinds[:4] and sums[0] >= 0.6 * sums[start]:
+        start = 0
+    end = start + length
+    while end - 1 > start and not text.lines[end - 1].strip():
+        end -= 1
+    while start < end - 1 and not text.lines[start].strip():
+        start += 1
+    return Quote(source.path, text.line + start, text.lines[start:end], source.scope, source.score)
+
+
+def sentences(text: Passage) -> Iterator[Statement]:
+    """The sentences in the prose of a passage, without comment signs; the path is left empty."""
+    block: list[tuple[int, str]] = []
+    for offset, (line, kind) in enumerate(zip(text.lines, text.kinds, strict=True)):
+        bare = _MARKERS.sub("", line).strip() if kind == "prose" else ""
+        if bare:
+            block.append((text.line + offset, bare))
+        if block and (not bare or line.rstrip().endswith(('"""', "'''"))):
+            yield from _split(block)
+            block = []
+    yield from _split(block)
+
+
+def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
+    whole = ""
+    starts: list[tuple[int, int]] = []
+    for number, line in block:
+        if whole:
+            whole += " "
+        starts.append((len(whole), number))
+        whole += line
+
+    def line_at(place: int) -> int:
+        return max((number for start, number in starts if start <= place), default=0)
+
+    begin = 0
+    for end in [match.end() for match in _SENTENCE_END.finditer(whole)]:
+        text = whole[begin:end].strip()
+        if text:
+            yield Statement("", line_at(begin + len(whole[begin:end]) - len(whole[begin:end].lstrip())), line_at(end - 1), text)
+        begin = end
+
+
+def _statements(
+    question: Question,
+    sources: Sequence[Source],
+    texts: Sequence[Passage],
+    wanted: WantedTerms,
+    statistics: Statistics,
+) -> list[Statement]:
+    query = dict.fromkeys(question.terms, 1.0)
+    offered: list[tuple[float, Statement]] = []
+    for source, text in zip(sources, texts, strict=True):
+        around = {term for word in words(f"{source.path} {source.scope}") for term in wanted[word]}
+        for sentence in _extended(list(sentences(text))):
+            if not _readable(sentence.text):
+                continue
+            present = {term for word in words(sentence.text) for term in wanted[word]}
+            if not present:
+                continue
+            said = coverage(present, query, statistics)
+            with_place = coverage(present | around, query, statistics)
+            score = source.score * (0.65 * with_place + 0.35 * said) * _bonus(question.kind, sentence.text)
+            sentence.path, sentence.scope = source.path, source.scope
+            offered.append((score, sentence))
+    offered.sort(key=lambda item: (-item[0], item[1].path, item[1].line))
+    del offered[40:]
+    if not offered:
+        return []
+    best = offered[0][0]
+    runs = {id(item): shingles(words(item[1].text.lower()), 1) for item in offered}
+    chosen = select(
+        [item for item in offered if item[0] >= 0.55 * best],
+        MAX_STATEMENTS,
+        lambda item: item[0] / best,
+        lambda one, other: resemblance(runs[id(one)], runs[id(other)]),
+    )
+    return [statement for _, statement in chosen]
+
+
+def _extended(found: Sequence[Statement]) -> Iterator[Statement]:
+    """The sentences, a short one together with the next: what a summary promises, its next sentence explains."""
+    for number, sentence in enumerate(found):
+        after = found[number + 1] if number + 1 < len(found) else None
+        if (
+            after is not None
+            and len(sentence.text.split()) < SHORT_SENTENCE <= len(after.text.split()) + SHORT_SENTENCE // 2
+            and after.line - sentence.end <= 2
+            and _readable(after.text)
+        ):
+            yield msgspec.structs.replace(sentence, end=after.end, text=f"{sentence.text} {after.text}")
+        else:
+            yield sentence
+
+
+def _readable(sentence: str) -> bool:
+    """Whether this reads as a sentence, and is no example, table or list."""
+    return (
+        4 <= len(sentence.split()) <= 45
+        and sentence[0].isalpha()
+        and "  " not in sentence
+        and ">>>" not in sentence
+        and sum(character.isalpha() or character == " " for character in sentence) >= 0.8 * len(sentence)
+    )
+
+
+def _bonus(kind: Kind, sentence: str) -> float:
+    if kind == "reason" and _REASONS.search(sentence):
+        return 1.4
+    if kind == "definition" and _DEFINES.search(sentence):
+        return 1.3
+    return 1.0
+
+
+def stands(root: str, citation: Quote | Statement) -> bool:
+    """Whether a file has what is quoted from it, at the very lines; reads the file again.
+
+    Args:
+        root: The corpus.
+        citation: What is quoted.
+    """
+    lines = read_lines(root, citation.path)
+    if isinstance(lines, str):
+        return False
+    there = lines[citation.line - 1 : citation.end]
+    if isinstance(citation, Quote):
+        return there == citation.lines
+    return citation.text in " ".join(bare for line in there if (bare := _MARKERS.sub("", line).strip()))
+
+
+def render(answer: Answer, title: str) -> str:
+    """The answer as text for a terminal or a file; nothing in it can act on a terminal.
+
+    Args:
+        answer: The answer.
+        title: What the corpus is called.
+    """
+    out = [printable(answer.question), ""]
+    if not answer.quotes and not answer.statements:
+        out.append(f"Nothing in {printable(title)} speaks of that.")
+        return "\n".join(out) + "\n"
+    for statement in answer.statements:
+        out.append(f"  {_wrapped(printable(statement.text))}")
+        out.append(f"    -- {_place(statement.path, statement.line, statement.end)}{_of(statement.scope)}")
+        out.append("")
+    for number, quote in enumerate(answer.quotes, 1):
+        out.append(f"{number}. {_place(quote.path, quote.line, quote.end)}{_of(quote.scope)}")
+        width = len(str(quote.end))
+        for offset, line in enumerate(quote.lines):
+            shown = printable(line.expandtabs(4))
+            if len(shown) > MAX_LINE:
+                shown = shown[: MAX_LINE - 1] + "…"
+            out.append(f"   {quote.line + offset:>{width}} | {shown}".rstrip())
+        out.append("")
+    return "\n".join(out).rstrip("\n") + "\n"
+
+
+def _place(path: str, line: int, end: int) -> str:
+    place = f"{printable(path)}:{line}"
+    return place if end == line else f"{place}-{end}"
+
+
+def _of(scope: str) -> str:
+    return f"  ({printable(scope)})" if scope else ""
+
+
+def _wrapped(text: str, width: int = 96) -> str:
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] += (" " if lines[-1] else "") + word
+    return "\n  ".join(lines)

@@ -1,0 +1,123 @@
+"""What the steps of a research share: the session they tell, the corpus, and the threads that read it.
+
+1. Reading and ranking happen in worker threads, in portions of some tenths of a second, each asking before every
+   file whether it is still wanted. So a cancelled research is left quickly, and no thread outlives it.
+2. Counting within a thread goes through `phase.from_thread()`; all else is told by the tasks.
+3. Results are in the order of the corpus, whichever thread was quicker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar, final
+
+import trio
+import trio.from_thread
+import trio.to_thread
+
+from .._text import printable
+from ..phase import Phase
+from ..session import Session
+from .corpus import BESIDE_THE_LIBRARY, CorpusError, Listing, list_files, shards, standard_library
+from .questions import Query
+from .search import Scan, scan
+
+T = TypeVar("T")
+
+
+@final
+class Desk:
+    """What the steps of one research work with: the session, the corpus, and the threads that read it.
+
+    Args:
+        session: The session that is told how it goes.
+        question: The question.
+        folder: The root of the corpus.
+        workers: How many threads read at once, at least 1.
+    """
+
+    def __init__(self, session: Session, question: str, folder: str, workers: int) -> None:
+        self.session = session
+        self.question = question
+        self.folder = folder
+        self.workers = workers
+        self._limiter = trio.CapacityLimiter(workers)
+        self._listing: Listing | None = None
+
+    async def thread(self, function: Callable[..., T], *args: object) -> T:
+        """Runs a function in a worker thread. When it is cancelled, it waits for the thread, which is short."""
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+    async def each(self, function: Callable[[T], Awaitable[None]], items: Sequence[T]) -> None:
+        """Runs a function on all items, as many at a time as there are threads."""
+        send, receive = trio.open_memory_channel[T](len(items))
+        for item in items:
+            send.send_nowait(item)
+        send.close()
+
+        async def work() -> None:
+            async for item in receive:
+                await function(item)
+
+        with receive:
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(self.workers, len(items))):
+                    nursery.start_soon(work)
+
+    async def listing(self) -> Listing:
+        """The files of the corpus; listed once."""
+        if self._listing is None:
+            self._listing = await self.thread(_list, self.folder)
+        return self._listing
+
+    async def scan(
+        self,
+        phase: Phase,
+        queries: Sequence[Query],
+        joined: Mapping[str, Iterable[str]],
+        told: Callable[[Scan], None] = lambda result: None,
+    ) -> list[Scan]:
+        """Scans the corpus, in as many parts at a time as there are threads; each is a child of the phase.
+
+        Args:
+            phase: Counts the parts.
+            queries: What to look for.
+            joined: Words that stand for several of their terms.
+            told: Called with each portion's result as it comes, in no certain order.
+        """
+        portions = list(shards((await self.listing()).files))
+        results: dict[int, Scan] = {}
+        share = -(-len(portions) // self.workers)
+        parts = [range(start, min(start + share, len(portions))) for start in range(0, len(portions), share)]
+        phase.update(total=len(parts))
+
+        async def read(part: range) -> None:
+            files = sum(len(portions[number]) for number in part)
+            title = printable(f"{portions[part[0]][0]} to {portions[part[-1]][-1]}")[:200]
+            name = f"part-{parts.index(part) + 1}"
+            with phase.phase(name, weight=files, title=title, total=files, unit="files") as counted:
+                ticker = counted.from_thread()
+                for number in part:
+                    results[number] = await self.thread(
+                        scan,
+                        self.folder,
+                        portions[number],
+                        queries,
+                        joined,
+                        trio.from_thread.check_cancelled,
+                        ticker.advance,
+                    )
+                    told(results[number])
+            phase.advance()
+
+        await self.each(read, parts)
+        return [results[number] for number in sorted(results)]
+
+
+def _list(folder: str) -> Listing:
+    try:
+        library = os.path.samefile(folder, standard_library())
+    except (CorpusError, OSError):
+        library = False
+    return list_files(folder, BESIDE_THE_LIBRARY if library else frozenset(), trio.from_thread.check_cancelled)

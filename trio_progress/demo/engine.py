@@ -1,0 +1,67 @@
+"""The research: its pipeline, and how it is run and gone on with.
+
+After each step the session saves what all steps so far have left. Whoever goes on from there does not do again what
+was done, and comes to the same answer.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import msgspec
+
+from ..session import Session
+from ..state.pipeline import PhaseSpec, Pipeline
+from .answer import Answer
+from .corpus import CorpusError
+from .desk import Desk
+from .steps import STEPS, Notes
+
+PIPELINE: Final = Pipeline(
+    "research",
+    [
+        PhaseSpec("classification", 8, title="Classify the question", unit="terms"),
+        PhaseSpec("context_engineering", 12, title="Survey the corpus", unit="steps"),
+        PhaseSpec("search", 38, title="Search", unit="queries"),
+        PhaseSpec("analysis", 16, title="Score the sources", unit="sources"),
+        PhaseSpec("agentic_loop", 8, title="Follow up"),
+        PhaseSpec("synthesis", 12, title="Compose the answer", unit="steps"),
+        PhaseSpec("review", 4, title="Check the citations", unit="citations"),
+        PhaseSpec("complete", 2, title="Hand in"),
+    ],
+    error_text=lambda error: str(error) if isinstance(error, CorpusError) else None,
+)
+"""The phases of a research and what each weighs."""
+
+
+async def research(session: Session, question: str, folder: str, *, workers: int | None = None) -> Answer:
+    """Answers a question from a folder of text, and tells the session how it goes.
+
+    Where the session has saved what earlier steps have left (of a run that it goes on from), these are not
+    done again. Cancelling it waits for the files that are just being read, no longer.
+
+    Args:
+        session: A session with `PIPELINE`.
+        question: The question; see `questions.checked_question`.
+        folder: The root of the corpus; see `corpus.checked_folder`.
+        workers: How many threads read at once, at least 1; as many as there are processors, 2 to 4, unless given.
+
+    Raises:
+        CorpusError: There is nothing to read in the folder.
+        QuestionError: The question has nothing that could be searched for.
+    """
+    desk = Desk(session, question, folder, workers or max(2, min(4, os.cpu_count() or 1)))
+    saved = session.saved
+    notes: Notes = {}
+    if isinstance(saved, dict) and (saved.get("question"), saved.get("corpus")) == (question, folder):
+        notes = dict(saved["notes"])
+    for name, step in STEPS.items():
+        if name in notes:
+            continue
+        with session.advance_to(name) as phase:
+            notes[name] = msgspec.to_builtins(await step(desk, phase, notes))
+            # Before the phase is left, and without a checkpoint in between: a stored state in which the phase has
+            # completed also holds what it has left.
+            session.save({"question": question, "corpus": folder, "notes": notes})
+    return msgspec.convert(notes["complete"], Answer)

@@ -1,0 +1,193 @@
+"""Sources: hits that were read again and judged, what they repeat, and what they lead to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from .corpus import read_lines
+from .questions import Question
+from .ranking import Statistics, coverage, resemblance, shingles, span
+from .search import Hit, WantedTerms
+from .text import LineKind, Passage, passages, terms, words
+
+ALIKE = 0.7
+"""From this resemblance on, one of two passages is a duplicate."""
+LEADS = 3
+"""So many names at most are followed up in one round."""
+
+# What each property of a source counts for; together 1.
+_WORTH = {"relevance": 0.4, "coverage": 0.2, "naming": 0.15, "nearness": 0.1, "prose": 0.1, "followed": 0.05}
+
+_COMPOUND = re.compile(r"\b_?[A-Za-z]+(?:_[a-z0-9]+)+\b|\b[A-Z]?[a-z0-9]+(?:[A-Z][a-z0-9]+)+\b")
+
+
+class Source(msgspec.Struct):
+    """A passage that may answer the question."""
+
+    path: str
+    line: int
+    end: int
+    scope: str
+    score: float
+    """From 0 to 1."""
+    worth: dict[str, float]
+    """What the score is made of, each from 0 to 1."""
+    terms: list[str]
+    """The terms of the question that it has, by its path or its text."""
+    digest: str
+    found_by: str
+    """The query that it answers best."""
+    names: dict[str, int]
+    """The compound names in it, and how often."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Where it is: no two sources begin at the same place."""
+        return (self.path, self.line)
+
+    def follow(self, score: float) -> None:
+        """Notes how well it answers a query that other sources led to, from 0 to 1."""
+        gain = max(0.0, score - self.worth["followed"])
+        self.worth["followed"] += gain
+        self.score += _WORTH["followed"] * gain
+
+
+class Reader:
+    """Reads passages again, and keeps the passages of the file that was read last.
+
+    Args:
+        root: The corpus.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._path: str | None = None
+        self._passages: dict[int, Passage] = {}
+
+    def passage(self, path: str, line: int) -> Passage | None:
+        """The passage that begins at a line; None where the file has none there (any more)."""
+        if path != self._path:
+            lines = read_lines(self._root, path)
+            self._path = path
+            self._passages = {} if isinstance(lines, str) else {found.line: found for found in passages(path, lines)}
+        return self._passages.get(line)
+
+
+def judge(
+    hit: Hit, relevance: float, passage: Passage, question: Question, statistics: Statistics, aims: Sequence[str]
+) -> Source:
+    """What a passage is worth as a source.
+
+    Args:
+        hit: How it was found.
+        relevance: How well it answers the queries, from 0 to 1.
+        passage: The text.
+        question: What is asked.
+        statistics: Of the whole corpus.
+        aims: The terms of the question that say what for, not where.
+    """
+    wanted = WantedTerms(question.terms, question.joined)
+    positions: dict[str, list[int]] = {}
+    text = words("\n".join(passage.lines))
+    for position, word in enumerate(text):
+        for term in wanted[word]:
+            positions.setdefault(term, []).append(position)
+    around = {term for word in words(f"{hit.path} {hit.scope}") for term in wanted[word]}
+    query = dict.fromkeys(question.terms, 1.0)
+    present = positions.keys() | around
+    worth = {
+        "relevance": relevance,
+        "coverage": coverage(present, query, statistics),
+        "naming": _naming(hit.scope, wanted, question, aims),
+        "nearness": min(1.0, 2 * len(positions) / span(positions)) * len(positions) / len(query) if positions else 0.0,
+        "prose": _prose(passage.kinds),
+        "followed": 0.0,
+    }
+    return Source(
+        path=hit.path,
+        line=hit.line,
+        end=passage.end,
+        scope=hit.scope,
+        score=sum(_WORTH[name] * value for name, value in worth.items()),
+        worth=worth,
+        terms=[term for term in question.terms if term in present],
+        digest=hit.digest,
+        found_by=max(hit.scores, key=lambda name: hit.scores[name], default=""),
+        names=dict(Counter(_COMPOUND.findall("\n".join(passage.lines)))),
+    )
+
+
+def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[str]) -> float:
+    """How well a passage is named after what is asked: the harmonic mean of how much of the name is asked for,
+    and how much of what is asked for is in the name; a little less where only the stems agree."""
+    parts = [word for word in words(scope) if word]
+    named = [part for part in parts if wanted[part]]
+    met = {term for part in parts for term in wanted[part]} & set(aims)
+    if not met:
+        return 0.0
+    # A compound of which a part is asked for is asked for by that part: `cancel_all_tasks` is 2/3 of "cancel tasks".
+    precision = sum(len(wanted[part]) / max(len(terms(part)) - 1, len(wanted[part])) for part in named) / len(parts)
+    recall = len(met) / len(aims)
+    spelled = {word.lower() for word in question.written.values()}
+    exact = all(part.strip("_").lower() in spelled for part in named)
+    return 2 * precision * recall / (precision + recall) * (1.0 if exact else 0.9)
+
+
+def _prose(kinds: Sequence[LineKind]) -> float:
+    """How far a passage explains itself: a definition with its docstring does fully."""
+    told = min(1.0, kinds.count("prose") / 4)
+    return told if "head" in kinds or len(kinds) == kinds.count("prose") else told / 2
+
+
+def without_duplicates(sources: Sequence[Source], texts: Sequence[Sequence[str]]) -> tuple[list[int], int]:
+    """Which sources to keep, best first, and how many say nearly the same as a better one.
+
+    Args:
+        sources: The sources.
+        texts: The words of each.
+    """
+    order = sorted(range(len(sources)), key=lambda number: sort_key(sources[number]))
+    runs = [shingles(text) for text in texts]
+    kept: list[int] = []
+    for number in order:
+        if all(
+            sources[number].digest != sources[other].digest and resemblance(runs[number], runs[other]) < ALIKE
+            for other in kept
+        ):
+            kept.append(number)
+    return kept, len(sources) - len(kept)
+
+
+def sort_key(source: Source) -> tuple[float, str, int]:
+    """Best first; of equals, the one that comes first in the corpus."""
+    return (-source.score, source.path, source.line)
+
+
+def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]) -> list[str]:
+    """The names that the best sources speak of and the question does not: where to look next.
+
+    Those that are made of what is asked come first ("CancelledError" where it is asked about cancelling).
+
+    Args:
+        question: What is asked.
+        sources: The best sources, best first.
+        followed: Names that were followed up already.
+    """
+    asked = set(question.terms)
+    known = {name.strip("_").lower() for name in followed}
+    weight: Counter[str] = Counter()
+    spelled: dict[str, str] = {}
+    for source in sources:
+        for name, count in source.names.items():
+            own, *parts = terms(name)
+            if own in asked or own in known or len(parts) < 2 and name.islower():
+                continue
+            related = len(asked.intersection(parts))
+            weight[own] += source.score * min(count, 3) * (1 + 2 * related)  # type: ignore[assignment]
+            spelled.setdefault(own, name)
+    best = sorted(weight.items(), key=lambda item: (-item[1], item[0]))
+    return [spelled[own] for own, _ in best[:LEADS]]

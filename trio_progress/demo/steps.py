@@ -1,0 +1,322 @@
+"""The eight steps of a research. Each takes what the steps before it have left, and returns what it leaves.
+
+What they leave becomes plain JSON data between them (see `engine`); within a step it has types. No step depends on
+which thread was quicker, so the same question to the same corpus has the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import trio
+
+from .._text import printable
+from ..phase import Phase
+from .answer import Answer, Quote, Statement, compose, stands
+from .corpus import CorpusError
+from .desk import Desk
+from .questions import Query, Question, classify, follow_up, plan, subjects
+from .ranking import Statistics
+from .search import Hit, Scan, best_first, fused, rank
+from .sources import Reader, Source, judge, leads, sort_key, without_duplicates
+from .text import words
+
+Notes: TypeAlias = dict[str, Any]
+"""What the steps so far have left, by their names."""
+Step: TypeAlias = Callable[[Desk, Phase, Notes], Awaitable[Any]]
+
+KEPT_HITS: Final = 60
+"""Passages that are read again and judged."""
+ANSWERING: Final = 16
+"""Sources that the answer is composed from."""
+LEADING: Final = 8
+"""Sources whose names are followed up; when these stay the same, following up ends."""
+ROUNDS: Final = 2
+"""How often what was found is followed up at most."""
+FOLLOWED_HITS: Final = 12
+"""New passages at most that one round adds."""
+
+
+class Overview(msgspec.Struct):
+    """What context engineering leaves."""
+
+    files: int
+    bytes: int
+    skipped: dict[str, int]
+    subjects: list[str]
+    queries: list[Query]
+
+
+class Found(msgspec.Struct):
+    """What the search leaves: the best hits, and what is known of all passages."""
+
+    hits: list[Hit]
+    statistics: Statistics
+
+
+class Sources(msgspec.Struct):
+    """What analysis and following up leave: sources, best first."""
+
+    sources: list[Source]
+    best: float
+    """The fused score of the best hit, which counts as relevance 1."""
+    followed: list[str] = []
+
+
+async def classification(desk: Desk, phase: Phase, notes: Notes) -> Question:
+    """Takes the question apart."""
+    question = classify(desk.question)
+    phase.update(done=len(question.terms), total=len(question.terms))
+    desk.session.set(kind=question.kind, terms=[question.written[term] for term in question.terms])
+    phase.update(message=f"asks for a {question.kind}" if question.kind != "general" else "asks in general")
+    await trio.lowlevel.checkpoint()
+    return question
+
+
+async def context_engineering(desk: Desk, phase: Phase, notes: Notes) -> Overview:
+    """Lists the files, finds what of the question they are named after, and plans the queries."""
+    question = msgspec.convert(notes["classification"], Question)
+    phase.update(total=3, message="listing the files")
+    listing = await desk.listing()
+    desk.session.set(corpus=printable(desk.folder), files=len(listing.files), bytes=listing.size)
+    phase.advance()
+    found = await desk.thread(subjects, question, [file.path for file in listing.files])
+    phase.advance()
+    queries = plan(question, found)
+    phase.advance()
+    phase.update(message=f"{len(listing.files)} files, {len(queries)} queries")
+    return Overview(len(listing.files), listing.size, listing.skipped, found, queries)
+
+
+async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
+    """Reads all files, several at a time, and ranks the passages that have something for each query."""
+    question = msgspec.convert(notes["classification"], Question)
+    overview = msgspec.convert(notes["context_engineering"], Overview)
+    queries = overview.queries
+    phase.update(total=len(queries), message=f"reading {overview.files} files")
+    seen: set[str] = set()
+
+    def told(result: Scan) -> None:
+        session = desk.session
+        session.increment("passages_read", result.statistics.passages)
+        session.increment("passages_matching", result.matching)
+        for hit in sorted(result.hits, key=lambda hit: -hit.scores.get(queries[0].name, 0.0)):
+            if hit.digest in seen:
+                session.increment("duplicates_removed")
+                continue
+            seen.add(hit.digest)
+            session.increment("sources_found")
+        if result.hits:
+            best = max(result.hits, key=lambda hit: fused(hit, queries))
+            session.emit("source.found", {"path": best.path, "line": best.line, "scope": best.scope})
+
+    with phase.phase("reading", weight=3 * len(queries), title="Read the files", unit="parts") as reading:
+        scans = await desk.scan(reading, queries, question.joined, told)
+    statistics = Statistics()
+    hits: list[Hit] = []
+    digests: set[str] = set()
+    skipped = dict(overview.skipped)
+    for result in scans:
+        statistics.add(result.statistics)
+        hits += [hit for hit in result.hits if not (hit.digest in digests or digests.add(hit.digest))]
+        for why, count in result.skipped.items():
+            skipped[why] = skipped.get(why, 0) + count
+    desk.session.set(skipped=skipped)
+    if not statistics.passages:
+        raise CorpusError(f"no file in {desk.folder!r} is text ({_listed(skipped)}): name a folder that has some")
+
+    async def ranked(query: Query) -> None:
+        with phase.phase(f"rank-{query.name}", title=f"Rank {query.title}"[:200], unit="passages") as ranking:
+            scores = await desk.thread(rank, hits, query, statistics)
+            for number, score in scores.items():
+                hits[number].scores[query.name] = score
+            ranking.update(done=len(scores), total=len(scores))
+        phase.advance()
+
+    phase.update(message=f"ranking {len(hits)} passages")
+    await desk.each(ranked, queries)
+    best = best_first(hits, queries, KEPT_HITS)
+    phase.update(message=f"{len(hits)} passages found, the best {len(best)} kept")
+    return Found(best, statistics)
+
+
+class _Judged(NamedTuple):
+    source: Source
+    words: list[str]
+
+
+async def _judged(
+    desk: Desk, phase: Phase, hits: Sequence[Hit], best: float, notes: Notes, statistics: Statistics
+) -> list[_Judged]:
+    """Reads the passages of hits again and judges each, in the order of the corpus; counts them on the phase."""
+    question = msgspec.convert(notes["classification"], Question)
+    overview = msgspec.convert(notes["context_engineering"], Overview)
+    aims = [term for term in question.terms if term not in overview.subjects] or question.terms
+    ordered = sorted(hits, key=lambda hit: (hit.path, hit.line))
+    files = [list(group) for _, group in groupby(ordered, key=lambda hit: hit.path)]
+    results: dict[str, list[_Judged]] = {}
+
+    def work(group: list[Hit]) -> list[_Judged]:
+        reader = Reader(desk.folder)
+        judged = []
+        for hit in group:
+            passage = reader.passage(hit.path, hit.line)
+            if passage is not None:
+                relevance = min(1.0, fused(hit, overview.queries) / best) if best else 0.0
+                source = judge(hit, relevance, passage, question, statistics, aims)
+                judged.append(_Judged(source, words("\n".join(passage.lines))))
+        return judged
+
+    async def read(group: list[Hit]) -> None:
+        results[group[0].path] = await desk.thread(work, group)
+        phase.advance(len(group))
+
+    await desk.each(read, files)
+    return [judged for path in sorted(results) for judged in results[path]]
+
+
+async def analysis(desk: Desk, phase: Phase, notes: Notes) -> Sources:
+    """Reads the best hits again, scores each as a source, and takes out those that repeat a better one."""
+    found = msgspec.convert(notes["search"], Found)
+    overview = msgspec.convert(notes["context_engineering"], Overview)
+    phase.update(total=len(found.hits), message="reading the best passages again")
+    best = max((fused(hit, overview.queries) for hit in found.hits), default=0.0)
+    judged = await _judged(desk, phase, found.hits, best, notes, found.statistics)
+    sources = await _distinct(desk, judged)
+    for source in sources[:3]:
+        desk.session.emit(
+            "source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)}
+        )
+    phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
+    return Sources(sources, best)
+
+
+async def _distinct(desk: Desk, judged: Sequence[_Judged]) -> list[Source]:
+    kept, repeated = await desk.thread(
+        without_duplicates, [one.source for one in judged], [one.words for one in judged]
+    )
+    desk.session.increment("duplicates_removed", repeated)
+    return [judged[number].source for number in kept]
+
+
+async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
+    """Looks up the names that the best sources speak of, until that changes nothing among the best."""
+    question = msgspec.convert(notes["classification"], Question)
+    standing = msgspec.convert(notes["analysis"], Sources)
+    found = msgspec.convert(notes["search"], Found)
+    for number in range(1, ROUNDS + 1):
+        names = leads(question, standing.sources[:LEADING], standing.followed)
+        if not names:
+            break
+        before = [source.key for source in standing.sources[:LEADING]]
+        phase.update(message=f"following {', '.join(names)}")
+        desk.session.emit("lead.followed", {"round": number, "names": names})
+        with phase.phase(f"round-{number}", title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
+            await _follow(desk, round_, notes, found.statistics, standing, names)
+        standing.followed += names
+        standing.sources.sort(key=sort_key)
+        if [source.key for source in standing.sources[:LEADING]] == before:
+            break
+    phase.update(message=f"followed {', '.join(standing.followed)}" if standing.followed else "nothing to follow")
+    return standing
+
+
+async def _follow(
+    desk: Desk, phase: Phase, notes: Notes, statistics: Statistics, standing: Sources, names: Sequence[str]
+) -> None:
+    """One round: finds passages with these names, raises the sources that have them, and adds new ones."""
+    question = msgspec.convert(notes["classification"], Question)
+    overview = msgspec.convert(notes["context_engineering"], Overview)
+    followed = [follow_up(question, name) for name in names]
+    with phase.phase("reading", title="Read the files", unit="parts", weight=3) as reading:
+        scans = await desk.scan(reading, followed, question.joined)
+    hits = [hit for result in scans for hit in result.hits]
+    known = msgspec.structs.replace(statistics, having=dict(statistics.having))
+    for query in followed:
+        assert query.must is not None
+        known.having[query.must] = sum(result.statistics.having.get(query.must, 0) for result in scans)
+    for query in followed:
+        for number, score in rank(hits, query, known).items():
+            hits[number].scores[query.name] = score
+    at = {source.key: source for source in standing.sources}
+    digests = {source.digest for source in standing.sources}
+    new: list[Hit] = []
+    for hit in best_first(hits, followed, len(hits)):
+        source = at.get((hit.path, hit.line))
+        if source is not None:
+            source.follow(max(hit.scores.values()))
+        elif hit.digest not in digests and len(new) < FOLLOWED_HITS:
+            digests.add(hit.digest)
+            new.append(hit)
+    with phase.phase("judging", title="Score what is new", total=len(new), unit="sources") as judging:
+        judged = await _judged(desk, judging, new, 0.0, notes, statistics)
+    for one in judged:
+        hit = next(hit for hit in new if (hit.path, hit.line) == one.source.key)
+        one.source.follow(max(hit.scores.values()))
+        desk.session.increment("sources_found")
+        desk.session.emit("source.found", {"path": hit.path, "line": hit.line, "scope": hit.scope})
+    standing.sources += [one.source for one in judged]
+
+
+async def synthesis(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+    """Reads the best sources a last time and composes the answer from them."""
+    question = msgspec.convert(notes["classification"], Question)
+    found = msgspec.convert(notes["search"], Found)
+    best = msgspec.convert(notes["agentic_loop"], Sources).sources[:ANSWERING]
+    phase.update(total=len(best) + 1, message="reading what is to be quoted")
+    texts = []
+    kept = []
+    for source in best:
+        passage = await desk.thread(Reader(desk.folder).passage, source.path, source.line)
+        if passage is not None:
+            kept.append(source)
+            texts.append(passage)
+        phase.advance()
+    answer = await desk.thread(compose, question, kept, texts, found.statistics)
+    phase.advance()
+    phase.update(message=f"{len(answer.statements)} sentences and {len(answer.quotes)} passages quoted")
+    return answer
+
+
+async def review(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+    """Reads each cited file again, and takes out what does not stand where it is said to."""
+    answer = msgspec.convert(notes["synthesis"], Answer)
+    citations: list[Statement | Quote] = [*answer.statements, *answer.quotes]
+    true: list[Statement | Quote] = []
+    phase.update(total=len(citations))
+    for citation in phase.track(citations):
+        if await desk.thread(stands, desk.folder, citation):
+            true.append(citation)
+            desk.session.increment("citations_checked")
+        else:
+            desk.session.emit("citation.refuted", {"path": citation.path, "line": citation.line})
+    phase.update(message=f"{len(true)} of {len(citations)} citations stand")
+    return Answer(
+        answer.question,
+        [statement for statement in answer.statements if statement in true],
+        [quote for quote in answer.quotes if quote in true],
+        checked=len(true),
+        refuted=len(citations) - len(true),
+    )
+
+
+async def complete(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+    """Hands the answer in as the session's result."""
+    answer = msgspec.convert(notes["review"], Answer)
+    desk.session.set_result(notes["review"])
+    await trio.lowlevel.checkpoint()
+    return answer
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(counts.items())) or "all are empty"
+
+
+STEPS: Final[dict[str, Step]] = {
+    step.__name__: step
+    for step in (classification, context_engineering, search, analysis, agentic_loop, synthesis, review, complete)
+}
+"""The steps in their order, each named as its phase."""
