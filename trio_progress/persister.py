@@ -55,8 +55,8 @@ class Persister:
         "_on_fenced",
         "_renew",
         "_scope",
-        "_sent_event",
-        "_sent_seq",
+        "_renewing",
+        "_sent",
         "_settings",
         "_settled",
         "_state",
@@ -97,8 +97,8 @@ class Persister:
         self._hurry = trio.Event()
         self._left = left
         self._renew = False
-        self._sent_seq = 0
-        self._sent_event = 0
+        self._renewing = False
+        self._sent = (0, 0)
         self._stored_event = 0
         self._bug: Exception | None = None
         self.stored: int | None = None
@@ -133,14 +133,15 @@ class Persister:
         state, settings = self._state, self._settings
         seq = state.publish()
         lease = settings.lost_after
-        if self.stored == seq:
+        if not self._behind(seq):
             if self._renew and not state.over:
-                self._sent_seq = seq
+                self._renewing = True
                 return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
             return None
         log = state.event_log
         events = [(event.n, encode_event(event)) for event in log.after(self._stored_event)]
-        self._sent_seq, self._sent_event = seq, log.newest
+        self._renewing = False
+        self._sent = (seq, log.newest)
         return Append(
             id=state.id,
             key=Key(state.epoch, seq),
@@ -163,12 +164,11 @@ class Persister:
                 self._on_claimed(outcome)
             case Done():
                 self._renew = False
-                if self.stored != self._sent_seq:
-                    self.stored = self._sent_seq
-                    self._stored_event = self._sent_event
-                    self._tally.persists += 1
-                else:
+                if self._renewing:
                     self._tally.renewals += 1
+                else:
+                    self.stored, self._stored_event = self._sent
+                    self._tally.persists += 1
             case Fenced(by=None):
                 # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
                 self._claimed = False
@@ -191,6 +191,10 @@ class Persister:
         if not self.fenced:
             self.fenced = True
             self._on_fenced()
+
+    def _behind(self, seq: int) -> bool:
+        """Whether the store lacks the state `seq`, or events that were logged."""
+        return self.stored is None or self.stored < seq or self._stored_event < self._state.event_log.newest
 
     def _tell(self) -> None:
         self._settled.set()
@@ -216,9 +220,9 @@ class Persister:
         """Returns when the store holds what was published when this was called."""
         self._hurry = trio.Event()
         goal = self._state.publish()
-        if self.stored is not None and self.stored >= goal:
+        if not self._behind(goal):
             self._tally.persists_unchanged += 1
-        while not self.fenced and (self.stored is None or self.stored < goal):
+        while not self.fenced and self._behind(goal):
             if self._bug is not None:
                 raise self._bug
             self._committer.submit(self)
@@ -244,7 +248,7 @@ class Persister:
             SessionClosedError: The session was left before the store took it.
         """
         goal = self._state.publish()
-        while self.stored is None or self.stored < goal:
+        while self._behind(goal):
             if self.fenced:
                 raise FencedError(self._state.id, self._state.epoch)
             if self.flushed.is_set():

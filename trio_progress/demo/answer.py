@@ -7,6 +7,7 @@ whether it is right.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -29,10 +30,14 @@ MAX_LINE = 160
 """Characters of a quoted line that are shown."""
 
 _LINE_WORTH: dict[LineKind, float] = {"head": 2.0, "prose": 1.5, "code": 1.0}
-_MARKERS = re.compile(r"^\s*(?:[rRuUbB]{0,2}(?:\"\"\"|''')|#+:?|//+|/\*+|\*+/?|--|;;+|%+)?\s*|\s*(?:\"\"\"|'''|\*/)\s*$")
+_MARKERS = re.compile(
+    r"^\s*(?:[rRuUbB]{0,2}(?:\"\"\"|''')|#+:?|//+|/\*+|\*+/?|--|;;+|%+)?\s*|\s*(?:\"\"\"|'''|\*/)\s*$"
+)
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[`*]*[A-Z])|[.!?:][\"')\]]*$")
-_REASONS = re.compile(r"\b(?:because|since|so that|in order to|otherwise|to avoid|to prevent|to ensure|reason|hence)\b", re.I)
-_DEFINES = re.compile(r"^(?:an?|the)\b|\b(?:is|are) (?:an?|the|used)\b|\brepresents?\b|\bmeans\b", re.I)
+_REASONS = re.compile(
+    r"\b(?:because|since|so that|in order to|otherwise|to avoid|to prevent|to ensure|reason|hence)\b", re.IGNORECASE
+)
+_DEFINES = re.compile(r"^(?:an?|the)\b|\b(?:is|are) (?:an?|the|used)\b|\brepresents?\b|\bmeans\b", re.IGNORECASE)
 
 
 class Statement(msgspec.Struct):
@@ -133,23 +138,19 @@ def sentences(text: Passage) -> Iterator[Statement]:
 
 
 def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
-    whole = ""
-    starts: list[tuple[int, int]] = []
-    for number, line in block:
-        if whole:
-            whole += " "
-        starts.append((len(whole), number))
-        whole += line
-
-    def line_at(place: int) -> int:
-        return max((number for start, number in starts if start <= place), default=0)
-
+    """The sentences of consecutive lines, given with their numbers; what follows the last full stop is none."""
+    whole = " ".join(line for _, line in block)
+    starts: list[int] = []
+    place = 0
+    for _, line in block:
+        starts.append(place)
+        place += len(line) + 1
     begin = 0
-    for end in [match.end() for match in _SENTENCE_END.finditer(whole)]:
-        text = whole[begin:end].strip()
-        if text:
-            yield Statement("", line_at(begin + len(whole[begin:end]) - len(whole[begin:end].lstrip())), line_at(end - 1), text)
-        begin = end
+    for match in _SENTENCE_END.finditer(whole):
+        end = match.end()
+        first, last = (block[bisect_right(starts, place) - 1][0] for place in (begin, end - 1))
+        yield Statement("", first, last, whole[begin:end])
+        begin = end + 1
 
 
 def _statements(

@@ -63,7 +63,7 @@ def standard_library() -> str:
         CorpusError: This Python came without them (in a zip file, or compiled only).
     """
     folder = sysconfig.get_path("stdlib")
-    if not folder or not os.path.isfile(os.path.join(folder, "os.py")):
+    if not folder or not Path(folder, "os.py").is_file():
         raise CorpusError("this Python has no sources of its standard library on disk: name a folder with --corpus")
     return folder
 
@@ -76,13 +76,14 @@ def checked_folder(folder: str) -> str:
     """
     if "\0" in folder:
         raise CorpusError("a path has no zero character: name a folder of text files")
-    if not os.path.exists(folder):
+    path = Path(folder)
+    if not path.exists():
         raise CorpusError(f"there is no folder {folder!r}: name one that has text files in it")
-    if not os.path.isdir(folder):
+    if not path.is_dir():
         raise CorpusError(f"{folder!r} is not a folder: name the folder that holds it")
-    if not os.access(folder, os.R_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.X_OK):
         raise CorpusError(f"the folder {folder!r} may not be read by you: name another")
-    return str(Path(folder).resolve())
+    return str(path.resolve())
 
 
 def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[], None] = lambda: None) -> Listing:
@@ -109,12 +110,12 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
         for name in names:
             if name.startswith("."):
                 continue
-            path = os.path.join(folder, name)
-            if not _encodable(path):
+            path = Path(folder, name)
+            if not _encodable(str(path)):
                 skipped["odd_name"] += 1
                 continue
             try:
-                info = os.lstat(path)
+                info = path.lstat()
             except OSError:
                 skipped["unreadable"] += 1
                 continue
@@ -123,7 +124,7 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
             elif info.st_size > MAX_FILE_BYTES:
                 skipped["too_large"] += 1
             elif info.st_size:
-                files.append(File(os.path.relpath(path, root).replace(os.sep, "/"), info.st_size))
+                files.append(File(path.relative_to(root).as_posix(), info.st_size))
         if len(files) > MAX_FILES:
             raise CorpusError(f"{root!r} has more than {MAX_FILES:,} files: name a folder further down")
     if not files:
@@ -142,10 +143,9 @@ def _encodable(path: str) -> bool:
 
 def read_lines(root: str, path: str) -> list[str] | Skipped:
     """The lines of a file, or why it is no text."""
-    full = os.path.join(root, *path.split("/"))
     try:
         # Not blocking: between listing and reading, a pipe that nobody writes to may have taken the file's place.
-        with open(os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        with open(Path(root, path), "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return "not_a_file"
             data = file.read(MAX_FILE_BYTES + 1)
@@ -159,6 +159,10 @@ def read_lines(root: str, path: str) -> list[str] | Skipped:
         return split_lines(data.decode(_encoding(data)))
     except (UnicodeError, LookupError):
         return "undecodable"
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _encoding(data: bytes) -> str:

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar, final
 
 import trio
@@ -117,7 +117,7 @@ class Desk:
 
 def _list(folder: str) -> Listing:
     try:
-        library = os.path.samefile(folder, standard_library())
+        library = Path(folder).samefile(standard_library())
     except (CorpusError, OSError):
         library = False
     return list_files(folder, BESIDE_THE_LIBRARY if library else frozenset(), trio.from_thread.check_cancelled)

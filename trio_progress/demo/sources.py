@@ -122,8 +122,11 @@ def judge(
 
 
 def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[str]) -> float:
-    """How well a passage is named after what is asked: the harmonic mean of how much of the name is asked for,
-    and how much of what is asked for is in the name; a little less where only the stems agree."""
+    """How well a passage is named after what is asked.
+
+    The harmonic mean of how much of its name is asked for, and how much of what is asked for is in its name; a
+    little less where only the stems agree.
+    """
     parts = [word for word in words(scope) if word]
     named = [part for part in parts if wanted[part]]
     met = {term for part in parts for term in wanted[part]} & set(aims)
@@ -184,7 +187,7 @@ def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]
     for source in sources:
         for name, count in source.names.items():
             own, *parts = terms(name)
-            if own in asked or own in known or len(parts) < 2 and name.islower():
+            if own in asked or own in known or (len(parts) < 2 and name.islower()):
                 continue
             related = len(asked.intersection(parts))
             weight[own] += source.score * min(count, 3) * (1 + 2 * related)  # type: ignore[assignment]

@@ -22,7 +22,7 @@ from .questions import Query, Question, classify, follow_up, plan, subjects
 from .ranking import Statistics
 from .search import Hit, Scan, best_first, fused, rank
 from .sources import Reader, Source, judge, leads, sort_key, without_duplicates
-from .text import words
+from .text import Passage, words
 
 Notes: TypeAlias = dict[str, Any]
 """What the steps so far have left, by their names."""
@@ -38,6 +38,8 @@ ROUNDS: Final = 2
 """How often what was found is followed up at most."""
 FOLLOWED_HITS: Final = 12
 """New passages at most that one round adds."""
+SECOND_HAND: Final = 0.8
+"""The relevance of a perfect passage for a name that was followed up, beside 1 for the question itself."""
 
 
 class Overview(msgspec.Struct):
@@ -61,9 +63,8 @@ class Sources(msgspec.Struct):
     """What analysis and following up leave: sources, best first."""
 
     sources: list[Source]
-    best: float
-    """The fused score of the best hit, which counts as relevance 1."""
     followed: list[str] = []
+    """The names that were looked up."""
 
 
 async def classification(desk: Desk, phase: Phase, notes: Notes) -> Question:
@@ -102,34 +103,34 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
     def told(result: Scan) -> None:
         session = desk.session
         session.increment("passages_read", result.statistics.passages)
-        session.increment("passages_matching", result.matching)
-        for hit in sorted(result.hits, key=lambda hit: -hit.scores.get(queries[0].name, 0.0)):
-            if hit.digest in seen:
-                session.increment("duplicates_removed")
-                continue
-            seen.add(hit.digest)
-            session.increment("sources_found")
-        if result.hits:
-            best = max(result.hits, key=lambda hit: fused(hit, queries))
-            session.emit("source.found", {"path": best.path, "line": best.line, "scope": best.scope})
+        new = [hit for hit in result.hits if hit.digest not in seen]
+        seen.update(hit.digest for hit in new)
+        # Equal passages within one portion are all new to `seen`, and yet found once.
+        distinct = len({hit.digest for hit in new})
+        session.increment("sources_found", distinct)
+        session.increment("duplicates_removed", len(result.hits) - distinct)
+        if new:
+            _emit_found(desk, max(new, key=lambda hit: fused(hit, queries)))
 
     with phase.phase("reading", weight=3 * len(queries), title="Read the files", unit="parts") as reading:
         scans = await desk.scan(reading, queries, question.joined, told)
     statistics = Statistics()
-    hits: list[Hit] = []
-    digests: set[str] = set()
+    distinct: dict[str, Hit] = {}
     skipped = dict(overview.skipped)
     for result in scans:
         statistics.add(result.statistics)
-        hits += [hit for hit in result.hits if not (hit.digest in digests or digests.add(hit.digest))]
+        for hit in result.hits:
+            distinct.setdefault(hit.digest, hit)
         for why, count in result.skipped.items():
             skipped[why] = skipped.get(why, 0) + count
+    hits = list(distinct.values())
     desk.session.set(skipped=skipped)
     if not statistics.passages:
         raise CorpusError(f"no file in {desk.folder!r} is text ({_listed(skipped)}): name a folder that has some")
 
     async def ranked(query: Query) -> None:
-        with phase.phase(f"rank-{query.name}", title=f"Rank {query.title}"[:200], unit="passages") as ranking:
+        title = f"Rank {query.title}"[:200]
+        with phase.phase(f"rank-{query.name}", weight=0.2, title=title, unit="passages") as ranking:
             scores = await desk.thread(rank, hits, query, statistics)
             for number, score in scores.items():
                 hits[number].scores[query.name] = score
@@ -143,13 +144,22 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
     return Found(best, statistics)
 
 
+def _emit_found(desk: Desk, hit: Hit) -> None:
+    desk.session.emit("source.found", {"path": hit.path, "line": hit.line, "scope": hit.scope})
+
+
 class _Judged(NamedTuple):
     source: Source
     words: list[str]
 
 
 async def _judged(
-    desk: Desk, phase: Phase, hits: Sequence[Hit], best: float, notes: Notes, statistics: Statistics
+    desk: Desk,
+    phase: Phase,
+    hits: Sequence[Hit],
+    relevance: Callable[[Hit], float],
+    notes: Notes,
+    statistics: Statistics,
 ) -> list[_Judged]:
     """Reads the passages of hits again and judges each, in the order of the corpus; counts them on the phase."""
     question = msgspec.convert(notes["classification"], Question)
@@ -165,8 +175,7 @@ async def _judged(
         for hit in group:
             passage = reader.passage(hit.path, hit.line)
             if passage is not None:
-                relevance = min(1.0, fused(hit, overview.queries) / best) if best else 0.0
-                source = judge(hit, relevance, passage, question, statistics, aims)
+                source = judge(hit, relevance(hit), passage, question, statistics, aims)
                 judged.append(_Judged(source, words("\n".join(passage.lines))))
         return judged
 
@@ -183,15 +192,17 @@ async def analysis(desk: Desk, phase: Phase, notes: Notes) -> Sources:
     found = msgspec.convert(notes["search"], Found)
     overview = msgspec.convert(notes["context_engineering"], Overview)
     phase.update(total=len(found.hits), message="reading the best passages again")
-    best = max((fused(hit, overview.queries) for hit in found.hits), default=0.0)
-    judged = await _judged(desk, phase, found.hits, best, notes, found.statistics)
+    best = max((fused(hit, overview.queries) for hit in found.hits), default=1.0)
+    judged = await _judged(
+        desk, phase, found.hits, lambda hit: fused(hit, overview.queries) / best, notes, found.statistics
+    )
     sources = await _distinct(desk, judged)
     for source in sources[:3]:
         desk.session.emit(
             "source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)}
         )
     phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
-    return Sources(sources, best)
+    return Sources(sources)
 
 
 async def _distinct(desk: Desk, judged: Sequence[_Judged]) -> list[Source]:
@@ -207,6 +218,7 @@ async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
     question = msgspec.convert(notes["classification"], Question)
     standing = msgspec.convert(notes["analysis"], Sources)
     found = msgspec.convert(notes["search"], Found)
+    phase.update(total=ROUNDS)
     for number in range(1, ROUNDS + 1):
         names = leads(question, standing.sources[:LEADING], standing.followed)
         if not names:
@@ -216,6 +228,7 @@ async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
         desk.session.emit("lead.followed", {"round": number, "names": names})
         with phase.phase(f"round-{number}", title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
             await _follow(desk, round_, notes, found.statistics, standing, names)
+        phase.advance()
         standing.followed += names
         standing.sources.sort(key=sort_key)
         if [source.key for source in standing.sources[:LEADING]] == before:
@@ -229,7 +242,6 @@ async def _follow(
 ) -> None:
     """One round: finds passages with these names, raises the sources that have them, and adds new ones."""
     question = msgspec.convert(notes["classification"], Question)
-    overview = msgspec.convert(notes["context_engineering"], Overview)
     followed = [follow_up(question, name) for name in names]
     with phase.phase("reading", title="Read the files", unit="parts", weight=3) as reading:
         scans = await desk.scan(reading, followed, question.joined)
@@ -252,12 +264,14 @@ async def _follow(
             digests.add(hit.digest)
             new.append(hit)
     with phase.phase("judging", title="Score what is new", total=len(new), unit="sources") as judging:
-        judged = await _judged(desk, judging, new, 0.0, notes, statistics)
+        judged = await _judged(
+            desk, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes, statistics
+        )
     for one in judged:
         hit = next(hit for hit in new if (hit.path, hit.line) == one.source.key)
         one.source.follow(max(hit.scores.values()))
         desk.session.increment("sources_found")
-        desk.session.emit("source.found", {"path": hit.path, "line": hit.line, "scope": hit.scope})
+        _emit_found(desk, hit)
     standing.sources += [one.source for one in judged]
 
 
@@ -267,15 +281,15 @@ async def synthesis(desk: Desk, phase: Phase, notes: Notes) -> Answer:
     found = msgspec.convert(notes["search"], Found)
     best = msgspec.convert(notes["agentic_loop"], Sources).sources[:ANSWERING]
     phase.update(total=len(best) + 1, message="reading what is to be quoted")
-    texts = []
-    kept = []
-    for source in best:
-        passage = await desk.thread(Reader(desk.folder).passage, source.path, source.line)
+    reader = Reader(desk.folder)
+    texts: dict[tuple[str, int], Passage] = {}
+    for path, line in sorted(source.key for source in best):
+        passage = await desk.thread(reader.passage, path, line)
         if passage is not None:
-            kept.append(source)
-            texts.append(passage)
+            texts[path, line] = passage
         phase.advance()
-    answer = await desk.thread(compose, question, kept, texts, found.statistics)
+    kept = [source for source in best if source.key in texts]
+    answer = await desk.thread(compose, question, kept, [texts[source.key] for source in kept], found.statistics)
     phase.advance()
     phase.update(message=f"{len(answer.statements)} sentences and {len(answer.quotes)} passages quoted")
     return answer

@@ -1,0 +1,114 @@
+"""What several tests stand on: a store that remembers, and Trio's scheduler with a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import trio
+import trio._core._run as trio_run
+from trio_progress import MemoryStore, StoreError
+from trio_progress.state.record import decode_record
+from trio_progress.state.snapshot import ENDED, Snapshot
+from trio_progress.stores.base import (
+    Append,
+    Changes,
+    Claim,
+    Claimed,
+    Done,
+    Key,
+    Outcome,
+    Page,
+    Query,
+    Renew,
+    Seen,
+    Stored,
+    Write,
+)
+
+
+class RecordingStore:
+    """A memory store that remembers what it has taken, answers after `delay` seconds, and can be out of order.
+
+    Trackers that share what they keep, as processes do, are given stores with the same `inner`.
+    """
+
+    def __init__(self, delay: float = 0.0, inner: MemoryStore | None = None) -> None:
+        self.inner = MemoryStore() if inner is None else inner
+        self.delay = delay
+        self.mode = "up"
+        """"up"; "down": raises at once; "hang": never answers; "lost": does it, but the answer is lost."""
+        self.tries: list[float] = []
+        """When it was asked to commit."""
+        self.taken: dict[str, list[tuple[Key, Snapshot]]] = {}
+        self.leases: dict[str, int] = {}
+        """The epoch that holds a lease, by session; those that were released are not in it."""
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        self.tries.append(trio.current_time())
+        await trio.sleep(self.delay)
+        await self._trouble()
+        outcomes = await self.inner.commit(batch)
+        for write, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(write, Claim) and isinstance(outcome, Claimed):
+                self._take(write.id, Key(outcome.epoch, write.seq), write.record, write.lease)
+            elif isinstance(write, Append) and isinstance(outcome, Done):
+                self._take(write.id, write.key, write.record, write.lease)
+            elif isinstance(write, Renew) and isinstance(outcome, Done):
+                self.leases[write.id] = write.epoch
+        if self.mode == "lost":
+            raise StoreError("the connection broke")
+        return outcomes
+
+    async def _trouble(self) -> None:
+        if self.mode == "down":
+            raise StoreError("connection refused")
+        if self.mode == "hang":
+            await trio.sleep_forever()
+
+    def _take(self, session_id: str, key: Key, record: bytes, lease: float | None) -> None:
+        self.taken.setdefault(session_id, []).append((key, decode_record(session_id, *key, record).state))
+        if lease is None:
+            self.leases.pop(session_id, None)
+        else:
+            self.leases[session_id] = key.epoch
+
+    async def read(self, session_id: str) -> Stored | None:
+        await self._trouble()
+        return await self.inner.read(session_id)
+
+    async def list(self, query: Query) -> Page:
+        return await self.inner.list(query)
+
+    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
+        await self._trouble()
+        return await self.inner.changes(mark, seen)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    def ends(self, session_id: str) -> dict[int, list[Snapshot]]:
+        """The ended states that were taken, by epoch."""
+        found: dict[int, list[Snapshot]] = {}
+        for key, state in self.taken.get(session_id, ()):
+            found.setdefault(key.epoch, [])
+            if state.status in ENDED:
+                found[key.epoch].append(state)
+        return found
+
+
+@contextmanager
+def seeded_scheduler(seed: int) -> Iterator[random.Random]:
+    """Trio shuffles every batch of runnable tasks, by this seed; and so do `random` and the test.
+
+    The names are Trio's private ones: without them Trio shuffles on its own, and nothing could be replayed.
+    """
+    kept = (trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r)  # type: ignore[attr-defined]
+    rng = random.Random(seed)
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
+    trio_run._r = random.Random(seed + 1)  # type: ignore[attr-defined]
+    try:
+        yield rng
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = kept  # type: ignore[attr-defined]

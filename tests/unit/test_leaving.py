@@ -1,0 +1,477 @@
+"""How a session ended is read from how its scope was left, and nothing of the body's is changed by that."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+from trio_progress import (
+    End,
+    Pipeline,
+    ProgressTracker,
+    Session,
+    SessionActiveError,
+    SessionCancelledError,
+    SessionClosedError,
+    Snapshot,
+    open_tracker,
+)
+
+from ..support import RecordingStore
+
+PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
+Body = Callable[[Session], Awaitable[object]]
+
+
+def end_of(store: RecordingStore, session_id: str = "a") -> Snapshot:
+    (ends,) = store.ends(session_id).values()
+    (end,) = ends
+    return end
+
+
+async def leave_by(error: BaseException) -> tuple[BaseException | None, Snapshot]:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        try:
+            async with tracker.session("a", PIPELINE) as session:
+                with session.phase("search"):
+                    await trio.sleep(1)
+                    raise error
+        except BaseException as caught:
+            return caught, end_of(store)
+    return None, end_of(store)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "phase"),
+    [
+        (ValueError("x"), "failed", "failed"),
+        (StopAsyncIteration(), "failed", "failed"),
+        (RuntimeError("y"), "failed", "failed"),
+        (ExceptionGroup("g", [ValueError(), KeyError()]), "failed", "failed"),
+        (trio.TooSlowError(), "timed_out", "failed"),
+        (ExceptionGroup("g", [trio.TooSlowError(), trio.TooSlowError()]), "timed_out", "failed"),
+        (ExceptionGroup("g", [trio.TooSlowError(), ValueError()]), "failed", "failed"),
+        (KeyboardInterrupt(), "interrupted", "cancelled"),
+        (SystemExit(3), "interrupted", "cancelled"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt()]), "interrupted", "cancelled"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError()]), "failed", "failed"),
+        (GeneratorExit(), "cancelled", "cancelled"),
+    ],
+    ids=repr,
+)
+async def test_an_exception_leaves_as_itself_and_names_the_end(
+    error: BaseException, status: str, phase: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    caught, end = await leave_by(error)
+    assert caught is error
+    assert error.__cause__ is None
+    assert end.status == status
+    assert end.phase("search").status == phase
+
+
+async def ended(body: Body, wrap: Callable[[], trio.CancelScope] | None = None) -> tuple[Snapshot, Session]:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        with wrap() if wrap is not None else trio.CancelScope():
+            async with tracker.session("a", PIPELINE) as session:
+                await body(session)
+    return end_of(store), session
+
+
+async def test_a_body_that_returns_has_completed_and_what_was_never_begun_is_skipped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def body(session: Session) -> None:
+        with session.phase("search"):
+            pass
+        session.advance_to("analysis")
+
+    end, _ = await ended(body)
+    assert (end.status, end.progress, end.error) == ("completed", 1.0, None)
+    assert [phase.status for phase in end.phases] == ["completed", "completed", "skipped"]
+
+
+async def test_a_deadline_around_the_session_is_timed_out(autojump_clock: trio.testing.MockClock) -> None:
+    end, _ = await ended(lambda session: trio.sleep(10), lambda: trio.move_on_after(1))
+    assert end.status == "timed_out"
+    assert end.error is not None
+
+
+async def test_a_deadline_that_is_set_from_inside_is_timed_out(autojump_clock: trio.testing.MockClock) -> None:
+    scope = trio.CancelScope()
+
+    async def body(session: Session) -> None:
+        scope.deadline = trio.current_time() + 1
+        await trio.sleep(10)
+
+    end, _ = await ended(body, lambda: scope)
+    assert end.status == "timed_out"
+
+
+async def test_the_reason_of_the_enclosing_scope_counts_not_that_of_an_inner_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def body(session: Session) -> None:
+        with trio.CancelScope() as inner:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def late() -> None:
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(0.999)
+                    inner.cancel()
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(0.5)
+                    await trio.lowlevel.checkpoint()
+
+    end, _ = await ended(body, lambda: trio.move_on_after(1))
+    assert end.status == "timed_out"
+
+
+async def test_a_scope_that_is_cancelled_by_hand_is_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    scope = trio.CancelScope()
+
+    async def body(session: Session) -> None:
+        scope.cancel()
+        await trio.sleep(10)
+
+    end, _ = await ended(body, lambda: scope)
+    assert (end.status, end.error) == ("cancelled", None)
+
+
+async def test_cancel_ends_the_block_quietly_and_tells_the_reason(autojump_clock: trio.testing.MockClock) -> None:
+    async def body(session: Session) -> None:
+        session.cancel("enough")
+        await trio.sleep(10)
+        raise AssertionError("not reached")
+
+    end, session = await ended(body)
+    assert session.status == end.status == "cancelled"
+    assert end.error is not None
+    assert (end.error.type, end.error.message) == ("Cancelled", "enough")
+
+
+async def test_cancel_without_a_checkpoint_after_it_has_completed(autojump_clock: trio.testing.MockClock) -> None:
+    async def body(session: Session) -> None:
+        session.cancel("too late")
+
+    end, _ = await ended(body)
+    assert (end.status, end.progress, end.error) == ("completed", 1.0, None)
+
+
+async def test_cancel_raises_where_that_was_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(SessionCancelledError, match="enough"):
+            async with tracker.session("a", raise_on_cancel=True) as session:
+                session.cancel("enough")
+                await trio.sleep(1)
+
+
+async def test_an_error_while_being_cancelled_has_failed(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        with trio.move_on_after(1), pytest.raises(ValueError, match="cleanup"):
+            async with tracker.session("a"):
+                try:
+                    await trio.sleep(10)
+                finally:
+                    raise ValueError("cleanup")
+    assert end_of(store).status == "failed"
+
+
+async def test_fail_wins_over_returning_and_shows_its_reason(autojump_clock: trio.testing.MockClock) -> None:
+    async def body(session: Session) -> None:
+        session.fail("no sources", {"tried": 3})
+        session.set_result({"partial": True})
+
+    end, _ = await ended(body)
+    assert end.status == "failed"
+    assert end.error is not None
+    assert (end.error.message, end.error.details, end.result) == ("no sources", {"tried": 3}, {"partial": True})
+    assert end.progress < 1
+
+
+async def test_viewers_see_the_type_of_an_error_and_its_text_only_where_the_pipeline_gives_one(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RecordingStore()
+    telling = Pipeline("telling", {"x": 1}, error_text=lambda error: f"told: {type(error).__name__}")
+    async with open_tracker(store) as tracker:
+        for session_id, pipeline in (("a", PIPELINE), ("b", telling)):
+            with pytest.raises(ValueError, match="key=s3cret"):
+                async with tracker.session(session_id, pipeline):
+                    raise ValueError("key=s3cret")
+    quiet, told = end_of(store, "a").error, end_of(store, "b").error
+    assert quiet is not None
+    assert told is not None
+    assert (quiet.type, quiet.message) == ("ValueError", None)
+    assert told.message == "told: ValueError"
+    assert "key=s3cret" in caplog.text
+
+
+@pytest.mark.parametrize("child", ["persister.Persister", "broadcaster.Broadcaster", "heartbeat.Heartbeat"])
+async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_stored(
+    child: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one place where a private name is patched: nothing else makes our own code fail."""
+
+    async def crash(self: object) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)
+            raise ZeroDivisionError(child)
+        finally:
+            for name in ("flushed",):
+                if hasattr(self, name):
+                    getattr(self, name).set()
+            if hasattr(self, "_finish"):
+                self._finish()
+
+    monkeypatch.setattr(f"trio_progress.{child}.run", crash)
+    store = RecordingStore()
+    messages = []
+    async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with tracker.subscribe("a", wait=True) as subscription:
+                messages.extend([message async for message in subscription])
+
+        nursery.start_soon(follow)
+        with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match=child)):
+            async with tracker.session("a"):
+                await trio.sleep(100)
+                raise AssertionError("not reached")
+        assert trio.current_time() < 20
+        assert tracker._house.open == {}
+    assert end_of(store).status == "failed"
+    assert store.leases == {}
+    assert isinstance(messages[-1], End)
+    assert messages[-1].status == "failed"
+
+
+async def test_leaving_never_waits_for_an_interval(autojump_clock: trio.testing.MockClock) -> None:
+    for tenth in range(40):
+        async with open_tracker(RecordingStore(delay=0.001)) as tracker:
+            async with tracker.session("a", PIPELINE) as session:
+                with session.phase("search") as phase:
+                    phase.advance()
+                    await trio.sleep(tenth * 0.1)
+                    phase.advance()
+                begun = trio.current_time()
+            assert trio.current_time() - begun < 0.01
+
+
+async def test_leaving_the_tracker_ends_sessions_of_other_nurseries(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore(delay=0.05)
+    async with trio.open_nursery() as outside:
+        async with open_tracker(store) as tracker:
+
+            async def job() -> None:
+                async with tracker.session("a") as session:
+                    session.increment("n")
+                    await trio.sleep(100)
+
+            outside.start_soon(job)
+            await trio.sleep(1)
+        left = trio.current_time()
+        assert end_of(store).status == "cancelled"
+        with pytest.raises(SessionClosedError):
+            async with tracker.session("b"):
+                pass
+    assert left < 2
+    assert end_of(store).counters == {"n": 1}
+
+
+async def test_a_session_that_will_not_end_does_not_keep_the_tracker(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as outside:
+        async with open_tracker() as tracker:
+
+            async def stubborn() -> None:
+                async with tracker.session("a"):
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(100)
+
+            outside.start_soon(stubborn)
+            await trio.sleep(1)
+        assert trio.current_time() < 15
+    assert "these sessions do not end: 'a'" in caplog.text
+    assert trio.current_time() < 120
+
+
+async def test_one_id_is_open_once_in_a_process(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker(RecordingStore(delay=0.5)) as tracker, trio.open_nursery() as nursery:
+        outcomes: list[str] = []
+
+        async def one() -> None:
+            try:
+                async with tracker.session("a"):
+                    await trio.sleep(1)
+                outcomes.append("ran")
+            except SessionActiveError as error:
+                assert error.session_id == "a"
+                outcomes.append("refused")
+
+        for _ in range(5):
+            nursery.start_soon(one)
+        await trio.sleep(3)
+        assert sorted(outcomes) == ["ran", *["refused"] * 4]
+
+
+def test_a_polite_stop_interrupts_all_sessions_and_ends_quietly() -> None:
+    store = RecordingStore()
+    reached: list[str] = []
+
+    async def main() -> int | None:
+        async with trio.open_nursery() as outside:
+            async with open_tracker(store) as tracker:
+                tracker.interrupt_on(signal.SIGTERM)
+
+                async def job() -> None:
+                    async with tracker.session("b"):
+                        await trio.sleep_forever()
+
+                outside.start_soon(job)
+                async with tracker.session("a", PIPELINE) as session:
+                    session.save({"page": 7})
+                    session.advance_to("search")
+                    signal.raise_signal(signal.SIGTERM)
+                    await trio.sleep_forever()
+                reached.append("after the session")
+            reached.append("after the tracker")
+        return tracker.interrupted_by
+
+    assert trio.run(main) == signal.SIGTERM
+    assert reached == ["after the tracker"]
+    assert (end_of(store, "a").status, end_of(store, "b").status) == ("interrupted", "interrupted")
+    assert store.leases == {}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_ctrl_c_interrupts_sessions_in_child_tasks_too() -> None:
+    store = RecordingStore()
+
+    async def main() -> None:
+        async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
+
+            async def job() -> None:
+                async with tracker.session("a"):
+                    await trio.sleep_forever()
+
+            nursery.start_soon(job)
+            await trio.testing.wait_all_tasks_blocked()
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:
+        trio.run(main)
+    assert pytest.RaisesGroup(KeyboardInterrupt).matches(caught.value)
+    assert end_of(store).status == "interrupted"
+
+
+async def test_the_body_of_the_tracker_leaves_as_itself(autojump_clock: trio.testing.MockClock) -> None:
+    error = KeyError("mine")
+    with pytest.raises(KeyError) as caught:
+        async with open_tracker():
+            raise error
+    assert caught.value is error
+    with trio.move_on_after(1) as scope:
+        async with open_tracker() as tracker:
+            async with tracker.session("a"):
+                await trio.sleep(5)
+    assert scope.cancelled_caught
+
+
+async def test_entering_a_session_twice_or_with_the_wrong_with_gives_a_hint(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker:
+        scope = tracker.session("a")
+        with pytest.raises(TypeError, match="use `async with"):
+            with scope:
+                pass
+        async with scope:
+            pass
+        with pytest.raises(SessionClosedError, match="entered before"):
+            async with scope:
+                pass
+
+
+async def test_late_updates_change_nothing_and_are_logged_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with open_tracker() as tracker:
+        async with tracker.session("a", PIPELINE) as session:
+            with session.phase("search") as phase:
+                phase.advance(2)
+            phase.advance()
+        before = session.snapshot()
+        phase.advance(3)
+        phase.update(done=9)
+        phase.set(x=1)
+        session.increment("n")
+        session.emit("e")
+        session.update(message="m")
+        assert session.snapshot() == before
+        assert tracker.statistics().late == 7
+    assert len([record for record in caplog.records if "late" in record.message or "ended" in record.message]) == 1
+
+
+async def test_what_opens_or_ends_after_the_end_is_an_error(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker:
+        async with tracker.session("a") as session:
+            pass
+        calls: list[Callable[[], object]] = [
+            lambda: session.phase("x").__enter__(),
+            lambda: session.advance_to("x"),
+            lambda: session.set_result(1),
+            lambda: session.save(1),
+            lambda: session.fail("x"),
+            lambda: session.cancel(),
+        ]
+        for call in calls:
+            with pytest.raises(SessionClosedError):
+                call()
+        with pytest.raises(SessionClosedError):
+            await session.flush()
+
+
+async def test_sessions_of_many_tasks_each_know_their_own(autojump_clock: trio.testing.MockClock) -> None:
+    from trio_progress import current_session
+
+    async with open_tracker() as tracker:
+
+        async def deep(expected: Session | None) -> None:
+            await trio.sleep(0.01)
+            assert current_session().id == ("" if expected is None else expected.id)
+
+        async def one(session_id: str) -> None:
+            async with tracker.session(session_id) as session, trio.open_nursery() as nursery:
+                nursery.start_soon(deep, session)
+                async with tracker.session(session_id + "-inner") as inner:
+                    nursery.start_soon(deep, inner)
+                await deep(session)
+            await deep(None)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(one, f"s{number}")
+
+
+def _typed(tracker: ProgressTracker) -> None:
+    """Not run: the type checker holds that a session's block may end quietly."""
+
+    async def main() -> int:
+        async with tracker.session("a") as session:
+            session.cancel()
+            return 1
+        return 2
+
+    assert main is not None

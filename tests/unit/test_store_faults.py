@@ -1,0 +1,406 @@
+"""A store that is down, slow, hangs or has given the session away changes nothing for the work."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from trio_progress import (
+    End,
+    FencedError,
+    MemoryStore,
+    Pipeline,
+    SessionActiveError,
+    SessionCompletedError,
+    Snapshot,
+    StoreError,
+    Subscribed,
+    open_tracker,
+)
+from trio_progress.state.messages import Message
+from trio_progress.stores.base import Claim, Claimed, Delete, Index
+
+from ..support import RecordingStore
+
+PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
+
+
+async def test_states_are_stored_at_once_and_then_at_the_interval(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        async with tracker.session("a") as session:
+            for _ in range(50):
+                session.increment("n")
+                await trio.sleep(0.11)
+        assert session.status == "completed"
+    states = [(key.seq, state.counters.get("n")) for key, state in store.taken["a"]]
+    # The claim, the first change at once, one for each two seconds, and the end.
+    assert [n for _, n in states] == [None, 1, 19, 37, 50]
+    assert store.tries == pytest.approx([0, 0, 2, 4, 5.5], abs=1e-6)
+
+
+async def test_what_must_not_wait_is_stored_at_broadcast_pace(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker, tracker.session("a") as session:
+        session.increment("n")
+        await trio.sleep(0.5)
+        session.set_result({"r": 1})
+        await trio.sleep(0.05)
+        assert store.taken["a"][-1][1].result == {"r": 1}
+        with session.phase("x"):
+            pass
+        await trio.sleep(0.2)
+        assert store.taken["a"][-1][1].phase("x").status == "completed"
+
+
+async def test_an_idle_session_is_woken_by_its_heartbeat_only(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    async with open_tracker(store, heartbeat_interval=10, lost_after=30) as tracker, tracker.session("a"):
+        await trio.sleep(95)
+        assert store.tries == pytest.approx([0, *range(10, 95, 10)])
+        assert tracker.statistics().renewals == 9
+        assert len(store.taken["a"]) == 1
+
+
+async def test_a_store_that_goes_down_costs_the_work_nothing_and_gets_the_newest_state_when_it_is_back(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        async with tracker.session("a") as session:
+            await trio.sleep(1)
+            store.mode = "down"
+            begun = trio.current_time()
+            for _ in range(1000):
+                session.increment("n")
+                await trio.sleep(0.01)
+            assert trio.current_time() - begun == pytest.approx(10)
+            assert not tracker.statistics().store_up
+            assert [state.counters.get("n") for _, state in store.taken["a"]] == [None]
+            store.mode = "up"
+            await trio.sleep(1.1)
+            assert store.taken["a"][-1][1].counters == {"n": 1000}
+            assert tracker.statistics().store_up
+        tries = tracker.statistics().persists_failed
+        assert 10 <= tries <= 30, "the pauses between tries grow, and are capped at a second"
+    assert len(store.ends("a").popitem()[1]) == 1
+    assert len([record for record in caplog.records if "does not answer" in record.message]) == 1
+
+
+@pytest.mark.parametrize("mode", ["down", "hang"])
+async def test_a_final_state_that_cannot_be_stored_is_loud_and_bounded(
+    mode: str, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RecordingStore()
+    messages: list[Message] = []
+    async with open_tracker(store, flush_timeout=5) as tracker, trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with tracker.subscribe("a", wait=True) as subscription:
+                messages.extend([message async for message in subscription])
+
+        nursery.start_soon(follow)
+        async with tracker.session("a") as session:
+            session.increment("n")
+            await trio.sleep(1)
+            store.mode = mode
+            session.increment("n")
+            left = trio.current_time()
+        assert trio.current_time() - left == pytest.approx(5)
+        assert tracker.statistics().final_lost == 1
+        assert tracker._house.open == {}
+    end = messages[-1]
+    assert isinstance(end, End)
+    assert end.status == "completed"
+    assert end.persisted_seq is not None
+    assert end.persisted_seq < end.seq
+    assert "did not reach the store" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["down", "hang"])
+async def test_a_session_begins_while_the_store_is_down_and_is_claimed_when_it_is_back(
+    mode: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = RecordingStore()
+    store.mode = mode
+    async with open_tracker(store) as tracker:
+        async with tracker.session("a") as session:
+            assert trio.current_time() <= 1
+            session.increment("n")
+            await trio.sleep(3)
+            if mode == "hang":
+                return  # Nothing of the hanging call is ever heard; it is left at the flush timeout.
+            assert "a" not in store.taken
+            store.mode = "up"
+            await trio.sleep(1.1)
+            assert store.taken["a"][-1][1].counters == {"n": 1}
+            assert store.taken["a"][-1][0].epoch == session.epoch
+    assert len(store.ends("a").popitem()[1]) == 1
+
+
+async def test_a_pending_claim_that_is_refused_fences_the_session(autojump_clock: trio.testing.MockClock) -> None:
+    shared = MemoryStore()
+    mine, theirs = RecordingStore(inner=shared), RecordingStore(inner=shared)
+    mine.mode = "down"
+    async with open_tracker(mine) as tracker, open_tracker(theirs) as other, trio.open_nursery() as nursery:
+
+        async def owner() -> None:
+            async with other.session("a"):
+                await trio.sleep(20)
+
+        with pytest.raises(FencedError):
+            async with tracker.session("a") as session:
+                nursery.start_soon(owner)
+                await trio.sleep(2)
+                mine.mode = "up"
+                await trio.sleep(100)
+                raise AssertionError("not reached")
+        assert trio.current_time() < 5
+        assert session.status == "failed"
+        assert (await tracker.snapshot("a")).status == "running"
+    assert mine.taken == {}
+
+
+async def test_an_owner_that_was_taken_for_lost_is_fenced_and_its_viewers_follow_the_new_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = MemoryStore()
+    mine, theirs = RecordingStore(inner=shared), RecordingStore(inner=shared)
+    messages: list[Message] = []
+    async with open_tracker(mine) as tracker, open_tracker(theirs) as other, trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with tracker.subscribe("a", wait=True) as subscription:
+                messages.extend([message async for message in subscription])
+
+        async def take_over() -> None:
+            async with other.session("a", resume="interrupted") as session:
+                assert session.attempt == 2
+                assert session.saved == {"page": 7}
+                session.increment("theirs")
+                await trio.sleep(5)
+
+        nursery.start_soon(follow)
+        with pytest.raises(FencedError):
+            async with tracker.session("a") as session:
+                session.save({"page": 7})
+                await session.flush()
+                mine.mode = "down"
+                await trio.sleep(40)  # Longer than its lease.
+                nursery.start_soon(take_over)
+                await trio.sleep(1)
+                mine.mode = "up"
+                await trio.sleep(100)
+        assert trio.current_time() < 45
+    assert [end.counters for ends in theirs.ends("a").values() for end in ends] == [{"theirs": 1}]
+    end = messages[-1]
+    assert isinstance(end, End)
+    assert end.status == "completed"
+    subscribed = [message for message in messages if isinstance(message, Subscribed)]
+    assert [(message.recovered, message.reason) for message in subscribed] == [(False, "new"), (False, "epoch")]
+    epochs = [message.epoch for message in messages if isinstance(message, Snapshot)]
+    assert len(epochs) == 2
+    assert epochs[0] < epochs[1]
+
+
+async def test_an_answer_that_was_lost_is_no_second_claim_and_no_second_state(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore()
+    store.mode = "lost"
+    async with open_tracker(store) as tracker:
+        async with tracker.session("a") as session:
+            session.emit("e", 1)
+            await trio.sleep(0.5)
+            store.mode = "up"
+            session.emit("e", 2)
+            await session.flush()
+    assert len(store.ends("a")) == 1
+    stored = await store.inner.read("a")
+    assert stored is not None
+    assert len(stored.events) == 2
+
+
+async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker, tracker.session("a") as session:
+        session.emit("e", 1)
+        await session.flush()
+        store.inner._logs.clear()  # As FLUSHALL does.
+        session.emit("e", 2)
+        await session.flush()
+        stored = await store.read("a")
+        assert stored is not None
+        assert stored.key.epoch == session.epoch
+        assert len(stored.events) == 2
+
+
+async def test_flush_returns_when_the_store_holds_it_and_can_be_cancelled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore(delay=0.3)
+    async with open_tracker(store) as tracker, tracker.session("a") as session:
+        await trio.sleep(5)
+        session.save({"page": 1})
+        begun = trio.current_time()
+        await session.flush()
+        assert trio.current_time() - begun == pytest.approx(0.3)
+        assert store.taken["a"][-1][0].seq == session.snapshot().seq
+        store.mode = "down"
+        session.save({"page": 2})
+        with trio.move_on_after(3) as scope:
+            await session.flush()
+        assert scope.cancelled_caught
+        store.mode = "up"
+        await session.flush()
+
+
+@pytest.mark.parametrize("resume", ["never", "interrupted", "always"])
+@pytest.mark.parametrize(
+    "stored", ["nothing", "queued", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost", "alive"]
+)
+async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.MockClock) -> None:
+    """The table of DESIGN section 3: stored state by `resume`."""
+    store = MemoryStore()
+    async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
+        await leave_behind(store, tracker, stored, nursery)
+        goes_on = stored in {
+            "never": (),
+            "interrupted": ("interrupted", "lost"),
+            "always": ("interrupted", "lost", "failed", "cancelled", "timed_out"),
+        }[resume]
+        scope = tracker.session("a", PIPELINE, resume=resume)  # type: ignore[arg-type]
+        if stored == "alive":
+            with pytest.raises(SessionActiveError):
+                await scope.__aenter__()
+        elif stored == "completed" and resume != "never":
+            with pytest.raises(SessionCompletedError):
+                await scope.__aenter__()
+        else:
+            async with scope as session:
+                assert session.attempt == (2 if goes_on else 1)
+                assert session.saved == ({"page": 7} if goes_on else None)
+                assert session.phases["search"].status == ("completed" if goes_on else "pending")
+                assert session.phases["analysis"].status == "pending"
+                assert session.phases["analysis"].attempt == (1 if goes_on else 0)
+                with session.phase("analysis") as phase:
+                    assert phase.attempt == (2 if goes_on else 1)
+                if stored == "queued":
+                    assert session.snapshot().title == "declared"
+        nursery.cancel_scope.cancel()
+
+
+async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery: trio.Nursery) -> None:
+    """A first attempt of session "a" that ended, or was left, as `stored` says."""
+
+    async def first(fate: str) -> None:
+        async with open_tracker(store, lost_after=2, heartbeat_interval=1) as other:
+            if stored == "queued":
+                await other.declare("a", PIPELINE, title="declared")
+                return
+            try:
+                with trio.move_on_after(1 if stored == "timed_out" else 1000):
+                    async with other.session("a", PIPELINE) as session:
+                        session.save({"page": 7})
+                        with session.phase("search"):
+                            pass
+                        with session.phase("analysis"):
+                            await session.flush()
+                            if stored == "failed":
+                                raise ValueError
+                            if stored == "interrupted":
+                                raise KeyboardInterrupt
+                            if stored == "cancelled":
+                                session.cancel()
+                            if stored != "completed":
+                                await trio.sleep_forever()
+            except (ValueError, KeyboardInterrupt):
+                pass
+
+    if stored == "nothing":
+        return
+    if stored in ("lost", "alive"):
+        # An owner in a run of its own that is just no longer heard of, or not yet.
+        async with open_tracker(store, lost_after=2, heartbeat_interval=1) as other:
+            async with other.session("a", PIPELINE) as session:
+                session.save({"page": 7})
+                with session.phase("search"):
+                    pass
+                session.advance_to("analysis")
+                await session.flush()
+                read = await store.read("a")
+                usual = dict(store._logs)
+        store._logs.update(usual)
+        assert read is not None
+        log = store._logs["a"]
+        log.key, log.record = read.key, read.record
+        log.lease_until = trio.current_time() + (1000 if stored == "alive" else -1)
+        return
+    await first(stored)
+
+
+async def test_a_claim_expects_what_was_read_and_reads_again_where_somebody_was_faster(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Two trackers resume one lost session at the same moment: one wins, the other is refused."""
+    shared = MemoryStore()
+    async with open_tracker(shared) as first:
+        async with first.session("a") as session:
+            session.save({"n": 1})
+            session.fail("to be resumed")
+    won: list[int] = []
+    refused: list[str] = []
+    async with (
+        open_tracker(RecordingStore(0.01, shared)) as one,
+        open_tracker(RecordingStore(0.01, shared)) as two,
+        trio.open_nursery() as nursery,
+    ):
+        for tracker in (one, two):
+
+            async def go(tracker: object = tracker) -> None:
+                try:
+                    async with tracker.session("a", resume="always") as session:  # type: ignore[attr-defined]
+                        won.append(session.attempt)
+                        await trio.sleep(1)
+                except SessionActiveError as error:
+                    refused.append(str(error))
+
+            nursery.start_soon(go)
+    assert won == [2]
+    assert len(refused) == 1
+
+
+async def test_resuming_needs_a_store_that_answers(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore()
+    store.mode = "down"
+    async with open_tracker(store) as tracker:
+        with pytest.raises(StoreError):
+            async with tracker.session("a", resume="interrupted"):
+                pass
+        assert tracker._house.open == {}
+
+
+async def test_the_memory_store_keeps_sessions_for_the_retention_and_no_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = MemoryStore()
+    async with open_tracker(store, retention=100) as tracker:
+        async with tracker.session("a"):
+            await trio.sleep(500)
+        await trio.sleep(99)
+        assert (await tracker.snapshot("a")).status == "completed"
+        await trio.sleep(2)
+        assert await store.read("a") is None
+
+
+async def test_a_lease_stands_in_the_way_of_claims_and_deletions(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore()
+    index = Index("running", None, {}, 0.0)
+    (claimed,) = await store.commit([Claim("a", 5, "me", b"{}", index, 10.0, 100.0)])
+    assert isinstance(claimed, Claimed)
+    assert claimed.epoch == 5
+    refused = await store.commit([Claim("a", 9, "you", b"{}", index, 10.0, 100.0), Delete("a")])
+    assert [type(outcome).__name__ for outcome in refused] == ["Refused", "Refused"]
+    (again,) = await store.commit([Claim("a", 9, "me", b"{}", index, 10.0, 100.0)])
+    assert isinstance(again, Claimed)
+    assert again.epoch == 5
