@@ -79,7 +79,11 @@ class Mailbox:
         self.position = Position(0, 0, 0)
 
     def attach(self, feed: Feed) -> None:
-        """Takes the feed up where the token says, or anew."""
+        """Takes the feed up where the token says, or anew; one of the same epoch just goes on."""
+        if self._goes_on(feed):
+            self._feed = feed
+            self._wake()
+            return
         resuming, self._resuming = self._resuming, None
         reason: str | None = self._reason
         self._reason = "epoch"
@@ -105,6 +109,18 @@ class Mailbox:
             server_time=utc(self._clock.wall()),
         )
         self._wake()
+
+    def _goes_on(self, feed: Feed) -> bool:
+        source = feed.source
+        epoch, seq, event = self.position
+        return (
+            self._feed is not None
+            and self._greet is None
+            and not self._snapshot
+            and epoch == source.epoch
+            and source.oldest_delta <= seq <= source.seq
+            and event <= source.event_log.newest
+        )
 
     def notify(self) -> None:
         """There is something new."""

@@ -172,7 +172,7 @@ def _statements(
                 continue
             said = coverage(present, query, statistics)
             with_place = coverage(present | around, query, statistics)
-            score = source.score * (0.65 * with_place + 0.35 * said) * _bonus(question.kind, sentence.text)
+            score = source.score * (0.65 * with_place + 0.35 * said) * _manner(question.kind, sentence.text)
             sentence.path, sentence.scope = source.path, source.scope
             offered.append((score, sentence))
     offered.sort(key=lambda item: (-item[0], item[1].path, item[1].line))
@@ -180,14 +180,22 @@ def _statements(
     if not offered:
         return []
     best = offered[0][0]
-    runs = {id(item): shingles(words(item[1].text.lower()), 1) for item in offered}
+    runs = {id(item): frozenset(words(item[1].text.lower())) for item in offered}
     chosen = select(
         [item for item in offered if item[0] >= 0.55 * best],
         MAX_STATEMENTS,
         lambda item: item[0] / best,
-        lambda one, other: resemblance(runs[id(one)], runs[id(other)]),
+        lambda one, other: _alike(one[1], other[1], runs[id(one)], runs[id(other)]),
+        too_alike=0.5,
     )
     return [statement for _, statement in chosen]
+
+
+def _alike(one: Statement, other: Statement, its_words: frozenset[str], others_words: frozenset[str]) -> float:
+    """How alike two statements are, from 0 to 1, which is for those that share a line."""
+    if one.path == other.path and one.line <= other.end and other.line <= one.end:
+        return 1.0
+    return resemblance(its_words, others_words)
 
 
 def _extended(found: Sequence[Statement]) -> Iterator[Statement]:
@@ -216,12 +224,16 @@ def _readable(sentence: str) -> bool:
     )
 
 
-def _bonus(kind: Kind, sentence: str) -> float:
+def _manner(kind: Kind, sentence: str) -> float:
+    """How much a sentence counts by how it speaks: as an answer to that kind of question does, or as a remark."""
+    factor = 1.0
     if kind == "reason" and _REASONS.search(sentence):
-        return 1.4
-    if kind == "definition" and _DEFINES.search(sentence):
-        return 1.3
-    return 1.0
+        factor = 1.4
+    elif kind == "definition" and _DEFINES.search(sentence):
+        factor = 1.3
+    if not sentence[0].isupper() or len(sentence.split()) < SHORT_SENTENCE // 2:
+        factor *= 0.85
+    return factor
 
 
 def stands(root: str, citation: Quote | Statement) -> bool:

@@ -24,8 +24,11 @@ MAX_TERMS = 12
 MAX_PAIRS = 3
 """Queries for two terms alone."""
 
+_COMPARING = re.compile(
+    r"\b(?:differences? between|(?:differs?|different) from|compared? (?:to|with)|versus|vs)\b", re.IGNORECASE
+)
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("comparison", re.compile(r"\b(?:differen(?:t|ce|ces)|differs?|compared?|versus|vs\.?|rather than|instead of)\b")),
+    ("comparison", _COMPARING),
     ("location", re.compile(r"^(?:where|which (?:file|module|function|class|method))\b")),
     ("reason", re.compile(r"^(?:why|what (?:for|is the reason))\b")),
     ("procedure", re.compile(r"^(?:how|in what way|what happens)\b")),
@@ -36,7 +39,7 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 _COMMON = frozenset(
     """
     a about after against all also am an and any are as at be because been before being between both but by can
-    cannot compare compared could define describe did difference differences different differ differs do does doing
+    cannot could define describe did do does doing
     done during each either else every explain few for from get gets getting give given go goes happen happens had
     has have having help here how i if in instead into is it its itself just know let like long made make makes many
     may me mean meaning means might more most much must my need needs no nor not of off on once one only or other our
@@ -112,11 +115,14 @@ def classify(text: str) -> Question:
     """
     text = checked_question(text)
     names = list(dict.fromkeys((quoted or bare).removesuffix("()") for quoted, bare in _NAME.findall(text)))
+    low = text.lower()
+    kind: Kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
+    asked = _COMPARING.sub(" ", text) if kind == "comparison" else text
     in_names = {word for name in names for word in words(name)}
     written: dict[str, str] = {}
     joined: dict[str, list[str]] = {}
     before = ""
-    for word in words(text):
+    for word in words(asked):
         if word.lower() in _COMMON and word not in in_names:
             before = ""
             continue
@@ -127,8 +133,6 @@ def classify(text: str) -> Question:
         before = word
     if not written:
         raise QuestionError(f"nothing in {text!r} can be searched for: name a thing, as in \"What is a named tuple?\"")
-    low = text.lower()
-    kind: Kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
     kept = list(written)[:MAX_TERMS]
     return Question(
         text,

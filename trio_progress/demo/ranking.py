@@ -117,6 +117,7 @@ def select(
     score: Callable[[T], float],
     likeness: Callable[[T, T], float],
     trade: float = 0.7,
+    too_alike: float = 1.0,
 ) -> list[T]:
     """Up to `count` items, each in its turn the best one once likeness to those before it is held against it.
 
@@ -126,15 +127,13 @@ def select(
         score: How good an item is, from 0 to 1.
         likeness: How alike two items are, from 0 to 1.
         trade: 1 looks at the score only, 0 at being different only.
+        too_alike: An item that is so much like a chosen one is not chosen at all.
     """
-    left = list(items)
+    left = [(item, 0.0) for item in items]
     chosen: list[T] = []
     while left and len(chosen) < count:
-        best = max(
-            left,
-            key=lambda item: trade * score(item)
-            - (1 - trade) * max((likeness(item, other) for other in chosen), default=0.0),
-        )
-        left.remove(best)
+        best, _ = max(left, key=lambda known: trade * score(known[0]) - (1 - trade) * known[1])
         chosen.append(best)
+        left = [(item, max(alike, likeness(item, best))) for item, alike in left if item is not best]
+        left = [known for known in left if known[1] < too_alike]
     return chosen

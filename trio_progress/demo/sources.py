@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -171,7 +172,7 @@ def sort_key(source: Source) -> tuple[float, str, int]:
 
 
 def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]) -> list[str]:
-    """The names that the best sources speak of and the question does not: where to look next.
+    """The names that the best sources speak of and the question does not: where to look next. Not Python's own.
 
     Those that are made of what is asked come first ("CancelledError" where it is asked about cancelling).
 
@@ -187,7 +188,7 @@ def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]
     for source in sources:
         for name, count in source.names.items():
             own, *parts = terms(name)
-            if own in asked or own in known or (len(parts) < 2 and name.islower()):
+            if own in asked or own in known or hasattr(builtins, name):
                 continue
             related = len(asked.intersection(parts))
             weight[own] += source.score * min(count, 3) * (1 + 2 * related)  # type: ignore[assignment]

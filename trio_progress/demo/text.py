@@ -137,14 +137,17 @@ def passages(path: str, lines: list[str]) -> Iterator[Passage]:
     start = 0
     kinds: list[LineKind] = []
     scope = ""
+    says = False
     for number, line in enumerate(told):
         length = number - start
-        if length and (line.begins or length >= MAX_LINES or (length >= MIN_LINES and line.breakable)):
+        # What has only titles so far goes on: a class without a docstring begins with its first method.
+        if (line.begins and says) or length >= MAX_LINES or (length >= MIN_LINES and line.breakable):
             yield from _trimmed(start, lines[start:number], kinds, scope)
-            start, kinds = number, []
+            start, kinds, says = number, [], False
         if not kinds:
             scope = line.scope
         kinds.append(line.kind)
+        says = says or (line.kind != "head" and bool(lines[number].strip()))
     yield from _trimmed(start, lines[start:], kinds, scope)
 
 
@@ -173,24 +176,25 @@ def _python(lines: list[str]) -> Iterator[_Line]:
             yield _Line("prose", scope, False, False)
             continue
         if not stripped:
-            yield _Line("code", scope, False, True)
-            led_in = False
-            continue
-        if stripped[0] == "#":
-            # Comments that stand right above a definition belong to it, so the passage begins with them.
-            yield _Line("prose", scope, False, not led_in)
+            yield _Line("code", scope, False, not led_in)
             continue
         indent = len(line) - len(stripped)
-        if stripped[0] not in ")]}":
-            while scopes and scopes[-1][0] >= indent:
-                scopes.pop()
-                scope = ".".join(name for _, name in scopes)
+        left = False
+        while scopes and scopes[-1][0] >= indent and stripped[0] not in ")]}":
+            scopes.pop()
+            left = True
+        if stripped[0] == "#":
+            # What is said after a definition has ended is said of the next one.
+            scope = ".".join(name for _, name in scopes)
+            led_in = led_in or left
+            yield _Line("prose", scope, left, not led_in)
+            continue
         head = _PYTHON_HEAD.match(line)
         if head is not None:
             scopes.append((indent, head[1]))
-            scope = ".".join(name for _, name in scopes)
-        starts = (head is not None or stripped[0] == "@") and not led_in
-        led_in = stripped[0] == "@"
+        scope = ".".join(name for _, name in scopes)
+        starts = left or head is not None or stripped[0] == "@"
+        starts, led_in = starts and not led_in, stripped[0] == "@"
         kind: LineKind = "head" if head is not None else "code"
         if '"""' in line or "'''" in line:
             inside = _opened(line)
