@@ -84,14 +84,13 @@ class Mailbox:
             self._feed = feed
             self._wake()
             return
-        resuming, self._resuming = self._resuming, None
+        resuming = self._resuming
         reason: str | None = self._reason
-        self._reason = "epoch"
         source = feed.source
         if resuming is not None:
             if resuming.epoch != source.epoch:
                 reason = "epoch"
-            elif not source.oldest_delta <= resuming.seq <= source.seq or resuming.event > source.event_log.newest:
+            elif resuming.seq < 1 or not source.oldest_delta <= resuming.seq <= source.seq or resuming.event > source.event_log.newest:
                 reason = "too_old"
             else:
                 reason = None
@@ -116,9 +115,8 @@ class Mailbox:
         return (
             self._feed is not None
             and self._greet is None
-            and not self._snapshot
             and epoch == source.epoch
-            and source.oldest_delta <= seq <= source.seq
+            and (self._snapshot or source.oldest_delta <= seq <= source.seq)
             and event <= source.event_log.newest
         )
 
@@ -143,6 +141,7 @@ class Mailbox:
             return None
         if self._greet is not None:
             greeting, self._greet = self._greet, None
+            self._resuming, self._reason = None, "epoch"  # Whatever comes after this greeting is another owner.
             return greeting
         source = feed.source
         epoch, seq, event = self.position

@@ -163,6 +163,8 @@ class ProgressTracker:
             limits=settings.limits,
         )
         state.queued = house.hub.clock.wall()
+        state.touch()
+        state.publish()
         if session_id in house.open:
             raise SessionActiveError(session_id, "in this process")
         claim = Claim(
@@ -173,6 +175,7 @@ class ProgressTracker:
             index=index_of(state),
             lease=None,
             keep=settings.retention,
+            seq=state.seq,
         )
         outcome = await Once(claim).made(house.committer)
         if not isinstance(outcome, Claimed):

@@ -218,8 +218,7 @@ def _readable(sentence: str) -> bool:
     return (
         4 <= len(sentence.split()) <= 45
         and sentence[0].isalpha()
-        and "  " not in sentence
-        and ">>>" not in sentence
+        and not any(sign in sentence for sign in ("  ", " : ", ">>>"))
         and sum(character.isalpha() or character == " " for character in sentence) >= 0.8 * len(sentence)
     )
 

@@ -137,17 +137,20 @@ def passages(path: str, lines: list[str]) -> Iterator[Passage]:
     start = 0
     kinds: list[LineKind] = []
     scope = ""
-    says = False
+    says = acts = False
     for number, line in enumerate(told):
         length = number - start
         # What has only titles so far goes on: a class without a docstring begins with its first method.
         if (line.begins and says) or length >= MAX_LINES or (length >= MIN_LINES and line.breakable):
             yield from _trimmed(start, lines[start:number], kinds, scope)
-            start, kinds, says = number, [], False
-        if not kinds:
+            start, kinds, says, acts = number, [], False, False
+        # Comments and decorators come before what they belong to.
+        if not kinds or (line.kind == "head" and not acts):
             scope = line.scope
         kinds.append(line.kind)
-        says = says or (line.kind != "head" and bool(lines[number].strip()))
+        text = lines[number].strip()
+        says = says or (line.kind != "head" and text != "")
+        acts = acts or line.kind == "head" or (line.kind == "code" and text != "" and text[0] != "@")
     yield from _trimmed(start, lines[start:], kinds, scope)
 
 

@@ -23,7 +23,7 @@ from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, S
 
 
 class Position(NamedTuple):
-    """How far a subscriber has come: the newest state begun, and the newest event."""
+    """How far a subscriber has come: the newest state begun (0: none yet), and the newest event."""
 
     epoch: int
     seq: int

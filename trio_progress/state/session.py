@@ -584,7 +584,7 @@ class SessionState:
         self.ended = wall
         self._head_changed = True
         if status == "completed":
-            self.root.status = "completed"
+            self.root.status, self.root.fraction = "completed", 1.0
         self.publish()
         self.over = True
         self.root.status = _PHASE_END[status]
