@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import trio
 import trio._core._run as trio_run
+
 from trio_progress import MemoryStore, StoreError
 from trio_progress.state.record import decode_record
 from trio_progress.state.snapshot import ENDED, Snapshot
@@ -88,14 +89,13 @@ class RecordingStore:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    def ends(self, session_id: str) -> dict[int, list[Snapshot]]:
+    def ends(self, session_id: str) -> dict[int, Sequence[Snapshot]]:
         """The ended states that were taken, by epoch."""
-        found: dict[int, list[Snapshot]] = {}
-        for key, state in self.taken.get(session_id, ()):
-            found.setdefault(key.epoch, [])
-            if state.status in ENDED:
-                found[key.epoch].append(state)
-        return found
+        taken = self.taken.get(session_id, ())
+        return {
+            epoch: tuple(state for key, state in taken if key.epoch == epoch and state.status in ENDED)
+            for epoch in {key.epoch for key, _ in taken}
+        }
 
 
 @contextmanager
@@ -104,11 +104,10 @@ def seeded_scheduler(seed: int) -> Iterator[random.Random]:
 
     The names are Trio's private ones: without them Trio shuffles on its own, and nothing could be replayed.
     """
-    kept = (trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r)  # type: ignore[attr-defined]
-    rng = random.Random(seed)
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
-    trio_run._r = random.Random(seed + 1)  # type: ignore[attr-defined]
+    private = vars(trio_run)
+    kept = {name: private[name] for name in ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r")}
+    private.update(_ALLOW_DETERMINISTIC_SCHEDULING=True, _r=random.Random(seed + 1))
     try:
-        yield rng
+        yield random.Random(seed)
     finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = kept  # type: ignore[attr-defined]
+        private.update(kept)

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--corpus",
         metavar="DIR",
-        help="the folder whose text files are searched; unless given: the sources of the standard library of this Python",
+        help="the folder whose text files are searched; unless given: the standard library of this Python",
     )
     command.set_defaults(run=demo)
     return parser

@@ -17,9 +17,17 @@ from .stores.base import Query, Store
 class Everything(Protocol):
     """Who wants to know of every session."""
 
-    def follow(self, topic: Topic) -> None: ...
-    def show(self, snapshot: Snapshot) -> None: ...
-    def close(self) -> None: ...
+    def follow(self, topic: Topic) -> None:
+        """A session has been opened."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A session that nobody owns yet is to be shown as it is."""
+        ...
+
+    def close(self) -> None:
+        """The tracker is left."""
+        ...
 
 
 @final
@@ -151,7 +159,6 @@ class Hub:
 
     def _release(self, topic: Topic) -> None:
         remote = topic.feed is not None and isinstance(topic.feed.source, RemoteState)
-        if (remote and not topic.listeners) or topic.idle:
-            if self._topics.get(topic.id) is topic:
-                del self._topics[topic.id]
-                self.on_idle(topic.id)
+        if ((remote and not topic.listeners) or topic.idle) and self._topics.get(topic.id) is topic:
+            del self._topics[topic.id]
+            self.on_idle(topic.id)

@@ -90,7 +90,11 @@ class Mailbox:
         if resuming is not None:
             if resuming.epoch != source.epoch:
                 reason = "epoch"
-            elif resuming.seq < 1 or not source.oldest_delta <= resuming.seq <= source.seq or resuming.event > source.event_log.newest:
+            elif (
+                resuming.seq < 1
+                or not source.oldest_delta <= resuming.seq <= source.seq
+                or resuming.event > source.event_log.newest
+            ):
                 reason = "too_old"
             else:
                 reason = None

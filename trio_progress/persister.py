@@ -54,8 +54,8 @@ class Persister:
         "_on_claimed",
         "_on_fenced",
         "_renew",
-        "_scope",
         "_renewing",
+        "_scope",
         "_sent",
         "_settings",
         "_settled",
@@ -258,7 +258,7 @@ class Persister:
             await self._settled.wait()
 
     async def rescue(self) -> None:
-        """Stores the final state after this child, or one beside it, has crashed. A last try, which may be cancelled."""
+        """Stores the final state after a child has crashed. A last try, which may be cancelled."""
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
                 self.settled(await Once(write).made(self._committer))

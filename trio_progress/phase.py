@@ -43,7 +43,7 @@ class Phase(PhaseNode):
         self,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
@@ -181,4 +181,6 @@ class PhaseScope:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise PhaseError(f"phase {self._name!r} has not begun: enter it by `with session.phase({self._name!r}) as phase:`")
+        raise PhaseError(
+            f"phase {self._name!r} has not begun: enter it by `with session.phase({self._name!r}) as phase:`"
+        )

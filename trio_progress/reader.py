@@ -31,7 +31,12 @@ class Reader:
     """
 
     def __init__(
-        self, store: Store, hub: Hub, rng: random.Random, event_limit: int, on_asked: Callable[[str, str, str | None], None]
+        self,
+        store: Store,
+        hub: Hub,
+        rng: random.Random,
+        event_limit: int,
+        on_asked: Callable[[str, str, str | None], None],
     ) -> None:
         self._store = store
         self._hub = hub

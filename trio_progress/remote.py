@@ -91,7 +91,7 @@ class RemoteState:
         return self.seq
 
     def liveness(self) -> Liveness:
-        """"lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
+        """Says "lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
         state = self._record.state
         if state.status != "running":
             return "ok"

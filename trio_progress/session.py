@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_progress")
 
+
 @final
 class _Phases(Mapping[str, Phase]):
     """The top-level phases of a session by name or alias, in their order."""
@@ -139,7 +140,7 @@ class Session:
         self,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
@@ -164,7 +165,7 @@ class Session:
         self,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         title: str | None = None,
         unit: str | None = None,
     ) -> Phase:
@@ -216,7 +217,7 @@ class Session:
         """
         self.state.set(fields)
 
-    def update(self, *, message: str | None | Unset = UNSET, title: str | Unset = UNSET) -> None:
+    def update(self, *, message: str | Unset | None = UNSET, title: str | Unset = UNSET) -> None:
         """Sets the message or the title that people are shown; what is not given stays.
 
         Raises:
@@ -359,4 +360,3 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} {self.status} {self.state.progress:.0%}>"
-

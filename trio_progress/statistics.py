@@ -65,7 +65,9 @@ class TrackerStatistics:
     """Whether the store answered the last time."""
 
     @classmethod
-    def of(cls, tally: Tally, *, sessions_open: int, subscribers: int, states: int, store_up: bool) -> TrackerStatistics:
+    def of(
+        cls, tally: Tally, *, sessions_open: int, subscribers: int, states: int, store_up: bool
+    ) -> TrackerStatistics:
         """The tally, frozen, with how things stand."""
         counts = asdict(tally)
         counts["states"] += states

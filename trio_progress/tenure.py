@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_progress")
 
+
 @dataclass(slots=True)
 class House:
     """What all sessions of one tracker share."""
@@ -238,7 +239,13 @@ class Tenure:
         session.watched = topic.watched
         self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew)
         self._broadcaster = Broadcaster(
-            state, topic, settings.broadcast_interval, self._broadcast_token, self._persister.flushed, self._finish, self._left
+            state,
+            topic,
+            settings.broadcast_interval,
+            self._broadcast_token,
+            self._persister.flushed,
+            self._finish,
+            self._left,
         )
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._nursery_manager.__aenter__()
@@ -354,7 +361,7 @@ class Tenure:
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
                 logger.error(
-                    "session %r ended as %s, but its final state did not reach the store within %g s: it holds seq %s of %d",
+                    "session %r ended as %s, but its final state did not reach the store within %g s: it holds %s of %d",
                     state.id,
                     state.status,
                     self._house.settings.flush_timeout,

@@ -49,8 +49,8 @@ class ThreadTicker:
         self,
         *,
         done: float | Unset = UNSET,
-        total: float | None | Unset = UNSET,
-        message: str | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
+        message: str | Unset | None = UNSET,
     ) -> None:
         """Sets absolute values; what is not given stays. A `done` replaces what was added before it.
 

@@ -64,7 +64,9 @@ class ProgressTracker:
     and flushed before it closes.
     """
 
-    def __init__(self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float]
+    ) -> None:
         tally = Tally()
         rng = random.Random()  # noqa: S311 - jitter
         hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
@@ -333,8 +335,8 @@ class ProgressTracker:
         checks.session_id(session_id)
         last = None
         async with self.watch(session_id) as snapshots:
-            async for last in snapshots:
-                pass
+            async for snapshot in snapshots:
+                last = snapshot
         scope = self._house.open.get(session_id)
         if scope is not None and (scope.session is None or scope.session.state.over):
             await scope.left.wait()
@@ -458,4 +460,3 @@ async def open_tracker(
                 await opened.aclose()
     if body_error is not None:
         raise body_error
-

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
 import trio
 import trio.testing
+
+from tests.support import RecordingStore, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, Snapshot, Update, open_tracker
 from trio_progress.state.snapshot import PhaseSnapshot
-
-from ..support import RecordingStore, seeded_scheduler
 
 NAMES = ("search", "credibility", "analysis", "synthesis", "review")
 PIPELINE = Pipeline("research", {name: weight for weight, name in enumerate(NAMES, 1)})
@@ -94,7 +95,7 @@ async def pipeline(store: RecordingStore, rng: random.Random) -> None:
     assert final.progress == 1.0
     stored = store.taken["a"]
     assert [state.progress for _, state in stored] == sorted(state.progress for _, state in stored)
-    for (_, before), (_, after) in zip(stored, stored[1:], strict=False):
+    for (_, before), (_, after) in itertools.pairwise(stored):
         assert completed(after.phases) >= completed(before.phases)
     for view in (stored[-1][1], *(follower.view for follower in followers)):
         assert view is not None

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+
+from tests.support import RecordingStore
 from trio_progress import (
     End,
     Pipeline,
@@ -20,8 +22,6 @@ from trio_progress import (
     Snapshot,
     open_tracker,
 )
-
-from ..support import RecordingStore
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 Body = Callable[[Session], Awaitable[object]]
@@ -97,7 +97,10 @@ async def test_a_body_that_returns_has_completed_and_what_was_never_begun_is_ski
 
 
 async def test_a_deadline_around_the_session_is_timed_out(autojump_clock: trio.testing.MockClock) -> None:
-    end, _ = await ended(lambda session: trio.sleep(10), lambda: trio.move_on_after(1))
+    async def body(session: Session) -> None:
+        await trio.sleep(10)
+
+    end, _ = await ended(body, lambda: trio.move_on_after(1))
     assert end.status == "timed_out"
     assert end.error is not None
 
@@ -314,8 +317,7 @@ async def test_one_id_is_open_once_in_a_process(autojump_clock: trio.testing.Moc
                 async with tracker.session("a"):
                     await trio.sleep(1)
                 outcomes.append("ran")
-            except SessionActiveError as error:
-                assert error.session_id == "a"
+            except SessionActiveError:
                 outcomes.append("refused")
 
         for _ in range(5):
@@ -369,9 +371,8 @@ def test_a_ctrl_c_interrupts_sessions_in_child_tasks_too() -> None:
             signal.raise_signal(signal.SIGINT)
             await trio.sleep_forever()
 
-    with pytest.raises(BaseException) as caught:
+    with pytest.RaisesGroup(KeyboardInterrupt):
         trio.run(main)
-    assert pytest.RaisesGroup(KeyboardInterrupt).matches(caught.value)
     assert end_of(store).status == "interrupted"
 
 
@@ -434,7 +435,7 @@ async def test_what_opens_or_ends_after_the_end_is_an_error(autojump_clock: trio
             lambda: session.set_result(1),
             lambda: session.save(1),
             lambda: session.fail("x"),
-            lambda: session.cancel(),
+            session.cancel,
         ]
         for call in calls:
             with pytest.raises(SessionClosedError):

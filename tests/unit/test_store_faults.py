@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+
+from tests.support import RecordingStore
 from trio_progress import (
     End,
     FencedError,
@@ -19,8 +21,6 @@ from trio_progress import (
 )
 from trio_progress.state.messages import Message
 from trio_progress.stores.base import Claim, Claimed, Delete, Index
-
-from ..support import RecordingStore
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -264,11 +264,14 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
     store = MemoryStore()
     async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
         await leave_behind(store, tracker, stored, nursery)
-        goes_on = stored in {
-            "never": (),
-            "interrupted": ("interrupted", "lost"),
-            "always": ("interrupted", "lost", "failed", "cancelled", "timed_out"),
-        }[resume]
+        goes_on = (
+            stored
+            in {
+                "never": (),
+                "interrupted": ("interrupted", "lost"),
+                "always": ("interrupted", "lost", "failed", "cancelled", "timed_out"),
+            }[resume]
+        )
         scope = tracker.session("a", PIPELINE, resume=resume)  # type: ignore[arg-type]
         if stored == "alive":
             with pytest.raises(SessionActiveError):

@@ -24,15 +24,16 @@ MAX_QUOTES = 4
 MAX_STATEMENTS = 3
 SHORT_SENTENCE = 12
 """A sentence of fewer words is quoted together with the one after it."""
+MAX_SENTENCE = 400
+"""Characters of a sentence that is quoted."""
 QUOTED_LINES = 14
 """Lines of one quote at most."""
 MAX_LINE = 160
-"""Characters of a quoted line that are shown."""
+"""Characters of a line that are quoted."""
 
 _LINE_WORTH: dict[LineKind, float] = {"head": 2.0, "prose": 1.5, "code": 1.0}
-_MARKERS = re.compile(
-    r"^\s*(?:[rRuUbB]{0,2}(?:\"\"\"|''')|#+:?|//+|/\*+|\*+/?|--|;;+|%+)?\s*|\s*(?:\"\"\"|'''|\*/)\s*$"
-)
+_OPENING = re.compile(r"(?:[rRuUbB]{0,2}(?:\"\"\"|''')|#+:?|//+|/\*+|\*+/?|--|;;+|%+)")
+_CLOSING = ('"""', "'''", "*/")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[`*]*[A-Z])|[.!?:][\"')\]]*$")
 _REASONS = re.compile(
     r"\b(?:because|since|so that|in order to|otherwise|to avoid|to prevent|to ensure|reason|hence)\b", re.IGNORECASE
@@ -51,7 +52,7 @@ class Statement(msgspec.Struct):
 
 
 class Quote(msgspec.Struct):
-    """Lines of a file as they are, from `line` on."""
+    """Lines of a file as they are, from `line` on; where one is very long, its beginning."""
 
     path: str
     line: int
@@ -121,20 +122,36 @@ def _quote(source: Source, text: Passage, wanted: WantedTerms, statistics: Stati
         end -= 1
     while start < end - 1 and not text.lines[start].strip():
         start += 1
-    return Quote(source.path, text.line + start, text.lines[start:end], source.scope, source.score)
+    lines = [_clipped(line) for line in text.lines[start:end]]
+    return Quote(source.path, text.line + start, lines, source.scope, source.score)
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1] + "…"
 
 
 def sentences(text: Passage) -> Iterator[Statement]:
     """The sentences in the prose of a passage, without comment signs; the path is left empty."""
     block: list[tuple[int, str]] = []
     for offset, (line, kind) in enumerate(zip(text.lines, text.kinds, strict=True)):
-        bare = _MARKERS.sub("", line).strip() if kind == "prose" else ""
+        bare = _bare(line) if kind == "prose" else ""
         if bare:
             block.append((text.line + offset, bare))
-        if block and (not bare or line.rstrip().endswith(('"""', "'''"))):
+        if block and (not bare or line.rstrip().endswith(_CLOSING)):
             yield from _split(block)
             block = []
     yield from _split(block)
+
+
+def _bare(line: str) -> str:
+    """A line of prose without what makes it a comment or a docstring."""
+    text = line.strip()
+    opening = _OPENING.match(text)
+    if opening is not None:
+        text = text[opening.end() :]
+    for closing in _CLOSING:
+        text = text.removesuffix(closing)
+    return text.strip()
 
 
 def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
@@ -216,7 +233,8 @@ def _extended(found: Sequence[Statement]) -> Iterator[Statement]:
 def _readable(sentence: str) -> bool:
     """Whether this reads as a sentence, and is no example, table or list."""
     return (
-        4 <= len(sentence.split()) <= 45
+        len(sentence) <= MAX_SENTENCE
+        and 4 <= len(sentence.split()) <= 45
         and sentence[0].isalpha()
         and not any(sign in sentence for sign in ("  ", " : ", ">>>"))
         and sum(character.isalpha() or character == " " for character in sentence) >= 0.8 * len(sentence)
@@ -247,8 +265,8 @@ def stands(root: str, citation: Quote | Statement) -> bool:
         return False
     there = lines[citation.line - 1 : citation.end]
     if isinstance(citation, Quote):
-        return there == citation.lines
-    return citation.text in " ".join(bare for line in there if (bare := _MARKERS.sub("", line).strip()))
+        return [_clipped(line) for line in there] == citation.lines
+    return citation.text in " ".join(bare for line in there if (bare := _bare(line)))
 
 
 def render(answer: Answer, title: str) -> str:
@@ -270,10 +288,7 @@ def render(answer: Answer, title: str) -> str:
         out.append(f"{number}. {_place(quote.path, quote.line, quote.end)}{_of(quote.scope)}")
         width = len(str(quote.end))
         for offset, line in enumerate(quote.lines):
-            shown = printable(line.expandtabs(4))
-            if len(shown) > MAX_LINE:
-                shown = shown[: MAX_LINE - 1] + "…"
-            out.append(f"   {quote.line + offset:>{width}} | {shown}".rstrip())
+            out.append(f"   {quote.line + offset:>{width}} | {printable(line.expandtabs(4))}".rstrip())
         out.append("")
     return "\n".join(out).rstrip("\n") + "\n"
 

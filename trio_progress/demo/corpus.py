@@ -17,6 +17,8 @@ Skipped: TypeAlias = Literal["binary", "undecodable", "too_large", "unreadable",
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
 """Larger files are skipped: they are data, and one would hold up a worker thread for long."""
+MAX_PATH = 500
+"""Files whose path from the root has more characters are skipped."""
 MAX_FILES = 100_000
 """Not more files than this are listed."""
 SHARD_FILES = 24
@@ -111,7 +113,7 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
             if name.startswith("."):
                 continue
             path = Path(folder, name)
-            if not _encodable(str(path)):
+            if len(str(path)) - len(root) > MAX_PATH or not _encodable(str(path)):
                 skipped["odd_name"] += 1
                 continue
             try:
@@ -168,7 +170,7 @@ def _open_at_once(path: str, flags: int) -> int:
 def _encoding(data: bytes) -> str:
     """UTF-8, unless the first two lines name another one as Python sources may (PEP 263)."""
     for line in data.split(b"\n", 2)[:2]:
-        found = _CODING.match(line)
+        found = _CODING.match(line[:200])
         if found is not None:
             name = found[1].decode("ascii", "replace").lower().replace("_", "-")
             return "utf-8-sig" if name in ("utf-8", "utf8") else name

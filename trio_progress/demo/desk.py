@@ -1,7 +1,7 @@
 """What the steps of a research share: the session they tell, the corpus, and the threads that read it.
 
 1. Reading and ranking happen in worker threads, in portions of some tenths of a second, each asking before every
-   file whether it is still wanted. So a cancelled research is left quickly, and no thread outlives it.
+   passage whether it is still wanted. So a cancelled research is left at once, and no thread outlives it.
 2. Counting within a thread goes through `phase.from_thread()`; all else is told by the tasks.
 3. Results are in the order of the corpus, whichever thread was quicker.
 """

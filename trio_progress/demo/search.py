@@ -72,7 +72,7 @@ def scan(
     paths: Sequence[str],
     queries: Sequence[Query],
     joined: Mapping[str, Iterable[str]],
-    before_file: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
     after_file: Callable[[], None] = lambda: None,
 ) -> Scan:
     """Reads files and finds the passages in them that have enough of the terms of a query.
@@ -82,7 +82,7 @@ def scan(
         paths: The files.
         queries: What to look for; their names differ.
         joined: Words that stand for several of their terms.
-        before_file: Called before each file; raises where the answer is no longer wanted.
+        check: Called before each file and passage; raises where the answer is no longer wanted.
         after_file: Called after each file.
     """
     wanted = WantedTerms((term for query in queries for term in query.terms), joined)
@@ -90,7 +90,7 @@ def scan(
     result = Scan([], Statistics())
     skipped: Counter[str] = Counter()
     for path in paths:
-        before_file()
+        check()
         lines = read_lines(root, path)
         if isinstance(lines, str):
             skipped[lines] += 1
@@ -98,7 +98,7 @@ def scan(
             result.files += 1
             # A term is made of letters of its word, so a text without them does not have it.
             if None in musts or any(must in text for text in ["\n".join(lines).lower()] for must in musts if must):
-                _scan_file(path, lines, queries, wanted, result)
+                _scan_file(path, lines, queries, wanted, result, check)
         after_file()
     result.skipped = dict(skipped)
     result.matching = len(result.hits)
@@ -106,10 +106,18 @@ def scan(
     return result
 
 
-def _scan_file(path: str, lines: list[str], queries: Sequence[Query], wanted: WantedTerms, result: Scan) -> None:
+def _scan_file(
+    path: str,
+    lines: list[str],
+    queries: Sequence[Query],
+    wanted: WantedTerms,
+    result: Scan,
+    check: Callable[[], None],
+) -> None:
     in_path = Counter(term for word in words(str(PurePosixPath(path).with_suffix(""))) for term in wanted[word])
     statistics = result.statistics
     for passage in passages(path, lines):
+        check()
         found: dict[str, Counter[str]] = {"path": in_path, "head": Counter(), "prose": Counter(), "code": Counter()}
         length = 0
         for line, kind in zip(passage.lines, passage.kinds, strict=True):

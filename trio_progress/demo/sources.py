@@ -23,7 +23,9 @@ LEADS = 3
 # What each property of a source counts for; together 1.
 _WORTH = {"relevance": 0.4, "coverage": 0.2, "naming": 0.15, "nearness": 0.1, "prose": 0.1, "followed": 0.05}
 
-_COMPOUND = re.compile(r"\b_?[A-Za-z]+(?:_[a-z0-9]+)+\b|\b[A-Z]?[a-z0-9]+(?:[A-Z][a-z0-9]+)+\b")
+_COMPOUND = re.compile(r"_?[A-Za-z]+(?:_[a-z0-9]+)+|[A-Z]?[a-z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
+_LONGEST_NAME = 60
+_NAMES = 30
 
 
 class Source(msgspec.Struct):
@@ -43,7 +45,7 @@ class Source(msgspec.Struct):
     found_by: str
     """The query that it answers best."""
     names: dict[str, int]
-    """The compound names in it, and how often."""
+    """The compound names that are most often in it, and how often."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -118,8 +120,13 @@ def judge(
         terms=[term for term in question.terms if term in present],
         digest=hit.digest,
         found_by=max(hit.scores, key=lambda name: hit.scores[name], default=""),
-        names=dict(Counter(_COMPOUND.findall("\n".join(passage.lines)))),
+        names=_names(text),
     )
+
+
+def _names(text: Sequence[str]) -> dict[str, int]:
+    names = Counter(word for word in text if len(word) <= _LONGEST_NAME and _COMPOUND.fullmatch(word))
+    return dict(names.most_common(_NAMES))
 
 
 def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[str]) -> float:

@@ -1,6 +1,6 @@
 """Words and passages: what a file is made of, for who searches it.
 
-1. A *word* is a run of letters, digits and underscores. It stands for one or more *terms*: its stem, and, where
+1. A *word* is a run of up to 64 letters, digits and underscores. It stands for one or more *terms*: its stem, and, where
    it is a compound like `CancelledError` or `call_soon`, the stems of its parts as well.
 2. A *stem* is the beginning of its word, lower-cased: only endings are cut off, nothing is rewritten. So a text
    that holds a term holds its letters, which lets a search pass over files quickly.
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 LineKind: TypeAlias = Literal["head", "prose", "code"]
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\b\w{1,64}\b")  # What is longer is data.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|[^\W\d_]+|\d+")
 
 # Longest first. Each is cut only where enough of the word is left to tell it from others.
@@ -41,12 +41,15 @@ _PYTHON = frozenset({".py", ".pyi", ".pyw"})
 _PROSE = frozenset({"", ".md", ".markdown", ".rst", ".txt", ".text", ".adoc", ".org", ".tex", ".html", ".htm", ".log"})
 _MARKDOWN = frozenset({".md", ".markdown"})
 
+_LONG_LINE = 500
+"""A longer line is not searched for titles and quotes: it is data, and may be made to keep a pattern busy."""
+
 _PYTHON_HEAD = re.compile(r"\s*(?:async\s+def|def|class)\s+(\w+)")
 _CODE_HEAD = re.compile(
     r"\s*(?:(?:export|default|public|private|protected|static|async|pub|abstract|final)\s+)*"
     r"(?:function|func|fn|class|struct|enum|interface|trait|impl|module|namespace|def|sub)\s+(\w+)"
 )
-_MARKDOWN_HEAD = re.compile(r"\s{0,3}#{1,6}\s+(.+?)\s*#*\s*$")
+_MARKDOWN_HEAD = re.compile(r" {0,3}#{1,6}\s+(?=\S)")
 _UNDERLINE = re.compile(r"([=\-~^\"'*#+.])\1{2,}\s*$")
 _COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;;|%)")
 _PYTHON_TRIPLE = re.compile(r"""#.*|(\"\"\"|''')|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
@@ -192,7 +195,7 @@ def _python(lines: list[str]) -> Iterator[_Line]:
             led_in = led_in or left
             yield _Line("prose", scope, left, not led_in)
             continue
-        head = _PYTHON_HEAD.match(line)
+        head = _PYTHON_HEAD.match(line) if len(line) <= _LONG_LINE else None
         if head is not None:
             scopes.append((indent, head[1]))
         scope = ".".join(name for _, name in scopes)
@@ -210,7 +213,7 @@ def _opened(line: str) -> str | None:
     """The triple quote that a line of Python opens and does not close."""
     opened: str | None = None
     position = 0
-    while True:
+    while len(line) <= _LONG_LINE:
         if opened is not None:
             end = line.find(opened, position)
             if end < 0:
@@ -220,6 +223,7 @@ def _opened(line: str) -> str | None:
         if match is None:
             return None
         opened, position = match[1], match.end()
+    return None
 
 
 def _code(lines: list[str]) -> Iterator[_Line]:
@@ -228,7 +232,7 @@ def _code(lines: list[str]) -> Iterator[_Line]:
     for line in lines:
         if not line.strip():
             yield _Line("code", scope, False, True)
-        elif head := _CODE_HEAD.match(line):
+        elif len(line) <= _LONG_LINE and (head := _CODE_HEAD.match(line)):
             scope = head[1]
             yield _Line("head", scope, True, False)
         else:
@@ -239,12 +243,11 @@ def _prose(lines: list[str], *, markdown: bool) -> Iterator[_Line]:
     """Running text: titles by `#` in Markdown, elsewhere by a line that underlines them."""
     scope = ""
     for line, below in pairwise([*lines, ""]):
-        head = _MARKDOWN_HEAD.match(line) if markdown else None
-        if head is not None:
-            scope = head[1]
-        elif line.strip() and not _UNDERLINE.match(line) and _UNDERLINE.match(below):
-            scope = line.strip()
-        else:
-            yield _Line("prose", scope, False, not line.strip())
-            continue
-        yield _Line("head", scope, True, False)
+        text = line.strip()
+        kind: LineKind = "prose"
+        if text and len(line) <= _LONG_LINE:
+            if markdown and (head := _MARKDOWN_HEAD.match(line)):
+                scope, kind = line[head.end() :].strip(" \t#"), "head"
+            elif len(below) <= _LONG_LINE and _UNDERLINE.match(below) and not _UNDERLINE.match(line):
+                scope, kind = text, "head"
+        yield _Line(kind, scope, kind == "head", not text)

@@ -21,7 +21,7 @@ def session_id(value: object) -> str:
     """A session's id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; safe in a key, and no path by itself."""
     if type(value) is not str or not _SESSION_ID.fullmatch(value) or value in (".", ".."):
         raise ValueError(
-            f"a session id must be 1 to 128 characters out of A-Z a-z 0-9 . _ : - (and not '.' or '..'), not {value!r:.200}"
+            f"a session id must be 1 to 128 of A-Z a-z 0-9 . _ : - (and not '.' or '..'), not {value!r:.200}"
         )
     return value
 
@@ -68,7 +68,7 @@ def name(what: str, value: object, limits: Limits = Limits()) -> str:  # noqa: B
         raise TypeError(f"{what} must be a str, not {value!r:.200}")
     if not value or len(value) > limits.text or _CONTROL.search(value) or well_formed(value) != value:
         raise ValueError(
-            f"{what} must be 1 to {limits.text} characters (limit 'text') without control characters, not {value!r:.200}"
+            f"{what} must be 1 to {limits.text} characters (limit 'text'), none of control, not {value!r:.200}"
         )
     return value
 
@@ -125,7 +125,9 @@ def _copy(what: str, value: object, depth: int) -> Any:
         return well_formed(str(value))
     if isinstance(value, int):
         if not -MAX_UNITS <= value <= MAX_UNITS:
-            raise ValueError(f"{what}: whole numbers must stay within 2**53, to be read alike everywhere; send it as a str")
+            raise ValueError(
+                f"{what}: whole numbers must stay within 2**53, to be read alike everywhere; send it as a str"
+            )
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

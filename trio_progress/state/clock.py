@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import overload
 
 
@@ -23,7 +23,7 @@ def utc(stamp: float) -> datetime: ...
 def utc(stamp: None) -> None: ...
 def utc(stamp: float | None) -> datetime | None:
     """The stamp of a wall clock as an aware datetime."""
-    return None if stamp is None else datetime.fromtimestamp(stamp, timezone.utc)
+    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
 
 
 def stamp(moment: datetime | None) -> float | None:

@@ -151,9 +151,7 @@ def encode_message(message: Message) -> bytes:
     """The message as JSON, as the protocol has it."""
     if isinstance(message, Snapshot):
         state = msgspec.structs.replace(message, resume="") if message.resume else message
-        return _ENCODER.encode(
-            _SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state)
-        )
+        return _ENCODER.encode(_SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state))
     return _ENCODER.encode(message)
 
 
@@ -214,9 +212,11 @@ class _Tree:
         assert self.values is not None
         phases = self.freeze()
         values = self.values
-        if isinstance(values, PhaseSnapshot) and all(
-            new is old for new, old in zip(phases, values.phases, strict=False)
-        ) and len(phases) == len(values.phases):
+        if (
+            isinstance(values, PhaseSnapshot)
+            and all(new is old for new, old in zip(phases, values.phases, strict=False))
+            and len(phases) == len(values.phases)
+        ):
             return values
         given = {name: getattr(values, name) for name in PhaseValues.__struct_fields__}
         return PhaseSnapshot(**given, phases=phases)

@@ -225,8 +225,8 @@ class PhaseNode:
         self,
         *,
         done: float | Unset = UNSET,
-        total: float | None | Unset = UNSET,
-        message: str | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
+        message: str | Unset | None = UNSET,
     ) -> None:
         """Sets absolute values; what is not given stays. `total=None` makes the phase indeterminate.
 
@@ -286,7 +286,7 @@ class PhaseNode:
 
     # Transitions; the session's state calls these and publishes
 
-    def begin(self, total: float | None | Unset, now: float, wall: float) -> None:
+    def begin(self, total: float | Unset | None, now: float, wall: float) -> None:
         """Goes to running; for a further attempt what was counted before begins anew."""
         self._mark()
         self.status = "running"
@@ -442,7 +442,13 @@ class PhaseNode:
 
     def snapshot(self) -> PhaseSnapshot:
         """The phase and all below it as frozen values; made once for each published change."""
-        if self._snapshot is None and self.declared and self.status == "pending" and self.attempt == 0 and not self.children:
+        if (
+            self._snapshot is None
+            and self.declared
+            and self.status == "pending"
+            and self.attempt == 0
+            and not self.children
+        ):
             self._snapshot = self.state.pending_snapshot(self)
         if self._snapshot is None:
             self._snapshot = self.fresh_snapshot()
@@ -465,7 +471,9 @@ def merged_fields(old: dict[str, Any], new: dict[str, Any], state: SessionState)
     """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
     limits = state.limits
     checked = {
-        checks.name("a field's name", key, limits): checks.data(f"field {key!r}", value, limits.value_bytes, "value_bytes")
+        checks.name("a field's name", key, limits): checks.data(
+            f"field {key!r}", value, limits.value_bytes, "value_bytes"
+        )
         for key, value in new.items()
     }
     merged = {**old, **checked}

@@ -94,7 +94,9 @@ class Pipeline:
         else:
             specs = [phase if isinstance(phase, PhaseSpec) else PhaseSpec(phase) for phase in phases]
         if not specs:
-            raise ValueError(f"pipeline {name!r} has no phases; open a session without a pipeline to add them as they come")
+            raise ValueError(
+                f"pipeline {name!r} has no phases; open a session without a pipeline to add them as they come"
+            )
         whole = sum(spec.weight for spec in specs)
         if not whole > 0:
             raise ValueError(f"the weights of pipeline {name!r} sum to {whole}: at least one must be above 0")

@@ -244,7 +244,7 @@ class SessionState:
         parent: PhaseNode,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
@@ -261,9 +261,7 @@ class SessionState:
             checks.title(f"the unit of phase {name!r}", unit, self.limits)
         if parent is self.root and self.pipeline is not None:
             if self.get(name) is None:
-                raise PhaseError(
-                    f"{self._unknown(name)}; declare it, or make it a child by `phase.phase({name!r})`"
-                )
+                raise PhaseError(f"{self._unknown(name)}; declare it, or make it a child by `phase.phase({name!r})`")
             if weight is not None:
                 raise PhaseError(f"the weight of phase {name!r} is declared by pipeline {self.pipeline_name!r}")
         elif parent.depth + 1 > self.limits.depth:
@@ -274,7 +272,7 @@ class SessionState:
         parent: PhaseNode,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
@@ -316,7 +314,9 @@ class SessionState:
                 "or enter children of it"
             )
         if node.status in ABSORBING:
-            raise PhaseError(f"phase {node.label!r} is {node.status} and cannot be entered again: enter a phase of its own")
+            raise PhaseError(
+                f"phase {node.label!r} is {node.status} and cannot be entered again: enter a phase of its own"
+            )
 
     def _check_open(self, what: str) -> None:
         if self.over:
@@ -326,7 +326,7 @@ class SessionState:
         self,
         name: str,
         *,
-        total: float | None | Unset = UNSET,
+        total: float | Unset | None = UNSET,
         title: str | None = None,
         unit: str | None = None,
     ) -> PhaseNode:
@@ -453,7 +453,9 @@ class SessionState:
         n = checks.number("n", n, least=None)
         value = checks.number(f"counter {name!r}", self.counters.get(name, 0) + n, least=None)
         if name not in self.counters and len(self.counters) >= self.limits.counters:
-            raise ValueError(f"a session has at most {self.limits.counters} counters (limit 'counters'): no room for {name!r}")
+            raise ValueError(
+                f"a session has at most {self.limits.counters} counters (limit 'counters'): no room for {name!r}"
+            )
         if self._counts("increment"):
             self.stir()
             self.counters[name] = value
@@ -469,7 +471,7 @@ class SessionState:
             self._head_changed = True
 
     @guarded
-    def update(self, *, message: str | None | Unset = UNSET, title: str | Unset = UNSET) -> None:
+    def update(self, *, message: str | Unset | None = UNSET, title: str | Unset = UNSET) -> None:
         """Sets the session's message or title."""
         if not isinstance(message, Unset):
             message = checks.message("message", message, self.limits)

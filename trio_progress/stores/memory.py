@@ -113,7 +113,9 @@ class MemoryStore:
             return Moved()
         previous = None if log is None else _stored(claim.id, log, now)
         epoch = claim.proposal if newest is None else max(claim.proposal, newest.epoch + 1)
-        log = self._logs[claim.id] = _Log(Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep)
+        log = self._logs[claim.id] = _Log(
+            Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep
+        )
         if claim.lease is not None:
             log.lease_until = now + claim.lease
         return Claimed(epoch, previous, usual)
