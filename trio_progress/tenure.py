@@ -361,7 +361,7 @@ class Tenure:
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
                 logger.error(
-                    "session %r ended as %s, but its final state did not reach the store within %g s: it holds %s of %d",
+                    "session %r ended as %s, but the final state did not reach the store in %g s: it holds %s of %d",
                     state.id,
                     state.status,
                     self._house.settings.flush_timeout,

@@ -108,7 +108,7 @@ class Seen:
         return self.open
 
     def open(self, size: int) -> Channel:
-        ends = _memory_channel(size)
+        ends: Channel = _memory_channel(size)
         self.channels.append(ends[0])
         return ends
 
@@ -173,12 +173,12 @@ def check(store: RecordingStore, seen: Seen, tracker: ProgressTracker | None, ab
         assert keys == sorted(keys), about
         assert store.taken[session_id][-1][1].ended, about
     for session_id, messages in seen.messages.items():
-        ends = [place for place, message in enumerate(messages) if isinstance(message, End)]
-        if ends:
-            assert ends == [len(messages) - 1], f"{about}: {messages}"
+        places = [place for place, message in enumerate(messages) if isinstance(message, End)]
+        if places:
+            assert places == [len(messages) - 1], f"{about}: {messages}"
         first_epoch = [key for key, _ in store.taken.get(session_id, ())][:1]
         if first_epoch and tracker is not None:
-            assert ends, f"{about}: the subscriber of {session_id} saw no end: {messages}"
+            assert places, f"{about}: the subscriber of {session_id} saw no end: {messages}"
             last = messages[-1]
             assert isinstance(last, End)
             stored_end = store.ends(session_id)[first_epoch[0].epoch][0]
