@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final, final, get_args, overload
 
 from .errors import StoreError
+from .house import House
 from .remote import RemoteState
 from .state.snapshot import SessionStatus, Snapshot
 from .stores.base import Query
-from .tenure import House
 
 logger = logging.getLogger("trio_progress")
 

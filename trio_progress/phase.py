@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final, overload
+from typing import Any, NoReturn, Self, TypeVar, cast, final, overload
 
 import trio
 
@@ -12,11 +12,10 @@ from .endings import leaves
 from .errors import PhaseError
 from .null import NULL_PHASE, NullPhase, NullTicker
 from .state.phase import REFUSED, UNSET, PhaseNode, Unset
+from .state.session import SessionState
 from .state.snapshot import PhaseStatus
-
-if TYPE_CHECKING:
-    from .session import Session
-    from .threads import ThreadTicker
+from .state.tree import PhaseTree
+from .threads import ThreadTicker, TickerHost
 
 T = TypeVar("T")
 
@@ -60,7 +59,9 @@ class Phase(PhaseNode):
         Raises:
             ValueError, TypeError, PhaseError: A value is out of range; nothing was changed.
         """
-        return PhaseScope.within(self, name, total=total, weight=weight, title=title, unit=unit)
+        return PhaseScope.within(
+            cast(PhaseTree, self.state), self, name, total=total, weight=weight, title=title, unit=unit
+        )
 
     @overload
     def track(self, items: Iterable[T]) -> Iterator[T]: ...
@@ -96,8 +97,8 @@ class Phase(PhaseNode):
         Raises:
             PhaseError: The phase is not open.
         """
-        session: Session = self.state.host  # type: ignore[assignment]
-        return session._ticker(self)
+        host = cast(TickerHost, cast(SessionState, self.state).host)
+        return host.ticker(self)
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +106,7 @@ class Phase(PhaseNode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.state.leave(self, phase_end(error))
+        cast(PhaseTree, self.state).leave(self, phase_end(error))
 
     async def __aenter__(self) -> NoReturn:
         raise _not_async()
@@ -126,26 +127,26 @@ def _not_async() -> TypeError:
 class PhaseScope:
     """A phase that begins when it is entered by `with`; until then nothing has happened."""
 
-    __slots__ = ("_given", "_name", "_node", "_parent")
+    __slots__ = ("_given", "_name", "_node", "_parent", "_tree")
 
-    def __init__(self, parent: PhaseNode | None, name: str, given: dict[str, Any]) -> None:
+    def __init__(self, tree: PhaseTree, parent: PhaseNode | None, name: str, given: dict[str, Any]) -> None:
+        self._tree = tree
         self._parent = parent
         self._name = name
         self._given = given
         self._node: Phase | NullPhase | None = None
 
     @classmethod
-    def within(cls, parent: PhaseNode, name: str, **given: Any) -> PhaseScope:
+    def within(cls, tree: PhaseTree, parent: PhaseNode, name: str, **given: Any) -> PhaseScope:
         """Checks the values at the call that gives them."""
-        state = parent.state
         try:
-            state.check_phase(parent, name, **given)
+            tree.check_phase(parent, name, **given)
         except REFUSED as error:
-            if state.strict:
+            if tree.strict:
                 raise
-            state.drop(error)
-            return cls(None, name, given)
-        return cls(parent, name, given)
+            tree.drop(error)
+            return cls(tree, None, name, given)
+        return cls(tree, parent, name, given)
 
     def __enter__(self) -> Phase:
         if self._node is not None:
@@ -153,13 +154,12 @@ class PhaseScope:
         if self._parent is None:
             self._node = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
-        state = self._parent.state
         try:
-            node = state.enter(self._parent, self._name, **self._given)
+            node = self._tree.enter(self._parent, self._name, **self._given)
         except REFUSED as error:
-            if state.strict:
+            if self._tree.strict:
                 raise
-            state.drop(error)
+            self._tree.drop(error)
             self._node = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
         assert isinstance(node, Phase)

@@ -17,10 +17,11 @@ from typing import Final, Literal, NoReturn, TypeAlias, final
 import trio
 
 from .errors import SessionActiveError, SessionClosedError, SessionCompletedError, StoreError
+from .house import House, Order
 from .session import Session
 from .state.record import Record, decode_event, decode_record, go_on
 from .stores.base import Key, Moved, Refused, Stored
-from .tenure import House, Order, Tenure
+from .tenure import Tenure
 
 Resume: TypeAlias = Literal["never", "interrupted", "always"]
 

@@ -159,7 +159,7 @@ class Session:
             ValueError, TypeError: A value is out of range.
             SessionClosedError: When it is entered: the session has ended.
         """
-        return PhaseScope.within(self.state.root, name, total=total, weight=weight, title=title, unit=unit)
+        return PhaseScope.within(self.state, self.state.root, name, total=total, weight=weight, title=title, unit=unit)
 
     def advance_to(
         self,
@@ -341,7 +341,8 @@ class Session:
             self._logged.add(kind)
             logger.warning(text, *args)
 
-    def _ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
+    def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
+        """What threads count with on `phase`."""
         if phase.status != "running":
             error = PhaseError(f"phase {phase.label!r} is {phase.status}: threads can count on an open phase only")
             if self.state.strict:

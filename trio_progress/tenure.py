@@ -17,65 +17,29 @@ from __future__ import annotations
 
 import logging
 from contextvars import Token
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import trio
 
 from .broadcaster import Broadcaster
-from .committer import Committer
 from .current import current
 from .endings import conclude, describe, only_cancelled
 from .errors import FencedError, SessionCancelledError, StoreError
 from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
-from .hub import Hub
+from .house import House, Order
 from .persister import CLAIM_PATIENCE, Persister, index_of
 from .phase import Phase
 from .session import Session
-from .settings import Settings
 from .state import checks
 from .state.clock import stamp
-from .state.pipeline import Pipeline
 from .state.record import Record, decode_record, encode_record
 from .state.session import SessionState
 from .state.snapshot import SessionStatus
-from .statistics import Tally
-from .stores.base import Claim, Claimed, Key, Store
-
-if TYPE_CHECKING:
-    from .scope import SessionScope
+from .stores.base import Claim, Claimed, Key
 
 logger = logging.getLogger("trio_progress")
-
-
-@dataclass(slots=True)
-class House:
-    """What all sessions of one tracker share."""
-
-    settings: Settings
-    store: Store
-    committer: Committer
-    hub: Hub
-    tally: Tally
-    open: dict[str, SessionScope]
-    """The sessions that are being entered, open, or being left."""
-    closed: bool = False
-    """Whether the tracker is being left."""
-    interrupting: bool = False
-    """Whether a polite stop of the process is under way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What `tracker.session()` was asked for."""
-
-    id: str
-    pipeline: Pipeline | None
-    title: str | None
-    labels: dict[str, str] | None
-    raise_on_cancel: bool
 
 
 @final

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import threading
-from typing import final
+from typing import Protocol, final
 
 import trio
 
+from .null import NullTicker
 from .state import checks
 from .state.limits import MAX_UNITS
 from .state.phase import UNSET, PhaseNode, Unset
+
+
+class TickerHost(Protocol):
+    """The session, as far as a phase asks it for this."""
+
+    def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
+        """What threads count with on `phase`."""
+        ...
 
 
 @final

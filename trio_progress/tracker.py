@@ -15,6 +15,7 @@ import trio
 
 from .committer import Committer, Once
 from .errors import SessionActiveError, SessionNotFoundError
+from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
 from .persister import index_of
@@ -32,7 +33,6 @@ from .statistics import Tally, TrackerStatistics
 from .stores.base import Ask, Claim, Claimed, Delete, Done, Refused, Store
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
-from .tenure import House, Order
 
 logger = logging.getLogger("trio_progress")
 

@@ -1,7 +1,7 @@
 """Words and passages: what a file is made of, for who searches it.
 
-1. A *word* is a run of up to 64 letters, digits and underscores. It stands for one or more *terms*: its stem, and, where
-   it is a compound like `CancelledError` or `call_soon`, the stems of its parts as well.
+1. A *word* is a run of up to 64 letters, digits and underscores. It stands for one or more *terms*: its stem, and,
+   where it is a compound like `CancelledError` or `call_soon`, the stems of its parts as well.
 2. A *stem* is the beginning of its word, lower-cased: only endings are cut off, nothing is rewritten. So a text
    that holds a term holds its letters, which lets a search pass over files quickly.
 3. A *passage* is a few consecutive lines that belong together: a definition with its docstring, a paragraph.

@@ -19,17 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from ..errors import PhaseError, SessionClosedError
 from . import checks
 from .clock import utc
 from .estimate import Rate
-from .limits import MAX_UNITS
+from .limits import MAX_UNITS, Limits
 from .snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
-
-if TYPE_CHECKING:
-    from .session import SessionState
 
 CAP: Final = 0.9999
 """The largest fraction of what has not ended: people read 100 % as done."""
@@ -55,9 +52,34 @@ class Unset:
 UNSET: Final = Unset()
 
 
+class Whole(Protocol):
+    """What a phase needs of the state that it is part of."""
+
+    strict: bool
+    over: bool
+    limits: Limits
+    changed: list[PhaseNode]
+
+    def stir(self) -> None:
+        """Something is about to change that the next published state has in it."""
+        ...
+
+    def late(self, what: str, where: str) -> None:
+        """An update came for what has ended."""
+        ...
+
+    def drop(self, error: Exception) -> None:
+        """Bad input was dropped."""
+        ...
+
+    def pending_snapshot(self, node: PhaseNode) -> PhaseSnapshot:
+        """A declared phase that was never begun."""
+        ...
+
+
 class _Guarded(Protocol):
     @property
-    def state(self) -> SessionState: ...
+    def state(self) -> Whole: ...
 
 
 _G = TypeVar("_G", bound=_Guarded)
@@ -118,7 +140,7 @@ class PhaseNode:
 
     def __init__(
         self,
-        state: SessionState,
+        state: Whole,
         parent: PhaseNode | None,
         name: str,
         *,
@@ -324,6 +346,13 @@ class PhaseNode:
         self.started = self.ended = self.began = None
         self.spent = 0.0
 
+    def fold(self, child: PhaseNode) -> None:
+        """Takes a finished child out of the tree; from here on it counts as done."""
+        self._mark()
+        del self.children[child.name]
+        self.folded += 1 + child.folded
+        self.folded_weight += child.weight
+
     # Publishing
 
     def settle(self, now: float) -> bool:
@@ -467,7 +496,7 @@ class PhaseNode:
                 yield from child.changes(since)
 
 
-def merged_fields(old: dict[str, Any], new: dict[str, Any], state: SessionState) -> dict[str, Any]:
+def merged_fields(old: dict[str, Any], new: dict[str, Any], state: Whole) -> dict[str, Any]:
     """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
     limits = state.limits
     checked = {

@@ -13,21 +13,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
 
-from ..errors import PhaseError, SessionClosedError
+from ..errors import SessionClosedError
 from . import checks
 from .clock import Clock, utc
 from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
 from .limits import Limits
 from .messages import Position, Update
-from .phase import ABSORBING, OVER, UNSET, PhaseNode, Unset, guarded, merged_fields
+from .phase import OVER, UNSET, PhaseNode, Unset, guarded, merged_fields
 from .pipeline import Pipeline
-from .snapshot import ErrorInfo, Head, Liveness, PhaseSnapshot, PhaseStatus, SessionStatus, Snapshot
+from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
+from .tree import PhaseTree
 
 _PHASE_END: Mapping[str, PhaseStatus] = {
     "completed": "completed",
@@ -55,27 +54,15 @@ class Host(Protocol):
         """Bad input was dropped, because the session is not strict."""
 
 
-class Folded(NamedTuple):
-    """The tombstone of a phase that folded into its parent in the published state `seq`."""
-
-    seq: int
-    path: tuple[str, ...]
-
-
-class SessionState:
+class SessionState(PhaseTree):
     """One session's state in one epoch."""
 
     __slots__ = (
         "_dirty",
         "_head_changed",
-        "_moved",
-        "_node",
-        "_nodes",
         "_snapshot",
         "_stall_after",
         "attempt",
-        "changed",
-        "clock",
         "counters",
         "ended",
         "epoch",
@@ -85,13 +72,8 @@ class SessionState:
         "fields",
         "heartbeat",
         "host",
-        "id",
         "labels",
-        "limits",
         "message",
-        "oldest_delta",
-        "over",
-        "pipeline",
         "pipeline_name",
         "progress",
         "progressed",
@@ -99,14 +81,10 @@ class SessionState:
         "queued",
         "raw",
         "result",
-        "root",
         "saved",
-        "seq",
         "started",
         "status",
-        "strict",
         "title",
-        "tombstones",
         "usual",
     )
 
@@ -125,17 +103,19 @@ class SessionState:
         stall_after: float | None = 60.0,
         node: type[PhaseNode] = PhaseNode,
     ) -> None:
-        self.id = session_id
+        super().__init__(
+            session_id,
+            clock=clock,
+            pipeline=pipeline,
+            limits=Limits() if limits is None else limits,
+            strict=strict,
+            node=node,
+        )
         self.host = host
-        self.clock = clock
-        self.limits = limits = limits if limits is not None else Limits()
-        self.strict = strict
-        self.pipeline = pipeline
         self.pipeline_name = None if pipeline is None else pipeline.name
         self.title = session_id if title is None else title
         self.labels = dict(labels or {})
         self.epoch = 0
-        self.seq = 0
         self.attempt = 1
         self.status: SessionStatus = "queued"
         self.message: str | None = None
@@ -157,37 +137,10 @@ class SessionState:
         self.usual: Mapping[str, float] = {}
         """Seconds that each phase took in earlier runs of the pipeline."""
         self.event_log = EventLog(event_limit)
-        self.tombstones: deque[Folded] | tuple[()] = ()
-        self.oldest_delta = 0
-        """Updates can be told from this published state on; who is behind it needs a snapshot."""
-        self.changed: list[PhaseNode] = []
-        self.over = False
         self._dirty = False
         self._head_changed = False
-        self._moved = False
         self._stall_after = stall_after
         self._snapshot: Snapshot | None = None
-        self._node = node
-        self._nodes = 0
-        self.root = node(self, None, "")
-        self.root.status = "running"
-        if pipeline is not None:
-            for spec, weight in pipeline.phases.values():
-                self.add(
-                    self.root,
-                    spec.name,
-                    title=spec.shown_title,
-                    weight=weight,
-                    unit=spec.unit,
-                    total=spec.total,
-                    stall_after=spec.stall_after,
-                    declared=True,
-                )
-
-    @property
-    def state(self) -> SessionState:
-        """Itself: what `guarded` methods look for."""
-        return self
 
     # What the phases call
 
@@ -197,6 +150,10 @@ class SessionState:
             self.host.stir()
             self._dirty = True
 
+    def urge(self) -> None:
+        """What was published should be stored soon."""
+        self.host.urge()
+
     def late(self, what: str, where: str) -> None:
         """An update came too late to change anything."""
         self.host.late(what, where)
@@ -205,244 +162,9 @@ class SessionState:
         """Bad input came, and the session is not strict."""
         self.host.drop(error)
 
-    # Phases
-
-    def add(self, parent: PhaseNode, name: str, **given: Any) -> PhaseNode:
-        """Puts a pending phase into the tree, without publishing that."""
-        node = self._node(self, parent, name, **given)
-        if not parent.children:
-            parent.children = {}
-        parent.children[name] = node
-        self._nodes += 1
-        return node
-
-    def find(self, name: str) -> PhaseNode:
-        """The top-level phase of that name or alias.
-
-        Raises:
-            PhaseError: There is none; the message names what there is.
-        """
-        node = self.get(name)
-        if node is None:
-            raise PhaseError(self._unknown(name))
-        return node
-
-    def get(self, name: str) -> PhaseNode | None:
-        """The top-level phase of that name or alias, or None."""
-        known = self.pipeline.resolve(name) if self.pipeline is not None and type(name) is str else None
-        return self.root.children.get(name if known is None else known)
-
-    def _unknown(self, name: object) -> str:
-        known = list(self.root.children)
-        close = get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, known[:20])) or 'none yet'}"
-        whose = f"pipeline {self.pipeline_name!r}" if self.pipeline_name else f"session {self.id!r}"
-        return f"{whose} has no phase {name!r:.200}: {hint}"
-
-    def check_phase(
-        self,
-        parent: PhaseNode,
-        name: str,
-        *,
-        total: float | Unset | None = UNSET,
-        weight: float | None = None,
-        title: str | None = None,
-        unit: str | None = None,
-    ) -> None:
-        """Raises where a phase could not be entered under that name with these values."""
-        checks.name("a phase's name", name, self.limits)
-        if not isinstance(total, Unset) and total is not None:
-            checks.number(f"the total of phase {name!r}", total)
-        if weight is not None:
-            checks.number(f"the weight of phase {name!r}", weight)
-        if title is not None:
-            checks.title(f"the title of phase {name!r}", title, self.limits)
-        if unit is not None:
-            checks.title(f"the unit of phase {name!r}", unit, self.limits)
-        if parent is self.root and self.pipeline is not None:
-            if self.get(name) is None:
-                raise PhaseError(f"{self._unknown(name)}; declare it, or make it a child by `phase.phase({name!r})`")
-            if weight is not None:
-                raise PhaseError(f"the weight of phase {name!r} is declared by pipeline {self.pipeline_name!r}")
-        elif parent.depth + 1 > self.limits.depth:
-            raise PhaseError(f"phases nest at most {self.limits.depth} deep (limit 'depth'), {name!r} would be deeper")
-
-    def enter(
-        self,
-        parent: PhaseNode,
-        name: str,
-        *,
-        total: float | Unset | None = UNSET,
-        weight: float | None = None,
-        title: str | None = None,
-        unit: str | None = None,
-    ) -> PhaseNode:
-        """Begins a phase, and publishes that.
-
-        Raises:
-            PhaseError: It is unknown, open, completed or skipped; or its parent is not open.
-            SessionClosedError: The session has ended.
-        """
-        self.check_phase(parent, name, total=total, weight=weight, title=title, unit=unit)
-        self._check_open(f"phase {name!r} cannot be entered")
-        if parent is not self.root and parent.status != "running":
-            raise PhaseError(f"phase {name!r} cannot be entered within {parent.label!r}, which is {parent.status}")
-        node = self.get(name) if parent is self.root else parent.children.get(name)
-        if node is not None:
-            self._check_enterable(node)
-        self.stir()
-        if node is None:
-            self._make_room()
-            node = self.add(parent, name)
-        if title is not None:
-            node.title = checks.title("title", title, self.limits)
-        if unit is not None:
-            node.unit = checks.title("unit", unit, self.limits)
-        if weight is not None:
-            node.weight = checks.number("weight", weight)
-        if not isinstance(total, Unset) and total is not None:
-            total = checks.number("total", total)
-        node.begin(total, self.clock.monotonic(), self.clock.wall())
-        self._moved = True
-        self.publish()
-        return node
-
-    def _check_enterable(self, node: PhaseNode) -> None:
-        if node.status == "running":
-            raise PhaseError(
-                f"phase {node.label!r} is open already: use `session.phases[{node.name!r}]` to count on it, "
-                "or enter children of it"
-            )
-        if node.status in ABSORBING:
-            raise PhaseError(
-                f"phase {node.label!r} is {node.status} and cannot be entered again: enter a phase of its own"
-            )
-
-    def _check_open(self, what: str) -> None:
-        if self.over:
-            raise SessionClosedError(f"{what}: session {self.id!r} is {self.status}")
-
-    def hand_over(
-        self,
-        name: str,
-        *,
-        total: float | Unset | None = UNSET,
-        title: str | None = None,
-        unit: str | None = None,
-    ) -> PhaseNode:
-        """Completes what runs before `name`, skips what lies between, and begins it, in one published state.
-
-        For a phase that runs already it only sets what is given. For one that the hand-over has passed
-        it changes nothing and is counted as late.
-
-        Raises:
-            PhaseError: The phase is unknown.
-            SessionClosedError: The session has ended.
-        """
-        self.check_phase(self.root, name, total=total, title=title, unit=unit)
-        self._check_open(f"the hand-over to phase {name!r} cannot be made")
-        target = self.get(name)
-        if target is not None and target.status in ABSORBING:
-            self.late("advance_to", name)
-            return target
-        self.stir()
-        now, wall = self.clock.monotonic(), self.clock.wall()
-        for node in list(self.root.children.values()):
-            if node is target:
-                break
-            if node.status == "running":
-                self._close(node, "completed", now, wall)
-            elif node.status == "pending":
-                node.finish("skipped", now, wall)
-        if target is None:
-            self._make_room()
-            target = self.add(self.root, name)
-        if title is not None:
-            target.title = checks.title("title", title, self.limits)
-        if unit is not None:
-            target.unit = checks.title("unit", unit, self.limits)
-        if not isinstance(total, Unset) and total is not None:
-            total = checks.number("total", total)
-        if target.status != "running":
-            target.begin(total, now, wall)
-        elif not isinstance(total, Unset):
-            target.update(total=total)
-        self._moved = True
-        self.publish()
-        self.host.urge()
-        return target
-
-    def leave(self, node: PhaseNode, status: PhaseStatus) -> None:
-        """Ends a phase, and with it the phases that are open within; publishes that.
-
-        On a phase that has ended already (by a hand-over, or with its session) it changes nothing.
-        """
-        if node.status != "running" or self.over:
-            return
-        self.stir()
-        self._close(node, status, self.clock.monotonic(), self.clock.wall())
-        self._moved = True
-        self.publish()
-        self.host.urge()
-
-    def _close(self, node: PhaseNode, status: PhaseStatus, now: float, wall: float) -> None:
-        for child in node.children.values():
-            if child.status == "running":
-                self._close(child, status, now, wall)
-        node.finish(status, now, wall)
-
-    @guarded
-    def skip_phase(self, name: str, reason: str | None = None) -> None:
-        """Marks a phase that will not be worked on; it counts as done.
-
-        Raises:
-            PhaseError: It is unknown, open or completed.
-            SessionClosedError: The session has ended.
-        """
-        text = checks.message("reason", reason, self.limits)
-        node = self.find(name)
-        self._check_open(f"phase {name!r} cannot be skipped")
-        if node.status == "skipped":
-            return
-        if node.status in ("running", "completed"):
-            raise PhaseError(f"phase {name!r} is {node.status} and cannot be skipped")
-        self.stir()
-        node.message = text
-        node.finish("skipped", self.clock.monotonic(), self.clock.wall())
-        self._moved = True
-        self.publish()
-        self.host.urge()
-
-    def _make_room(self) -> None:
-        """Folds the oldest finished phase where the tree is full."""
-        if self._nodes < self.limits.phases:
-            return
-        for node in self.root.walk():
-            if node.parent is not None and not node.declared and node.status in OVER:
-                break
-        else:
-            raise PhaseError(
-                f"session {self.id!r} has {self._nodes} phases open or declared, and no more than "
-                f"{self.limits.phases} fit (limit 'phases'): count items with `phase.advance()` instead"
-            )
-        parent = node.parent
-        gone = list(node.walk())
-        del parent.children[node.name]
-        self._nodes -= len(gone)
-        for one in gone:
-            if one.marked:
-                one.marked = False
-                self.changed.remove(one)
-        parent.folded += 1 + node.folded
-        parent.folded_weight += node.weight
-        if not parent.marked:
-            parent.marked = True
-            self.changed.append(parent)
-        if not isinstance(self.tombstones, deque):
-            self.tombstones = deque(maxlen=self.limits.phases)
-        if len(self.tombstones) == self.limits.phases:
-            self.oldest_delta = self.tombstones[0].seq
-        self.tombstones.append(Folded(self.seq + 1, node.path))
+    def refuse_closed(self, what: str) -> NoReturn:
+        """Nothing can be opened or ended any more."""
+        raise SessionClosedError(f"{what}: session {self.id!r} is {self.status}")
 
     # The session's own values
 
@@ -499,7 +221,7 @@ class SessionState:
     def save(self, data: Any) -> None:
         """Keeps data for a later attempt; the newest wins."""
         data = checks.data("what is saved", data, self.limits.saved_bytes, "saved_bytes")
-        self._check_open("nothing can be saved")
+        self.check_open("nothing can be saved")
         self.stir()
         self.saved = data
         self._head_changed = True
@@ -508,7 +230,7 @@ class SessionState:
     def set_result(self, result: Any) -> None:
         """Sets what the work came to; published at once."""
         result = checks.data("the result", result, self.limits.result_bytes, "result_bytes")
-        self._check_open("the result cannot be set")
+        self.check_open("the result cannot be set")
         self.stir()
         self.result = result
         self._head_changed = True
@@ -522,7 +244,7 @@ class SessionState:
         data = checks.data("details", details if details is not None else {}, self.limits.value_bytes, "value_bytes")
         if not isinstance(data, dict):
             raise TypeError(f"details must be a mapping, not {details!r:.200}")
-        self._check_open("the session cannot fail")
+        self.check_open("the session cannot fail")
         self.failure = ErrorInfo(type="Failure", message=text, details=data)
 
     def _counts(self, what: str) -> bool:
@@ -574,19 +296,12 @@ class SessionState:
             return
         if self.failure is not None and status in ("completed", "cancelled", "failed"):
             status, error = "failed", self.failure
-        now, wall = self.clock.monotonic(), self.clock.wall()
         self._dirty = True  # Nothing is stirred from here on: whoever ends the session is awake.
-        for node in self.root.children.values():
-            if node.status == "running":
-                self._close(node, _PHASE_END[status], now, wall)
-            elif node.status == "pending" and status == "completed":
-                node.finish("skipped", now, wall)
+        self.end_phases(_PHASE_END[status])
         self.status = status
         self.error = error
-        self.ended = wall
+        self.ended = self.clock.wall()
         self._head_changed = True
-        if status == "completed":
-            self.root.status, self.root.fraction = "completed", 1.0
         self.publish()
         self.over = True
         self.root.status = _PHASE_END[status]
@@ -606,17 +321,7 @@ class SessionState:
         self._snapshot = None
         self._head_changed = False
         now = self.clock.monotonic()
-        touched: dict[PhaseNode, None] = {}
-        for node in self.changed:
-            if node.settle(now):
-                self._moved = True
-            at: PhaseNode | None = node
-            while at is not None and at not in touched:
-                touched[at] = None
-                at = at.parent
-        self.changed.clear()
-        for node in sorted(touched, key=_depth, reverse=True):
-            node.refresh(seq, now)
+        self.settle_phases(seq, now)
         if self._moved:
             self._moved = False
             self.progressed = self.clock.wall()
@@ -705,14 +410,6 @@ class SessionState:
             self._snapshot = Snapshot(**self._head_values(), phases=phases, resume=resume)
         return self._snapshot
 
-    def pending_snapshot(self, node: PhaseNode) -> PhaseSnapshot:
-        """A declared phase that was never begun, as all sessions of the pipeline share it."""
-        assert self.pipeline is not None
-        known = self.pipeline.pending.get(node.name)
-        if known is None:
-            known = self.pipeline.pending[node.name] = node.fresh_snapshot()
-        return known
-
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""
         folded = tuple(tombstone.path for tombstone in self.tombstones if tombstone.seq > since)
@@ -725,18 +422,3 @@ class SessionState:
             phases=tuple(self.root.changes(since)),
             folded=folded,
         )
-
-    def settle_fractions(self) -> None:
-        """Computes all fractions anew, for a tree that was put together without publishing."""
-        now = self.clock.monotonic()
-        for node in reversed(list(self.root.walk())):
-            node.refresh(self.seq, now)
-
-    def walk(self) -> Iterator[PhaseNode]:
-        """All phases, parents first."""
-        for node in self.root.children.values():
-            yield from node.walk()
-
-
-def _depth(node: PhaseNode) -> int:
-    return node.depth

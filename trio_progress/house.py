@@ -1,0 +1,59 @@
+"""What the sessions of one tracker share, and what each was asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from .committer import Committer
+from .hub import Hub
+from .session import Session
+from .settings import Settings
+from .state.pipeline import Pipeline
+from .statistics import Tally
+from .stores.base import Store
+
+
+class Occupant(Protocol):
+    """A session that is being entered, is open, or is being left."""
+
+    left: trio.Event
+
+    @property
+    def session(self) -> Session | None:
+        """The session, once it has begun."""
+        ...
+
+    def stop(self, reason: str, interrupted: bool) -> None:
+        """Cancels its body, now or as soon as it has begun."""
+        ...
+
+
+@dataclass(slots=True)
+class House:
+    """What all sessions of one tracker share."""
+
+    settings: Settings
+    store: Store
+    committer: Committer
+    hub: Hub
+    tally: Tally
+    open: dict[str, Occupant]
+    """By id; there from before the first checkpoint until nothing is left."""
+    closed: bool = False
+    """Whether the tracker is being left."""
+    interrupting: bool = False
+    """Whether a polite stop of the process is under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What `tracker.session()` was asked for."""
+
+    id: str
+    pipeline: Pipeline | None
+    title: str | None
+    labels: dict[str, str] | None
+    raise_on_cancel: bool
