@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import sys
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
 
-import trio
-
-from .harness import Values, interleave
+from .harness import Values
 from .report import Report
 from .sessions_worker import CONTENDERS, FIGURES, OURS, Plan, measure
 from .suites import Suite, count, register, seconds
@@ -53,26 +50,18 @@ def run(options: argparse.Namespace) -> Report:
     report = Report("sessions", settings)
     plan = Plan(options.count, min(300, options.count), options.settle, options.idle, traced=False)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-
-    def contender(name: str) -> Callable[[], Awaitable[float]]:
-        async def value() -> float:
-            figures = _in_fresh_process(name, plan)
-            found[name].append(figures)
+    for _ in range(options.rounds):
+        for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+            found[name].append(_in_fresh_process(name, plan))
             done = sum(map(len, found.values()))
-            print(f"\r{done} of {options.rounds * len(found)} runs ", end="", file=sys.stderr, flush=True)
-            return figures[FIGURES[0].name]
-
-        return value
-
-    contenders = {name: contender(name) for name in CONTENDERS}
-    trio.run(partial(interleave, contenders, options.rounds))
+            print(f"\r{done} of {options.rounds * len(CONTENDERS)} runs", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for figure in FIGURES:
         values = {name: [figures[figure.name] for figures in found[name]] for name in CONTENDERS}
         _add(report, figure.name, figure.unit, figure.kind, values)
-    few = replace(plan, count=min(TRACED, options.count), traced=True)
+    few = replace(plan, number=min(TRACED, options.count), traced=True)
     traced = {name: [_in_fresh_process(name, few)["memory"]] for name in CONTENDERS}
-    _add(report, f"memory, allocations traced once, {few.count} open", "KB", "memory", traced)
+    _add(report, f"memory, allocations traced once, {few.number} open", "KB", "memory", traced)
     report.notes += [
         "alone and beside: wall time, the median of many, one after the other",
         "all at once: CPU time, divided by their number",

@@ -40,14 +40,14 @@ class Plan:
     """How one contender is measured.
 
     Args:
-        count: How many are open at once.
+        number: How many are open at once.
         samples: How many are entered and left one after the other.
         settle: Seconds for step 3.
         idle: Seconds for step 4.
         traced: Only the memory is measured, by tracing every allocation, and nothing idles.
     """
 
-    count: int
+    number: int
     samples: int
     settle: float
     idle: float
@@ -120,7 +120,7 @@ async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan:
         nonlocal inside
         async with open_one(f"s-{n}") as one:
             inside += 1
-            if inside == plan.count:
+            if inside == plan.number:
                 all_in.set()
             await begin.wait()
             work(one)
@@ -129,13 +129,13 @@ async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan:
     before = _memory()
     async with loop.group() as spawn:
         began = time.process_time()
-        for n in range(plan.count):
+        for n in range(plan.number):
             spawn(hold, n)
         await all_in.wait()
-        figures["enter, all at once"] = (time.process_time() - began) / plan.count * 1e6
+        figures["enter, all at once"] = (time.process_time() - began) / plan.number * 1e6
         begin.set()
         await loop.sleep(plan.settle)
-        figures["memory"] = (_memory() - before) / plan.count / 1024
+        figures["memory"] = (_memory() - before) / plan.number / 1024
         if not plan.traced:
             began, slept = time.process_time(), time.perf_counter()
             await loop.sleep(plan.idle)
@@ -145,7 +145,7 @@ async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan:
             figures["enter, beside all"], figures["leave, beside all"] = beside
         began = time.process_time()
         release.set()
-    figures["leave, all at once"] = (time.process_time() - began) / plan.count * 1e6
+    figures["leave, all at once"] = (time.process_time() - began) / plan.number * 1e6
     return figures
 
 

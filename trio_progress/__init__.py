@@ -1,6 +1,7 @@
 """Progress of long, concurrent, multi-phase work, told truthfully and live."""
 
 import logging as _logging
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._version import __version__ as __version__
 from .current import current_session as current_session
@@ -21,6 +22,7 @@ from .null import NullSession as NullSession
 from .phase import Phase as Phase
 from .phase import PhaseScope as PhaseScope
 from .scope import SessionScope as SessionScope
+from .script import open_progress as open_progress
 from .session import Session as Session
 from .settings import Settings as Settings
 from .state.limits import Limits as Limits
@@ -46,6 +48,19 @@ from .subscription import WatchAll as WatchAll
 from .threads import ThreadTicker as ThreadTicker
 from .tracker import ProgressTracker as ProgressTracker
 from .tracker import open_tracker as open_tracker
+
+if _TYPE_CHECKING:
+    from .terminal import open_display as open_display
+
+
+def __getattr__(name: str) -> object:
+    # What needs more than the core is loaded when it is asked for.
+    if name == "open_display":
+        from .terminal import open_display
+
+        return open_display
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _protect()
 _logging.getLogger("trio_progress").addHandler(_logging.NullHandler())

@@ -101,6 +101,7 @@ def demo(arguments: argparse.Namespace) -> int:
     from .demo.answer import render
     from .demo.corpus import CorpusError, checked_folder, standard_library
     from .demo.questions import QuestionError, classify
+    from .endings import leaves
 
     question = " ".join(arguments.question) if arguments.question else DEFAULT_QUESTION
     begun: list[Session] = []
@@ -110,7 +111,10 @@ def demo(arguments: argparse.Namespace) -> int:
         outcome = trio.run(_research, question, folder, begun)
     except (CorpusError, QuestionError) as error:
         return _complain(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        # From within nurseries a Ctrl-C arrives in a group.
+        if not all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
+            raise
         _say(_how_it_stood("Interrupted", begun))
         return 128 + signal.SIGINT
     if isinstance(outcome, int):

@@ -1,0 +1,81 @@
+"""What `tests/conftest.py` promises: a failure tells its seed and how to replay it, and CI takes no skip for a pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.integration
+
+INNER = """
+import random
+import pytest
+
+def test_draws(rng):
+    raise AssertionError(f"drew {rng.random()}")
+
+@pytest.mark.parametrize("what", ["a b"])
+def test_draws_many(what, seeds):
+    for n, seed in enumerate(seeds(5)):
+        assert n < 3, f"seed {seed} is bad"
+
+def test_passes(seed):
+    pass
+
+@pytest.mark.skip(reason="no such program")
+def test_skipped():
+    pass
+
+@pytest.mark.xfail(reason="known", strict=True)
+def test_fails_as_expected():
+    raise AssertionError
+"""
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    conftest = Path(__file__).resolve().parents[1] / "conftest.py"
+    pytester.makeconftest(conftest.read_text(encoding="utf-8"))
+    pytester.makepyfile(test_inner=INNER)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return pytester
+
+
+def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays_it(inner: pytest.Pytester) -> None:
+    first = inner.runpytest_subprocess("-k", "draws")
+    first.assert_outcomes(failed=2)
+    told = dict.fromkeys(line for line in first.outlines if line.startswith("python -m pytest"))
+    one, many = told
+    assert "test_draws --seed" in one
+    # The name has a space, so it is quoted for the shell.
+    assert "'test_inner.py::test_draws_many[a b]' --seed" in many
+    bad = next(line for line in first.outlines if "AssertionError: seed" in line)
+    assert f"seed {many.rsplit(maxsplit=1)[-1]} is bad" in bad
+
+    seed = one.rsplit(maxsplit=1)[-1]
+    again = inner.runpytest_subprocess("test_inner.py::test_draws", "--seed", seed)
+    drew = [next(line for line in run.outlines if "AssertionError: drew" in line) for run in (first, again)]
+    assert drew[0] == drew[1]
+
+
+def test_a_given_seed_is_the_only_one_that_is_drawn(inner: pytest.Pytester) -> None:
+    inner.runpytest_subprocess("-k", "draws_many or passes", "--seed", "7").assert_outcomes(passed=2)
+
+
+def test_a_skip_is_a_skip_at_home_and_a_failure_with_its_reason_in_ci(
+    inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner.makepyfile(test_whole="import pytest\npytest.skip('no such system', allow_module_level=True)")
+    chosen = ("-k", "not draws")
+    inner.runpytest_subprocess(*chosen).assert_outcomes(passed=1, skipped=2, xfailed=1)
+
+    monkeypatch.setenv("CI", "true")
+    inner.runpytest_subprocess(*chosen, "--ignore=test_whole.py").assert_outcomes(passed=1, errors=1, xfailed=1)
+    strict = inner.runpytest_subprocess(*chosen)
+    assert strict.ret != 0
+    assert "no such system" in strict.stdout.str()
+    skipped = inner.runpytest_subprocess("-k", "skipped", "--ignore=test_whole.py")
+    skipped.stdout.fnmatch_lines("*skipped, which CI takes for a failure: *no such program*")

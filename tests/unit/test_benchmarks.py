@@ -1,0 +1,132 @@
+"""The benchmarks measure what they say, at a tiny size; that the figures are good is not for a test to say."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from benchmarks import hot, sessions_worker, suites
+from benchmarks.__main__ import main
+from benchmarks.harness import Spread, Timing, interleave
+from benchmarks.report import Report
+
+
+def check_shape(report: dict[str, Any], rounds: int) -> None:
+    """What a reader of the JSON, and a later `compare`, may count on."""
+    assert set(report) == {"suite", "began", "machine", "settings", "rows", "targets", "notes"}
+    assert {"cpu", "cores", "system", "load", "python", "packages"} == set(report["machine"])
+    assert len({(row["group"], row["name"]) for row in report["rows"]}) == len(report["rows"])
+    for row in report["rows"]:
+        assert row["low"] <= row["median"] <= row["high"]
+        assert len(row["rounds"]) in (1, rounds)
+        beside = {other["name"] for other in report["rows"] if other["group"] == row["group"]}
+        assert set(row["ratios"]) < beside
+    for target in report["targets"]:
+        assert target["met"] is (target["value"] <= target["limit"])
+
+
+def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None:
+    options = argparse.Namespace(rounds=2, span=0.0005, subscribers=3)
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    report = trio.run(hot.measure, options, clock=clock).as_json()
+    check_shape(report, rounds=2)
+    assert [row["name"] for row in report["rows"] if row["group"] == "one update, no checkpoint"] == [
+        "empty loop",
+        "bare method",
+        "phase.advance()",
+        "phase.advance(), 3 subscribers",
+        "tqdm.update(1)",
+        "rich Progress.advance(task)",
+    ]
+    assert [target["limit"] for target in report["targets"]] == [1.6, 0.6, 1.05]
+
+
+@pytest.mark.parametrize("contender", sessions_worker.CONTENDERS)
+@pytest.mark.parametrize("traced", [False, True])
+def test_each_contender_of_sessions_is_measured_at_every_step(contender: str, traced: bool) -> None:
+    plan = sessions_worker.Plan(number=3, samples=2, settle=0.001, idle=0.001, traced=traced)
+    figures = sessions_worker.measure(contender, plan)
+    if traced:
+        assert figures["memory"] > 0
+    else:
+        assert set(figures) == {figure.name for figure in sessions_worker.FIGURES}
+
+
+async def test_contenders_take_turns_and_what_is_between_rounds_is_not_measured() -> None:
+    asked: list[str] = []
+
+    def contender(name: str, value: float) -> Callable[[], Awaitable[float]]:
+        async def ask() -> float:
+            await trio.lowlevel.checkpoint()
+            asked.append(name)
+            return value
+
+        return ask
+
+    async def between() -> None:
+        await trio.lowlevel.checkpoint()
+        asked.append("|")
+
+    values = await interleave({"a": contender("a", 1.0), "b": contender("b", 2.0)}, 3, passes=2, between=between)
+    assert values == {"a": [1.0] * 3, "b": [2.0] * 3}
+    rounds = "".join(asked).split("|")[1:]
+    assert len(rounds) == 3
+    assert all({"a", "b"} == set(passed) for r in rounds for passed in (r[:2], r[2:]))
+
+
+async def test_a_timing_counts_operations_and_not_repetitions() -> None:
+    calls: list[int] = []
+    timing = Timing("call(1)", {"call": calls.append}, span=0.002, each=1000)
+    calibration = len(calls)
+    value = await timing()
+    repetitions = len(calls) - calibration
+    assert repetitions > 100
+    assert 0 < value < 10 * 0.002e9 / repetitions / 1000
+
+
+def test_a_ratio_is_taken_within_a_round_so_that_a_slow_round_is_slow_for_both() -> None:
+    ours, rival = [2.0, 20.0, 3.0], [1.0, 10.0, 1.0]
+    assert Spread.ratio(ours, rival) == Spread(median=2.0, low=2.0, high=3.0)
+    assert Spread.ratio(ours, [1.0, 0.0, 1.0]) is None
+
+
+def test_a_report_prints_what_it_writes(tmp_path: Path) -> None:
+    report = Report("one", {"rounds": 3})
+    values = {"us": [30.0, 10.0, 20.0], "rival": [10.0, 10.0, 10.0]}
+    report.add("an operation", "ns", values, against=("rival",))
+    report.aim("us to the rival", "x", 1.5, values["us"], values["rival"])
+    report.aim("us", "ns", 25.0, values["us"])
+    report.write(tmp_path / "one.json")
+    check_shape(json.loads((tmp_path / "one.json").read_text()), rounds=3)
+    printed = io.StringIO()
+    report.print(printed)
+    lines = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["us", "20.0", "ns", "(10.0", "to", "30.0)", "2.00x", "rival", "(1.00", "to", "3.00)"] in lines
+    assert ["us", "to", "the", "rival", "2.00", "x", "<=", "1.50", "MISSED"] in lines
+    assert ["us", "20.0", "ns", "<=", "25.0", "met"] in lines
+
+
+def test_suites_that_register_themselves_are_found_and_no_two_have_one_name() -> None:
+    found = suites.discover()
+    assert {"hot", "sessions"} <= set(found)
+    with pytest.raises(ValueError, match="two suites are named 'hot'"):
+        suites.register(suites.Suite("hot", "", 1, lambda _: None, lambda _: Report("hot", {})))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hot", "--rounds", "0"], ["hot", "--span", "-1"], ["sessions", "--idle", "nan"]]
+)
+def test_the_command_line_refuses_what_cannot_be_measured(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert arguments[1] in capsys.readouterr().err

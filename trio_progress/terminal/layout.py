@@ -1,0 +1,262 @@
+"""From snapshots to lines of the live display: pure, and never larger than it is told to be.
+
+1. Every line is cut to the width, and there are never more lines than the height.
+2. A session gets a headline, a line of counters, its phases and its last events. Where the phases do not fit,
+   those that run (and those above them) stay, and what lies between is folded into one line that counts it.
+3. All text of others passes `printable` and is never read as markup. Colour says nothing that a sign or a
+   word does not say as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from rich.text import Text
+
+from .._text import printable
+from ..state.snapshot import PhaseSnapshot, Snapshot
+from . import words
+
+STYLES: Final = {
+    "queued": "dim",
+    "pending": "dim",
+    "running": "cyan",
+    "completed": "green",
+    "skipped": "dim",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "timed_out": "bold red",
+    "interrupted": "yellow",
+    "lost": "bold red",
+    "stalled": "bold yellow",
+}
+EVENTS: Final = 3
+"""Events shown for a session, where there is room."""
+
+SESSION_LEAST: Final = 3
+"""Lines that a session is given before others are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """The characters that the terminal can show."""
+
+    status: dict[str, str]
+    spinner: str
+    full: str
+    empty: str
+    ellipsis: str
+
+
+UNICODE: Final = Signs(
+    {
+        "pending": "·", "queued": "·", "completed": "✔", "skipped": "↷", "failed": "✘", "cancelled": "⊘",
+        "timed_out": "✘", "interrupted": "⊘", "lost": "?", "stalled": "!",
+    },
+    "⠋⠙⠹⠸⠼⠴⠦⠧",
+    "━",
+    "─",
+    "…",
+)  # fmt: skip
+ASCII: Final = Signs(
+    {
+        "pending": ".", "queued": ".", "completed": "+", "skipped": ">", "failed": "x", "cancelled": "-",
+        "timed_out": "x", "interrupted": "-", "lost": "?", "stalled": "!",
+    },
+    "|/-\\",
+    "#",
+    "-",
+    "~",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One session as it is to be shown: its newest state, and its last events, newest last."""
+
+    snapshot: Snapshot
+    events: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where and when it is drawn: `now` in seconds since 1970."""
+
+    width: int
+    height: int
+    now: float
+    signs: Signs = UNICODE
+
+
+def draw(views: Sequence[View], frame: Frame) -> list[Text]:
+    """The lines for these sessions, in their order: at most `frame.height`, each at most `frame.width` wide."""
+    if frame.height < 1 or frame.width < 1:
+        return []
+    shown = views[: max(frame.height // SESSION_LEAST, 1)]
+    left_out = len(views) - len(shown)
+    room = frame.height - (1 if left_out and frame.height > 1 else 0)
+    lines: list[Text] = []
+    # What one session does not need is there for those after it.
+    for number, view in enumerate(shown):
+        share = (room - len(lines)) // (len(shown) - number)
+        lines += _session(view, frame, max(share, 1))
+    if left_out and frame.height > 1:
+        lines.append(Text(f"+ {left_out} more sessions", "dim"))
+    return [_cut(line, frame) for line in lines[: frame.height]]
+
+
+def _session(view: View, frame: Frame, room: int) -> list[Text]:
+    snapshot = view.snapshot
+    lines = [_headline(snapshot, frame)]
+    told = _told(snapshot)
+    if told and room > 1:
+        lines.append(Text("  ").append(told, "dim"))
+    events = [Text("    ").append(printable(event), "dim italic") for event in view.events[-EVENTS:]]
+    if snapshot.ended:
+        events = []
+    phases = list(_rows(snapshot.phases, frame, 1))
+    spare = room - len(lines)
+    if len(phases) + len(events) > spare:
+        events = events[: max(spare - max(len(phases), 3), 0)]
+    lines += _folded(phases, spare - len(events))
+    return [*lines, *events][:room]
+
+
+def _headline(snapshot: Snapshot, frame: Frame) -> Text:
+    status = "stalled" if snapshot.liveness == "stalled" else snapshot.status
+    style = STYLES[status]
+    line = Text().append(_sign(status, frame) + " ", style)
+    title = printable(snapshot.title)
+    bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
+    figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, frame.now)]
+    if snapshot.eta is not None and snapshot.liveness == "ok":
+        figures.append(f"ETA {words.duration(snapshot.eta)}")
+    figures.append(words.duration(words.elapsed(snapshot, frame.now)))
+    if snapshot.attempt > 1:
+        figures.append(f"attempt {snapshot.attempt}")
+    tail = "  ".join(figures)
+    space = frame.width - line.cell_len - bar.cell_len - len(tail) - 2
+    if space < 8:
+        bar, space = Text(), frame.width - line.cell_len - len(tail) - 1
+    named = Text(title, "bold", no_wrap=True)
+    named.truncate(max(min(space, max(len(title), 20)), 1), overflow="ellipsis", pad=len(title) < 20 <= space)
+    return line.append_text(named).append(" ").append_text(bar).append(" ").append(tail, style)
+
+
+def _told(snapshot: Snapshot) -> str:
+    said: list[str] = []
+    if snapshot.error is not None:
+        said.append(": ".join(filter(None, (snapshot.error.type, snapshot.error.message))))
+    if snapshot.message and not snapshot.ended:
+        said.append(snapshot.message)
+    if snapshot.counters:
+        said.append(words.counters(snapshot, 6))
+    return printable("  |  ".join(said))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    text: Text
+    status: str
+    keep: bool
+    """Whether it runs, or something below it does."""
+
+
+def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int) -> Sequence[_Row]:
+    rows: list[_Row] = []
+    for phase in phases:
+        # What has ended is one line; its parts have been told while they ran.
+        below = _rows(phase.phases, frame, depth + 1) if phase.status not in ("completed", "skipped") else []
+        keep = phase.status in ("running", "failed") or any(row.keep for row in below)
+        rows.append(_Row(_phase(phase, frame, depth), phase.status, keep))
+        rows.extend(below)
+    return rows
+
+
+def _phase(phase: PhaseSnapshot, frame: Frame, depth: int) -> Text:
+    style = STYLES[phase.status]
+    line = Text("  " * min(depth, max(frame.width // 8, 1))).append(_sign(phase.status, frame) + " ", style)
+    name_width = max(min(frame.width // 3, 36) - line.cell_len, 6)
+    name = Text(printable(phase.title), "" if phase.status == "running" else style, no_wrap=True)
+    name.truncate(name_width, overflow="ellipsis", pad=True)
+    line.append_text(name)
+    if phase.status == "running":
+        if frame.width >= 60:
+            line.append(" ").append_text(_bar(phase.fraction, frame, min(frame.width // 5, 30), style))
+        line.append(" " + (words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
+    figures = [words.count(phase), words.rate(phase)]
+    if phase.status == "running" and phase.eta is not None:
+        figures.append(words.duration(phase.eta))
+    if phase.attempt > 1:
+        figures.append(f"attempt {phase.attempt}")
+    said = "  ".join(filter(None, figures))
+    if said:
+        line.append("  " + said)
+    if phase.message:
+        line.append("  ").append(printable(phase.message), "dim")
+    return line
+
+
+def _folded(rows: Sequence[_Row], room: int) -> list[Text]:
+    """The rows that fit, with what had to be left out counted where it was."""
+    if len(rows) <= room:
+        return [row.text for row in rows]
+    if room <= 0:
+        return []
+    kept = [number for number, row in enumerate(rows) if row.keep]
+    # A line for each run of rows that is folded: before, between and after the kept ones.
+    while kept and len(kept) + _gaps(kept, len(rows)) > room:
+        kept.pop()
+    lines: list[Text] = []
+    start = 0
+    for number in [*kept, len(rows)]:
+        if number > start:
+            lines.append(_fold_line(rows[start:number]))
+        if number < len(rows):
+            lines.append(rows[number].text)
+        start = number + 1
+    return lines[:room]
+
+
+def _gaps(kept: Sequence[int], total: int) -> int:
+    edges = [-1, *kept, total]
+    return sum(after - before > 1 for before, after in pairwise(edges))
+
+
+def _fold_line(rows: Sequence[_Row]) -> Text:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.status] = counts.get(row.status, 0) + 1
+    return Text("  + " + ", ".join(f"{count} {status}" for status, count in counts.items()), "dim")
+
+
+def _sign(status: str, frame: Frame) -> str:
+    if status == "running":
+        return frame.signs.spinner[int(frame.now * 8) % len(frame.signs.spinner)]
+    return frame.signs.status[status]
+
+
+def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
+    if width < 4:
+        return Text()
+    if fraction is None:
+        # A part that wanders says that it runs and that nobody knows how far it is.
+        block = max(width // 4, 1)
+        start = int(frame.now * 8) % (width - block + 1)
+        return (
+            Text()
+            .append(frame.signs.empty * start, "dim")
+            .append(frame.signs.full * block, style)
+            .append(frame.signs.empty * (width - block - start), "dim")
+        )
+    filled = int(fraction * width)
+    return Text().append(frame.signs.full * filled, style).append(frame.signs.empty * (width - filled), "dim")
+
+
+def _cut(line: Text, frame: Frame) -> Text:
+    line.no_wrap = True
+    line.truncate(frame.width, overflow="ellipsis" if frame.signs is UNICODE else "crop")
+    return line

@@ -1,0 +1,65 @@
+"""Progress as plain lines, for logs and pipes: what matters at once, the rest at a slow beat."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import final
+
+from .._text import printable
+from ..state.snapshot import PhaseSnapshot, Snapshot
+from . import words
+
+
+@final
+class PlainLines:
+    """Says which lines are due.
+
+    A line for a session comes at once when its status, its liveness or the status of a top-level phase has
+    changed, and otherwise when it has moved and the last one is `interval` seconds old.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._said: dict[str, tuple[float, tuple[object, ...], int]] = {}
+
+    def due(self, snapshot: Snapshot, now: float) -> str | None:
+        """The line for this state, if it is due at `now` (on a monotonic clock)."""
+        landmarks = (snapshot.epoch, snapshot.status, snapshot.liveness, *(phase.status for phase in snapshot.phases))
+        said_at, said, seq = self._said.get(snapshot.id, (float("-inf"), (), -1))
+        if landmarks == said and (snapshot.seq == seq or now - said_at < self._interval):
+            return None
+        if snapshot.ended:
+            # The landmarks stay, so that an end is said once; nothing else is kept of what has ended.
+            self._said[snapshot.id] = (float("inf"), landmarks, snapshot.seq)
+        else:
+            self._said[snapshot.id] = (now, landmarks, snapshot.seq)
+        return line(snapshot)
+
+
+def line(snapshot: Snapshot) -> str:
+    """One state as one line of text that a terminal can only show."""
+    at = snapshot.ended_at or snapshot.heartbeat_at or snapshot.queued_at
+    now = 0.0 if at is None else at.timestamp()
+    if snapshot.progressed_at is not None:
+        now = max(now, snapshot.progressed_at.timestamp())
+    clock = f"{datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
+    said = [clock, snapshot.title, words.percent(snapshot.progress)]
+    if snapshot.status != "running" or snapshot.liveness != "ok":
+        said.append(words.standing(snapshot, now))
+    if snapshot.ended:
+        said.append(f"after {words.duration(words.elapsed(snapshot, now))}")
+        if snapshot.error is not None:
+            said.append(": ".join(filter(None, (snapshot.error.type, snapshot.error.message))))
+    else:
+        said.extend(_phase(phase) for phase in snapshot.phases if phase.status == "running")
+        if snapshot.eta is not None:
+            said.append(f"ETA {words.duration(snapshot.eta)}")
+        if snapshot.message:
+            said.append(snapshot.message)
+    if snapshot.counters:
+        said.append(words.counters(snapshot, 4))
+    return printable(" | ".join(said))
+
+
+def _phase(phase: PhaseSnapshot) -> str:
+    return " ".join(filter(None, (phase.title, words.count(phase), words.rate(phase))))

@@ -1,0 +1,66 @@
+"""Figures as people read them: durations, percentages, counts, rates."""
+
+from __future__ import annotations
+
+from ..state.snapshot import PhaseValues, Snapshot
+
+
+def percent(fraction: float) -> str:
+    """0 to 100 %, rounded down: 100 % is said of nothing that has not ended."""
+    return f"{int(fraction * 100)} %"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "45s", "3m 20s", "2h 05m", "4d 3h"."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def number(value: float) -> str:
+    """A count: whole numbers with separators, others with two decimals at most."""
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def count(phase: PhaseValues) -> str:
+    """How much is done, of how much: "12/40 pages"; empty for a phase that counts nothing."""
+    if phase.total is None and not phase.done:
+        return ""
+    of = "" if phase.total is None else f"/{number(phase.total)}"
+    return f"{number(phase.done)}{of}{' ' + phase.unit if phase.unit else ''}"
+
+
+def rate(phase: PhaseValues) -> str:
+    """Units a second while it runs; empty where that is not known."""
+    if phase.rate is None or phase.status != "running":
+        return ""
+    return f"{phase.rate:.3g}/s" if phase.rate < 1000 else f"{phase.rate:,.0f}/s"
+
+
+def counters(snapshot: Snapshot, most: int) -> str:
+    """The first counters: "sources found 12, duplicates removed 3"."""
+    shown = [f"{name.replace('_', ' ')} {number(value)}" for name, value in list(snapshot.counters.items())[:most]]
+    more = len(snapshot.counters) - len(shown)
+    return ", ".join([*shown, *([f"+ {more} more"] if more > 0 else [])])
+
+
+def standing(snapshot: Snapshot, now: float) -> str:
+    """The status in a word, and for one that stalls or is lost since when; `now` in seconds since 1970."""
+    if snapshot.status == "running" and snapshot.liveness == "stalled" and snapshot.progressed_at is not None:
+        return f"stalled for {duration(max(now - snapshot.progressed_at.timestamp(), 0))}"
+    return snapshot.status.replace("_", " ")
+
+
+def elapsed(snapshot: Snapshot, now: float) -> float:
+    """Seconds that the session has run, or ran."""
+    if snapshot.started_at is None:
+        return 0.0
+    until = now if snapshot.ended_at is None else snapshot.ended_at.timestamp()
+    return max(until - snapshot.started_at.timestamp(), 0.0)
