@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._text import printable
 from ..state.snapshot import PhaseValues, Snapshot
 
 
@@ -34,7 +35,7 @@ def count(phase: PhaseValues) -> str:
     if phase.total is None and not phase.done:
         return ""
     of = "" if phase.total is None else f"/{number(phase.total)}"
-    return f"{number(phase.done)}{of}{' ' + phase.unit if phase.unit else ''}"
+    return f"{number(phase.done)}{of}{' ' + printable(phase.unit) if phase.unit else ''}"
 
 
 def rate(phase: PhaseValues) -> str:
