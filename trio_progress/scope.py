@@ -89,7 +89,7 @@ class SessionScope:
     ) -> bool:
         assert self._tenure is not None
         try:
-            return await self._tenure.leave(kind, error, traceback)
+            return await self._tenure.leave(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
         finally:
             self._forget()
 

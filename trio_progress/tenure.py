@@ -251,7 +251,7 @@ class Tenure:
             # The exception's own source may be that of an inner scope: only the enclosing one knows.
             try:
                 await trio.lowlevel.checkpoint()
-            except trio.Cancelled as raised:
+            except trio.Cancelled as raised:  # noqa: ASYNC103 - leave() lets the body's own go on
                 cancelled = raised
             except KeyboardInterrupt as raised:
                 left = raised
@@ -276,8 +276,8 @@ class Tenure:
         body = self.session.body
         try:
             body.__exit__(kind, error, traceback)
-        except BaseException as rest:
-            return rest, False  # A group, without the `Cancelled` that were ours.
+        except BaseException as rest:  # noqa: ASYNC103 - handed back, to be raised
+            return rest, False  # A group, without the `Cancelled` that were ours.  # noqa: ASYNC104 - handed back, to be raised
         return (None, True) if body.cancelled_caught else (error, False)
 
     def _status(self, left: BaseException | None, cancelled: trio.Cancelled | None, quiet: bool) -> SessionStatus:
@@ -318,7 +318,7 @@ class Tenure:
             came = [inner for inner in group.exceptions if not only_cancelled(inner)]
         finally:
             if self._bug is not None:
-                await self._rescue()
+                await self._rescue()  # noqa: ASYNC102 - shields itself, with a deadline
             tally, state = self._house.tally, self.state
             tally.sessions_ended += 1
             tally.states += state.seq

@@ -446,10 +446,10 @@ async def open_tracker(
             try:
                 with tracker._scope:
                     yield tracker
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
                 body_error = error
             finally:
-                await tracker._leave()
+                await tracker._leave()  # noqa: ASYNC102 - shields itself, with a deadline
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) and not group.subgroup(Exception):
             raise KeyboardInterrupt from body_error

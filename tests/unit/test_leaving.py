@@ -41,8 +41,8 @@ async def leave_by(error: BaseException) -> tuple[BaseException | None, Snapshot
                 with session.phase("search"):
                     await trio.sleep(1)
                     raise error
-        except BaseException as caught:
-            return caught, end_of(store)
+        except BaseException as caught:  # noqa: ASYNC103 - what is tested
+            return caught, end_of(store)  # noqa: ASYNC104 - what is tested
     return None, end_of(store)
 
 
@@ -120,7 +120,7 @@ async def test_the_reason_of_the_enclosing_scope_counts_not_that_of_an_inner_one
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def body(session: Session) -> None:
-        with trio.CancelScope() as inner:
+        with trio.CancelScope() as inner:  # noqa: ASYNC100 - the body has them
             async with trio.open_nursery() as nursery:
 
                 @nursery.start_soon
@@ -457,7 +457,7 @@ async def test_sessions_of_many_tasks_each_know_their_own(autojump_clock: trio.t
             async with tracker.session(session_id) as session, trio.open_nursery() as nursery:
                 nursery.start_soon(deep, session)
                 async with tracker.session(session_id + "-inner") as inner:
-                    nursery.start_soon(deep, inner)
+                    nursery.start_soon(deep, inner)  # noqa: ASYNC111 - the session has ended when it is asked for
                 await deep(session)
             await deep(None)
 

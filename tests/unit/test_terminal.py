@@ -39,7 +39,8 @@ async def tree_of(phases: int) -> Snapshot:
                     scope.__exit__(None, None, None)
             session.increment("sites_done", 12)
             session.update(message="page 7")
-            return session.snapshot()
+            snapshot = session.snapshot()
+    return snapshot
 
 
 def text_of(views: list[View], frame: Frame) -> str:
@@ -137,7 +138,7 @@ async def test_plain_lines_come_at_once_for_what_matters_and_slowly_for_the_rest
         assert due is not None
         assert lines.due(await tracker.snapshot("a"), trio.current_time() + 1000) is None
     assert [at for at, _ in said] == pytest.approx([0, 5, 10, 11, 16, 21], abs=0.25)
-    assert "search 51/110" in said[1][1]
+    assert "search 52/110" in said[1][1]
     assert "| 100 % | completed | after" in due
 
 

@@ -76,8 +76,7 @@ class _Model:
     def tell(self, session_id: str, event: CustomEvent) -> None:
         """A custom event."""
         if session_id in self.snapshots and not self.snapshots[session_id].ended:
-            said = event.name if event.data is None else f"{event.name}  {_said(event.data)}"
-            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(said[:300])
+            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(described(event))
             self.changed = True
 
     def ordered(self) -> list[Snapshot]:
@@ -89,10 +88,12 @@ class _Model:
         )
 
 
-def _said(data: object) -> str:
+def described(event: CustomEvent) -> str:
+    """An event as one line: its name and what it carries, cut where nobody would read on."""
+    data = event.data
     if isinstance(data, dict):
-        return ", ".join(f"{name}={value}" for name, value in data.items())
-    return str(data)
+        data = ", ".join(f"{name}={value}" for name, value in data.items())
+    return event.name if data is None else f"{event.name}  {data}"[:300]
 
 
 @final
@@ -193,10 +194,10 @@ async def open_display(
             nursery.start_soon(_draw, screen, model)
             try:
                 yield
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
                 left = error
             finally:
-                await _last_states(tracker, model)
+                await _last_states(tracker, model)  # noqa: ASYNC102 - shields itself, with a deadline
                 nursery.cancel_scope.cancel(reason="the display is left")
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt):

@@ -1,0 +1,30 @@
+"""Every example in README runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_runs(number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    example = EXAMPLES[number]
+    if "from_thread" not in example:  # Threads keep the real clock.
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        monkeypatch.setattr(trio, "run", partial(trio.run, clock=clock))
+    exec(compile(example, f"README example {number + 1}", "exec"), {"__name__": "__main__"})  # noqa: S102
+    said = capsys.readouterr().out
+    for expected in re.findall(r"print\(.*\)  # (.+)$", example, re.MULTILINE):
+        assert expected in said
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 6
