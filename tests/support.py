@@ -111,3 +111,23 @@ def seeded_scheduler(seed: int) -> Iterator[random.Random]:
         yield random.Random(seed)
     finally:
         private.update(kept)
+
+
+class QuietHost:
+    """The host of a state that nobody owns; it counts what it is told."""
+
+    def __init__(self) -> None:
+        self.stirs = self.urges = self.lates = 0
+        self.dropped: list[Exception] = []
+
+    def stir(self) -> None:
+        self.stirs += 1
+
+    def urge(self) -> None:
+        self.urges += 1
+
+    def late(self, what: str, where: str) -> None:
+        self.lates += 1
+
+    def drop(self, error: Exception) -> None:
+        self.dropped.append(error)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
+import msgspec
+
 from ..errors import SessionClosedError
 from . import checks
 from .clock import Clock, utc
@@ -59,7 +61,10 @@ class SessionState(PhaseTree):
 
     __slots__ = (
         "_dirty",
+        "_eta",
+        "_eta_of",
         "_head_changed",
+        "_published",
         "_snapshot",
         "_stall_after",
         "attempt",
@@ -132,6 +137,9 @@ class SessionState(PhaseTree):
         self.heartbeat: float | None = None
         self.ended: float | None = None
         self.progressed_mono = clock.monotonic()
+        self._published = self.progressed_mono
+        self._eta: float | None = None
+        self._eta_of = -1
         self.progress = 0.0
         self.raw = 0.0
         self.usual: Mapping[str, float] = {}
@@ -320,7 +328,7 @@ class SessionState(PhaseTree):
         self.seq = seq = self.seq + 1
         self._snapshot = None
         self._head_changed = False
-        now = self.clock.monotonic()
+        self._published = now = self.clock.monotonic()
         self.settle_phases(seq, now)
         if self._moved:
             self._moved = False
@@ -356,10 +364,15 @@ class SessionState(PhaseTree):
         return "stalled" if self.clock.monotonic() - self.progressed_mono > allowed else "ok"
 
     def eta(self) -> float | None:
-        """Seconds to the end of the session; None where nothing supports a figure."""
+        """Seconds to the end of the session, as of `seq`; None where nothing supports a figure."""
         if self.status != "running" or self.over or (self.raw == 0 and not self.usual):
             return None
-        now = self.clock.monotonic()
+        if self._eta_of != self.seq:
+            self._eta_of, self._eta = self.seq, self._estimated()
+        return self._eta
+
+    def _estimated(self) -> float | None:
+        now = self._published
         return remaining(
             Part(
                 weight=node.weight,
@@ -408,6 +421,8 @@ class SessionState(PhaseTree):
             phases = tuple(node.snapshot() for node in self.root.children.values())
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
             self._snapshot = Snapshot(**self._head_values(), phases=phases, resume=resume)
+        elif self._snapshot.liveness != (liveness := self.liveness()):
+            self._snapshot = msgspec.structs.replace(self._snapshot, liveness=liveness)
         return self._snapshot
 
     def update_since(self, since: int, resume: str) -> Update:
