@@ -1,6 +1,6 @@
 """Draws the picture in README: a moment of a real run of the demo, as the terminal shows it.
 
-    python .ci/picture.py .readme/demo.svg
+Run it as `python .ci/picture.py .readme/demo.svg`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
+
 from trio_progress import CustomEvent, Snapshot, open_tracker
 from trio_progress.demo.corpus import checked_folder, standard_library
 from trio_progress.demo.engine import PIPELINE, research
@@ -49,8 +50,7 @@ async def moment() -> View:
             async with tracker.subscribe("demo", wait=True) as messages:
                 task_status.started()
                 async for message in messages:
-                    if isinstance(message, CustomEvent):
-                        events.append(described(message))
+                    events.extend([described(message)] if isinstance(message, CustomEvent) else [])
 
         await nursery.start(follow)
         taken: list[Snapshot] = []

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from trio_progress.demo import corpus
-from trio_progress.demo.corpus import CorpusError, File, checked_folder, list_files, read_lines, shards, standard_library
+from trio_progress.demo.corpus import (
+    CorpusError,
+    File,
+    checked_folder,
+    list_files,
+    read_lines,
+    shards,
+    standard_library,
+)
 
 
 def put(root: Path, **files: bytes) -> str:

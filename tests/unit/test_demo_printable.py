@@ -46,9 +46,7 @@ def test_whatever_comes_the_result_is_one_line_of_encodable_visible_text(text: s
     shown.encode()
     assert len(shown.splitlines()) <= 1
     assert not {unicodedata.category(character) for character in shown} & {"Cc", "Cs", "Zl", "Zp"}
-    assert not any(
-        unicodedata.category(character) == "Cf" and character not in "\u200c\u200d" for character in shown
-    )
+    assert not any(unicodedata.category(character) == "Cf" and character not in "\u200c\u200d" for character in shown)
     assert printable(shown) == shown
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_progress.demo.ranking import B, K1, Statistics, bm25, coverage, resemblance, select, shingles, span
+from trio_progress.demo.ranking import K1, B, Statistics, bm25, coverage, resemblance, select, shingles, span
 
 STATISTICS = Statistics(passages=100, words=5000, having={"rare": 1, "common": 60, "everywhere": 100})
 
@@ -86,8 +86,8 @@ def test_the_span_is_that_of_trying_every_stretch(positions: dict[str, list[int]
 
 
 def test_resemblance_is_the_share_of_common_shingles() -> None:
-    one = shingles("the quick brown fox jumps".split())
-    other = shingles("the quick brown fox sleeps".split())
+    one = shingles(["the", "quick", "brown", "fox", "jumps"])
+    other = shingles(["the", "quick", "brown", "fox", "sleeps"])
     assert len(one) == 2
     assert resemblance(one, other) == pytest.approx(1 / 3)
     assert resemblance(one, one) == 1

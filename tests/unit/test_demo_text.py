@@ -149,7 +149,21 @@ def test_a_long_hostile_line_keeps_no_pattern_busy() -> None:
 
 
 LINES = st.sampled_from(
-    ["", "    ", "def f():", "class A:", "    def g(self):", '    """Doc.', '"""', "# c", "    # c", "x = 1", "@d", "Title", "==="]
+    [
+        "",
+        "    ",
+        "def f():",
+        "class A:",
+        "    def g(self):",
+        '    """Doc.',
+        '"""',
+        "# c",
+        "    # c",
+        "x = 1",
+        "@d",
+        "Title",
+        "===",
+    ]
 )
 
 

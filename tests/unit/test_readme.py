@@ -20,7 +20,7 @@ def test_an_example_runs(number: int, monkeypatch: pytest.MonkeyPatch, capsys: p
     if "from_thread" not in example:  # Threads keep the real clock.
         clock = trio.testing.MockClock(autojump_threshold=0)
         monkeypatch.setattr(trio, "run", partial(trio.run, clock=clock))
-    exec(compile(example, f"README example {number + 1}", "exec"), {"__name__": "__main__"})  # noqa: S102
+    exec(compile(example, f"README example {number + 1}", "exec"), {"__name__": "__main__"})
     said = capsys.readouterr().out
     for expected in re.findall(r"print\(.*\)  # (.+)$", example, re.MULTILINE):
         assert expected in said

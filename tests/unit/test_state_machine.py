@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
@@ -241,7 +241,9 @@ class StateMachine(RuleBasedStateMachine):
             thing.status, thing.message = "skipped", "why"
             self.at_once()
 
-    @rule(index=some_phase, n=some_count, what=st.sampled_from(["advance", "advance", "skip", "extend", "update", "set"]))
+    @rule(
+        index=some_phase, n=some_count, what=st.sampled_from(["advance", "advance", "skip", "extend", "update", "set"])
+    )
     def count(self, index: int, n: float, what: str) -> None:
         path, thing = self.chosen(index)
         if not path:
@@ -312,11 +314,12 @@ class StateMachine(RuleBasedStateMachine):
             self.state.set_result({"n": self.now})
             self.at_once()
 
-    @precondition(lambda self: len(self.states) > 14)
     @rule(status=st.sampled_from(["completed", "failed", "cancelled", "timed_out", "interrupted"]))
     def end(self, status: SessionStatus) -> None:
         if self.state.over:
             self.unchanged(lambda: self.state.end(status))
+            return
+        if len(self.states) < 15:
             return
         self.state.end(status)
         becomes = status if status in ("completed", "failed") else "cancelled"
@@ -426,7 +429,9 @@ def same(snapshot: Snapshot) -> Snapshot:
     return msgspec.structs.replace(snapshot, resume="", liveness="ok")
 
 
-def flat(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], PhaseSnapshot]]:
+def flat(
+    phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], PhaseSnapshot]]:
     for phase in phases:
         yield (*above, phase.name), phase
         yield from flat(phase.phases, (*above, phase.name))

@@ -79,7 +79,11 @@ class Answer(msgspec.Struct):
 
 
 def compose(
-    question: Question, sources: Sequence[Source], texts: Sequence[Passage], statistics: Statistics
+    question: Question,
+    sources: Sequence[Source],
+    texts: Sequence[Passage],
+    statistics: Statistics,
+    aims: Sequence[str],
 ) -> Answer:
     """Chooses what to quote.
 
@@ -88,6 +92,7 @@ def compose(
         sources: The best sources, best first.
         texts: The passage of each.
         statistics: Of the whole corpus.
+        aims: The terms of the question that say what for, not where: what a sentence should speak of.
     """
     wanted = WantedTerms(question.terms, question.joined)
     runs = [shingles(words("\n".join(text.lines))) for text in texts]
@@ -103,7 +108,7 @@ def compose(
     good = [number for number, source in enumerate(sources) if source.score >= 0.5 * best]
     chosen = select(good, MAX_QUOTES, lambda number: sources[number].score / best, likeness)
     quotes = [_quote(sources[number], texts[number], wanted, statistics) for number in chosen]
-    return Answer(question.text, _statements(question, sources, texts, wanted, statistics), quotes)
+    return Answer(question.text, _statements(question, aims, sources, texts, wanted, statistics), quotes)
 
 
 def _quote(source: Source, text: Passage, wanted: WantedTerms, statistics: Statistics) -> Quote:
@@ -172,12 +177,12 @@ def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
 
 def _statements(
     question: Question,
+    aims: Sequence[str],
     sources: Sequence[Source],
     texts: Sequence[Passage],
     wanted: WantedTerms,
     statistics: Statistics,
 ) -> list[Statement]:
-    query = dict.fromkeys(question.terms, 1.0)
     offered: list[tuple[float, Statement]] = []
     for source, text in zip(sources, texts, strict=True):
         around = {term for word in words(f"{source.path} {source.scope}") for term in wanted[word]}
@@ -187,8 +192,8 @@ def _statements(
             present = {term for word in words(sentence.text) for term in wanted[word]}
             if not present:
                 continue
-            said = coverage(present, query, statistics)
-            with_place = coverage(present | around, query, statistics)
+            said = coverage(present, dict.fromkeys(aims, 1.0), statistics)
+            with_place = coverage(present | around, dict.fromkeys(question.terms, 1.0), statistics)
             score = source.score * (0.65 * with_place + 0.35 * said) * _manner(question.kind, sentence.text)
             sentence.path, sentence.scope = source.path, source.scope
             offered.append((score, sentence))

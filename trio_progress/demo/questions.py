@@ -101,7 +101,7 @@ def checked_question(text: str) -> str:
     """
     text = " ".join(text.split())
     if not text:
-        raise QuestionError("the question is empty: ask something, as in \"How does asyncio cancel a task?\"")
+        raise QuestionError('the question is empty: ask something, as in "How does asyncio cancel a task?"')
     if len(text) > MAX_QUESTION:
         raise QuestionError(f"the question has {len(text)} characters, and not more than {MAX_QUESTION} are read")
     return text
@@ -132,7 +132,7 @@ def classify(text: str) -> Question:
                 joined.setdefault(stem(before + word), [stem(before), term])
         before = word
     if not written:
-        raise QuestionError(f"nothing in {text!r} can be searched for: name a thing, as in \"What is a named tuple?\"")
+        raise QuestionError(f'nothing in {text!r} can be searched for: name a thing, as in "What is a named tuple?"')
     kept = list(written)[:MAX_TERMS]
     return Question(
         text,

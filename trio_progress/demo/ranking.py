@@ -51,9 +51,7 @@ class Statistics(msgspec.Struct):
         return math.log1p((max(self.passages, having) - having + 0.5) / (having + 0.5))
 
 
-def bm25(
-    counts: Mapping[str, float], length: int, query: Mapping[str, float], statistics: Statistics
-) -> float:
+def bm25(counts: Mapping[str, float], length: int, query: Mapping[str, float], statistics: Statistics) -> float:
     """The score of one passage for one query, from 0 to less than 1.
 
     Args:

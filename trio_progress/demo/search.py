@@ -147,9 +147,7 @@ def _scan_file(
             and (query.must is None or query.must in present)
         }
         if counts:
-            result.hits.append(
-                Hit(path, passage.line, passage.end, passage.scope, length, _digest(passage), counts)
-            )
+            result.hits.append(Hit(path, passage.line, passage.end, passage.scope, length, _digest(passage), counts))
 
 
 def _digest(passage: Passage) -> str:

@@ -163,8 +163,7 @@ async def _judged(
 ) -> list[_Judged]:
     """Reads the passages of hits again and judges each, in the order of the corpus; counts them on the phase."""
     question = msgspec.convert(notes["classification"], Question)
-    overview = msgspec.convert(notes["context_engineering"], Overview)
-    aims = [term for term in question.terms if term not in overview.subjects] or question.terms
+    aims = _aims(notes)
     ordered = sorted(hits, key=lambda hit: (hit.path, hit.line))
     files = [list(group) for _, group in groupby(ordered, key=lambda hit: hit.path)]
     results: dict[str, list[_Judged]] = {}
@@ -187,6 +186,13 @@ async def _judged(
     return [judged for path in sorted(results) for judged in results[path]]
 
 
+def _aims(notes: Notes) -> list[str]:
+    """The terms of the question that say what for; all of them, where files are named after each."""
+    question = msgspec.convert(notes["classification"], Question)
+    overview = msgspec.convert(notes["context_engineering"], Overview)
+    return [term for term in question.terms if term not in overview.subjects] or question.terms
+
+
 async def analysis(desk: Desk, phase: Phase, notes: Notes) -> Sources:
     """Reads the best hits again, scores each as a source, and takes out those that repeat a better one."""
     found = msgspec.convert(notes["search"], Found)
@@ -198,9 +204,7 @@ async def analysis(desk: Desk, phase: Phase, notes: Notes) -> Sources:
     )
     sources = await _distinct(desk, judged)
     for source in sources[:3]:
-        desk.session.emit(
-            "source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)}
-        )
+        desk.session.emit("source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)})
     phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
     return Sources(sources)
 
@@ -289,7 +293,8 @@ async def synthesis(desk: Desk, phase: Phase, notes: Notes) -> Answer:
             texts[path, line] = passage
         phase.advance()
     kept = [source for source in best if source.key in texts]
-    answer = await desk.thread(compose, question, kept, [texts[source.key] for source in kept], found.statistics)
+    passages = [texts[source.key] for source in kept]
+    answer = await desk.thread(compose, question, kept, passages, found.statistics, _aims(notes))
     phase.advance()
     phase.update(message=f"{len(answer.statements)} sentences and {len(answer.quotes)} passages quoted")
     return answer

@@ -199,7 +199,7 @@ class PhaseNode:
             RuntimeError: Called from a foreign thread: use `from_thread()`.
         """
         try:
-            if self.slow or not 0 < n < MAX_UNITS:
+            if self.slow or not 0 < n < 9007199254740992:  # MAX_UNITS: a constant is quicker than a global.
                 self._advance(n)
             else:
                 self.done += n
