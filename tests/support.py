@@ -126,6 +126,9 @@ class QuietHost:
     def urge(self) -> None:
         self.urges += 1
 
+    def drain(self, node: object) -> None:
+        pass
+
     def late(self, what: str, where: str) -> None:
         self.lates += 1
 

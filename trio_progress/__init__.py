@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from ._version import __version__ as __version__
 from .current import current_session as current_session
 from .errors import FencedError as FencedError
+from .errors import ForeignThreadError as ForeignThreadError
 from .errors import PhaseError as PhaseError
 from .errors import ProgressError as ProgressError
 from .errors import ProtocolError as ProtocolError

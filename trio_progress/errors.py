@@ -53,6 +53,10 @@ class SessionNotFoundError(ProgressError):
         self.session_id = session_id
 
 
+class ForeignThreadError(ProgressError, RuntimeError):
+    """A session was called from a thread that is not its event loop's."""
+
+
 class PhaseError(ProgressError):
     """A phase is unknown, or cannot go from where it stands to where it was sent."""
 

@@ -148,14 +148,15 @@ class Mailbox:
             self._resuming, self._reason = None, "epoch"  # Whatever comes after this greeting is another owner.
             return greeting
         source = feed.source
+        source.publish()  # What is sent as `seq` is what all others get as `seq`.
         epoch, seq, event = self.position
         if epoch != source.epoch:
             self.attach(feed)
             return self.take()
-        if self._snapshot or seq < source.oldest_delta:
+        if self._snapshot:
             return self._take_snapshot(feed)
         if seq < source.seq and (feed.ended is not None or self._clock.monotonic() >= self.not_before):
-            return self._take_update(feed)
+            return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
         if event < source.event_log.newest:
             return self._take_event(feed)
         if feed.ended is not None:

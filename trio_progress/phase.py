@@ -149,12 +149,14 @@ class PhaseScope:
         return cls(tree, parent, name, given)
 
     def __enter__(self) -> Phase:
-        if self._node is not None:
-            raise PhaseError(f"phase {self._name!r} was entered by this scope already: ask the session for a new one")
         if self._parent is None:
             self._node = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
         try:
+            if self._node is not None:
+                raise PhaseError(
+                    f"phase {self._name!r} was entered by this scope already: ask the session for a new one"
+                )
             node = self._tree.enter(self._parent, self._name, **self._given)
         except REFUSED as error:
             if self._tree.strict:

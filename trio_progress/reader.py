@@ -115,8 +115,20 @@ class Reader:
         for session_id in changes.gone:
             if session_id in self._seen:
                 self._seen[session_id] = None
+                self._lose(session_id)
         for ask in changes.asked:
             self._on_asked(ask.id, ask.what, ask.reason)
+
+    def _lose(self, session_id: str) -> None:
+        """What is stored of a session was deleted, or has expired."""
+        topic = self._hub.topic(session_id)
+        source = None if topic is None or topic.feed is None else topic.feed.source
+        if topic is None or not isinstance(source, RemoteState):
+            return
+        status = source.snapshot().status
+        # The owner of one that runs stores it anew; nobody does that for the others.
+        if status != "running":
+            self._hub.close(topic, Ended(status, None))
 
     def _show(self, stored: Stored) -> None:
         topic = self._hub.topic(stored.id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from .errors import PhaseError, SessionClosedError
+from .errors import ForeignThreadError, PhaseError, SessionClosedError
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
 from .state import checks
@@ -37,6 +37,9 @@ class _Phases(Mapping[str, Phase]):
 
     def __getitem__(self, name: str) -> Phase:
         node = self._state.get(name)
+        if node is None and not self._state.strict:
+            self._state.drop(KeyError(name))
+            return NULL_PHASE  # type: ignore[return-value]
         if node is None:
             raise KeyError(name)
         assert isinstance(node, Phase)
@@ -301,7 +304,7 @@ class Session:
     def stir(self) -> None:
         """The state is no longer clean: a token to each child that has something to do about it."""
         if threading.get_ident() != self._thread:
-            raise RuntimeError(
+            raise ForeignThreadError(
                 f"session {self.id!r} was called from a foreign thread: use `phase.from_thread()`, whose "
                 "advance() and update() work anywhere, or `trio.from_thread.run_sync()`"
             )
@@ -354,9 +357,10 @@ class Session:
             ticker = self._tickers[phase] = ThreadTicker(phase, self._trio_token)
         return ticker
 
-    def drain(self) -> None:
-        """Brings in what threads have counted so far."""
-        for ticker in self._tickers.values():
+    def drain(self, node: PhaseNode) -> None:
+        """Brings in what threads have counted on a phase that is about to end."""
+        ticker = self._tickers.pop(node, None)
+        if ticker is not None:
             ticker.drain()
 
     def __repr__(self) -> str:

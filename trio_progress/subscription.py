@@ -83,10 +83,8 @@ class Stream(Generic[T]):
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:
-            if self._closed:
-                raise StopAsyncIteration
-            item = self._next()
-            if item is not None or self._over():
+            item = None if self._closed else self._next()
+            if item is not None or self._closed or self._over():
                 if not waited:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 if item is None:
@@ -221,12 +219,13 @@ class _Entry:
 class WatchAll(Stream[Snapshot]):
     """All sessions, as merged snapshots: the newest of each that changed. Ends when the tracker does."""
 
-    __slots__ = ("_entries", "_hub", "_labels", "_pending", "_shown")
+    __slots__ = ("_ended", "_entries", "_hub", "_labels", "_pending", "_shown")
 
     def __init__(self, hub: Hub, labels: Mapping[str, str]) -> None:
         super().__init__()
         self._hub = hub
         self._labels = dict(labels)
+        self._ended = False
         self._entries: dict[_Entry, Topic] = {}
         self._pending: dict[_Entry | str, Snapshot | None] = {}
         self._shown: dict[_Entry, tuple[object, ...]] = {}
@@ -260,8 +259,11 @@ class WatchAll(Stream[Snapshot]):
 
     def close(self) -> None:
         """The tracker is left: what is pending can still be read, then iterating ends."""
-        self._closed = True
+        self._ended = True
         self._wake()
+
+    def _over(self) -> bool:
+        return self._ended
 
     def _matches(self, labels: Mapping[str, str]) -> bool:
         return all(labels.get(name) == value for name, value in self._labels.items())

@@ -120,7 +120,7 @@ class Tenure:
         Ctrl-C that comes meanwhile is handed back. `refused` says whether the session is ours; without an
         answer the claim is pending and the session can begin.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         state, settings = self.state, self._house.settings
         state.begin(max(int(state.clock.wall() * 1000), 1))
         self._expect = expect
@@ -289,7 +289,6 @@ class Tenure:
 
     def _end(self, status: SessionStatus, error: BaseException | None) -> None:
         """Step 1, and what sets the others going."""
-        self.session.drain()
         reason = self.session.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
         self.state.end(status, describe(status, shown, reason, self._order.pipeline))

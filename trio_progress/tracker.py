@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Final, Never, final
 
+import msgspec
 import trio
 
 from .committer import Committer, Once
@@ -24,13 +25,13 @@ from .remote import RemoteState
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
 from .state import checks
-from .state.clock import Clock
+from .state.clock import Clock, utc
 from .state.pipeline import Pipeline
-from .state.record import encode_record
+from .state.record import decode_record, encode_record
 from .state.session import SessionState
-from .state.snapshot import Snapshot
+from .state.snapshot import ErrorInfo, Snapshot
 from .statistics import Tally, TrackerStatistics
-from .stores.base import Ask, Claim, Claimed, Delete, Done, Refused, Store
+from .stores.base import Ask, Claim, Claimed, Delete, Done, Index, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
 
@@ -48,6 +49,9 @@ class _Nobody:
 
     def urge(self) -> None:
         """Nobody is to be woken."""
+
+    def drain(self, node: object) -> None:
+        """Nobody counts."""
 
     def late(self, what: str, where: str) -> Never:
         raise AssertionError("nothing ends here")
@@ -182,7 +186,7 @@ class ProgressTracker:
         outcome = await Once(claim).made(house.committer)
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in another process")
-        state.epoch = outcome.epoch
+        state.move(outcome.epoch)
         snapshot = state.snapshot()
         house.hub.show(snapshot)
         return snapshot
@@ -190,7 +194,7 @@ class ProgressTracker:
     async def cancel(self, session_id: str, reason: str | None = None) -> None:
         """Cancels a session, here or (by asking its owner) elsewhere. Returns when that is said, not when it ended.
 
-        A session that has ended is left as it is.
+        One that is queued ends as cancelled at once. One that has ended, or is lost, is left as it is.
 
         Raises:
             SessionNotFoundError: There is no such session.
@@ -205,6 +209,37 @@ class ProgressTracker:
                 raise SessionNotFoundError(session_id)
             if stored.alive:
                 await Once(Ask(session_id, "cancel", text)).made(self._house.committer)
+            elif decode_record(session_id, *stored.key, stored.record).state.status == "queued":
+                await self._cancel_queued(stored, text)
+
+    async def _cancel_queued(self, stored: Stored, reason: str | None) -> None:
+        """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
+        house = self._house
+        record = decode_record(stored.id, *stored.key, stored.record)
+        ended = msgspec.structs.replace(
+            record.state,
+            status="cancelled",
+            seq=record.state.seq + 1,
+            ended_at=utc(house.hub.clock.wall()),
+            error=None if reason is None else ErrorInfo(type="Cancelled", message=reason),
+        )
+        queued_at = 0.0 if ended.queued_at is None else ended.queued_at.timestamp()
+        claim = Claim(
+            id=stored.id,
+            proposal=stored.key.epoch + 1,
+            owner=checks.new_id(),
+            record=msgspec.json.encode(msgspec.structs.replace(record, state=ended)),
+            index=Index(ended.status, ended.pipeline, ended.labels, queued_at),
+            lease=None,
+            keep=house.settings.retention,
+            expect=stored.key,
+            seq=ended.seq,
+        )
+        outcome = await Once(claim).made(house.committer)
+        if isinstance(outcome, Claimed):
+            house.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
+        else:
+            await Once(Ask(stored.id, "cancel", reason)).made(house.committer)
 
     def _cancel_here(self, session_id: str, reason: str | None) -> bool:
         scope = self._house.open.get(session_id)

@@ -392,3 +392,65 @@ async def test_a_subscription_is_entered_once_and_by_async_with(autojump_clock: 
                 pass
         with pytest.raises(trio.EndOfChannel):
             subscription.take_nowait()
+
+
+async def test_a_queued_session_that_is_cancelled_has_ended_and_one_that_is_deleted_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker, trio.open_nursery() as nursery:
+        declared = await tracker.declare("a", PIPELINE, title="later")
+        assert declared == await tracker.snapshot("a")
+        await tracker.declare("b", PIPELINE)
+        ended: dict[str, Snapshot] = {}
+
+        async def follow(session_id: str) -> None:
+            ended[session_id] = await tracker.wait_ended(session_id)
+
+        nursery.start_soon(follow, "a")
+        nursery.start_soon(follow, "b")
+        await trio.testing.wait_all_tasks_blocked()
+        await tracker.cancel("a", "not needed")
+        await tracker.delete("b")
+        await trio.sleep(1)
+        assert sorted(ended) == ["a", "b"]
+        assert ended["a"].status == "cancelled"
+        assert (await tracker.snapshot("a")).status == "cancelled"
+        with pytest.raises(SessionNotFoundError):
+            await tracker.snapshot("b")
+
+
+async def test_who_watches_all_reads_the_ended_states_although_the_tracker_is_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    seen: list[str] = []
+    async with trio.open_nursery() as outside:
+        async with open_tracker() as tracker:
+
+            async def follow() -> None:
+                async with tracker.watch_all() as snapshots:
+                    async for snapshot in snapshots:
+                        seen.append(snapshot.status)
+                        await trio.sleep(3)
+
+            outside.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            async with tracker.session("a"):
+                await trio.sleep(1)
+    assert seen == ["running", "completed"]
+
+
+async def test_counts_of_threads_that_came_before_the_phase_was_left_are_in_it() -> None:
+    import threading
+
+    async with open_tracker() as tracker, tracker.session("a", PIPELINE) as session:
+        with session.phase("search") as phase:
+            thread = threading.Thread(target=phase.from_thread().advance, args=(5,))
+            thread.start()
+            thread.join()
+        analysis = session.advance_to("analysis")
+        thread = threading.Thread(target=analysis.from_thread().advance, args=(7,))
+        thread.start()
+        thread.join()
+        session.advance_to("report")
+        assert (phase.done, analysis.done) == (5, 7)
+        assert tracker.statistics().late == 0

@@ -40,7 +40,7 @@ class Model(RuleBasedStateMachine):
             event_limit=4,
         )
         self.state.begin(7)
-        self.status = dict.fromkeys([(name,) for name in NAMES], "pending")
+        self.status: dict[tuple[str, ...], str] = {(name,): "pending" for name in NAMES}
         self.done: dict[tuple[str, ...], float] = dict.fromkeys(self.status, 0)
         self.counters: dict[str, float] = {}
         self.events = 0

@@ -130,6 +130,8 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule()
     def publish(self) -> None:
+        for _, thing in self.top.walk():
+            thing.skipped = min(thing.skipped, thing.done)
         before = self.states[-1][0] if self.states else None
         snapshot = self.state.snapshot()
         if before is not None and not self.touched:

@@ -158,8 +158,10 @@ async def test_a_store_that_there_is_not_is_refused(store: Any, autojump_clock: 
         lambda: Pipeline("", {"a": 1}), lambda: Pipeline("p", {}), lambda: Pipeline("p", {"a": 0}),
         lambda: Pipeline("p", {"a": -1}), lambda: Pipeline("p", {"a": math.nan}), lambda: Pipeline("p", "abc"),
         lambda: Pipeline("p", ["a", "a"]), lambda: Pipeline("p", [PhaseSpec("a", aliases=("b",)), "b"]),
-        lambda: PhaseSpec("a", aliases="bc"), lambda: PhaseSpec("a", stall_after=0), lambda: PhaseSpec("a", total=-1),
-        lambda: PhaseSpec(""), lambda: Limits(phases=0), lambda: Limits(text=1.5), lambda: MemoryStore(event_limit=0),
+        lambda: PhaseSpec("a", aliases="bc"),  # type: ignore[arg-type]
+        lambda: PhaseSpec("a", stall_after=0), lambda: PhaseSpec("a", total=-1),
+        lambda: PhaseSpec(""), lambda: Limits(phases=0), lambda: Limits(text=1.5),  # type: ignore[arg-type]
+        lambda: MemoryStore(event_limit=0),
     ],
 )  # fmt: skip
 def test_what_is_declared_wrongly_is_refused(make: Callable[[], object]) -> None:

@@ -183,18 +183,24 @@ def _statements(
     wanted: WantedTerms,
     statistics: Statistics,
 ) -> list[Statement]:
+    query = {term: 1.0 if term in aims else 0.7 for term in question.terms}
     offered: list[tuple[float, Statement]] = []
     for source, text in zip(sources, texts, strict=True):
         around = {term for word in words(f"{source.path} {source.scope}") for term in wanted[word]}
-        for sentence in _extended(list(sentences(text))):
+        told = list(sentences(text))
+        first = told[0].line if told and "head" in text.kinds else 0
+        for sentence in _extended(told):
             if not _readable(sentence.text):
                 continue
             present = {term for word in words(sentence.text) for term in wanted[word]}
             if not present:
                 continue
-            said = coverage(present, dict.fromkeys(aims, 1.0), statistics)
-            with_place = coverage(present | around, dict.fromkeys(question.terms, 1.0), statistics)
+            said = coverage(present, query, statistics)
+            with_place = coverage(present | around, query, statistics)
             score = source.score * (0.65 * with_place + 0.35 * said) * _manner(question.kind, sentence.text)
+            if sentence.line == first:
+                # The first sentence of a definition says what it is for: the more to the point, the better its name.
+                score *= 1 + 0.15 * source.worth["naming"]
             sentence.path, sentence.scope = source.path, source.scope
             offered.append((score, sentence))
     offered.sort(key=lambda item: (-item[0], item[1].path, item[1].line))

@@ -21,7 +21,7 @@ LEADS = 3
 """So many names at most are followed up in one round."""
 
 # What each property of a source counts for; together 1.
-_WORTH = {"relevance": 0.4, "coverage": 0.2, "naming": 0.15, "nearness": 0.1, "prose": 0.1, "followed": 0.05}
+_WORTH = {"relevance": 0.35, "coverage": 0.2, "naming": 0.2, "nearness": 0.1, "prose": 0.1, "followed": 0.05}
 
 _COMPOUND = re.compile(r"_?[A-Za-z]+(?:_[a-z0-9]+)+|[A-Z]?[a-z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
 _LONGEST_NAME = 60
@@ -145,7 +145,7 @@ def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[
     recall = len(met) / len(aims)
     spelled = {word.lower() for word in question.written.values()}
     exact = all(part.strip("_").lower() in spelled for part in named)
-    return 2 * precision * recall / (precision + recall) * (1.0 if exact else 0.9)
+    return 2 * precision * recall / (precision + recall) * (1.0 if exact else 0.85)
 
 
 def _prose(kinds: Sequence[LineKind]) -> float:

@@ -45,7 +45,7 @@ def number(what: str, value: object, *, above: float | None = None, least: float
 
 
 def _plain_number(what: str, value: object) -> int | float:
-    if isinstance(value, (str, bytes, bool)) or value is None:
+    if isinstance(value, (str, bytes)) or value is None:
         raise TypeError(f"{what} must be a number, not {value!r:.200}")
     try:
         if hasattr(value, "__index__"):
@@ -90,7 +90,7 @@ def message(what: str, value: object, limits: Limits) -> str | None:
         raise TypeError(f"{what} must be a str or None, not {value!r:.200}")
     if len(value) > limits.message:
         value = value[: limits.message - 1] + "…"
-    return well_formed(str(value))
+    return well_formed(str.__str__(value))
 
 
 def labels(value: Mapping[str, str] | None, limits: Limits) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _copy(what: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return well_formed(str(value))
+        return well_formed(str.__str__(value))
     if isinstance(value, int):
         if not -MAX_UNITS <= value <= MAX_UNITS:
             raise ValueError(
@@ -140,7 +140,7 @@ def _copy(what: str, value: object, depth: int) -> Any:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f"{what}: keys must be str, not {key!r:.200}")
-            copied[well_formed(str(key))] = _copy(what, item, depth + 1)
+            copied[well_formed(str.__str__(key))] = _copy(what, item, depth + 1)
         return copied
     if isinstance(value, (list, tuple)):
         return [_copy(what, item, depth + 1) for item in value]

@@ -195,7 +195,12 @@ class _Tree:
         return node
 
     def remove(self, path: tuple[str, ...]) -> None:
-        self._at(path[:-1]).children.pop(path[-1], None)
+        siblings = self.children
+        for name in path[:-1]:
+            if name not in siblings:
+                return  # It came and went under a parent that came, itself, after the state that this goes onto.
+            siblings = siblings[name].children
+        siblings.pop(path[-1], None)
 
     def put(self, phase: PhaseUpdate) -> None:
         siblings = self._at(phase.path[:-1]).children

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from ..errors import PhaseError, SessionClosedError
+from ..errors import ForeignThreadError, PhaseError, SessionClosedError
 from . import checks
 from .clock import utc
 from .estimate import Rate
@@ -34,7 +34,7 @@ CAP: Final = 0.9999
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
 
-REFUSED: Final = (ValueError, TypeError, PhaseError, SessionClosedError)
+REFUSED: Final = (ValueError, TypeError, ArithmeticError, PhaseError, SessionClosedError, ForeignThreadError)
 """What a call with bad input raises; with `strict=False` it is noted instead."""
 
 
@@ -361,6 +361,7 @@ class PhaseNode:
             self.done = checks.number("done", self.done)
         if self.done >= MAX_UNITS:
             self.done = MAX_UNITS - 1
+        self.skipped = min(self.skipped, self.done)
         self.slow = True
         self.marked = False
         worked = self.done - self.skipped

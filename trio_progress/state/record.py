@@ -104,9 +104,10 @@ def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], ev
 
 def _restore(state: SessionState, node: PhaseNode, phase: PhaseSnapshot) -> None:
     node.attempt = phase.attempt
-    node.title = phase.title
-    node.unit = phase.unit
-    node.total = phase.total
+    if not node.declared or phase.status in ABSORBING:
+        node.title = phase.title
+        node.unit = phase.unit
+        node.total = phase.total
     if not node.declared:
         node.weight = phase.weight
     node.folded = phase.folded

@@ -49,6 +49,9 @@ class Host(Protocol):
     def urge(self) -> None:
         """Something was published that should not wait for the next interval to be stored."""
 
+    def drain(self, node: PhaseNode) -> None:
+        """A phase is about to end: what threads have counted on it is to be brought in now."""
+
     def late(self, what: str, where: str) -> None:
         """An update came for something that has ended."""
 
@@ -161,6 +164,10 @@ class SessionState(PhaseTree):
     def urge(self) -> None:
         """What was published should be stored soon."""
         self.host.urge()
+
+    def drain(self, node: PhaseNode) -> None:
+        """A phase is about to end: brings in what threads have counted on it."""
+        self.host.drain(node)
 
     def late(self, what: str, where: str) -> None:
         """An update came too late to change anything."""
@@ -295,8 +302,9 @@ class SessionState(PhaseTree):
 
     def beat(self) -> None:
         """The owner's event loop lives."""
-        self.heartbeat = self.clock.wall()
-        self._snapshot = None
+        if not self.over:
+            self.heartbeat = self.clock.wall()
+            self._snapshot = None
 
     def end(self, status: SessionStatus, error: ErrorInfo | None = None) -> None:
         """Ends the attempt, once and for all: open phases get the session's end, and the state freezes."""

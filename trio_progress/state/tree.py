@@ -118,6 +118,10 @@ class PhaseTree:
         """What was published should be stored soon."""
         raise NotImplementedError
 
+    def drain(self, node: PhaseNode) -> None:
+        """The phase is about to end: brings in what threads have counted on it."""
+        raise NotImplementedError
+
     def late(self, what: str, where: str) -> None:
         """An update came too late to change anything."""
         raise NotImplementedError
@@ -320,6 +324,9 @@ class PhaseTree:
         for child in node.children.values():
             if child.status == "running":
                 self._close(child, status, now, wall)
+            elif child.status == "pending" and status == "completed":
+                child.finish("skipped", now, wall)
+        self.drain(node)
         node.finish(status, now, wall)
 
     def _dress(self, node: PhaseNode, given: Given) -> None:

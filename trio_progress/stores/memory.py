@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, final
 
 import trio
@@ -73,15 +73,16 @@ class MemoryStore:
         self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKED)
         self._asks = 0
         self._next_sweep = 0.0
-        self._news = trio.Event()
+        self._waiting: dict[trio.Event, Collection[str]] = {}
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes at once; then a checkpoint that cannot be cancelled."""
         now = trio.current_time()
         self._sweep(now)
         outcomes = [self._write(write, now) for write in batch]
-        self._news.set()
-        self._news = trio.Event()
+        for news, wanted in self._waiting.items():
+            if any(isinstance(write, Ask) or write.id in wanted for write in batch):
+                news.set()
         await trio.lowlevel.cancel_shielded_checkpoint()
         return outcomes
 
@@ -174,7 +175,10 @@ class MemoryStore:
         )
         if query.after is not None:
             stamp, _, session_id = query.after.partition(" ")
-            after = (float.fromhex(stamp), session_id)
+            try:
+                after = (float.fromhex(stamp), session_id)
+            except (ValueError, OverflowError):
+                raise ValueError(f"{query.after!r:.200} is not the cursor of a page") from None
             found = [place for place in found if place < after]
         page = found[: query.limit]
         more = f"{page[-1][0].hex()} {page[-1][1]}" if len(found) > len(page) else None
@@ -185,7 +189,7 @@ class MemoryStore:
         read = self._asks if mark is None else int(mark)
         await trio.lowlevel.checkpoint()
         while True:
-            news = self._news
+            news = trio.Event()
             now = trio.current_time()
             self._sweep(now)
             sessions: list[Stored] = []
@@ -203,8 +207,12 @@ class MemoryStore:
             asked = [ask for ordinal, ask in self._asked if ordinal > read]
             if sessions or gone or asked:
                 return Changes(str(self._asks), sessions, gone, asked)
-            with trio.move_on_at(lapse):
-                await news.wait()
+            self._waiting[news] = seen
+            try:
+                with trio.move_on_at(lapse):
+                    await news.wait()
+            finally:
+                del self._waiting[news]
 
     async def aclose(self) -> None:
         """Keeps everything: another tracker may go on with it."""

@@ -1,0 +1,285 @@
+"""Rates and estimates, with the figures worked out by hand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import exp
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import QuietHost
+from trio_progress import Pipeline
+from trio_progress.state.clock import Clock
+from trio_progress.state.estimate import TAU, WARM_UP, Part, Rate, remaining
+from trio_progress.state.session import SessionState
+
+
+def part(
+    weight: float = 1,
+    fraction: float = 0,
+    *,
+    spent: float = 0,
+    running: bool = False,
+    finished: bool = False,
+    eta: float | None = None,
+    usual: float | None = None,
+) -> Part:
+    return Part(weight, fraction, spent, running, finished, eta, usual)
+
+
+class Run:
+    """A state whose clock is turned by hand."""
+
+    def __init__(self, pipeline: Pipeline | None = None) -> None:
+        self.now = 100.0
+        clock = Clock(lambda: self.now, lambda: 1e9 + self.now)
+        self.state = SessionState("a", host=QuietHost(), clock=clock, pipeline=pipeline)
+        self.state.begin(1)
+
+
+# The rate
+
+
+def test_a_steady_rate_is_exact_from_the_first_sample_on() -> None:
+    rate = Rate(50.0)
+    for second in range(1, 100):
+        rate.sample(7, 50.0 + second)
+        assert rate.value == pytest.approx(7)
+
+
+@given(st.lists(st.floats(0.001, 30), min_size=1, max_size=20))
+def test_a_steady_rate_is_the_same_however_it_is_sampled(pauses: list[float]) -> None:
+    rate = Rate(0.0)
+    now = 0.0
+    for pause in pauses:
+        now += pause
+        rate.sample(3 * pause, now)
+    if now > WARM_UP * 1.01:
+        assert rate.value == pytest.approx(3)
+
+
+def test_the_past_fades_by_1_over_e_in_tau_seconds() -> None:
+    rate = Rate(0.0)
+    rate.sample(10 * TAU, TAU)  # 10 a second for one TAU
+    rate.sample(0, 2 * TAU)  # and nothing for the next
+    once = TAU * (1 - exp(-1))
+    assert rate.value == pytest.approx(10 * once * exp(-1) / (once * exp(-1) + once))
+    assert rate.value == pytest.approx(10 * 0.26894, rel=1e-4)
+
+
+def test_a_rate_is_told_only_after_warming_up_and_once_something_was_done() -> None:
+    rate = Rate(0.0)
+    assert rate.value is None
+    rate.sample(100, 0.2)
+    assert rate.value is None
+    rate.sample(100, 1.0)
+    assert rate.value is not None
+    idle = Rate(0.0)
+    idle.sample(0, 60)
+    assert idle.value is None
+
+
+def test_samples_of_one_moment_add_up() -> None:
+    one, other = Rate(0.0), Rate(0.0)
+    for _ in range(4):
+        one.sample(2, 0.0)
+    one.sample(0, 5.0)
+    other.sample(8, 0.0)
+    other.sample(0, 5.0)
+    assert one.value == other.value is not None
+
+
+def test_a_rate_never_turns_negative_and_a_clock_that_stands_still_breaks_nothing() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=10)
+    work.update(done=8)
+    run.now += 2
+    run.state.publish()
+    work.update(done=3)
+    run.state.publish()
+    run.now += 2
+    work.update(done=1)
+    assert run.state.snapshot().phase("work").rate is not None
+    assert run.state.snapshot().phase("work").rate > 0
+
+
+# A phase
+
+
+def test_the_eta_of_a_phase_is_what_is_left_at_its_rate() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=100)
+    for _ in range(10):
+        run.now += 1
+        work.advance(2)
+        run.state.publish()
+    shown = run.state.snapshot().phase("work")
+    assert shown.rate == pytest.approx(2)
+    assert shown.eta == pytest.approx(80 / 2)
+    assert run.state.snapshot().eta == pytest.approx(40)
+
+
+def test_pain_20_what_is_skipped_on_resuming_is_not_in_the_rate() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=1000)
+    work.skip(800)
+    for _ in range(20):
+        run.now += 1
+        work.advance()
+        run.state.publish()
+    shown = run.state.snapshot().phase("work")
+    assert (shown.done, shown.skipped) == (820, 800)
+    assert shown.rate == pytest.approx(1)
+    assert shown.eta == pytest.approx(180)
+
+
+def test_an_indeterminate_phase_has_a_rate_and_no_eta() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work")
+    run.now += 4
+    work.advance(8)
+    shown = run.state.snapshot().phase("work")
+    assert shown.rate == pytest.approx(2)
+    assert (shown.eta, run.state.snapshot().eta) == (None, None)
+
+
+def test_more_done_than_planned_leaves_nothing_to_wait_for() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=3)
+    run.now += 2
+    work.advance(9)
+    assert run.state.snapshot().phase("work").eta == 0
+
+
+def test_a_phase_of_children_is_estimated_by_the_pace_of_its_fraction() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work")
+    child = run.state.enter(work, "child", total=100)
+    for _ in range(30):
+        run.now += 1
+        child.advance()
+        run.state.publish()
+    shown = run.state.snapshot().phase("work")
+    assert shown.fraction == pytest.approx(0.3)
+    assert shown.eta == pytest.approx(70, rel=0.05)
+
+
+def test_a_further_attempt_is_measured_anew() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=100)
+    run.now += 1
+    work.advance(90)
+    run.state.leave(work, "failed")
+    run.now += 1000
+    run.state.enter(run.state.root, "work")
+    assert run.state.snapshot().phase("work").rate is None
+    run.now += 2
+    work.advance(2)
+    assert run.state.snapshot().phase("work").rate == pytest.approx(1)
+
+
+def test_a_phase_that_has_ended_keeps_its_rate_and_has_no_eta() -> None:
+    run = Run()
+    work = run.state.enter(run.state.root, "work", total=10)
+    run.now += 5
+    work.advance(10)
+    run.state.leave(work, "completed")
+    run.now += 500
+    shown = run.state.snapshot().phase("work")
+    assert (shown.rate, shown.eta) == (pytest.approx(2), None)
+
+
+# A session
+
+
+def test_the_estimate_belongs_to_its_state_and_not_to_the_moment_of_asking() -> None:
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    one = run.state.enter(run.state.root, "one", total=10)
+    run.now += 5
+    one.advance(5)
+    before = run.state.snapshot()
+    run.now += 60
+    run.state.beat()
+    assert run.state.snapshot().eta == before.eta is not None
+    update = run.state.update_since(before.seq - 1, "")
+    assert update.head.eta == before.eta
+
+
+def test_nothing_begun_has_no_eta_unless_it_was_run_before() -> None:
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    assert run.state.snapshot().eta is None
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    run.state.usual = {"one": 30.0, "two": 12.0}
+    run.state.touch()
+    assert run.state.snapshot().eta == pytest.approx(42)
+    run.state.enter(run.state.root, "one")
+    run.now += 10
+    run.state.increment("x")
+    assert run.state.snapshot().eta == pytest.approx(20 + 12)
+    run.now += 100
+    run.state.increment("x")
+    assert run.state.snapshot().eta == pytest.approx(12)
+
+
+def test_phases_that_run_together_last_as_long_as_the_longest() -> None:
+    both = [part(running=True, eta=10), part(running=True, eta=30)]
+    assert remaining(both) == 30
+    assert remaining([*both, part(usual=5), part(usual=7)]) == 42
+
+
+def test_what_was_never_run_before_is_estimated_by_its_weight_at_the_pace_of_this_run() -> None:
+    parts = [part(4, 1, spent=20, finished=True), part(2, 0.5, spent=5, running=True), part(4)]
+    # 5 units of weight took 25 s: 5 s each; 1 is left of the second, 4 of the third.
+    assert remaining(parts) == pytest.approx(5 + 20)
+
+
+def test_a_phases_own_rate_comes_before_earlier_runs_and_those_before_the_weight() -> None:
+    done = part(1, 1, spent=10, finished=True)
+    assert remaining([done, part(1, 0.5, running=True, spent=3, eta=2, usual=100)]) == 2
+    assert remaining([done, part(1, 0.5, running=True, spent=3, usual=100)]) == 97
+    assert remaining([done, part(1, 0.5, running=True, spent=3)]) == pytest.approx(0.5 * 13 / 1.5)
+
+
+def test_without_anything_to_go_by_there_is_no_figure() -> None:
+    assert remaining([part(running=True), part()]) is None
+    assert remaining([part(1, 0.5, spent=WARM_UP / 2, running=True)]) is None
+    assert remaining([part(1, 1, spent=3, finished=True)]) == 0
+    assert remaining([]) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1e6), st.booleans(), st.booleans()), max_size=6))
+def test_an_estimate_is_never_negative(parts: list[tuple[float, float, float, bool, bool]]) -> None:
+    estimate = remaining(
+        part(weight, fraction, spent=spent, running=running, finished=finished)
+        for weight, fraction, spent, running, finished in parts
+    )
+    assert estimate is None or estimate >= 0
+
+
+def test_the_eta_of_a_session_that_has_ended_is_none() -> None:
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    one = run.state.enter(run.state.root, "one", total=10)
+    run.now += 5
+    one.advance(5)
+    assert pytest.approx(5 + 10) == run.state.snapshot().eta
+    run.state.end("failed")
+    assert run.state.snapshot().eta is None
+
+
+def test_the_eta_falls_while_the_work_goes_on_steadily() -> None:
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    seen: list[float] = []
+    for name in ("one", "two"):
+        phase = run.state.enter(run.state.root, name, total=20)
+        for _ in range(20):
+            run.now += 1
+            phase.advance()
+            eta = run.state.snapshot().eta
+            if eta is not None:
+                seen.append(eta)
+        run.state.leave(phase, "completed")
+    assert seen[0] == pytest.approx(19 + 20)
+    assert seen[-1] == pytest.approx(0, abs=1e-9)
+    assert all(after <= before + 1e-9 for before, after in pairwise(seen))
