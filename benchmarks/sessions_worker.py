@@ -101,7 +101,10 @@ Open: TypeAlias = Callable[[str], AbstractAsyncContextManager[Any]]
 
 def measure(contender: str, plan: Plan) -> dict[str, float]:
     """The figures of one contender, by name; of a traced one the memory alone."""
-    return CONTENDERS[contender](plan)
+    try:
+        return CONTENDERS[contender](plan)
+    finally:
+        tracemalloc.stop()  # It would go on to slow down whatever this process does next.
 
 
 async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan: Plan) -> dict[str, float]:

@@ -26,6 +26,15 @@ from .search import Scan, scan
 T = TypeVar("T")
 
 
+def fresh(phase: Phase, name: str) -> str:
+    """A name for a child of a phase, another one where an attempt before has completed the child of that name.
+
+    A phase that is entered again keeps its completed children. But these steps do all of their work again.
+    """
+    done = {child.name for child in phase.snapshot().phases if child.status == "completed"}
+    return f"{name}-again-{phase.attempt}" if name in done else name
+
+
 @final
 class Desk:
     """What the steps of one research work with: the session, the corpus, and the threads that read it.
@@ -96,7 +105,7 @@ class Desk:
             files = sum(len(portions[number]) for number in part)
             title = printable(f"{portions[part[0]][0]} to {portions[part[-1]][-1]}")[:200]
             name = f"part-{parts.index(part) + 1}"
-            with phase.phase(name, weight=files, title=title, total=files, unit="files") as counted:
+            with phase.phase(fresh(phase, name), weight=files, title=title, total=files, unit="files") as counted:
                 ticker = counted.from_thread()
                 for number in part:
                     results[number] = await self.thread(

@@ -7,6 +7,7 @@ was done, and comes to the same answer.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -23,7 +24,7 @@ PIPELINE: Final = Pipeline(
     [
         PhaseSpec("classification", 8, title="Classify the question", unit="terms"),
         PhaseSpec("context_engineering", 12, title="Survey the corpus", unit="steps"),
-        PhaseSpec("search", 38, title="Search", unit="queries"),
+        PhaseSpec("search", 38, title="Search", unit="files"),
         PhaseSpec("analysis", 16, title="Score the sources", unit="sources"),
         PhaseSpec("agentic_loop", 8, title="Follow up"),
         PhaseSpec("synthesis", 12, title="Compose the answer", unit="steps"),
@@ -50,12 +51,14 @@ async def research(session: Session, question: str, folder: str, *, workers: int
     Raises:
         CorpusError: There is nothing to read in the folder.
         QuestionError: The question has nothing that could be searched for.
+        ValueError: The session goes on from another question, or another corpus.
     """
     desk = Desk(session, question, folder, workers or max(2, min(4, os.cpu_count() or 1)))
-    saved = session.saved
-    notes: Notes = {}
-    if isinstance(saved, dict) and (saved.get("question"), saved.get("corpus")) == (question, folder):
-        notes = dict(saved["notes"])
+    saved = session.saved or {"question": question, "corpus": folder, "notes": {}, "counters": {}}
+    if (saved["question"], saved["corpus"]) != (question, folder):
+        raise ValueError(f"this goes on from the question {saved['question']!r} to {saved['corpus']!r}: ask the same")
+    notes: Notes = dict(saved["notes"])
+    _recount(session, saved["counters"])
     for name, step in STEPS.items():
         if name in notes:
             continue
@@ -63,5 +66,12 @@ async def research(session: Session, question: str, folder: str, *, workers: int
             notes[name] = msgspec.to_builtins(await step(desk, phase, notes))
             # Before the phase is left, and without a checkpoint in between: a stored state in which the phase has
             # completed also holds what it has left.
-            session.save({"question": question, "corpus": folder, "notes": notes})
+            counters = session.snapshot().counters
+            session.save({"question": question, "corpus": folder, "notes": notes, "counters": counters})
     return msgspec.convert(notes["complete"], Answer)
+
+
+def _recount(session: Session, counters: Mapping[str, float]) -> None:
+    """Sets the counters back to where they stood after the last step that is not done again."""
+    for name, count in session.snapshot().counters.items():
+        session.increment(name, counters.get(name, 0) - count)

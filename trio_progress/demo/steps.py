@@ -17,7 +17,7 @@ from .._text import printable
 from ..phase import Phase
 from .answer import Answer, Quote, Statement, compose, stands
 from .corpus import CorpusError
-from .desk import Desk
+from .desk import Desk, fresh
 from .questions import Query, Question, classify, follow_up, plan, subjects
 from .ranking import Statistics
 from .search import Hit, Scan, best_first, fused, rank
@@ -97,22 +97,21 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
     question = msgspec.convert(notes["classification"], Question)
     overview = msgspec.convert(notes["context_engineering"], Overview)
     queries = overview.queries
-    phase.update(total=len(queries), message=f"reading {overview.files} files")
+    phase.update(total=overview.files, message=f"reading {overview.files} files")
     seen: set[str] = set()
 
     def told(result: Scan) -> None:
         session = desk.session
+        phase.advance(result.files + sum(result.skipped.values()))
         session.increment("passages_read", result.statistics.passages)
-        new = [hit for hit in result.hits if hit.digest not in seen]
-        seen.update(hit.digest for hit in new)
-        # Equal passages within one portion are all new to `seen`, and yet found once.
-        distinct = len({hit.digest for hit in new})
-        session.increment("sources_found", distinct)
-        session.increment("duplicates_removed", len(result.hits) - distinct)
+        new = {hit.digest: hit for hit in result.hits if hit.digest not in seen}
+        seen.update(new)
+        session.increment("sources_found", len(new))
+        session.increment("duplicates_removed", len(result.hits) - len(new))
         if new:
-            _emit_found(desk, max(new, key=lambda hit: fused(hit, queries)))
+            _emit_found(desk, max(new.values(), key=lambda hit: fused(hit, queries)))
 
-    with phase.phase("reading", weight=3 * len(queries), title="Read the files", unit="parts") as reading:
+    with phase.phase(fresh(phase, "reading"), weight=10, title="Read the files", unit="parts") as reading:
         scans = await desk.scan(reading, queries, question.joined, told)
     statistics = Statistics()
     distinct: dict[str, Hit] = {}
@@ -130,12 +129,11 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
 
     async def ranked(query: Query) -> None:
         title = f"Rank {query.title}"[:200]
-        with phase.phase(f"rank-{query.name}", weight=0.2, title=title, unit="passages") as ranking:
+        with phase.phase(fresh(phase, f"rank-{query.name}"), weight=0.2, title=title, unit="passages") as ranking:
             scores = await desk.thread(rank, hits, query, statistics)
             for number, score in scores.items():
                 hits[number].scores[query.name] = score
             ranking.update(done=len(scores), total=len(scores))
-        phase.advance()
 
     phase.update(message=f"ranking {len(hits)} passages")
     await desk.each(ranked, queries)
@@ -230,7 +228,7 @@ async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
         before = [source.key for source in standing.sources[:LEADING]]
         phase.update(message=f"following {', '.join(names)}")
         desk.session.emit("lead.followed", {"round": number, "names": names})
-        with phase.phase(f"round-{number}", title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
+        with phase.phase(fresh(phase, f"round-{number}"), title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
             await _follow(desk, round_, notes, found.statistics, standing, names)
         phase.advance()
         standing.followed += names
@@ -247,7 +245,7 @@ async def _follow(
     """One round: finds passages with these names, raises the sources that have them, and adds new ones."""
     question = msgspec.convert(notes["classification"], Question)
     followed = [follow_up(question, name) for name in names]
-    with phase.phase("reading", title="Read the files", unit="parts", weight=3) as reading:
+    with phase.phase(fresh(phase, "reading"), title="Read the files", unit="parts", weight=3) as reading:
         scans = await desk.scan(reading, followed, question.joined)
     hits = [hit for result in scans for hit in result.hits]
     known = msgspec.structs.replace(statistics, having=dict(statistics.having))
@@ -267,7 +265,7 @@ async def _follow(
         elif hit.digest not in digests and len(new) < FOLLOWED_HITS:
             digests.add(hit.digest)
             new.append(hit)
-    with phase.phase("judging", title="Score what is new", total=len(new), unit="sources") as judging:
+    with phase.phase(fresh(phase, "judging"), title="Score what is new", total=len(new), unit="sources") as judging:
         judged = await _judged(
             desk, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes, statistics
         )

@@ -120,7 +120,8 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
     phases = list(_rows(snapshot.phases, frame, 1))
     spare = room - len(lines)
     if len(phases) + len(events) > spare:
-        events = events[: max(spare - max(len(phases), 3), 0)]
+        # Something must give: in a low window the events, else the phases that can be folded.
+        events = events if spare >= 4 * EVENTS else []
     lines += _folded(phases, spare - len(events))
     return [*lines, *events][:room]
 

@@ -1,0 +1,112 @@
+"""The live display in a real terminal: drawn, resized, interrupted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is missing: install the package tmux"),
+]
+
+SCRIPT = """
+import trio
+from trio_progress import open_progress
+
+async def main():
+    async with open_progress("crawl of many sites") as session:
+        with session.phase("all", total=200) as everything:
+            for number in range(200):
+                scope = everything.phase(f"site-{number}", total=10, unit="pages")
+                scope.__enter__().advance(number % 9)
+                if number < 150:
+                    scope.__exit__(None, None, None)
+            print("printed meanwhile", flush=True)
+            for number in range(600):
+                everything.advance(1 / 6)
+                session.emit("page.read", {"n": number, "by": "\\x1b[31mred"})
+                await trio.sleep(0.1)
+
+trio.run(main)
+"""
+
+
+class Terminal:
+    """A terminal of its own, in a tmux server of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._tmux = ["tmux", "-L", name, "-f", os.devnull]
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run([*self._tmux, *arguments], check=True, capture_output=True, text=True, timeout=20)
+        return done.stdout
+
+    def screen(self) -> list[str]:
+        return self("capture-pane", "-p", "-t", "t").splitlines()
+
+    def until(self, what: Callable[[list[str]], bool]) -> list[str]:
+        lines: list[str] = []
+        for _ in range(150):
+            lines = self.screen()
+            if what(lines):
+                return lines
+            time.sleep(0.1)
+        raise AssertionError("never seen; the screen is:\n" + "\n".join(lines))
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    tmux = Terminal(f"trio-progress-{os.getpid()}")
+    environment = ["-e", "TERM=xterm-256color", "-e", "NO_COLOR=", "-e", "LANG=C.UTF-8", "-e", "PYTHONUTF8=1"]
+    package = Path(__file__).parents[2]
+    command = f"cd {shlex.quote(str(package))} && {shlex.quote(sys.executable)} {shlex.quote(str(script))}; sleep 60"
+    tmux(
+        "new-session",
+        "-d",
+        "-s",
+        "t",
+        "-x",
+        "110",
+        "-y",
+        "30",
+        *environment,
+        # A width that the environment dictates (readline puts one there) is not asked of the terminal any more.
+        f"env -u COLUMNS -u LINES PYTHONPATH=. sh -c {shlex.quote(command)}",
+    )
+    yield tmux
+    tmux("kill-server")
+
+
+def test_the_display_survives_being_resized_and_interrupted(terminal: Terminal) -> None:
+    def drawn(lines: list[str]) -> bool:
+        return any("page.read" in line for line in lines) and any("150 completed" in line for line in lines)
+
+    lines = terminal.until(drawn)
+    assert sum("crawl of many sites" in line for line in lines) == 1
+    assert any("printed meanwhile" in line for line in lines)
+    assert any(line.strip().startswith("+") and "running" in line for line in lines)
+    assert not any("[31m" in line for line in lines)
+    for width, height in ((50, 12), (140, 40), (80, 24)):
+        terminal("resize-window", "-t", "t", "-x", str(width), "-y", str(height))
+        time.sleep(0.6)
+
+        def redrawn(lines: list[str]) -> bool:
+            return sum("crawl of many" in line for line in lines) == 1 and any("site-15" in line for line in lines)
+
+        lines = terminal.until(redrawn)
+        assert all(len(line) <= width for line in lines)
+    terminal("send-keys", "-t", "t", "C-c")
+    lines = terminal.until(lambda lines: any("interrupted" in line for line in lines))
+    terminal.until(lambda lines: any("KeyboardInterrupt" in line for line in lines))
+    assert terminal("display-message", "-p", "-t", "t", "#{cursor_flag}").strip() == "1", "the cursor is hidden"
