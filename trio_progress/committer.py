@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import trio
 
-from .errors import StoreError
+from .errors import SessionClosedError, StoreError
 from .statistics import Tally
 from .stores.base import Outcome, Store, Write
 
@@ -56,7 +56,9 @@ class Committer:
         self._rng = rng
         self._waiting: dict[Writer, None] = {}
         self._wake = trio.Event()
-        self._closing = False
+        self.closing = False
+        """Whether it ends once it has nothing left to write."""
+        self._resting: dict[Writer, float] = {}
         self._scope = trio.CancelScope(shield=True)
         self.up = True
         """Whether the store answered the last time."""
@@ -71,10 +73,11 @@ class Committer:
     def withdraw(self, writer: Writer) -> None:
         """Takes the writer out again, if it has not been asked yet."""
         self._waiting.pop(writer, None)
+        self._resting.pop(writer, None)
 
     def close(self) -> None:
         """Lets `run` return once all that is waiting has been written."""
-        self._closing = True
+        self.closing = True
         self._wake.set()
 
     def abandon(self) -> None:
@@ -92,10 +95,12 @@ class Committer:
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
-        while self._waiting or not self._closing:
+        while self._waiting or not self.closing:
+            self._rouse()
             if not self._waiting:
                 self._wake = trio.Event()
-                await self._wake.wait()
+                with trio.move_on_at(min(self._resting.values(), default=float("inf"))):
+                    await self._wake.wait()
                 continue
             writers, batch = self._gather()
             if not batch:
@@ -105,6 +110,13 @@ class Committer:
             else:
                 await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _rouse(self) -> None:
+        """Those whose own write was refused have paused, and are asked again."""
+        now = trio.current_time()
+        for writer in [writer for writer, until in self._resting.items() if until <= now]:
+            del self._resting[writer]
+            self._waiting[writer] = None
 
     def _gather(self) -> tuple[list[Writer], list[Write]]:
         writers: list[Writer] = []
@@ -134,15 +146,16 @@ class Committer:
         if not self.up:
             self.up = True
             logger.info("the store answers again")
-        answered = True
         for writer, outcome in zip(writers, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 logger.debug("a write failed, it is tried again: %s", outcome)
-                self._put_back([writer], outcome)
-                answered = False
+                self._tally.persists_failed += 1
+                if writer.failed(outcome):
+                    pause = LONGEST_PAUSE * self._rng.uniform(0.5, 1.0)
+                    self._resting[writer] = trio.current_time() + pause
             else:
                 writer.settled(outcome)
-        return answered
+        return True
 
     def _put_back(self, writers: list[Writer], error: Exception) -> None:
         self._tally.persists_failed += len(writers)
@@ -186,7 +199,10 @@ class Once:
 
         Raises:
             StoreError: The store did not answer.
+            SessionClosedError: The tracker has been left.
         """
+        if committer.closing:
+            raise SessionClosedError("the tracker has been left: nothing can be written through it any more")
         committer.submit(self)
         try:
             await self._answered.wait()

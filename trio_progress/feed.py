@@ -82,6 +82,10 @@ class Listener(Protocol):
         """Nothing new, but the session lives."""
         ...
 
+    def shut(self) -> None:
+        """The tracker is left: nothing more will come."""
+        ...
+
 
 @final
 class Feed:

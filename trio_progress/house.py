@@ -26,7 +26,7 @@ class Occupant(Protocol):
         """The session, once it has begun."""
         ...
 
-    def stop(self, reason: str, interrupted: bool) -> None:
+    def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels its body, now or as soon as it has begun."""
         ...
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol, final
 
-from .errors import SessionNotFoundError
+from .errors import SessionClosedError, SessionNotFoundError, StoreError
 from .feed import Ended, Feed, Listener, Topic
 from .remote import RemoteState
 from .state.clock import Clock
 from .state.snapshot import ENDED, Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store
+
+logger = logging.getLogger("trio_progress")
 
 
 class Everything(Protocol):
@@ -41,6 +44,7 @@ class Hub:
         self._event_limit = event_limit
         self._topics: dict[str, Topic] = {}
         self._everything: dict[Everything, None] = {}
+        self._shut = False
         self.on_remote: Callable[[Topic], None] = lambda topic: None
         """Called with a topic that has listeners, but no session in this process."""
         self.on_idle: Callable[[str], None] = lambda session_id: None
@@ -85,10 +89,13 @@ class Hub:
         Raises:
             SessionNotFoundError: There is no such session, and `wait` is False.
             StoreError: It is not open here, and the store did not answer.
+            SessionClosedError: The tracker has been left.
         """
+        self._check_open()
         topic = self._topics.get(session_id)
         if topic is None or topic.feed is None:
             stored = await self._store.read(session_id)
+            self._check_open()
             topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
                 if stored is None:
@@ -118,10 +125,15 @@ class Hub:
 
     async def join_all(self, everything: Everything) -> None:
         """Registers for all sessions that are open here now or later, and shows those that are queued."""
+        self._check_open()
         queued = await self._store.list(Query(status=frozenset({"queued"})))
+        self._check_open()
         self._everything[everything] = None
         for stored in reversed(queued.sessions):
-            everything.show(RemoteState(stored, self.clock, self._event_limit).snapshot())
+            try:
+                everything.show(RemoteState(stored, self.clock, self._event_limit).snapshot())
+            except StoreError as error:
+                logger.warning("passed over: %s", error)
         for topic in self._topics.values():
             if topic.feed is not None and not isinstance(topic.feed.source, RemoteState):
                 everything.follow(topic)
@@ -131,9 +143,17 @@ class Hub:
         self._everything.pop(everything, None)
 
     def shut(self) -> None:
-        """The tracker is left."""
+        """The tracker is left: all streams end once what there is has been read, and no new ones begin."""
+        self._shut = True
+        for topic in self._topics.values():
+            for listener in list(topic.listeners):
+                listener.shut()
         for everything in list(self._everything):
             everything.close()
+
+    def _check_open(self) -> None:
+        if self._shut:
+            raise SessionClosedError("the tracker has been left: nothing can be followed through it any more")
 
     # Reading
 

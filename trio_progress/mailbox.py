@@ -45,6 +45,7 @@ class Mailbox:
         "_interval",
         "_reason",
         "_resuming",
+        "_shut",
         "_snapshot",
         "_tally",
         "_wake",
@@ -74,6 +75,7 @@ class Mailbox:
         self._snapshot = False
         self._bookmark = False
         self._done = False
+        self._shut = False
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -133,10 +135,15 @@ class Mailbox:
         self._bookmark = True
         self._wake()
 
+    def shut(self) -> None:
+        """The tracker is left: what there is can still be taken."""
+        self._shut = True
+        self._wake()
+
     @property
     def done(self) -> bool:
-        """Whether `End` has been taken."""
-        return self._done
+        """Whether nothing more will come: `End` has been taken, or the tracker was left."""
+        return self._done or self._shut
 
     def take(self) -> Message | None:
         """The next message, made now; None where there is nothing to tell (yet, see `not_before`)."""

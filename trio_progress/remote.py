@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Any, Final, final
 
 import msgspec
 
+from .errors import StoreError
 from .state.clock import Clock, utc
-from .state.events import EventLog
+from .state.events import EventLog, LoggedEvent
 from .state.messages import Position, Update
 from .state.record import Record, decode_event, decode_record
 from .state.snapshot import ENDED, Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
 from .stores.base import Key, Seen, Stored
+
+logger = logging.getLogger("trio_progress")
 
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""
@@ -40,7 +44,7 @@ class RemoteState:
         self.id = stored.id
         self.epoch, self.seq = stored.key
         self.oldest_delta = self.seq
-        self.event_log = EventLog(event_limit, map(decode_event, stored.events))
+        self.event_log = EventLog(event_limit, _readable(stored))
 
     @property
     def record(self) -> Record:
@@ -64,7 +68,7 @@ class RemoteState:
             StoreError: The stored entry cannot be read; nothing has changed.
         """
         record = decode_record(stored.id, *stored.key, stored.record)
-        log = EventLog(self._event_limit, map(decode_event, stored.events))
+        log = EventLog(self._event_limit, _readable(stored))
         assert stored.key.epoch == self.epoch
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat
@@ -129,6 +133,18 @@ class RemoteState:
     def ended(self) -> bool:
         """Whether the stored state is an end."""
         return self.stored_status in ENDED
+
+
+def _readable(stored: Stored) -> list[LoggedEvent]:
+    """The stored events behind the last one that cannot be read: a log of them has no holes."""
+    events: list[LoggedEvent] = []
+    for data in stored.events:
+        try:
+            events.append(decode_event(data))
+        except StoreError as error:
+            logger.warning("passed over, with what stands before it: session %r: %s", stored.id, error)
+            events.clear()
+    return events
 
 
 def _flattened(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = (), into: _Paths | None = None) -> _Paths:

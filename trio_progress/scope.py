@@ -47,7 +47,7 @@ class SessionScope:
         self._order = order
         self._resume: Resume = resume
         self._entered = False
-        self._stop: tuple[str, bool] | None = None
+        self._stop: tuple[str | None, bool] | None = None
         self._tenure: Tenure | None = None
         self.left = trio.Event()
         """Set when nothing of the session is left."""
@@ -149,7 +149,7 @@ class SessionScope:
         """The session, once it has begun."""
         return None if self._tenure is None else self._tenure.session
 
-    def stop(self, reason: str, interrupted: bool) -> None:
+    def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
         if self._tenure is None:
             self._stop = (reason, interrupted)

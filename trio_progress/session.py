@@ -265,19 +265,21 @@ class Session:
         Raises:
             SessionClosedError: The session has ended.
         """
+        self._check_thread()
         text = checks.message("reason", reason, self.state.limits)
         if self.state.over:
             raise SessionClosedError(f"session {self.id!r} cannot be cancelled: it is {self.status}")
         self.cancel_reason = text
         self.body.cancel(reason=text)
 
-    def stop(self, reason: str, interrupted: bool) -> None:
+    def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels the body because the tracker is left, or (`interrupted`) the process is stopped politely."""
         self.stopped = self.stopped or interrupted
         if self.cancel_reason is None:
             self.cancel_reason = reason
         self.body.cancel(reason=reason)
 
+    @guarded
     def fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
         """Says that the session has failed, for an error that was caught; does not cancel. Viewers see both.
 
@@ -285,6 +287,7 @@ class Session:
             ValueError, TypeError: `details` is no mapping of JSON data, or too large.
             SessionClosedError: The session has ended.
         """
+        self._check_thread()
         self.state.fail(reason, details)
 
     async def flush(self) -> None:
@@ -301,13 +304,16 @@ class Session:
 
     # What the state and the phases call
 
-    def stir(self) -> None:
-        """The state is no longer clean: a token to each child that has something to do about it."""
+    def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
             raise ForeignThreadError(
                 f"session {self.id!r} was called from a foreign thread: use `phase.from_thread()`, whose "
                 "advance() and update() work anywhere, or `trio.from_thread.run_sync()`"
             )
+
+    def stir(self) -> None:
+        """The state is no longer clean: a token to each child that has something to do about it."""
+        self._check_thread()
         try:
             self._persist_wake.send_nowait(None)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -150,7 +150,7 @@ class Subscription(Stream[Message]):
 class Watch(Stream[Snapshot]):
     """One session as merged snapshots: the newest wins, and the last one is the ended state."""
 
-    __slots__ = ("_feed", "_hub", "_id", "_shown", "_topic", "_wait")
+    __slots__ = ("_feed", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
 
     def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
         super().__init__()
@@ -160,6 +160,7 @@ class Watch(Stream[Snapshot]):
         self._topic: Topic | None = None
         self._feed: Feed | None = None
         self._shown: tuple[object, ...] | None = None
+        self._shut = False
 
     async def _start(self) -> None:
         self._topic = await self._hub.join(self._id, self, wait=self._wait)
@@ -180,6 +181,11 @@ class Watch(Stream[Snapshot]):
         """The session lives; whether it advances may have changed."""
         self._wake()
 
+    def shut(self) -> None:
+        """The tracker is left."""
+        self._shut = True
+        self._wake()
+
     def _next(self) -> Snapshot | None:
         if self._feed is None:
             return None
@@ -192,7 +198,7 @@ class Watch(Stream[Snapshot]):
         return snapshot
 
     def _over(self) -> bool:
-        return self._feed is not None and self._feed.ended is not None
+        return self._shut or (self._feed is not None and self._feed.ended is not None)
 
 
 class _Entry:
@@ -213,6 +219,9 @@ class _Entry:
 
     def bookmark(self) -> None:
         self._all.changed(self)
+
+    def shut(self) -> None:
+        """The whole ends, and with it this part."""
 
 
 @final

@@ -243,11 +243,12 @@ class ProgressTracker:
 
     def _cancel_here(self, session_id: str, reason: str | None) -> bool:
         scope = self._house.open.get(session_id)
-        session = None if scope is None else scope.session
-        if session is None:
+        if scope is None:
             return False
-        if not session.state.over:
-            session.cancel(reason)
+        if scope.session is None:
+            scope.stop(reason, interrupted=False)  # It is being entered, and is cancelled as soon as it has begun.
+        elif not scope.session.state.over:
+            scope.session.cancel(reason)
         return True
 
     def _asked(self, session_id: str, what: str, reason: str | None) -> None:

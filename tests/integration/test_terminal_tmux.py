@@ -70,7 +70,8 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     tmux = Terminal(f"trio-progress-{os.getpid()}")
     environment = ["-e", "TERM=xterm-256color", "-e", "NO_COLOR=", "-e", "LANG=C.UTF-8", "-e", "PYTHONUTF8=1"]
     package = Path(__file__).parents[2]
-    command = f"cd {shlex.quote(str(package))} && {shlex.quote(sys.executable)} {shlex.quote(str(script))}; sleep 60"
+    run = f"cd {shlex.quote(str(package))} && {shlex.quote(sys.executable)} {shlex.quote(str(script))}"
+    command = f"trap : INT; {run}; sleep 60"
     tmux(
         "new-session",
         "-d",
@@ -107,6 +108,7 @@ def test_the_display_survives_being_resized_and_interrupted(terminal: Terminal) 
         lines = terminal.until(redrawn)
         assert all(len(line) <= width for line in lines)
     terminal("send-keys", "-t", "t", "C-c")
-    lines = terminal.until(lambda lines: any("interrupted" in line for line in lines))
     terminal.until(lambda lines: any("KeyboardInterrupt" in line for line in lines))
+    history = terminal("capture-pane", "-p", "-S", "-300", "-t", "t").splitlines()
+    assert any("crawl of many" in line and "interrupted" in line for line in history)
     assert terminal("display-message", "-p", "-t", "t", "#{cursor_flag}").strip() == "1", "the cursor is hidden"

@@ -1,4 +1,4 @@
-"""The cursor rule: subscribers that join, lag, resume with any token and leave at random are never left on a wrong state."""
+"""The cursor rule: whoever joins, lags, resumes with any token or leaves at random is never left on a wrong state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class World:
         rng, state = self.rng, self.state
         phases = list(state.walk())
         running = [phase for phase in phases if phase.status == "running"]
-        what = rng.choice(["advance", "advance", "enter", "enter", "leave", "leave", "emit", "increment", "burst", "hand over"])
+        what = rng.choice(["advance", "enter", "leave"] * 2 + ["emit", "increment", "burst", "hand over"])
         if what == "emit":
             state.emit("e", {"n": state.event_log.newest + 1})
         elif what == "increment":

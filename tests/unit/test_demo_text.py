@@ -118,8 +118,8 @@ def test_a_comment_after_a_definition_belongs_to_the_next_one() -> None:
 
 
 def test_quotes_within_strings_and_comments_open_no_docstring() -> None:
-    text = "a = '\"\"\"'\nb = \"'''\"\n# it's \"\"\" only\ndef f():\n    c = '''open\n    def g(): no\n    '''\n    return c\n"
-    found = cut("m.py", text)
+    closed = 'a = \'"""\'\nb = "\'\'\'"\n# it\'s """ only\n'
+    found = cut("m.py", f"{closed}def f():\n    c = '''open\n    def g(): no\n    '''\n    return c\n")
     assert [passage.scope for passage in found] == ["", "f"]
     assert found[1].kinds == ["head", "code", "prose", "prose", "code"]
 

@@ -71,11 +71,11 @@ def test_the_past_fades_by_1_over_e_in_tau_seconds() -> None:
 
 def test_a_rate_is_told_only_after_warming_up_and_once_something_was_done() -> None:
     rate = Rate(0.0)
-    assert rate.value is None
-    rate.sample(100, 0.2)
-    assert rate.value is None
-    rate.sample(100, 1.0)
-    assert rate.value is not None
+    told = [rate.value]
+    for units, moment in ((40, 0.2), (160, 1.0)):
+        rate.sample(units, moment)
+        told.append(rate.value)
+    assert told == [None, None, pytest.approx(200)]
     idle = Rate(0.0)
     idle.sample(0, 60)
     assert idle.value is None
@@ -101,8 +101,7 @@ def test_a_rate_never_turns_negative_and_a_clock_that_stands_still_breaks_nothin
     run.state.publish()
     run.now += 2
     work.update(done=1)
-    assert run.state.snapshot().phase("work").rate is not None
-    assert run.state.snapshot().phase("work").rate > 0
+    assert (run.state.snapshot().phase("work").rate or 0) > 0
 
 
 # A phase
@@ -188,7 +187,8 @@ def test_a_phase_that_has_ended_keeps_its_rate_and_has_no_eta() -> None:
     run.state.leave(work, "completed")
     run.now += 500
     shown = run.state.snapshot().phase("work")
-    assert (shown.rate, shown.eta) == (pytest.approx(2), None)
+    assert shown.rate == pytest.approx(2)
+    assert shown.eta is None
 
 
 # A session
@@ -249,7 +249,10 @@ def test_without_anything_to_go_by_there_is_no_figure() -> None:
     assert remaining([]) == 0
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1e6), st.booleans(), st.booleans()), max_size=6))
+some_part = st.tuples(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1e6), st.booleans(), st.booleans())
+
+
+@given(st.lists(some_part, max_size=6))
 def test_an_estimate_is_never_negative(parts: list[tuple[float, float, float, bool, bool]]) -> None:
     estimate = remaining(
         part(weight, fraction, spent=spent, running=running, finished=finished)

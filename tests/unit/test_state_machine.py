@@ -1,4 +1,4 @@
-"""The pure state beside a naive model that computes everything anew: trees of any depth, folding, all pairs of states."""
+"""The pure state beside a naive model that computes all anew: trees of any depth, folding, all pairs of states."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ def _scan_file(
                 found["head"][term] = max(found["head"][term], 1)
         statistics.passages += 1
         statistics.words += length
-        present = set().union(*found.values())
+        said = {term for where in ("head", "prose", "code") for term in found[where]}
+        present = said | in_path.keys()
         for term in present:
             statistics.having[term] = statistics.having.get(term, 0) + 1
         counts = {
@@ -143,7 +144,7 @@ def _scan_file(
             for query in queries
             # A passage that has its terms only by its path says nothing about them.
             if len(present & query.terms.keys()) >= query.needed
-            and query.terms.keys() & present - in_path.keys()
+            and query.terms.keys() & said
             and (query.must is None or query.must in present)
         }
         if counts:

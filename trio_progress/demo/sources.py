@@ -13,7 +13,7 @@ from .corpus import read_lines
 from .questions import Question
 from .ranking import Statistics, coverage, resemblance, shingles, span
 from .search import Hit, WantedTerms
-from .text import LineKind, Passage, passages, terms, words
+from .text import LineKind, Passage, parts, passages, stem, terms, words
 
 ALIKE = 0.7
 """From this resemblance on, one of two passages is a duplicate."""
@@ -135,16 +135,17 @@ def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[
     The harmonic mean of how much of its name is asked for, and how much of what is asked for is in its name; a
     little less where only the stems agree.
     """
-    parts = [word for word in words(scope) if word]
-    named = [part for part in parts if wanted[part]]
-    met = {term for part in parts for term in wanted[part]} & set(aims)
+    names = words(scope)
+    named = [name for name in names if wanted[name]]
+    met = {term for name in named for term in wanted[name]} & set(aims)
     if not met:
         return 0.0
     # A compound of which a part is asked for is asked for by that part: `cancel_all_tasks` is 2/3 of "cancel tasks".
-    precision = sum(len(wanted[part]) / max(len(terms(part)) - 1, len(wanted[part])) for part in named) / len(parts)
+    precision = sum(len(wanted[name]) / max(len(terms(name)) - 1, len(wanted[name])) for name in named) / len(names)
     recall = len(met) / len(aims)
-    spelled = {word.lower() for word in question.written.values()}
-    exact = all(part.strip("_").lower() in spelled for part in named)
+    asked = {word.lower() for word in question.written.values()}
+    spelled = {piece.lower() for name in named for piece in parts(name) if stem(piece) in met}
+    exact = spelled <= asked
     return 2 * precision * recall / (precision + recall) * (1.0 if exact else 0.85)
 
 
@@ -181,7 +182,7 @@ def sort_key(source: Source) -> tuple[float, str, int]:
 def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]) -> list[str]:
     """The names that the best sources speak of and the question does not: where to look next. Not Python's own.
 
-    Those that are made of what is asked come first ("CancelledError" where it is asked about cancelling).
+    Those that are made of what is asked count for more ("CancelledError" where it is asked about cancelling).
 
     Args:
         question: What is asked.
@@ -194,10 +195,10 @@ def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]
     spelled: dict[str, str] = {}
     for source in sources:
         for name, count in source.names.items():
-            own, *parts = terms(name)
+            own, *pieces = terms(name)
             if own in asked or own in known or hasattr(builtins, name):
                 continue
-            related = len(asked.intersection(parts))
+            related = len(asked.intersection(pieces))
             weight[own] += source.score * min(count, 3) * (1 + 2 * related)  # type: ignore[assignment]
             spelled.setdefault(own, name)
     best = sorted(weight.items(), key=lambda item: (-item[1], item[0]))

@@ -80,10 +80,15 @@ def terms(word: str) -> tuple[str, ...]:
     `call_soon` gives "call_soon", "cal" and "soon"; `CancelledError` "cancellederror", "cancel" and "err".
     A compound is kept whole and unstemmed: it is a name.
     """
-    parts = _PART.findall(word)
-    if len(parts) < 2:
-        return (stem(parts[0]),) if parts else ()
-    return (word.strip("_").lower(), *dict.fromkeys(map(stem, parts)))
+    pieces = parts(word)
+    if len(pieces) < 2:
+        return (stem(pieces[0]),) if pieces else ()
+    return (word.strip("_").lower(), *dict.fromkeys(map(stem, pieces)))
+
+
+def parts(word: str) -> list[str]:
+    """The parts of a compound, as they are written; of another word itself."""
+    return _PART.findall(word)
 
 
 def words(text: str) -> list[str]:

@@ -204,9 +204,18 @@ class PhaseNode:
             else:
                 self.done += n
         except REFUSED as error:
+            self._not_taken(n, error)
+
+    def _not_taken(self, n: float, error: Exception) -> None:
+        """What the hot path could not take: numbers that do not mix (a Decimal and a float), or bad input."""
+        try:
+            if not isinstance(error, TypeError):
+                raise error
+            self._advance(n)
+        except REFUSED as refused:
             if self.state.strict:
-                raise
-            self.state.drop(error)
+                raise refused from None
+            self.state.drop(refused)
 
     def _advance(self, n: float) -> None:
         n = checks.number("n", n)

@@ -227,7 +227,8 @@ class Store(Protocol):
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits until there is something new on the sessions in `seen`, or something is asked of an owner.
 
-        A session that is not known yet is given as None. Called by one task only; cancelled whenever
+        Without a mark it may return at once, to say where the next call goes on. A session that is not
+        known yet is given as None. Called by one task only; cancelled whenever
         that task's interest changes, after which the same `mark` is given again.
         """
         ...

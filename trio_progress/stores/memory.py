@@ -130,9 +130,10 @@ class MemoryStore:
             for phase, seconds in append.durations.items():
                 known = self._usual.setdefault(append.index.pipeline or "", {})
                 known[phase] = known.get(phase, seconds) * (1 - USUAL_WEIGHT) + seconds * USUAL_WEIGHT
-        log.heartbeat = append.heartbeat
-        log.lease_until = None if append.lease is None else now + append.lease
-        log.expires = now + append.keep
+        if append.key == log.key:  # Not where something newer was stored since, which stands as it is.
+            log.heartbeat = append.heartbeat
+            log.lease_until = None if append.lease is None else now + append.lease
+            log.expires = now + append.keep
         newest = log.events[-1][0] if log.events else 0
         log.events.extend(event for event in append.events if event[0] > newest)
         while len(log.events) > self._event_limit:
@@ -186,8 +187,10 @@ class MemoryStore:
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits for news; a lease that lapses is news as well."""
-        read = self._asks if mark is None else int(mark)
         await trio.lowlevel.checkpoint()
+        if mark is None:
+            return Changes(str(self._asks), (), (), ())
+        read = int(mark)
         while True:
             news = trio.Event()
             now = trio.current_time()

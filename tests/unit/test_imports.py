@@ -1,0 +1,146 @@
+"""Which module knows which: the arrows of the design, followed all the way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trio_progress
+
+PACKAGE = Path(trio_progress.__file__).parent
+OPTIONAL = ("redis", "rich", "trio_websocket", "prometheus_client", "hypothesis", "pytest", "h11", "tqdm", "sqlite3")
+
+UPWARDS = ("terminal", "demo", "cli", "__main__")
+"""What is built on a tracker, and known to nothing below."""
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package by their dotted name within it."""
+    found: dict[str, Path] = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def known_by(module: str) -> Iterator[str]:
+    """The modules of this package that `module` imports, also in its functions; not those for type checkers only."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name.removeprefix("trio_progress.") for alias in node.names]
+            yield from (name for name in wanted if name in MODULES and name)
+            continue
+        if node.level == 0 and (node.module or "").partition(".")[0] != "trio_progress":
+            continue
+        above = package[: len(package) - node.level + 1] if node.level else []
+        base = [*above, *(node.module or "").removeprefix("trio_progress").strip(".").split(".")]
+        within = ".".join(part for part in base if part)
+        for alias in node.names:
+            # `from . import checks` asks a package for one of its modules.
+            child = f"{within}.{alias.name}".strip(".")
+            yield child if child in MODULES else within
+
+
+def imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            yield from imports(node)
+
+
+GRAPH = {module: sorted({known for known in known_by(module) if known}) for module in MODULES}
+
+
+def reached(module: str) -> dict[str, str]:
+    """All that `module` brings along, each with the way that leads there."""
+    ways = {module: module}
+    todo = [module]
+    while todo:
+        at = todo.pop()
+        for known in GRAPH.get(at, ()):
+            if known not in ways:
+                ways[known] = f"{ways[at]} -> {known}"
+                todo.append(known)
+    return ways
+
+
+def test_the_graph_is_the_packages() -> None:
+    assert "state.checks" in GRAPH["state.session"]
+    assert "tenure" in GRAPH["scope"]
+    assert len(GRAPH) > 30
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("state")))
+def test_the_state_knows_nothing_but_itself_and_the_errors(module: str) -> None:
+    for known, way in reached(module).items():
+        assert known.partition(".")[0] in ("state", "errors"), way
+    for node in imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for name in names:
+            # No event loop, no thread, no clock of its own beside the injected one, no file, no log.
+            banned = {"trio", "asyncio", "threading", "logging", "os", "pathlib", "socket", "random"}
+            assert name.partition(".")[0] not in banned
+            assert name != "time" or module == "state.clock"
+
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    # What listens and what is stored knows no session.
+    "mailbox": ("session", "phase", "scope", "tenure", "tracker", "house", *UPWARDS),
+    "feed": ("session", "phase", "scope", "tenure", "tracker", "house", "mailbox", "hub", *UPWARDS),
+    "hub": ("session", "phase", "scope", "tenure", "tracker", "house", "subscription", *UPWARDS),
+    "subscription": ("session", "phase", "scope", "tenure", "tracker", "house", *UPWARDS),
+    "stores.base": ("session", "tracker", "committer", "state", "hub", *UPWARDS),
+    "stores.memory": ("session", "tracker", "committer", "hub", *UPWARDS),
+    # The children of a session know its state, not the session.
+    "heartbeat": ("session", "scope", "tenure", "tracker", *UPWARDS),
+    "broadcaster": ("session", "scope", "tenure", "tracker", "persister", *UPWARDS),
+    "persister": ("session", "scope", "tenure", "tracker", "broadcaster", *UPWARDS),
+    "committer": ("session", "scope", "tenure", "tracker", "persister", *UPWARDS),
+    "reader": ("session", "scope", "tenure", "tracker", *UPWARDS),
+    # A session knows no tracker, and a tracker nothing that shows it.
+    "session": ("scope", "tenure", "tracker", "hub", "committer", "stores", *UPWARDS),
+    "phase": ("scope", "tenure", "tracker", "hub", "committer", "stores", *UPWARDS),
+    "tenure": ("scope", "tracker", "reader", *UPWARDS),
+    "scope": ("tracker", "reader", *UPWARDS),
+    "tracker": UPWARDS,
+}
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_arrows_run_one_way(module: str) -> None:
+    for known, way in reached(module).items():
+        for forbidden in LAYERS[module]:
+            assert known != forbidden, way
+            assert not known.startswith(f"{forbidden}."), way
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    for module in MODULES:
+        for known in GRAPH[module]:
+            assert module not in reached(known), f"{module} -> {reached(known)[module]}"
+
+
+def test_importing_the_package_loads_nothing_that_is_optional() -> None:
+    code = f"import sys, trio_progress; print([name for name in {OPTIONAL!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_has_a_docstring_and_a_module_of_its_own() -> None:
+    for name in vars(trio_progress):
+        member = getattr(trio_progress, name)
+        if name.startswith("_") or not (isinstance(member, type) or callable(member)):
+            continue
+        assert member.__doc__, name
+        assert member.__module__.startswith("trio_progress."), name
