@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from datetime import datetime
 from typing import Any, Final, final
 
 import msgspec
@@ -113,7 +114,7 @@ class RemoteState:
             state,
             status="lost" if liveness == "lost" else state.status,
             liveness=liveness,
-            heartbeat_at=state.heartbeat_at if self._heartbeat is None else utc(self._heartbeat),
+            heartbeat_at=_moment(self._heartbeat) or state.heartbeat_at,
             resume=Position(self.epoch, self.seq, self.event_log.newest).token(),
         )
 
@@ -133,6 +134,14 @@ class RemoteState:
     def ended(self) -> bool:
         """Whether the stored state is an end."""
         return self.stored_status in ENDED
+
+
+def _moment(stamp: float | None) -> datetime | None:
+    """The stamp as a datetime; None for one that is none, whatever a store may hold."""
+    try:
+        return utc(stamp)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _readable(stored: Stored) -> list[LoggedEvent]:

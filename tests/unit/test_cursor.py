@@ -329,6 +329,25 @@ def test_what_is_not_yet_published_is_in_no_update() -> None:
     assert other.view.phase("search").fraction == other.view.phase("search").done / 10
 
 
+def test_a_token_that_names_events_to_come_hides_none_of_them() -> None:
+    world = World(random.Random(1))
+    world.topic.open(world.feed)
+    subscriber = Subscriber(world, 0.0)
+    world.state.emit("e", {"n": 1})
+    world.tick()
+    token = Position(world.state.epoch, world.state.seq, 40).token()
+    subscriber.join(token)
+    assert subscriber.mailbox is not None
+    greeting = subscriber.mailbox.take()
+    assert isinstance(greeting, Subscribed)
+    assert (greeting.recovered, greeting.reason) == (False, "too_old")
+    assert isinstance(subscriber.mailbox.take(), Snapshot)
+    world.state.emit("e", {"n": 2})
+    world.tick()
+    took = [subscriber.mailbox.take() for _ in range(3)]
+    assert [message.n for message in took if isinstance(message, CustomEvent)] == [2]
+
+
 def test_those_who_stand_alike_share_one_update() -> None:
     world = World(random.Random(1))
     world.topic.open(world.feed)

@@ -82,7 +82,8 @@ def test_an_answer_begins_with_the_summary_of_what_is_asked_and_what_it_explains
 
 
 def test_no_two_statements_share_a_line_and_no_two_quotes_a_definition() -> None:
-    cancel = passage(TASKS, 1)
+    # Each short sentence is also offered together with the next, so that neighbours overlap.
+    cancel = passage(TASKS.replace("Nothing else is promised here by anybody.", "The task may cancel later."), 1)
     twice = [(source(cancel), cancel), (source(cancel, 0.8), cancel)]
     other = passage("def other():\n    cancel task\n")
     answer = composed(*twice, (source(other, 0.7, "b.py"), other))

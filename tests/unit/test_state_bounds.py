@@ -474,6 +474,30 @@ def test_a_later_attempt_goes_on_from_what_was_left() -> None:
     assert state.event_log.newest == 2
 
 
+def test_every_attempt_counts_and_what_completed_stays_completed_through_all_of_them() -> None:
+    pipeline = Pipeline("p", ["one", "two", "three", "four"])
+    state = state_of(pipeline=pipeline)
+    for number, name in enumerate(["one", "two", "three"], 1):
+        phase = state.enter(state.root, name, total=9)
+        phase.advance(number)
+        state.leave(phase, "completed")
+        state.leave(state.enter(state.root, "four"), "failed")
+        state.end("interrupted")
+        again = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=pipeline)
+        go_on(again, decode_record("a", number, state.seq, encode_record(state)), (), 10)
+        again.begin(number + 1)
+        assert again.progress == pytest.approx(number / 4)
+        state = again
+    snapshot = state.snapshot()
+    assert snapshot.attempt == 4
+    assert [(phase.status, phase.done, phase.attempt) for phase in snapshot.phases] == [
+        ("completed", 1, 1),
+        ("completed", 2, 1),
+        ("completed", 3, 1),
+        ("pending", 0, 3),
+    ]
+
+
 def test_what_was_left_pending_below_a_phase_that_completes_is_not_pending_for_ever() -> None:
     _, state = resumed(Pipeline("p", ["search", "analysis", "report"]))
     state.leave(state.enter(state.root, "search"), "completed")

@@ -238,6 +238,13 @@ def test_without_own_units_children_alone_count(free: Run) -> None:
     assert free.state.snapshot().phase("work").fraction == pytest.approx(0.75)
 
 
+def test_more_done_than_there_was_does_not_stand_for_the_children(free: Run) -> None:
+    work = free.enter("work", total=2)
+    free.enter("work", "child", total=2)
+    work.advance(50)
+    assert free.state.snapshot().phase("work").fraction == pytest.approx(0.5)
+
+
 def test_more_done_than_there_was_does_not_pass_the_cap(run: Run) -> None:
     search = run.enter("search", total=2)
     search.advance(50)
@@ -606,6 +613,21 @@ def test_a_folded_subtree_is_counted_whole() -> None:
     run.enter("work", "three")
     with pytest.raises(PhaseError, match="limit 'phases'"):
         run.enter("work", "four")
+
+
+def test_what_folds_brings_along_what_had_folded_into_it() -> None:
+    run = Run(limits=Limits(phases=4))
+    run.enter("work")
+    site = run.enter("work", "site")
+    for number in range(5):
+        run.state.leave(run.enter("work", "site", f"page {number}"), "completed")
+    assert run.state.snapshot().phase("work", "site").folded == 3
+    run.state.leave(site, "completed")
+    for number in range(2):
+        run.state.leave(run.enter("work", f"other {number}"), "completed")
+    work = run.state.snapshot().phase("work")
+    assert [phase.name for phase in work.phases] == ["other 0", "other 1"]
+    assert (work.folded, work.folded_weight) == (4, 1)
 
 
 def test_a_name_that_was_folded_may_come_again() -> None:

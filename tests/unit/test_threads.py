@@ -40,6 +40,16 @@ async def test_what_threads_counted_before_the_phase_ended_is_in_it(autojump_clo
         assert tracker.statistics().late == 0
 
 
+async def test_what_threads_count_is_seen_while_they_count(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("x") as phase:
+            tick = phase.from_thread()
+            for number in range(1, 5):
+                in_thread(tick.advance)
+                await trio.testing.wait_all_tasks_blocked()
+                assert phase.done == number
+
+
 async def test_a_hand_over_takes_in_what_threads_have_counted(autojump_clock: trio.testing.MockClock) -> None:
     async with open_tracker() as tracker, tracker.session("a") as session:
         first = session.advance_to("first")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Literal
 
 import pytest
@@ -149,6 +149,28 @@ async def test_pages_show_every_session_once_and_newest_first(
             assert sorted(got) == wanted
             assert times == sorted(times, reverse=True)
         assert len(await tracker.sessions(labels={"kind": "x", "none": "such"})) == 0
+
+
+async def test_a_page_is_never_longer_than_its_limit_though_others_lie_between(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker, AsyncExitStack() as stack:
+        for number in range(12):
+            if number % 3:
+                await stack.enter_async_context(tracker.session(f"open{number}"))
+            else:
+                await tracker.declare(f"queued{number}")
+            await trio.sleep(1)
+        got: list[str] = []
+        cursor = None
+        for _ in range(4):
+            page = await tracker.sessions(status="queued", limit=3, cursor=cursor)
+            assert len(page) <= 3
+            got += [snapshot.id for snapshot in page]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert got == ["queued9", "queued6", "queued3", "queued0"]
 
 
 async def test_a_list_shows_what_is_open_here_as_it_is_now(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,0 +1,105 @@
+"""The demo as a process: over the standard library that runs it, interrupted, stopped, and with its output gone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trio_progress.demo.corpus import read_lines, standard_library
+
+pytestmark = pytest.mark.integration
+
+DEMO = [sys.executable, "-m", "trio_progress", "demo"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*DEMO, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_default_question_is_answered_from_the_standard_library_with_citations_that_stand() -> None:
+    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Task.cancel" in done.stdout
+    quoted = re.split(r"^\d+\. (?=\S+:\d)", done.stdout, flags=re.MULTILINE)
+    places = 0
+    for quote in quoted[1:]:
+        place, *body = quote.rstrip("\n").splitlines()
+        path = place.split(":")[0]
+        lines = read_lines(standard_library(), path)
+        assert not isinstance(lines, str)
+        for line in body:
+            match = re.fullmatch(r" +(\d+) \| ?(.*)", line)
+            if match is not None:
+                assert lines[int(match[1]) - 1].expandtabs(4).rstrip() == match[2].rstrip()
+                places += 1
+    assert places > 10
+    for path, first, last in re.findall(r"^    -- (\S+?):(\d+)(?:-(\d+))?", done.stdout, flags=re.MULTILINE):
+        lines = read_lines(standard_library(), path)
+        assert 1 <= int(first) <= int(last or first) <= len(lines)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Stopped by SIGTERM")]
+)
+def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Signals, code: int, says: str) -> None:
+    process = start()
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "%" in line:
+            break
+    began = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 1
+    assert process.returncode == code, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert re.fullmatch(
+        rf"{says} (during|after) phase \d of 8 \(.+\): \d+% done, \d+ sources found so far\.", err.splitlines()[-1]
+    )
+
+
+def test_an_answer_that_nobody_takes_is_no_error_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A task that is cancelled.\n")
+    process = start("--corpus", str(tmp_path), "cancel a task")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(timeout=30) == 128 + signal.SIGPIPE
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    process.stderr.close()
+
+
+def test_a_hostile_corpus_sends_nothing_to_the_terminal_but_text(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J\nb.txt").write_text("Cancel the \x1b]0;owned\x07task\x1b[31m \u202eevil.\n\x9b2J task\n")
+    done = subprocess.run(
+        [*DEMO, "--corpus", str(tmp_path), "cancel \x1b[31mthe task"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "task" in done.stdout
+    assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
+
+
+def test_a_terminal_that_knows_few_characters_gets_the_answer_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A task, grüßend — 文字.\n")
+    done = subprocess.run(
+        [*DEMO, "--corpus", str(tmp_path), "the task"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONIOENCODING": "ascii", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"gr\\xfc\\xdfend" in done.stdout
