@@ -215,7 +215,7 @@ async def test_going_on_with_another_question_or_corpus_is_refused(
         await run(corpus, "What is a task?", store=store, resume="always")
 
 
-async def test_a_cancelled_research_reads_no_further_than_the_files_that_are_open(
+async def test_a_cancelled_research_reads_no_further_than_the_file_that_is_open(
     corpus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -231,9 +231,9 @@ async def test_a_cancelled_research_reads_no_further_than_the_files_that_are_ope
     async with open_tracker() as tracker:
         async with tracker.session("r", PIPELINE) as session:
             sessions.append(session)
-            await research(session, QUESTION, corpus, workers=2)
+            await research(session, QUESTION, corpus, workers=1)
     assert session.status == "cancelled"
-    assert 5 <= len(read) <= 8  # two threads, and what the other one read before the cancel reached it
+    assert len(read) == 5
     snapshot = session.snapshot()
     assert snapshot.phase("search").status == "cancelled"
     assert snapshot.phase("analysis").status == "pending"

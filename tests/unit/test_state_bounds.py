@@ -14,15 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import QuietHost
-from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline, StoreError
+from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline
 from trio_progress.state import checks
 from trio_progress.state.clock import Clock
 from trio_progress.state.events import EventLog, LoggedEvent
 from trio_progress.state.limits import MAX_JSON_DEPTH, MAX_UNITS
-from trio_progress.state.messages import Position
-from trio_progress.state.record import decode_event, decode_record, encode_event, encode_record, go_on
+from trio_progress.state.record import decode_record, encode_record
 from trio_progress.state.session import SessionState
-from trio_progress.state.snapshot import Snapshot
 
 LIMITS = Limits(
     phases=3,
@@ -380,149 +378,3 @@ def test_an_event_log_keeps_the_newest_and_knows_what_is_missing(limit: int, emi
     assert (None if first is None else first.n) == next((n for n in kept if n > known), None)
     again = EventLog(limit, log.after(0))
     assert list(again.after(0)) == list(log.after(0))
-
-
-# Records
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"null",
-        b"{}",
-        b"[]",
-        b"\xff\xfe",
-        b'{"format":1}',
-        b'{"format":2,"state":{}}',
-        b"[" * 100_000,
-        b'{"format":1,"state":{"id":"a"},"saved":NaN}',
-    ],
-)
-def test_a_record_that_cannot_be_read_is_refused_as_a_whole(data: bytes) -> None:
-    with pytest.raises(StoreError, match="stored entry 3-4 of session 'a'"):
-        decode_record("a", 3, 4, data)
-    with pytest.raises(StoreError, match="stored event"):
-        decode_event(data)
-
-
-def test_a_record_of_another_session_or_format_is_refused() -> None:
-    data = encode_record(state_of())
-    with pytest.raises(StoreError, match="of format 1 and session 'a'"):
-        decode_record("b", 1, 1, data)
-    with pytest.raises(StoreError, match="of format 9"):
-        decode_record("a", 1, 1, data.replace(b'"format":1', b'"format":9'))
-
-
-def test_a_record_stands_under_the_key_that_was_fenced_whatever_it_says() -> None:
-    state = state_of()
-    state.emit("e")
-    record = decode_record("a", 77, 88, encode_record(state))
-    assert (record.state.epoch, record.state.seq) == (77, 88)
-    assert Position.parse(record.state.resume) == Position(77, 88, 1)
-
-
-def test_an_event_survives_its_encoding() -> None:
-    event = LoggedEvent(3, 9, "source.found", {"url": ["x", None, 1.5]}, 1e9 + 0.25)
-    assert decode_event(encode_event(event)) == event
-
-
-def earlier(pipeline: Pipeline) -> SessionState:
-    state = state_of(pipeline=pipeline)
-    search = state.enter(state.root, "search", total=10)
-    state.leave(state.enter(search, "site"), "completed")
-    state.enter(search, "other", total=3).advance()
-    search.advance(4)
-    state.skip_phase("report", "not wanted")
-    state.increment("found", 7)
-    state.set({"mode": "fast"})
-    state.emit("e", 1)
-    state.save({"page": 4})
-    state.update(message="half way")
-    state.set_result({"draft": True})
-    state.end("failed")
-    return state
-
-
-def resumed(pipeline: Pipeline) -> tuple[Snapshot, SessionState]:
-    before = earlier(pipeline)
-    after = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=pipeline)
-    go_on(after, decode_record("a", 1, before.seq, encode_record(before)), before.event_log.after(0), 10)
-    after.begin(2)
-    return before.snapshot(), after
-
-
-def test_a_later_attempt_goes_on_from_what_was_left() -> None:
-    before, state = resumed(Pipeline("p", ["search", "analysis", "report"]))
-    after = state.snapshot()
-    assert (after.epoch, after.seq, after.attempt, after.status) == (2, 1, 2, "running")
-    assert {phase.name: phase.status for phase in after.phases} == {
-        "search": "pending",
-        "analysis": "pending",
-        "report": "skipped",
-    }
-    assert after.phase("report") == before.phase("report")
-    assert after.phase("search", "site").status == "completed"
-    assert after.phase("search", "other").status == "pending"
-    assert (after.counters, after.fields, state.saved) == ({"found": 7}, {"mode": "fast"}, {"page": 4})
-    assert (after.message, after.result, after.error, after.ended_at) == (None, None, None, None)
-    assert (after.events, after.queued_at) == (1, before.queued_at)
-    assert after.progress == pytest.approx(1 / 3)
-    search = state.enter(state.root, "search")
-    assert (search.attempt, search.done, search.total) == (2, 0, search.total)
-    state.emit("e", 2)
-    assert state.event_log.newest == 2
-
-
-def test_every_attempt_counts_and_what_completed_stays_completed_through_all_of_them() -> None:
-    pipeline = Pipeline("p", ["one", "two", "three", "four"])
-    state = state_of(pipeline=pipeline)
-    for number, name in enumerate(["one", "two", "three"], 1):
-        phase = state.enter(state.root, name, total=9)
-        phase.advance(number)
-        state.leave(phase, "completed")
-        state.leave(state.enter(state.root, "four"), "failed")
-        state.end("interrupted")
-        again = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=pipeline)
-        go_on(again, decode_record("a", number, state.seq, encode_record(state)), (), 10)
-        again.begin(number + 1)
-        assert again.progress == pytest.approx(number / 4)
-        state = again
-    snapshot = state.snapshot()
-    assert snapshot.attempt == 4
-    assert [(phase.status, phase.done, phase.attempt) for phase in snapshot.phases] == [
-        ("completed", 1, 1),
-        ("completed", 2, 1),
-        ("completed", 3, 1),
-        ("pending", 0, 3),
-    ]
-
-
-def test_what_was_left_pending_below_a_phase_that_completes_is_not_pending_for_ever() -> None:
-    _, state = resumed(Pipeline("p", ["search", "analysis", "report"]))
-    state.leave(state.enter(state.root, "search"), "completed")
-    assert state.snapshot().phase("search", "other").status == "skipped"
-
-
-def test_going_on_with_another_version_of_the_pipeline_spoils_no_other_session() -> None:
-    old = Pipeline("p", [PhaseSpec("search", title="Old", total=5), PhaseSpec("gone"), PhaseSpec("report", title="R")])
-    new = Pipeline("p", [PhaseSpec("search", title="New", total=7), "added", PhaseSpec("report", title="R2")])
-    before = state_of(pipeline=old)
-    before.end("failed")
-    after = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=new)
-    go_on(after, decode_record("a", 1, before.seq, encode_record(before)), (), 10)
-    after.begin(2)
-    assert [phase.name for phase in after.snapshot().phases] == ["search", "added", "report"]
-    fresh = state_of(pipeline=new).snapshot()
-    assert [(phase.title, phase.total) for phase in fresh.phases] == [("New", 7), ("added", None), ("R2", None)]
-
-
-@given(st.text(max_size=60))
-def test_no_token_breaks_its_reader(token: str) -> None:
-    position = Position.parse(token)
-    assert position is None or all(part >= 0 for part in position)
-
-
-@given(st.integers(0, 2**53), st.integers(0, 2**53), st.integers(0, 2**53))
-def test_a_token_leads_back_to_its_position(epoch: int, seq: int, event: int) -> None:
-    assert Position.parse(Position(epoch, seq, event).token()) == Position(epoch, seq, event)

@@ -156,7 +156,7 @@ async def test_a_page_is_never_longer_than_its_limit_though_others_lie_between(
 ) -> None:
     async with open_tracker() as tracker, AsyncExitStack() as stack:
         for number in range(12):
-            if number % 3:
+            if number % 3 == 1:
                 await stack.enter_async_context(tracker.session(f"open{number}"))
             else:
                 await tracker.declare(f"queued{number}")
@@ -170,7 +170,7 @@ async def test_a_page_is_never_longer_than_its_limit_though_others_lie_between(
             cursor = page.cursor
             if cursor is None:
                 break
-        assert got == ["queued9", "queued6", "queued3", "queued0"]
+        assert got == [f"queued{number}" for number in (11, 9, 8, 6, 5, 3, 2, 0)]
 
 
 async def test_a_list_shows_what_is_open_here_as_it_is_now(autojump_clock: trio.testing.MockClock) -> None:
