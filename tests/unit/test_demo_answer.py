@@ -82,22 +82,13 @@ def test_an_answer_begins_with_the_summary_of_what_is_asked_and_what_it_explains
 
 
 def test_no_two_statements_share_a_line_and_no_two_quotes_a_definition() -> None:
-    # Each short sentence is also offered together with the next, so that neighbours overlap.
-    cancel = passage(TASKS.replace("This arranges", "To cancel a task arranges"), 1)
+    cancel = passage(TASKS, 1)
     twice = [(source(cancel), cancel), (source(cancel, 0.8), cancel)]
     other = passage("def other():\n    cancel task\n")
     answer = composed(*twice, (source(other, 0.7, "b.py"), other))
     assert [quote.path for quote in answer.quotes][:2] == ["tasks.py", "b.py"]
     lines = [line for one in answer.statements for line in range(one.line, one.end + 1)]
     assert len(lines) == len(set(lines))
-
-
-def test_the_summary_of_what_is_named_after_the_question_comes_first() -> None:
-    texts = [passage(f'def {name}():\n    """Tells a {name} task how to cancel."""\n') for name in ("stop", "cancel")]
-    answer = composed(
-        (source(texts[0], path="a.py", naming=0.0), texts[0]), (source(texts[1], path="b.py", naming=1.0), texts[1])
-    )
-    assert [one.path for one in answer.statements] == ["b.py", "a.py"]
 
 
 def test_a_long_passage_is_quoted_where_it_says_the_most() -> None:
