@@ -61,6 +61,14 @@ def test_sentences_are_told_with_their_lines_and_without_comment_signs() -> None
     ]
 
 
+def test_two_spaces_after_a_full_stop_are_no_part_of_a_sentence(tmp_path: Path) -> None:
+    text = 'def f():\n    """Cancel it.  Then the task\n    ends.  All is well."""\n'
+    assert [one.text for one in sentences(passage(text))] == ["Cancel it.", "Then the task ends.", "All is well."]
+    (tmp_path / "tasks.py").write_text(text)
+    assert stands(str(tmp_path), Statement("tasks.py", 2, 3, "Cancel it. Then the task ends."))
+    assert not stands(str(tmp_path), Statement("tasks.py", 2, 3, "Cancel it. The task ends."))
+
+
 def test_a_docstring_and_the_comment_below_it_are_told_apart() -> None:
     found = passage('def f():\n    """Says what."""\n    # Says why.\n    return 1\n')
     assert [one.text for one in sentences(found)] == ["Says what.", "Says why."]
@@ -82,13 +90,28 @@ def test_an_answer_begins_with_the_summary_of_what_is_asked_and_what_it_explains
 
 
 def test_no_two_statements_share_a_line_and_no_two_quotes_a_definition() -> None:
-    cancel = passage(TASKS, 1)
+    # Each short sentence is also offered together with the next, so that neighbours overlap.
+    cancel = passage(TASKS.replace("This arranges", "To cancel a task arranges"), 1)
     twice = [(source(cancel), cancel), (source(cancel, 0.8), cancel)]
     other = passage("def other():\n    cancel task\n")
     answer = composed(*twice, (source(other, 0.7, "b.py"), other))
     assert [quote.path for quote in answer.quotes][:2] == ["tasks.py", "b.py"]
     lines = [line for one in answer.statements for line in range(one.line, one.end + 1)]
     assert len(lines) == len(set(lines))
+
+
+def test_what_one_statement_says_is_not_said_again_in_nearly_the_same_words() -> None:
+    texts = [passage(f"def f():\n    # The task will cancel itself {when}.\n") for when in ("at once", "soon")]
+    answer = composed((source(texts[0], path="a.py"), texts[0]), (source(texts[1], path="b.py"), texts[1]))
+    assert [one.path for one in answer.statements] == ["a.py"]
+
+
+def test_the_summary_of_what_is_named_after_the_question_comes_first() -> None:
+    texts = [passage(f'def {name}():\n    """Tells a {name} task how to cancel."""\n') for name in ("stop", "cancel")]
+    answer = composed(
+        (source(texts[0], path="a.py", naming=0.0), texts[0]), (source(texts[1], path="b.py", naming=1.0), texts[1])
+    )
+    assert answer.statements[0].path == "b.py"
 
 
 def test_a_long_passage_is_quoted_where_it_says_the_most() -> None:

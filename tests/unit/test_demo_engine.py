@@ -205,6 +205,7 @@ async def test_going_on_with_another_question_or_corpus_is_refused(
     store = MemoryStore()
 
     async def breaking(the_desk: desk.Desk, phase: Phase, notes: steps.Notes) -> Any:
+        await trio.lowlevel.checkpoint()
         raise StopError
 
     with monkeypatch.context() as patched:

@@ -68,6 +68,12 @@ def test_coverage_is_the_share_of_the_query_by_worth() -> None:
     assert coverage(query, query, STATISTICS) == 1
 
 
+@given(st.dictionaries(st.text(), st.integers(0, 100), min_size=1, max_size=12))
+def test_all_of_a_query_is_exactly_1_in_whatever_order_it_is_met(having: dict[str, int]) -> None:
+    query = dict.fromkeys(having, 1.0)
+    assert coverage(set(query), query, Statistics(100, 1000, having)) == 1
+
+
 def test_the_span_is_the_shortest_stretch_with_all_terms() -> None:
     assert span({"a": [0, 10], "b": [3, 12], "c": [11]}) == 3
     assert span({"a": [7]}) == 1

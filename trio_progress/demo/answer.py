@@ -114,7 +114,7 @@ def compose(
 def _quote(source: Source, text: Passage, wanted: WantedTerms, statistics: Statistics) -> Quote:
     """The stretch of a passage that says the most; from its first line, where that says nearly as much."""
     worth = [
-        _LINE_WORTH[kind] * sum(statistics.idf(term) for word in words(line) for term in set(wanted[word]))
+        _LINE_WORTH[kind] * sum(statistics.idf(term) for word in words(line) for term in wanted[word])
         for line, kind in zip(text.lines, text.kinds, strict=True)
     ]
     length = min(QUOTED_LINES, len(text.lines))
@@ -172,7 +172,9 @@ def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
         end = match.end()
         first, last = (block[bisect_right(starts, place) - 1][0] for place in (begin, end - 1))
         yield Statement("", first, last, whole[begin:end])
-        begin = end + 1
+        begin = end
+        while begin < len(whole) and whole[begin] == " ":
+            begin += 1
 
 
 def _statements(
@@ -277,7 +279,9 @@ def stands(root: str, citation: Quote | Statement) -> bool:
     there = lines[citation.line - 1 : citation.end]
     if isinstance(citation, Quote):
         return [_clipped(line) for line in there] == citation.lines
-    return citation.text in " ".join(bare for line in there if (bare := _bare(line)))
+    # Some put two spaces after a full stop: how wide the gaps are is not what is quoted.
+    said = " ".join(word for line in there for word in _bare(line).split())
+    return " ".join(citation.text.split()) in said
 
 
 def render(answer: Answer, title: str) -> str:

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -72,11 +72,12 @@ def bm25(counts: Mapping[str, float], length: int, query: Mapping[str, float], s
     return score / perfect if perfect else 0.0
 
 
-def coverage(present: Iterable[str], query: Mapping[str, float], statistics: Statistics) -> float:
+def coverage(present: Collection[str], query: Mapping[str, float], statistics: Statistics) -> float:
     """The share of a query that a passage has, from 0 to 1, where rare terms are the larger part."""
     worth = {term: weight * statistics.idf(term) for term, weight in query.items()}
     whole = sum(worth.values())
-    return sum(worth[term] for term in set(present) if term in worth) / whole if whole else 0.0
+    # In the query's order: what order a set has differs from process to process, and so would the last digit.
+    return sum(part for term, part in worth.items() if term in present) / whole if whole else 0.0
 
 
 def span(positions: Mapping[str, Sequence[int]]) -> int:

@@ -86,7 +86,6 @@ def scan(
         after_file: Called after each file.
     """
     wanted = WantedTerms((term for query in queries for term in query.terms), joined)
-    musts = [query.must for query in queries]
     result = Scan([], Statistics())
     skipped: Counter[str] = Counter()
     for path in paths:
@@ -96,14 +95,25 @@ def scan(
             skipped[lines] += 1
         else:
             result.files += 1
-            # A term is made of letters of its word, so a text without them does not have it.
-            if None in musts or any(must in text for text in ["\n".join(lines).lower()] for must in musts if must):
+            if _worth_reading(lines, queries):
                 _scan_file(path, lines, queries, wanted, result, check)
         after_file()
     result.skipped = dict(skipped)
     result.matching = len(result.hits)
     result.hits = _best(result.hits, queries, result.statistics)
     return result
+
+
+def _worth_reading(lines: list[str], queries: Sequence[Query]) -> bool:
+    """Whether a file may have what some query asks for in any case; where it is not there, nothing else counts.
+
+    A term is made of the letters of its word, so a text without these letters does not have it.
+    """
+    musts = [query.must for query in queries if query.must is not None]
+    if len(musts) < len(queries):
+        return True
+    text = "\n".join(lines).lower()
+    return any(must in text for must in musts)
 
 
 def _scan_file(

@@ -119,7 +119,7 @@ def judge(
         worth=worth,
         terms=[term for term in question.terms if term in present],
         digest=hit.digest,
-        found_by=max(hit.scores, key=lambda name: hit.scores[name], default=""),
+        found_by=max(sorted(hit.scores), key=lambda name: hit.scores[name], default=""),
         names=_names(text),
     )
 
