@@ -417,6 +417,29 @@ async def test_a_list_is_filtered_by_status_and_labels(rig: Rig, mock_clock: Moc
     assert await rig.listed(labels={"user": "u1"}, limit=1) == ["s2"]
 
 
+async def test_a_list_of_what_has_no_owner_leaves_out_who_has_a_lease(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.store.commit(
+        [
+            claim("owned", lease=LEASE * 3),
+            claim("lapsing", lease=LEASE),
+            claim("declared", lease=None, index=index(status="queued")),
+        ]
+    )
+    assert await rig.listed(lapsed=True) == ["declared"]
+    rig.sleep(LEASE + 1)
+    assert await rig.listed(lapsed=True) == ["lapsing", "declared"]
+    assert await rig.listed(lapsed=True, status=frozenset({"running"})) == ["lapsing"]
+
+
+async def test_a_claim_keeps_the_events_that_it_names_and_no_others(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.claimed()
+    await rig.one(append(1000, 1, lease=None, events=[(1, b"e1"), (2, b"e2")]))
+    await rig.claimed(lease=None, events=[(2, b"e2"), (3, b"e3")])
+    assert list((await rig.read()).events) == [b"e2", b"e3"]
+    await rig.claimed(lease=None)
+    assert list((await rig.read()).events) == []
+
+
 async def test_a_list_follows_what_is_appended(rig: Rig, mock_clock: MockClock) -> None:
     await rig.claimed(index=index(labels={"user": "u1"}, queued_at=5.0))
     await rig.one(append(1000, 1, index=index(status="failed", labels={"user": "u2"}, queued_at=1.0)))

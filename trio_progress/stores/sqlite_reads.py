@@ -81,7 +81,7 @@ class Reads:
         Raises:
             ValueError: `query.after` is not the `next` of a page.
         """
-        statement, values = _listing(query)
+        statement, values = _listing(query, self._clock)
         sessions: list[Stored] = []
         last = None
         with _moment(self._connection), closing(self._connection.execute(statement, values)) as rows:
@@ -152,7 +152,7 @@ class Reads:
         return asked
 
 
-def _listing(query: Query) -> tuple[str, list[object]]:
+def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
     where = ["1"]
     values: list[object] = []
     if query.status is not None:
@@ -162,6 +162,13 @@ def _listing(query: Query) -> tuple[str, list[object]]:
         # What stands in the JSON of the labels, if they have this one: few are left to be looked at closely.
         where.append("instr(labels, ?)")
         values.append(encode_labels({label: value}).decode()[1:-1])
+    if query.lapsed:
+        # As `MachineClock.left` has it.
+        where.append(
+            "(lease_until IS NULL OR lease_wall IS NULL OR CASE WHEN lease_boot IS NULL OR ? IS NULL "
+            "THEN lease_wall <= ? WHEN lease_boot = ? THEN lease_until <= ? ELSE 1 END)"
+        )
+        values += [clock.boot, clock.wall(), clock.boot, clock.monotonic()]
     if query.after is not None:
         where.append("(queued_at, id) < (?, ?)")
         values += _place(query.after)

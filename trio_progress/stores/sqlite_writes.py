@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import msgspec
@@ -136,19 +136,19 @@ class Writer:
             # The same write again, unless something newer was stored since, which then stands as it is.
             self._execute(_AGAIN, (append.heartbeat, *lease, expires, append.id, key.epoch, key.seq))
         if append.events:
-            self._add_events(append)
+            self._add_events(append.id, append.events)
         if changed and append.durations:
             self._add_durations(append)
         return Done()
 
-    def _add_events(self, append: Append) -> None:
+    def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
         self._executemany(
             "INSERT OR IGNORE INTO events (session, n, data) VALUES (?, ?, ?)",
-            [(append.id, n, data) for n, data in append.events],
+            [(session, n, data) for n, data in events],
         )
         self._execute(
             "DELETE FROM events WHERE session = ?1 AND n <= (SELECT max(n) FROM events WHERE session = ?1) - ?2",
-            (append.id, self._event_limit),
+            (session, self._event_limit),
         )
 
     def _add_durations(self, append: Append) -> None:
@@ -222,6 +222,8 @@ class Writer:
             ),
         )
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
+        if claim.events:
+            self._add_events(claim.id, claim.events)
         return Claimed(epoch, previous, usual)
 
     def _head(self, session: str, row: tuple[object, ...]) -> Head | None:
