@@ -22,6 +22,7 @@ from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
 from .reader import Reader
+from .reaper import Reaper
 from .remote import RemoteState
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
@@ -63,6 +64,7 @@ class ProgressTracker:
         delivery = Delivery(kept, store, committer)
         self._house = House(settings, store, committer, delivery, hub, tally, {})
         self._reader = Reader(store, hub, rng, settings.event_limit, self._asked, self._ask)
+        self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
         self._signals = ExitStack()
         self._scope = trio.CancelScope()
@@ -402,6 +404,7 @@ class ProgressTracker:
         house.hub.shut()
         self._signals.close()
         self._reader.close()
+        self._reaper.close()
         house.delivery.close()
         house.committer.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + house.settings.flush_timeout):
@@ -446,6 +449,7 @@ async def open_tracker(
             tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool)
             nursery.start_soon(tracker._house.committer.run, name="committer")
             nursery.start_soon(tracker._reader.run, name="reader")
+            nursery.start_soon(tracker._reaper.run, name="reaper")
             try:
                 with tracker._scope:
                     await tracker._catch_up()
