@@ -114,7 +114,8 @@ class Reader:
         """Tells the owners of what is watched from here, who store more often then; and when to do it again."""
         now = trio.current_time()
         for session_id, seen in self._seen.items():
-            if seen is None or not seen.alive:
+            topic = self._hub.topic(session_id)
+            if seen is None or not seen.alive or topic is None or not topic.keen:
                 self._told.pop(session_id, None)
             elif self._told.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
                 self._told[session_id] = now

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from dataclasses import replace
 from typing import Final, NamedTuple, final
 
 import trio
@@ -27,6 +26,7 @@ from .state.clock import stamp
 from .state.record import decode_record, encode_event, encode_lost
 from .statistics import Tally
 from .stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
+from .stores.paging import every
 
 logger = logging.getLogger("trio_progress")
 
@@ -34,7 +34,7 @@ ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""
 
 SUSPECTS: Final = 1000
-"""Sessions that are kept in mind at once; more are met again when these are done with."""
+"""Sessions that are kept in mind at once, or a few more; others are met when these are done with."""
 
 
 class _Suspect(NamedTuple):
@@ -84,14 +84,8 @@ class Reaper:
                 await self._judge(found)
 
     async def _lapsed(self) -> list[Stored]:
-        found: list[Stored] = []
-        query = Query(status=frozenset({"running"}), limit=100, lapsed=True)
-        while True:
-            page = await self._store.list(query)
-            found += [stored for stored in page.sessions if stored.id not in self._here]
-            if page.next is None or len(found) >= SUSPECTS:
-                return found[:SUSPECTS]
-            query = replace(query, after=page.next)
+        query = Query(status=frozenset({"running"}), limit=500, lapsed=True)
+        return [stored async for stored in every(self._store, query, SUSPECTS) if stored.id not in self._here]
 
     async def _judge(self, found: list[Stored]) -> None:
         now = trio.current_time()

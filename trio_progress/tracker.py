@@ -24,6 +24,7 @@ from .listing import SessionPage, list_sessions
 from .reader import Reader
 from .reaper import Reaper
 from .remote import RemoteState
+from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
 from .spool import Addressed, Spool
@@ -64,6 +65,7 @@ class ProgressTracker:
         delivery = Delivery(kept, store, committer)
         self._house = House(settings, store, committer, delivery, hub, tally, {})
         self._reader = Reader(store, hub, rng, settings.event_limit, self._asked, self._ask)
+        self._roster = Roster(store, hub)
         self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
         self._signals = ExitStack()
@@ -287,12 +289,21 @@ class ProgressTracker:
         """
         return Watch(self._house.hub, checks.session_id(session_id), wait=wait)
 
-    def watch_all(self, labels: Mapping[str, str] | None = None) -> WatchAll:
-        """All sessions of this tracker as merged snapshots, of each the newest; first those that are open or queued.
+    def watch_all(self, labels: Mapping[str, str] | None = None, *, here: bool = False) -> WatchAll:
+        """All sessions as merged snapshots, of each the newest; first those that are open or queued.
 
-        `async with tracker.watch_all(...) as snapshots`. It ends when the tracker is left.
+        `async with tracker.watch_all(...) as snapshots`. It ends when the tracker is left. Those of other
+        processes are met within a second or so, and then seen as often as their owners store them.
+
+        Args:
+            labels: Only those that have all of these.
+            here: Only those that this tracker runs or declares.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            StoreError: When entering: the store did not answer.
         """
-        return WatchAll(self._house.hub, checks.labels(labels, self._house.settings.limits))
+        return WatchAll(self._house.hub, checks.labels(labels, self._house.settings.limits), here=bool(here))
 
     def subscribe(
         self, session_id: str, *, since: str | None = None, max_hz: float | None = None, wait: bool = False
@@ -405,6 +416,7 @@ class ProgressTracker:
         self._signals.close()
         self._reader.close()
         self._reaper.close()
+        self._roster.close()
         house.delivery.close()
         house.committer.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + house.settings.flush_timeout):
@@ -450,6 +462,7 @@ async def open_tracker(
             nursery.start_soon(tracker._house.committer.run, name="committer")
             nursery.start_soon(tracker._reader.run, name="reader")
             nursery.start_soon(tracker._reaper.run, name="reaper")
+            nursery.start_soon(tracker._roster.run, name="roster")
             try:
                 with tracker._scope:
                     await tracker._catch_up()
