@@ -18,6 +18,7 @@ import trio
 
 from .errors import SessionActiveError, SessionClosedError, SessionCompletedError, StoreError
 from .house import House, Order
+from .ki import protect
 from .remote import readable_events
 from .session import Session
 from .state.record import Record, decode_record, go_on
@@ -35,6 +36,8 @@ RESUMES: Final[Mapping[str, frozenset[str]]] = {
 
 TRIES: Final = 5
 """How often a claim is made anew because somebody else wrote between reading and claiming."""
+
+protect()  # Here, because nobody comes by a session but through this module.
 
 
 @final
