@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final, get_args, overload
+from typing import TYPE_CHECKING, Final, final, get_args, overload
 
 from .errors import StoreError
-from .house import House
 from .remote import RemoteState
 from .state.snapshot import SessionStatus, Snapshot
 from .stores.base import Query
+
+if TYPE_CHECKING:
+    from .house import House  # The blocking client lists pages as well, and needs no Trio.
 
 logger = logging.getLogger("trio_progress")
 

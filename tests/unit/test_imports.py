@@ -161,6 +161,22 @@ def test_importing_the_package_alone_loads_no_event_loop() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_blocking_client_needs_no_event_loop(tmp_path: Path) -> None:
+    code = """
+import sys
+from trio_progress.blocking import Client
+with Client("sqlite:" + sys.argv[1]) as client:
+    client.declare("r", title="x")
+    client.cancel("r")
+    assert client.sessions(status="cancelled")[0] == client.snapshot("r") == client.wait_ended("r")
+    client.delete("r")
+print([name for name in ("trio", "rich", "asyncio") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "p.db")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]"
+
+
 def test_sessions_are_guarded_from_a_ctrl_c_by_whichever_module_they_are_come_by() -> None:
     # The name is Trio's private one; there is no other way to ask without sending signals.
     code = """

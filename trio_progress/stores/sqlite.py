@@ -19,7 +19,7 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from ..errors import StoreError
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
@@ -29,7 +29,9 @@ from .sqlite_reads import Reads, data_version, newest_ask
 from .sqlite_rows import PoisonedError
 from .sqlite_schema import Opened, is_current
 from .sqlite_writes import Writer
-from .threaded import Pause, ThreadedStore
+
+if TYPE_CHECKING:
+    from .threaded import Pause  # Who blocks needs no Trio.
 
 logger = logging.getLogger("trio_progress")
 
@@ -257,30 +259,3 @@ def _emptied_log(connection: sqlite3.Connection) -> bool:
         return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {busy}")
-
-
-@final
-class SqliteStore(ThreadedStore):
-    """Sessions in a SQLite file on a local disk, for trackers of all processes that open it.
-
-    Blocking is done in threads of its own limits: one that writes, and some that read. It is opened by the first
-    call, or by `open()`, and closed by `aclose()`.
-
-    Args:
-        path: The file; made, with mode 0600, where there is none. Its folder must exist.
-        event_limit: Events kept for each session, at least 1; the oldest go first.
-        busy_timeout: Seconds that a call waits while another process writes, above 0; less than the tracker's
-            `flush_timeout`.
-
-    Raises:
-        ValueError, TypeError: A value is out of range.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, event_limit: int = 1000, busy_timeout: float = 1.0) -> None:
-        self.sqlite: Final = SqliteBackend(path, event_limit=event_limit, busy_timeout=busy_timeout)
-        super().__init__(self.sqlite)
-
-    @property
-    def unreadable(self) -> int:
-        """Rows that could not be read and were passed over, each time that they were come across."""
-        return self.sqlite.unreadable
