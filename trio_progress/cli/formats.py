@@ -41,9 +41,10 @@ def ago(moment: datetime | None, now: float) -> str:
 def clock(moment: datetime) -> str:
     """The moment in the reader's own time zone."""
     try:
-        return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+        moment = moment.astimezone()
     except (OverflowError, ValueError, OSError):
-        return moment.isoformat(sep=" ", timespec="seconds")  # In the year 1 or 9999 not every zone has it.
+        pass  # In the years 1 and 9999 not every zone has it.
+    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
 
 
 def cells(text: str) -> int:
