@@ -222,13 +222,13 @@ async def _research(run: _Run) -> None:
                 labels=LABELS,
                 resume="always" if run.resume else "never",
             )
-            _announce(run)
             async with scope as session:
                 run.session = session
                 session.set(question=run.question, corpus=run.folder)
                 with trio.move_on_after(FLUSH):
-                    # From here on it can be gone on with, whatever happens.
+                    # From here on it can be found, and gone on with, whatever happens.
                     await session.flush()
+                _announce(run)
                 run.answer = await research(session, run.question, run.folder)
         finally:
             run.signal = tracker.interrupted_by
