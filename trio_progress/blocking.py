@@ -63,6 +63,8 @@ class Client:
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self._retention = checks.number("retention", retention, above=0)
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be a trio_progress.Limits, not {limits!r:.200}")
         self._limits = limits
         self._clock = Clock()
         self._backend = open_backend(url)

@@ -41,6 +41,6 @@ async def main(store: str, session_id: str, ending: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main, *sys.argv[1:])
+        trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
     except trio.TooSlowError:
         sys.exit(1)
