@@ -56,7 +56,7 @@ def run_beside(url: str, body: Callable[[Session], Any], do: Callable[[], None],
     def work() -> None:
         try:
             trio.run(owner)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - raised below
             failed.append(error)
             begun.set()
 
@@ -176,7 +176,7 @@ def test_many_threads_share_one_client(client: Client) -> None:
                 if turn % 3 == 0:
                     client.delete(session_id)
             assert len(client.sessions({"thread": str(number)})) == 10
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - raised below
             failed.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
