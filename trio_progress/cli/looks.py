@@ -18,8 +18,8 @@ COLUMNS: Final = (
     Column("STATUS"),
     Column("DONE", 1),
     Column("BEGUN", 2),
-    Column("TOOK", 3),
-    Column("TITLE", 4, least=12),
+    Column("TOOK", 4),
+    Column("TITLE", 3, least=16),
     Column("LABELS", 5, least=12),
 )
 
