@@ -113,6 +113,7 @@ def demo(arguments: argparse.Namespace) -> int:
     from ..demo.engine import ResumeError
     from ..demo.questions import QuestionError
     from ..endings import leaves
+    from ..errors import SessionActiveError
 
     try:
         run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
@@ -126,6 +127,12 @@ def demo(arguments: argparse.Namespace) -> int:
                 run.signal = signal.SIGINT
     except (CorpusError, QuestionError, ResumeError) as error:
         raise CommandError(codes.USAGE, str(error)) from None
+    except SessionActiveError as error:
+        raise CommandError(
+            codes.ACTIVE,
+            f"session {error.session_id!r} is open; if its process was killed, it is lost and can be gone on with "
+            "some seconds after its last sign of life",
+        ) from None
     if run.answer is None:
         return _unanswered(run)
     output.put(render(run.answer, run.folder))
