@@ -209,27 +209,32 @@ def test_asyncio_waits_in_a_thread_while_its_loop_goes_on(client: Client, url: s
     run_beside(url, short, do)
 
 
-def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_it(client: Client, url: str) -> None:
-    """Between reading the queued state and ending it, somebody begins: the new owner is asked."""
+class Delayed:
+    """A backend that lets something happen right before the first write."""
+
+    def __init__(self, backend: Any, first: Callable[[], None]) -> None:
+        self._backend = backend
+        self._first: Callable[[], None] | None = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def commit(self, batch: Any) -> Any:
+        first, self._first = self._first, None
+        if first is not None:
+            first()
+        return self._backend.commit(batch)
+
+
+def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_its_owner(client: Client, url: str) -> None:
     client.declare("r", RESEARCH)
-    began: list[bool] = []
-    backend = client._backend
-
-    class Racing:
-        """Lets an owner begin right before the first write."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(backend, name)
-
-        def commit(self, batch: Any) -> Any:
-            if not began:
-                began.append(True)
-                ready.set()
-                assert running.wait(10)
-            return backend.commit(batch)
-
     ready, running = threading.Event(), threading.Event()
-    client._backend = Racing()
+
+    def begin() -> None:
+        ready.set()
+        assert running.wait(10)
+
+    client._backend = Delayed(client._backend, begin)  # type: ignore[assignment]
 
     async def forever(session: Session) -> None:
         running.set()
@@ -240,6 +245,21 @@ def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_it(clien
     assert ready.wait(10)
     run_beside(url, forever, lambda: cancelling.join(10))
     assert client.snapshot("r").status == "cancelled"
+
+
+def test_a_cancellation_that_meets_another_declaration_cancels_that_one(client: Client, url: str) -> None:
+    client.declare("r", title="first")
+    with Client(url) as other:
+
+        def again() -> None:
+            other.declare("r", title="second")
+
+        client._backend = Delayed(  # type: ignore[assignment]
+            client._backend, again
+        )
+        client.cancel("r", "enough")
+        ended = other.snapshot("r")
+    assert (ended.title, ended.status) == ("second", "cancelled")
 
 
 FORKING = """

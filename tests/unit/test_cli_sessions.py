@@ -22,7 +22,7 @@ from trio_progress.state.snapshot import ENDED, SessionStatus
 
 Capture = pytest.CaptureFixture[str]
 
-EVIL = "\x1b]0;owned\x07\x1b[2Jevil\u202e\nforged"
+EVIL = "\x1b]0;owned\x07\x1b[2Jevil\x7f\u202e\nforged"
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def test_a_list_is_filtered_and_cut(store: str, capsys: Capture) -> None:
     assert ids("--label", "user=u1") == ["r-2", "r-1"]
     assert ids("--label", "user=u1", "--label", f"team={EVIL}") == ["r-2"]
     assert ids("--status", "cancelled") == ["r-3"]
+    assert ids("--status", "cancelled", "--status", "lost") == ["r-3"]
     assert ids("--status", "cancelled", "--status", "queued", "--limit", "2") == ["r-3", "r-2"]
     assert ids("--limit", "1") == ["r-3"]
     assert ids("--all") == ["r-3", "r-2", "r-1"]
