@@ -234,7 +234,7 @@ def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_its_owne
         ready.set()
         assert running.wait(10)
 
-    client._backend = Delayed(client._backend, begin)  # type: ignore[assignment]
+    client._backend = Delayed(client._backend, begin)
 
     async def forever(session: Session) -> None:
         running.set()
@@ -254,9 +254,7 @@ def test_a_cancellation_that_meets_another_declaration_cancels_that_one(client: 
         def again() -> None:
             other.declare("r", title="second")
 
-        client._backend = Delayed(  # type: ignore[assignment]
-            client._backend, again
-        )
+        client._backend = Delayed(client._backend, again)
         client.cancel("r", "enough")
         ended = other.snapshot("r")
     assert (ended.title, ended.status) == ("second", "cancelled")

@@ -60,7 +60,7 @@ def silence(stream: IO[str]) -> None:
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """JSON of ASCII characters only: a terminal shows it as it is, and obeys nothing in it."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent)
 
 
 @final
