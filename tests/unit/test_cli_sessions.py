@@ -258,10 +258,14 @@ def test_a_store_that_cannot_be_used_is_told_in_one_line(command: list[str], tmp
     assert not list(tmp_path.glob("none.db*"))
 
 
-def test_a_store_that_another_process_has_locked_is_told_in_one_line(store: str, capsys: Capture) -> None:
+def test_a_store_that_another_process_writes_to_can_be_looked_at_and_is_told_in_one_line_where_not(
+    store: str, capsys: Capture
+) -> None:
     connection = sqlite3.connect(store.removeprefix("sqlite:"), isolation_level=None)
     try:
         connection.execute("BEGIN EXCLUSIVE")
+        assert main(["ls"]) == main(["show", "r-1"]) == codes.OK
+        assert "r-1" in capsys.readouterr().out
         assert main(["cancel", "r-1"]) == codes.STORE
         assert "locked" in said(capsys)
     finally:

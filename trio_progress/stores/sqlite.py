@@ -107,7 +107,16 @@ class SqliteBackend:
         return f"sqlite:{self.path}"
 
     def open(self) -> None:
-        """Makes the file if need be, and sees that it can be written.
+        """Makes the file if need be, and sees that it can be read; not held up by somebody who writes.
+
+        Raises:
+            StoreError: It cannot be used; the message says why.
+        """
+        with self._connections.reading() as opened:
+            self._reads(opened)
+
+    def open_to_write(self) -> None:
+        """The same, and sees that it can be written.
 
         Raises:
             StoreError: It cannot be used; the message says why.
@@ -115,8 +124,7 @@ class SqliteBackend:
         with self._connections.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-        with self._connections.reading() as opened:
-            self._reads(opened)
+        self.open()
 
     def close(self) -> None:
         """Closes all connections; later calls raise `StoreError`."""

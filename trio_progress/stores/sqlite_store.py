@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final, final
 
+import trio
+
 from .sqlite import SqliteBackend
 from .threaded import ThreadedStore
 
@@ -29,6 +31,16 @@ class SqliteStore(ThreadedStore):
     def __init__(self, path: str | os.PathLike[str], *, event_limit: int = 1000, busy_timeout: float = 1.0) -> None:
         self.sqlite: Final = SqliteBackend(path, event_limit=event_limit, busy_timeout=busy_timeout)
         super().__init__(self.sqlite)
+
+    async def open(self) -> None:
+        """Makes the file if need be, and sees that it can be written; otherwise the first call does.
+
+        Cancelled, it returns when that is known, at the latest after `busy_timeout`.
+
+        Raises:
+            StoreError: It cannot be used; the message says why.
+        """
+        await trio.to_thread.run_sync(self.sqlite.open_to_write, limiter=self._writer)
 
     @property
     def unreadable(self) -> int:
