@@ -175,8 +175,8 @@ class SqliteBackend:
         self._to_scrub |= writer.removed
         free, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
         if free * 4 > pages:
-            # Each row that is fetched is a page given back.
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
+            # Each step gives one page back; `execute` makes one of a statement without columns, a script makes all.
+            connection.executescript(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})")
 
     # Reading
 
