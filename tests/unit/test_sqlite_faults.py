@@ -312,10 +312,10 @@ def test_what_is_deleted_is_on_no_page_of_the_disk(path: Path) -> None:
     events = [(n, secret * 100) for n in range(1, 50)]
     backend.commit([Append("a", Key(claimed.epoch, 1), secret * 5000, index, None, 100.0, 1.0, events)])
     # These share a page with what stays.
-    backend.commit([Claim(f"b{n}", 1, "me", secret if n % 2 else b"{}", index, None, 100.0) for n in range(9)])
+    theirs = {0: (b"{}", INDEX), 1: (secret, index)}
+    backend.commit([Claim(f"b{n}", 1, "me", *theirs[n % 2], None, 100.0) for n in range(9)])
     assert found(path, secret)
     assert backend.commit([Delete("a"), *(Delete(f"b{n}") for n in range(1, 9, 2))]) == [Done()] * 5
-    backend.commit([Claim(f"b{n}", 1, "me", b"{}", INDEX, None, 100.0) for n in range(0, 9, 2)])
     clock.now += 5
     backend.commit([Delete("nothing")])  # The log is emptied with whatever is written next.
     assert not found(path, secret)
