@@ -19,7 +19,7 @@ import trio
 
 from .errors import SessionClosedError, StoreError
 from .statistics import Tally
-from .stores.base import Outcome, Store, Write
+from .stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
 
 logger = logging.getLogger("trio_progress")
 
@@ -132,6 +132,7 @@ class Committer:
 
     async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
         """Makes one batch; False where the store did not answer."""
+        began = trio.current_time()
         try:
             outcomes = await self._store.commit(batch)
             if len(outcomes) != len(batch):
@@ -146,7 +147,10 @@ class Committer:
         if not self.up:
             self.up = True
             logger.info("the store answers again")
-        for writer, outcome in zip(writers, outcomes, strict=True):
+        self._tally.persist_seconds.observe(trio.current_time() - began)
+        for writer, write, outcome in zip(writers, batch, outcomes, strict=True):
+            if isinstance(write, (Append, Claim)) and isinstance(outcome, (Done, Claimed)):
+                self._tally.persists += 1
             if isinstance(outcome, Exception):
                 logger.debug("a write failed, it is tried again: %s", outcome)
                 self._tally.persists_failed += 1

@@ -43,6 +43,7 @@ class Mailbox:
         "_greet",
         "_id",
         "_interval",
+        "_joined",
         "_reason",
         "_resuming",
         "_shut",
@@ -76,6 +77,7 @@ class Mailbox:
         self._bookmark = False
         self._done = False
         self._shut = False
+        self._joined = 0.0
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -101,6 +103,7 @@ class Mailbox:
             else:
                 reason = None
         self._feed = feed
+        self._joined = self._clock.monotonic()
         self._snapshot = reason is not None
         if resuming is not None and reason is None:
             self.position = resuming
@@ -191,17 +194,18 @@ class Mailbox:
             )
         return None
 
-    def _moved(self, seq: int, *, coming_from: int) -> None:
+    def _moved(self, seq: int, missed: int, published: float | None) -> None:
+        now = self._clock.monotonic()
         self.position = Position(self.position.epoch, seq, self.position.event)
-        self.not_before = self._clock.monotonic() + self._interval
+        self.not_before = now + self._interval
         self._bookmark = False
-        self._tally.broadcasts += 1
-        self._tally.conflated += max(seq - coming_from - 1, 0)
+        # What is older than the subscriber has not kept it waiting.
+        self._tally.handed_over(missed, None if published is None else now - max(published, self._joined))
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False
         snapshot = feed.source.snapshot()
-        self._moved(snapshot.seq, coming_from=snapshot.seq)
+        self._moved(snapshot.seq, 0, None)
         return snapshot.resuming(self.position.token())
 
     def _take_update(self, feed: Feed) -> Message:
@@ -209,7 +213,7 @@ class Mailbox:
         seq = feed.source.seq
         resume = self.position._replace(seq=seq).token()
         update = feed.update(since, resume)
-        self._moved(seq, coming_from=since)
+        self._moved(seq, seq - since - 1, feed.source.published)
         return update
 
     def _take_event(self, feed: Feed) -> Message:

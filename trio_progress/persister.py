@@ -73,6 +73,7 @@ class Persister:
         "flushed",
         "refused",
         "stored",
+        "waiting_since",
     )
 
     def __init__(
@@ -112,6 +113,8 @@ class Persister:
         self.refused: Outcome | None = None
         """Why the store has not given the session to this owner."""
         self.fenced = False
+        self.waiting_since: float | None = None
+        """Since when it has waited for the store to take the newest state, on Trio's clock; None: it does not."""
         self.answered = trio.Event()
         """Set when the store has answered the claim, or is known not to answer."""
         self.flushed = trio.Event()
@@ -173,8 +176,9 @@ class Persister:
                 if self._renewing:
                     self._tally.renewals += 1
                 else:
+                    if self.stored is not None:
+                        self._tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
                     self.stored, self._stored_event = self._sent
-                    self._tally.persists += 1
             case Fenced(by=None):
                 # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
                 self._claimed = False
@@ -228,11 +232,13 @@ class Persister:
         goal = self._state.publish()
         if not self._behind(goal):
             self._tally.persists_unchanged += 1
+        self.waiting_since = trio.current_time()
         while not self.fenced and self._behind(goal):
             if self._bug is not None:
                 raise self._bug
             self._committer.submit(self)
             await self._settled.wait()
+        self.waiting_since = None
 
     async def _pause(self) -> None:
         """The interval between two states; urgent ones wait no longer than a broadcast does, the end not at all."""

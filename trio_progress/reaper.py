@@ -61,6 +61,11 @@ class Reaper:
         self._suspects: dict[str, _Suspect] = {}
         self._scope = trio.CancelScope()
 
+    @property
+    def missing(self) -> int:
+        """Sessions that ran without a lease when it looked last."""
+        return len(self._suspects)
+
     def close(self) -> None:
         """Ends `run`."""
         self._scope.cancel(reason="the tracker is left")
@@ -113,6 +118,7 @@ class Reaper:
             return
         if isinstance(outcome, Claimed):
             self._tally.sessions_lost += 1
+            self._tally.ledger.end(claim.index.pipeline, "lost")
             logger.warning("session %r is lost: its owner was not heard of any more", session_id)
 
 

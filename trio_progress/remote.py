@@ -44,6 +44,8 @@ class RemoteState:
         self._heartbeat = stored.heartbeat
         self.id = stored.id
         self.epoch, self.seq = stored.key
+        self.published = clock.monotonic()
+        """When `seq` was found in the store, on the monotonic clock of this process."""
         self.oldest_delta = self.seq
         self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events))
 
@@ -89,6 +91,7 @@ class RemoteState:
                     self.oldest_delta = self._tombstones[0][0]
                 self._tombstones.append((seq, path))
         self._record, self._flat, self.seq = record, flat, seq
+        self.published = self._clock.monotonic()
         return True
 
     def publish(self) -> int:

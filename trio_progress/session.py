@@ -363,6 +363,10 @@ class Session:
             ticker = self._tickers[phase] = ThreadTicker(phase, self._trio_token)
         return ticker
 
+    def timed(self, phase: PhaseNode) -> None:
+        """Counts how long a phase took that has completed."""
+        self._tally.ledger.phase(self.state.pipeline_name, phase.name if phase.declared else None, phase.spent)
+
     def drain(self, node: PhaseNode) -> None:
         """Brings in what threads have counted on a phase that is about to end."""
         ticker = self._tickers.pop(node, None)

@@ -216,6 +216,7 @@ class Tenure:
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
         house.tally.sessions_begun += 1
+        house.tally.ledger.begin(state.pipeline)
         if self._persister.stored != state.seq or state.dirty:
             session.stir()
         session.body.__enter__()
@@ -321,6 +322,7 @@ class Tenure:
             tally, state = self._house.tally, self.state
             tally.sessions_ended += 1
             tally.states += state.seq
+            tally.ledger.end(state.pipeline_name, state.status)
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
                 logger.error(

@@ -352,13 +352,17 @@ class ProgressTracker:
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
         house = self._house
-        running = [scope.session.state.seq for scope in house.open.values() if scope.session is not None]
+        sessions = [scope.session for scope in house.open.values() if scope.session is not None]
+        waiting = [session.persister.waiting_since for session in sessions if session.persister is not None]
         return TrackerStatistics.of(
             house.tally,
             sessions_open=len(house.open),
+            sessions_stalled=sum(session.state.liveness() == "stalled" for session in sessions),
+            sessions_missing=self._reaper.missing,
             subscribers=house.hub.listeners,
-            states=sum(running),
+            states=sum(session.state.seq for session in sessions),
             store_up=house.committer.up and self._reader.up,
+            persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
         )
 
     async def _catch_up(self) -> None:
