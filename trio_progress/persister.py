@@ -11,13 +11,12 @@ import trio
 from .committer import Committer, Once
 from .delivery import Delivery
 from .errors import FencedError, SessionClosedError
+from .logs import tell
 from .settings import Settings
 from .state.record import encode_event, encode_record
 from .state.session import SessionState
 from .statistics import Tally
 from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
-
-logger = logging.getLogger("trio_progress")
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
@@ -275,17 +274,21 @@ class Persister:
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
                 self.settled(await Once(write).made(self._committer))
-        except Exception:
-            logger.exception("the final state of session %r could not be rescued", self._state.id)
+        except Exception as error:
+            self._bewail("the final state of session %r could not be rescued", error)
 
     def spool(self, delivery: Delivery) -> bool:
         """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
         try:
             write = self._append_or_renew()
-        except Exception:
-            logger.exception("the final state of session %r cannot be spooled", self._state.id)
+        except Exception as error:
+            self._bewail("the final state of session %r cannot be spooled", error)
             return False
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed)
+
+    def _bewail(self, what: str, error: Exception) -> None:
+        state = self._state
+        tell(logging.ERROR, "final_state_not_saved", what, state.id, error=error, session=state.id, status=state.status)
 
     def hurry(self) -> None:
         """Something should be stored soon, not only at the next interval."""

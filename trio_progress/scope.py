@@ -109,7 +109,7 @@ class SessionScope:
                     expect, record, stored = previous
                     tenure.adopt(record)
                     if record.state.status != "queued":
-                        events = readable_events(self._order.id, stored.events)
+                        events = readable_events(self._order.id, stored.events, self._house.tally)
                         go_on(tenure.state, record, events, self._house.settings.event_limit)
                 interrupt = await tenure.claim(expect)
                 refused = tenure.refused

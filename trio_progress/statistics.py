@@ -6,11 +6,13 @@ Three kinds of not-delivered are never mixed: *conflated* (harmless, a newer sta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import final
 
 from .distribution import LATENCIES, Distribution, Histogram, Ledger
+from .logs import Throttle, tell
 
 
 @dataclass(slots=True)
@@ -38,6 +40,22 @@ class Tally:
     persist_seconds: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
     delivery_lag: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
     ledger: Ledger = field(default_factory=Ledger)
+    throttle: Throttle = field(default_factory=Throttle)
+    """For what this tracker logs and may come in floods."""
+
+    def pass_over(self, session_id: str, error: Exception) -> None:
+        """An entry of the store cannot be read: it is counted, and logged at a bounded rate."""
+        self.unreadable += 1
+        tell(
+            logging.WARNING,
+            "entry_unreadable",
+            "passed over: session %r: %s",
+            session_id,
+            error,
+            throttle=self.throttle,
+            session=session_id,
+            reason=error,
+        )
 
     def handed_over(self, missed: int, lag: float | None) -> None:
         """A subscriber was given an update or a snapshot.

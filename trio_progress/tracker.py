@@ -21,6 +21,7 @@ from .errors import SessionActiveError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
+from .logs import tell
 from .reader import Reader
 from .reaper import Reaper
 from .remote import RemoteState
@@ -36,8 +37,6 @@ from .statistics import Tally, TrackerStatistics
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
-
-logger = logging.getLogger("trio_progress")
 
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""
@@ -251,7 +250,8 @@ class ProgressTracker:
         stored = await self._house.store.read(session_id)
         if stored is None:
             raise SessionNotFoundError(session_id)
-        return RemoteState(stored, self._house.hub.clock, self._house.settings.event_limit).snapshot()
+        house = self._house
+        return RemoteState(stored, house.hub.clock, house.settings.event_limit, house.tally).snapshot()
 
     async def sessions(
         self,
@@ -396,9 +396,10 @@ class ProgressTracker:
     async def _interrupt(self, received: AsyncIterator[int]) -> None:
         async for number in received:
             self.interrupted_by = number
-            logger.info("received %s: sessions are interrupted", signal.Signals(number).name)
-            self._stop_all(f"received {signal.Signals(number).name}", interrupted=True)
-            self._scope.cancel(reason=f"received {signal.Signals(number).name}")
+            name = signal.Signals(number).name
+            tell(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
+            self._stop_all(f"received {name}", interrupted=True)
+            self._scope.cancel(reason=f"received {name}")
 
     def _stop_all(self, reason: str, *, interrupted: bool) -> None:
         self._house.interrupting = self._house.interrupting or interrupted
@@ -415,7 +416,8 @@ class ProgressTracker:
             for scope in list(house.open.values()):
                 await scope.left.wait()
         if house.open:
-            logger.error("the tracker is left, but these sessions do not end: %s", ", ".join(map(repr, house.open)))
+            names = ", ".join(map(repr, house.open))
+            tell(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
         house.hub.shut()
         self._signals.close()
         self._reader.close()

@@ -8,7 +8,7 @@
 3. News is found by polling `PRAGMA data_version`, which changes when any other connection has committed.
    Reading has connections apart from the writing one, so that holds for what this process writes as well.
 4. What is removed is overwritten (`secure_delete`), and the write-ahead log is emptied after it.
-5. A row that cannot be read is counted, logged once, and passed over; see `sqlite_rows`.
+5. A row that cannot be read is counted, logged (once, and at a bounded rate), and passed over; see `sqlite_rows`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..errors import StoreError
+from ..logs import Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .sqlite_pool import Connections
@@ -32,8 +33,6 @@ from .sqlite_writes import Writer
 
 if TYPE_CHECKING:
     from .threaded import Pause  # Who blocks needs no Trio.
-
-logger = logging.getLogger("trio_progress")
 
 IDLE_POLL: Final = 0.1
 BUSY_POLL: Final = 0.025
@@ -95,6 +94,7 @@ class SqliteBackend:
         self._connections = Connections(self.path, busy_timeout)
         self._lock = threading.Lock()
         self._logged: set[tuple[str, str]] = set()
+        self._throttle = Throttle()
         self._first_mark: int | None = None
         self._next_sweep = self._next_scrub = self._clock.monotonic()
         self._to_scrub = False
@@ -162,7 +162,8 @@ class SqliteBackend:
                 self._next_scrub = now + SCRUB_INTERVAL
                 self._to_scrub = not _emptied_log(connection)
         except sqlite3.Error as error:
-            logger.debug("store %s: tidying up failed: %s", self.address, error)
+            what = "store %s: tidying up failed: %s"
+            tell(logging.DEBUG, "store_not_tidied", what, self.address, error, reason=error)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -256,7 +257,17 @@ class SqliteBackend:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((session, why))
-        logger.warning("store %s: passed over a row of session %r that cannot be read: %s", self.address, session, why)
+        tell(
+            logging.WARNING,
+            "entry_unreadable",
+            "store %s: passed over a row of session %r that cannot be read: %s",
+            self.address,
+            session,
+            why,
+            throttle=self._throttle,
+            session=session,
+            reason=why,
+        )
 
 
 def _emptied_log(connection: sqlite3.Connection) -> bool:

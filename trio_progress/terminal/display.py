@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 
 import trio
 
-from .._text import printable
 from ..errors import ProgressError
+from ..logs import tell
 from ..state.messages import CustomEvent
 from ..tracker import ProgressTracker
 from .plain import PlainLines
@@ -19,8 +19,6 @@ from .screen import ANIMATE, PLAIN_INTERVAL, REFRESH, Model, Screen, open_screen
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-logger = logging.getLogger("trio_progress")
 
 
 @asynccontextmanager
@@ -79,8 +77,8 @@ def _try(action: Callable[[], None]) -> bool:
     """Does it, or logs why not: the terminal may be gone, and that is not the work's concern."""
     try:
         action()
-    except Exception:
-        logger.exception("the display failed; the work goes on without it")
+    except Exception as error:
+        tell(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
         return False
     return True
 
@@ -119,7 +117,8 @@ async def follow_events(tracker: ProgressTracker, session_id: str, model: Model)
                 if isinstance(message, CustomEvent):
                     model.tell(session_id, message)
     except ProgressError as error:
-        logger.debug("the events of session %r are not shown: %s", session_id, error)
+        what = "the events of session %r are not shown: %s"
+        tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
 
 
 async def _last_states(tracker: ProgressTracker, model: Model) -> None:
@@ -129,4 +128,5 @@ async def _last_states(tracker: ProgressTracker, model: Model) -> None:
             try:
                 model.put(await tracker.snapshot(session_id))
             except ProgressError as error:
-                logger.debug("the last state of session %r is not shown: %s", printable(session_id), error)
+                what = "the last state of session %r is not shown: %s"
+                tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
