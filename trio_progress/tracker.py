@@ -17,7 +17,7 @@ import trio
 from .committer import Committer, Once
 from .declaring import cancellation, checked_pipeline, declaration, declared
 from .delivery import Delivery
-from .errors import SessionActiveError, SessionNotFoundError
+from .errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
@@ -68,6 +68,8 @@ class ProgressTracker:
         self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
         self._signals = ExitStack()
+        self._afterwards = ExitStack()
+        self._left = False
         self._scope = trio.CancelScope()
         self.interrupted_by: int | None = None
         """The number of the signal that `interrupt_on` has received; None while there was none."""
@@ -373,6 +375,18 @@ class ProgressTracker:
             with trio.move_on_after(CATCH_UP):
                 await delivery.tried.wait()
 
+    def on_left(self, callback: Callable[[], object]) -> None:
+        """Has `callback` called once when the tracker has been left: all sessions have ended, all is counted.
+
+        It is called in the event loop and must not raise; the callback that was given last comes first.
+
+        Raises:
+            SessionClosedError: The tracker has been left already.
+        """
+        if self._left:
+            raise SessionClosedError("the tracker has been left: nothing of it will come any more")
+        self._afterwards.callback(callback)
+
     # Stopping
 
     def interrupt_on(self, *signals: signal.Signals) -> None:
@@ -429,6 +443,8 @@ class ProgressTracker:
             await house.committer.ended.wait()
         house.committer.abandon()
         self._nursery.cancel_scope.cancel(reason="the tracker is left")
+        self._left = True
+        self._afterwards.close()
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import trio_progress
 PACKAGE = Path(trio_progress.__file__).parent
 OPTIONAL = ("redis", "rich", "trio_websocket", "prometheus_client", "hypothesis", "pytest", "h11", "tqdm", "sqlite3")
 
-UPWARDS = ("terminal", "demo", "cli", "__main__")
+UPWARDS = ("terminal", "metrics", "demo", "cli", "__main__")
 """What is built on a tracker, and known to nothing below."""
 
 
