@@ -200,11 +200,8 @@ async def serve_exposition(
                 + body
             )
 
-    async def listening(*, task_status: trio.TaskStatus[list[trio.SocketListener]]) -> None:
-        await trio.serve_tcp(answer, 0, host="127.0.0.1", task_status=task_status)
-
     async with trio.open_nursery() as nursery:
-        listeners: list[trio.SocketListener] = await nursery.start(listening)
+        listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         task_status.started(listeners[0].socket.getsockname()[1])
 
 

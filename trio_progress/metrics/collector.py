@@ -187,7 +187,7 @@ def _metric(family: Family, samples: dict[Labels, Value]) -> Metric:
     metric = kind(name, family.help, labels=family.labels, unit=family.unit)
     for labels, value in samples.items():
         assert not isinstance(value, Distribution)
-        metric.add_metric(labels, value)
+        metric.add_metric(labels, float(value))
     return metric
 
 
