@@ -5,8 +5,8 @@
 2. What others wrote (reasons, messages of exceptions, names of phases) can neither begin a line of its own nor
    steer a terminal: control and format characters are escaped in arguments, fields and tracebacks, and every
    line of a traceback is indented. This holds for all records of the logger, whoever makes them.
-3. What can come in floods goes through a `Throttle`: the first of a kind at once, then one in a while, which
-   tells how many were left out.
+3. What can come in floods goes through a `Throttle`: the first of a kind at once, then no more for a while; the
+   next one tells how many were left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ FIELDS: Final[Mapping[str, str]] = {
 """The attributes that every record has, and what they mean."""
 
 LOG_INTERVAL: Final = 60.0
-"""Seconds between two records of one event, where it can come in floods."""
+"""Seconds in which one event is logged once, where it can come in floods."""
+
+BURST: Final = 10
+"""Records of one event in that time, where each is about something else."""
 
 
 class Fields(TypedDict, total=False):
@@ -50,30 +53,34 @@ class Fields(TypedDict, total=False):
 
 @final
 class Throttle:
-    """Lets the first of a kind through at once, and then at most one in `LOG_INTERVAL`.
+    """Lets the first of a kind through at once, and then no more in `LOG_INTERVAL`.
 
     Args:
         now: Seconds on a monotonic clock. Not Trio's: what is logged may come from any thread.
     """
 
-    __slots__ = ("_left_out", "_next", "_now")
+    __slots__ = ("_admitted", "_left_out", "_now")
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._next: dict[str, float] = {}
+        self._admitted: dict[str, tuple[float, int]] = {}
         self._left_out: dict[str, int] = {}
 
-    def admit(self, kind: str) -> int | None:
+    def admit(self, kind: str, most: int = 1) -> int | None:
         """How many of the kind were left out since the last that was let through; None: leave this one out, too.
 
         Args:
             kind: One of a few; every kind is remembered.
+            most: How many of it are let through in `LOG_INTERVAL`.
         """
         now = self._now()
-        if now < self._next.get(kind, now):
+        since, admitted = self._admitted.get(kind, (now, 0))
+        if now >= since + LOG_INTERVAL:
+            since, admitted = now, 0
+        if admitted >= most:
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return None
-        self._next[kind] = now + LOG_INTERVAL
+        self._admitted[kind] = (since, admitted + 1)
         return self._left_out.pop(kind, 0)
 
 
@@ -83,6 +90,7 @@ def tell(
     text: str,
     *args: object,
     throttle: Throttle | None = None,
+    most: int = 1,
     error: BaseException | None = None,
     **fields: Unpack[Fields],
 ) -> bool:
@@ -94,6 +102,7 @@ def tell(
         text: The message, with `%` places for the arguments.
         args: What goes there.
         throttle: For what can come in floods.
+        most: How many the throttle lets through at once: `BURST` where each is about something else.
         error: Its traceback is logged as well.
         fields: What it is about.
 
@@ -102,7 +111,7 @@ def tell(
     """
     left_out = 0
     if throttle is not None:
-        admitted = throttle.admit(event)
+        admitted = throttle.admit(event, most)
         if admitted is None:
             return False
         left_out = admitted

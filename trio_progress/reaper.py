@@ -19,7 +19,7 @@ import trio
 
 from .committer import Committer, Once
 from .errors import ProgressError
-from .logs import tell
+from .logs import BURST, tell
 from .remote import readable_events
 from .settings import Settings
 from .state import checks
@@ -120,6 +120,7 @@ class Reaper:
                 session_id,
                 error,
                 throttle=self._tally.throttle,
+                most=BURST,
                 session=session_id,
                 reason=error,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import final
 
 from .distribution import LATENCIES, Distribution, Histogram, Ledger
-from .logs import Throttle, tell
+from .logs import BURST, Throttle, tell
 
 
 @dataclass(slots=True)
@@ -53,6 +53,7 @@ class Tally:
             session_id,
             error,
             throttle=self.throttle,
+            most=BURST,
             session=session_id,
             reason=error,
         )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..errors import StoreError
-from ..logs import Throttle, tell
+from ..logs import BURST, Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .sqlite_pool import Connections
@@ -265,6 +265,7 @@ class SqliteBackend:
             session,
             why,
             throttle=self._throttle,
+            most=BURST,
             session=session,
             reason=why,
         )
