@@ -232,6 +232,20 @@ async def test_pipelines_that_are_made_up_as_they_come_are_bounded(autojump_cloc
     assert strictly(generate_openmetrics(registry))  # type: ignore[no-untyped-call]
 
 
+async def test_phases_of_many_trackers_are_bounded_together(autojump_clock: trio.testing.MockClock) -> None:
+    registry = CollectorRegistry()
+    for batch in range(4):
+        async with open_tracker() as tracker:
+            metrics.register(tracker, registry)
+            for number in range(10):
+                await work(tracker, f"s-{number}", Pipeline(f"p-{batch}-{number}", [f"x-{step}" for step in range(15)]))
+    found = table(sample for family in registry.collect() for sample in family.samples)
+    phases = {labels: count for (name, labels), count in found.items() if name == "phase_seconds_count"}
+    assert len(phases) == PHASES + 40 + 1
+    assert sum(phases.values()) == 600
+    assert phases[frozenset({("pipeline", "p-3-9"), ("phase", OTHER)})] == 15
+
+
 # Registries
 
 
