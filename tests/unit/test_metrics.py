@@ -353,26 +353,38 @@ async def test_a_registry_that_is_dropped_takes_its_collector_along(autojump_clo
 
 async def test_a_scrape_in_another_thread_reads_one_moment() -> None:
     registry = CollectorRegistry()
+    scrapes = 0
     async with open_tracker() as tracker:
         metrics.register(tracker, registry)
-        states: list[float] = []
 
         def scrape() -> None:
-            for _ in range(30):
-                assert list(parse_text(generate_latest(registry).decode()))
-                found = of(registry, "states_total")
-                assert found is not None
-                states.append(found)
+            nonlocal scrapes
+            last = 0.0
+            for _ in range(20):
+                found = samples(generate_latest(registry))
+                ended = sum(count for (name, _), count in found.items() if name == "sessions_ended_total")
+                there = sum(count for (name, _), count in found.items() if name == "sessions")
+                begun = found["sessions_begun_total", frozenset()]
+                assert 0 <= there - (begun - ended) <= 1, "one may be entering, and has not begun"
+                states = found["states_total", frozenset()]
+                assert states >= last
+                last = states
+                scrapes += 1
+
+        async def work_on() -> None:
+            while True:
+                async with tracker.session() as session:
+                    session.increment("n")
+                    await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                nursery.start_soon(trio.to_thread.run_sync, scrape)
-            while len(states) < 90:
-                async with tracker.session("a") as session:
-                    session.increment("n")
-                    session.snapshot()
-                await trio.lowlevel.checkpoint()
-    assert max(states) > min(states)
+            nursery.start_soon(work_on)
+            async with trio.open_nursery() as threads:
+                for _ in range(3):
+                    threads.start_soon(trio.to_thread.run_sync, scrape)
+            nursery.cancel_scope.cancel()
+        assert tracker.statistics().sessions_ended > 1
+    assert scrapes == 60
 
 
 async def test_of_a_loop_that_does_not_answer_the_counts_are_told_and_no_gauges(
