@@ -21,6 +21,7 @@ from trio_progress import (
     Pipeline,
     ProgressTracker,
     Session,
+    SessionClosedError,
     Snapshot,
     StoreError,
     TrackerStatistics,
@@ -349,3 +350,39 @@ def test_pipelines_and_phases_beyond_the_bounds_share_a_row() -> None:
     assert sum(found.frozen().count for found in ledger.phase_seconds.values()) == 5 * PIPELINES * 11 + 1
     assert ledger.ended["p-0"]["completed"] == 1
     assert ledger.ended[OTHER]["completed"] == 4 * PIPELINES
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "cancelled"])
+async def test_who_waits_for_a_tracker_to_be_left_is_called_once_when_all_is_counted(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = RecordingStore(delay=0.5)
+    told: list[tuple[str, TrackerStatistics]] = []
+    left: ProgressTracker | None = None
+    with pytest.RaisesGroup(ValueError) if how == "raises" else trio.CancelScope() as scope:
+        async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
+            left = tracker
+            tracker.on_left(lambda: told.append(("first", tracker.statistics())))
+            tracker.on_left(lambda: told.append(("second", tracker.statistics())))
+
+            async def hold() -> None:
+                async with tracker.session("a") as session:
+                    session.increment("n")
+                    await trio.sleep(5 if how == "returns" else 1000)
+
+            nursery.start_soon(hold)
+            await trio.sleep(3)
+            if how == "raises":
+                raise ValueError("x")
+            if how == "cancelled":
+                assert isinstance(scope, trio.CancelScope)
+                scope.cancel()
+            assert not told
+    assert [name for name, _ in told] == ["second", "first"]
+    for _, statistics in told:
+        assert (statistics.sessions_open, statistics.sessions_ended) == (0, 1)
+        assert statistics.persists == len(store.taken["a"])
+        assert store.ends("a")
+    assert left is not None
+    with pytest.raises(SessionClosedError, match="has been left"):
+        left.on_left(lambda: None)

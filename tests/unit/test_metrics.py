@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 import trio
 import trio.testing
-from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -319,6 +319,16 @@ async def test_what_is_taken_out_by_hand_comes_back(autojump_clock: trio.testing
         own.remove(tracker)
         own.remove(tracker)
         assert of(registry, "store_up") is None
+
+
+async def test_unless_told_it_is_the_registry_that_everybody_has(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker:
+        metrics.register(tracker)
+        try:
+            assert of(REGISTRY, "store_up") == 1
+        finally:
+            metrics.unregister(tracker)
+    assert of(REGISTRY, "store_up") is None
 
 
 async def test_wrong_use_is_told_and_changes_nothing() -> None:
