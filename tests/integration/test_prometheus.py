@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -121,9 +122,13 @@ class Server:
         url = f"{self._url}{path}?{urllib.parse.urlencode(query)}"
 
         def ask() -> bytes:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                body: bytes = answer.read()
-                return body
+            try:
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    body: bytes = answer.read()
+                    return body
+            except urllib.error.HTTPError as error:
+                error.close()  # While it starts it says 503, and the exception holds the connection.
+                raise
 
         return json.loads(await trio.to_thread.run_sync(ask))["data"]
 
@@ -156,7 +161,7 @@ async def open_prometheus(folder: Path, targets: dict[str, int]) -> AsyncIterato
         for job, port in targets.items()
     )
     (folder / "prometheus.yml").write_text(
-        "global:\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  evaluation_interval: 200ms\n"
+        "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  evaluation_interval: 500ms\n"
         f"rule_files: [rules.yml]\nscrape_configs:\n{jobs}",
         encoding="utf-8",
     )
@@ -239,6 +244,9 @@ async def run(tracker: ProgressTracker, prometheus: Server, store: RecordingStor
     async def told(expression: str, value: float) -> bool:
         return [found for _, found in await prometheus.query(expression)] == [value, value]
 
+    async def answered(expression: str) -> bool:
+        return bool(await prometheus.query(expression))
+
     await until(lambda: told("trio_progress_store_up", 1))
     async with trio.open_nursery() as nursery:
 
@@ -276,15 +284,14 @@ async def run(tracker: ProgressTracker, prometheus: Server, store: RecordingStor
         await until(partial(told, PREFIX + expression, value))
     for family in FAMILIES:
         suffix = "_count" if family.kind == "histogram" else ""
-        assert await prometheus.query(PREFIX + family.name + suffix), family.name
-    for title, expression in shown("5m"):
-        assert await prometheus.query(expression), f"{title}: {expression}"
+        await until(partial(answered, PREFIX + family.name + suffix))
+    for _, expression in shown("5m"):
+        await until(partial(answered, expression))
     groups = (await prometheus.get("/api/v1/rules"))["groups"]
     assert [rule["health"] for group in groups for rule in group["rules"]] == ["ok"] * len(ALERTS)
     metadata = await prometheus.get("/api/v1/metadata", metric="trio_progress_persist_seconds")
     assert metadata["trio_progress_persist_seconds"][0]["unit"] in ("", "seconds")
-    targets = (await prometheus.get("/api/v1/targets"))["activeTargets"]
-    assert {target["health"] for target in targets} == {"up"}
+    await until(lambda: told("up", 1))
 
 
 async def alerting(prometheus: Server, name: str) -> bool:
