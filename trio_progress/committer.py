@@ -59,11 +59,16 @@ class Committer:
         """Whether it ends once it has nothing left to write."""
         self._resting: dict[Writer, float] = {}
         self._scope = trio.CancelScope(shield=True)
-        self._told = False
+        self._told = self._busy = False
         self.up = True
         """Whether the store answered the last time."""
         self.ended = trio.Event()
         """Set when `run` is over."""
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something waits for a store that did not answer the last time; without that, nobody asks it again."""
+        return not self.up and bool(self._busy or self._waiting or self._resting)
 
     def submit(self, writer: Writer) -> None:
         """Has the writer asked for what it has to write, soon; once, however often it is handed in."""
@@ -133,6 +138,7 @@ class Committer:
     async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
         """Makes one batch; False where the store did not answer."""
         began = trio.current_time()
+        self._busy = True
         try:
             outcomes = await self._store.commit(batch)
             if len(outcomes) != len(batch):
@@ -150,6 +156,8 @@ class Committer:
             )
             self._put_back(writers, error)
             return False
+        finally:
+            self._busy = False
         self.up = True
         if self._told:
             self._told = False

@@ -20,6 +20,9 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between tries on a store that does not answer."""
 
+PROBE: Final = "-"
+"""The id of a session that is looked up only to see whether the store answers."""
+
 WATCH_RENEWAL: Final = 5.0
 """Seconds after which the owner of a session is told again that it is watched from here."""
 
@@ -86,6 +89,10 @@ class Reader:
         with self._scope:
             while True:
                 try:
+                    if not self.up:
+                        # Waiting for news says nothing until there is some, which may be never.
+                        await self._store.read(PROBE)
+                        self._answered()
                     changes = await self._wait()
                 except Exception as error:
                     self.up = False
@@ -101,13 +108,16 @@ class Reader:
                     await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                self.up = True
-                if self._told:
-                    self._told = False
-                    tell(logging.INFO, "store_read_again", "the store can be read again")
-                pause = FIRST_PAUSE
                 if changes is not None:
+                    self._answered()
+                    pause = FIRST_PAUSE
                     self._take_in(changes)
+
+    def _answered(self) -> None:
+        self.up = True
+        if self._told:
+            self._told = False
+            tell(logging.INFO, "store_read_again", "the store can be read again")
 
     async def _wait(self) -> Changes | None:
         """The next news; None where what is waited for has changed meanwhile, or owners are to be told again."""

@@ -363,7 +363,7 @@ class ProgressTracker:
             sessions_missing=self._reaper.missing,
             subscribers=house.hub.listeners,
             states=sum(session.state.seq for session in sessions),
-            store_up=house.committer.up and self._reader.up,
+            store_up=self._reader.up and not house.committer.stuck,
             persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
         )
 

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from tests.support import RecordingStore
-from trio_progress import Pipeline, ProgressTracker, SessionClosedError, metrics, open_tracker
+from trio_progress import Pipeline, ProgressTracker, SessionClosedError, StoreError, metrics, open_tracker
 from trio_progress.distribution import OTHER, PHASES, PIPELINES
 from trio_progress.metrics import collector as collector_module
 from trio_progress.metrics.families import FAMILIES, PREFIX
@@ -170,6 +170,53 @@ async def test_what_is_told_is_what_the_statistics_are(autojump_clock: trio.test
     }
     assert buckets == {bound: float(bound >= 5.0) for bound in buckets}, "cumulative"
     assert found["phase_seconds_count", frozenset({("pipeline", "research"), ("phase", OTHER)})] == 1
+
+
+async def test_pain_10_a_store_that_cannot_be_read_any_more_is_seen_though_nothing_is_written(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        async with tracker.subscribe("of-somebody-else", wait=True):
+            await trio.sleep(1)
+            assert scraped(tracker)["store_up", frozenset()] == 1
+            store.mode = "down"
+        await trio.sleep(1)  # The reader has asked again, for what is left to watch.
+        assert store.tries == []
+        assert scraped(tracker)["store_up", frozenset()] == 0
+        store.mode = "up"
+        await trio.sleep(3)
+        assert scraped(tracker)["store_up", frozenset()] == 1, "though nothing is written or watched"
+
+
+async def test_a_failed_write_that_nobody_tries_again_does_not_leave_the_store_down_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        store.mode = "down"
+        with pytest.raises(StoreError):
+            await tracker.declare("a")
+        store.mode = "up"
+        await trio.sleep(1)
+        assert scraped(tracker)["store_up", frozenset()] == 1
+
+
+async def test_while_a_store_is_tried_again_it_is_down_also_between_two_tries(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore(delay=0.3)
+    async with open_tracker(store) as tracker, tracker.session("a") as session:
+        await trio.sleep(1)
+        store.mode = "down"
+        session.increment("n")
+        await trio.sleep(3)
+        for _ in range(200):
+            assert scraped(tracker)["store_up", frozenset()] == 0
+            await trio.sleep(0.05)
+        store.mode = "up"
+        await trio.sleep(2)
+        assert scraped(tracker)["store_up", frozenset()] == 1
 
 
 async def test_every_family_is_there_before_anything_has_happened() -> None:
