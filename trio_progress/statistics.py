@@ -116,7 +116,7 @@ class TrackerStatistics:
     refused: int
     """Bad input that was dropped, with `strict=False`."""
     store_up: bool
-    """Whether the store answered the last time."""
+    """Whether the store answers: it can be read, and nothing waits that it did not take the last time."""
     persist_lag: float
     """Seconds for which the open session that waits longest has waited for the store to take its newest state."""
     persist_seconds: Distribution = field(repr=False)

@@ -162,7 +162,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "store_up",
         "gauge",
-        "Whether the store answered the last time: 1 or 0.",
+        "Whether the store answers: 1, or 0 while it cannot be read or does not take what waits for it.",
         _plain("store_up"),
         merge=min,
     ),
