@@ -9,10 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from .distribution import LATENCIES, Distribution, Histogram, Ledger
 from .logs import BURST, Throttle, tell
+
+
+@runtime_checkable
+class PassesOver(Protocol):
+    """A store that passes over, and counts, what it cannot read itself."""
+
+    @property
+    def unreadable(self) -> int:
+        """How many times it came across such an entry."""
+        ...
 
 
 @dataclass(slots=True)
@@ -129,10 +139,12 @@ class TrackerStatistics:
     """Seconds that completed phases took, by pipeline and phase; what no pipeline declares is under "other"."""
 
     @classmethod
-    def of(cls, tally: Tally, *, states: int, **standing: float | bool) -> TrackerStatistics:
-        """The tally, frozen, with how things stand."""
+    def of(cls, tally: Tally, *, states: int, store: object, **standing: float | bool) -> TrackerStatistics:
+        """The tally, frozen, with what the open sessions and the store have counted, and how things stand."""
         counts = {name: getattr(tally, name) for name in COUNTS}
         counts["states"] += states
+        if isinstance(store, PassesOver):
+            counts["unreadable"] += store.unreadable
         return cls(
             **counts,
             **standing,  # type: ignore[arg-type]

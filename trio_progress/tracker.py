@@ -358,6 +358,7 @@ class ProgressTracker:
         waiting = [session.persister.waiting_since for session in sessions if session.persister is not None]
         return TrackerStatistics.of(
             house.tally,
+            store=house.store,
             sessions_open=len(house.open),
             sessions_stalled=sum(session.state.liveness() == "stalled" for session in sessions),
             sessions_missing=self._reaper.missing,

@@ -6,11 +6,13 @@ import gc
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -217,6 +219,20 @@ async def test_while_a_store_is_tried_again_it_is_down_also_between_two_tries(
         store.mode = "up"
         await trio.sleep(2)
         assert scraped(tracker)["store_up", frozenset()] == 1
+
+
+async def test_trust_11_what_the_store_itself_cannot_read_is_counted_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "progress.db"
+    async with open_tracker(f"sqlite:{path}") as tracker:
+        for number in range(4):
+            await tracker.declare(f"s-{number}")
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("UPDATE sessions SET queued_at = 'soon' WHERE id = 's-0'")  # For the store.
+        connection.execute("UPDATE sessions SET record = x'7b' WHERE id = 's-1'")  # For the tracker.
+        connection.close()
+        before = scraped(tracker)["unreadable_entries_total", frozenset()]
+        assert [one.id for one in await tracker.sessions()] == ["s-3", "s-2"]
+        assert scraped(tracker)["unreadable_entries_total", frozenset()] == before + 2
 
 
 async def test_every_family_is_there_before_anything_has_happened() -> None:
