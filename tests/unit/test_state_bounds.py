@@ -378,3 +378,21 @@ def test_an_event_log_keeps_the_newest_and_knows_what_is_missing(limit: int, emi
     assert (None if first is None else first.n) == next((n for n in kept if n > known), None)
     again = EventLog(limit, log.after(0))
     assert list(again.after(0)) == list(log.after(0))
+
+
+def test_what_comes_late_is_not_refused_for_want_of_room() -> None:
+    host = QuietHost()
+    limits = Limits(counters=1, fields=1)
+    state = SessionState("a", host=host, clock=Clock(), pipeline=Pipeline("p", ["search"]), limits=limits)
+    state.begin(1)
+    node = state.enter(state.root, "search")
+    state.increment("one")
+    state.set({"one": 1})
+    node.set(one=1)
+    state.end("completed")
+    late = host.lates
+    state.increment("two")
+    state.set({"two": 2})
+    node.set(two=2)
+    assert host.lates == late + 3
+    assert (state.counters, state.fields, node.fields) == ({"one": 1}, {"one": 1}, {"one": 1})

@@ -291,8 +291,9 @@ class PhaseNode:
 
     @guarded
     def _set(self, fields: dict[str, Any]) -> None:
-        merged = merged_fields(self.fields, fields, self.state)
+        checked = checked_fields(fields, self.state)
         if self._counts("set"):
+            merged = merged_fields(self.fields, checked, self.state)
             self._mark()
             self.fields = merged
 
@@ -506,16 +507,22 @@ class PhaseNode:
                 yield from child.changes(since)
 
 
-def merged_fields(old: dict[str, Any], new: dict[str, Any], state: Whole) -> dict[str, Any]:
-    """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
+def checked_fields(fields: dict[str, Any], state: Whole) -> dict[str, Any]:
+    """The fields that are to be set, each of which is one that can be."""
     limits = state.limits
-    checked = {
+    return {
         checks.name("a field's name", key, limits): checks.data(
             f"field {key!r}", value, limits.value_bytes, "value_bytes"
         )
-        for key, value in new.items()
+        for key, value in fields.items()
     }
-    merged = {**old, **checked}
-    if len(merged) > limits.fields:
-        raise ValueError(f"at most {limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}")
+
+
+def merged_fields(old: dict[str, Any], new: dict[str, Any], state: Whole) -> dict[str, Any]:
+    """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
+    merged = {**old, **new}
+    if len(merged) > state.limits.fields:
+        raise ValueError(
+            f"at most {state.limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}"
+        )
     return merged

@@ -25,7 +25,7 @@ from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
 from .limits import Limits
 from .messages import Position, Update
-from .phase import OVER, UNSET, PhaseNode, Unset, guarded, merged_fields
+from .phase import OVER, UNSET, PhaseNode, Unset, checked_fields, guarded, merged_fields
 from .pipeline import Pipeline
 from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from .tree import PhaseTree
@@ -190,11 +190,12 @@ class SessionState(PhaseTree):
         checks.name("a counter's name", name, self.limits)
         n = checks.number("n", n, least=None)
         value = checks.number(f"counter {name!r}", self.counters.get(name, 0) + n, least=None)
-        if name not in self.counters and len(self.counters) >= self.limits.counters:
-            raise ValueError(
-                f"a session has at most {self.limits.counters} counters (limit 'counters'): no room for {name!r}"
-            )
         if self._counts("increment"):
+            # Of what comes late it is not asked whether there is room for it.
+            if name not in self.counters and len(self.counters) >= self.limits.counters:
+                raise ValueError(
+                    f"a session has at most {self.limits.counters} counters (limit 'counters'): no room for {name!r}"
+                )
             self.stir()
             self.counters[name] = value
             self._head_changed = self._moved = True
@@ -202,8 +203,9 @@ class SessionState(PhaseTree):
     @guarded
     def set(self, fields: dict[str, Any]) -> None:
         """Sets fields of the session."""
-        merged = merged_fields(self.fields, fields, self)
+        checked = checked_fields(fields, self)
         if self._counts("set"):
+            merged = merged_fields(self.fields, checked, self)
             self.stir()
             self.fields = merged
             self._head_changed = True
