@@ -198,7 +198,7 @@ class Spool:
             checks.session_id(file.id)
         except FileNotFoundError:
             return None  # Another process has delivered it.
-        except (OSError, ValueError, RecursionError, UnicodeError) as error:
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError, UnicodeError) as error:
             what = "passed over and removed: the spooled state %s cannot be read: %s"
             tell(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
             _remove(path)

@@ -147,8 +147,8 @@ class Writer:
             [(session, n, data) for n, data in events],
         )
         self._execute(
-            "DELETE FROM events WHERE session = ?1 AND n <= (SELECT max(n) FROM events WHERE session = ?1) - ?2",
-            (session, self._event_limit),
+            "DELETE FROM events WHERE session = ? AND n <= (SELECT max(n) FROM events WHERE session = ?) - ?",
+            (session, session, self._event_limit),
         )
 
     def _add_durations(self, append: Append) -> None:
