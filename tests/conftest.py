@@ -12,6 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Asserts in what several test modules share say as much as those in the modules.
+pytest.register_assert_rewrite("tests.store_contract")
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 _SEED = pytest.StashKey[int]()
