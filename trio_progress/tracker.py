@@ -454,10 +454,11 @@ async def open_tracker(
     store: str | Store = "memory:",
     *,
     spool: bool = True,
+    require_store: bool = True,
     wall_clock: Callable[[], float] = time.time,
     **settings: Any,
 ) -> AsyncIterator[ProgressTracker]:
-    """Opens a tracker on a store: `"memory:"`, `"sqlite:PATH"`, or a `Store`.
+    """Opens a tracker on a store: `"memory:"`, `"sqlite:PATH"`, `"redis://HOST:PORT/DB"`, or a `Store`.
 
     Leaving cancels the sessions that are still open, waits until they have ended and are stored (at most
     `flush_timeout` and a second), and cannot be cancelled. The body's own exception leaves as itself.
@@ -467,6 +468,8 @@ async def open_tracker(
         spool: Whether a final state that the store does not take in time is kept in a file of this user's
             (in the platform's place for state), and delivered by the next tracker on the same store, or by this
             one when the store is back. A store in memory has no next tracker, and nothing is kept for it.
+        require_store: Whether a URL's store that cannot be used now is refused. With False the tracker opens all the
+            same: sessions begin, and are stored once it can be. A `Store` that is given is used as it is.
         wall_clock: Stamps what is stored or shown; seconds since 1970. Durations are measured by Trio's clock.
         settings: The fields of `Settings`: `strict=True`, `persist_interval=2.0`, `broadcast_interval=0.1`,
             `heartbeat_interval=10.0`, `stall_after=60.0`, `lost_after=30.0`, `flush_timeout=5.0`,
@@ -474,10 +477,12 @@ async def open_tracker(
 
     Raises:
         ValueError, TypeError: A setting is out of range, or the store is none.
-        StoreError: The store cannot be opened.
+        StoreError: The store cannot be opened, and `require_store` is True.
     """
     checked = Settings(**settings)
-    opened, ours = await open_store(store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout)
+    opened, ours = await open_store(
+        store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout, required=require_store
+    )
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:

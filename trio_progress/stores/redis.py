@@ -1,0 +1,236 @@
+"""Sessions in Redis, shared by the processes of many machines.
+
+1. A session is a stream of its newest states. The id of an entry is the state's key, `epoch-seq`, so Redis
+   itself refuses what an owner writes who has been replaced; see `redis_writes`.
+2. Epochs are numbered by the server's clock, or higher. They rise over deletion, expiry and FLUSHALL.
+3. A commit is one round trip for all sessions. There is no transaction around it: each write is complete by
+   itself, and may be repeated as it was.
+4. What is stored survives a crash of Redis as far as its persistence is set to: with `appendfsync always` all
+   that was acknowledged, with `everysec` all but about a second, without persistence nothing. A session whose
+   keys have vanished is stored anew by its owner.
+5. Nothing is told by pub/sub, which loses what is said while nobody listens; see `redis_watch`.
+6. What cannot be read is counted, logged once, and passed over; see `redis_rows`.
+
+Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final, final
+
+import redis
+from redis.exceptions import ResponseError
+
+from ..errors import StoreError
+from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from .redis_calls import Calls, Server, evaluated
+from .redis_keys import DEFAULT_PREFIX, Keys
+from .redis_reads import Reads
+from .redis_rows import PoisonedError
+from .redis_scripts import PROBE
+from .redis_watch import Mark, Watcher
+from .redis_writes import Writer
+from .threaded import Pause, ThreadedStore
+
+logger = logging.getLogger("trio_progress")
+
+BEAT: Final = 1.0
+"""Seconds between two looks at the leases of what is watched."""
+
+LOGGED: Final = 1000
+"""What could not be read and is remembered, so that each is logged once."""
+
+
+@final
+class RedisBackend:
+    """Sessions in Redis, by calls that block. Safe to be called by several threads, and after a fork.
+
+    Args:
+        store: A URL, `redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp]`, or `rediss://` for TLS with the
+            server's certificate and name checked; redis-py's own options may follow as `&name=value`. Or a
+            `redis.Redis` client, for those whose credentials or addresses come from elsewhere (IAM, Sentinel): it
+            is asked how it connects, and otherwise left alone.
+        prefix: What all keys begin with; the one of the URL, or `tp`, where it is None.
+        event_limit: Events kept for each session, at least 1; the oldest go first.
+        timeout: Seconds without an answer after which a call gives up, above 0; less than half of the tracker's
+            `flush_timeout`.
+        beat: Seconds between two looks at the leases of what is watched, above 0.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        store: str | redis.Redis,
+        *,
+        prefix: str | None = None,
+        event_limit: int = 1000,
+        timeout: float = 1.0,
+        beat: float = BEAT,
+    ) -> None:
+        if type(event_limit) is not int or event_limit < 1:
+            raise ValueError(f"event_limit must be a whole number of at least 1, not {event_limit!r}")
+        for name, seconds in (("timeout", timeout), ("beat", beat)):
+            if not 0 < seconds < 3600:
+                raise ValueError(f"{name} must be above 0 and below 3600 seconds, not {seconds!r}")
+        if isinstance(store, str):
+            server, given = Server.of_url(store, prefix)
+        else:
+            given = DEFAULT_PREFIX if prefix is None else prefix
+            server = Server.of_client(store, given)
+        self._keys = keys = Keys(given)
+        self._calls = Calls(server, timeout)
+        self._waits = Calls(server, beat + timeout)
+        self._writer = Writer(keys, event_limit, self._pass_over)
+        self._reads = Reads(self._calls, keys, event_limit, self._pass_over)
+        self._watcher = Watcher(self._calls, self._waits, keys, self._reads, beat, self._pass_over)
+        self._first_mark: Mark | None = None
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._logged: set[tuple[str, str]] = set()
+        self.unreadable = 0
+        """What could not be read and was passed over, each time that it was come across."""
+
+    @property
+    def address(self) -> str:
+        """The URL without user, password and options; the same in every process that names the host alike."""
+        return self._calls.address
+
+    def open(self) -> None:
+        """Connects, and sees that Redis is new enough and can be written.
+
+        Raises:
+            StoreError: It cannot be used; the message says why.
+        """
+        name = self._keys.probe
+        steps = evaluated(PROBE, [name], [])
+        (told,) = self._calls.run([steps])
+        replies = self._calls(
+            [
+                ("DEL", name),
+                ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
+                ("XRANGE", name, "(1-1", "+", "COUNT", 1),
+            ]
+        )
+        for reply in (told, *replies):
+            if isinstance(reply, ResponseError):
+                raise StoreError(
+                    f"store {self.address}: it cannot do what is needed, which is Redis 6.2 or newer: {reply}"
+                )
+        self._mark()
+
+    def _mark(self) -> Mark:
+        """Where the requests to owners stood when this store was first spoken to: none since then is missed."""
+        if self._first_mark is None:
+            mark = self._watcher.first_mark()
+            with self._lock:
+                if self._first_mark is None:
+                    self._first_mark = mark
+        return self._first_mark
+
+    def close(self) -> None:
+        """Closes all connections; later calls raise `StoreError`."""
+        self._calls.close()
+        self._waits.close()
+
+    def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Makes the writes, with an outcome for each.
+
+        Raises:
+            StoreError: Redis did not answer, or takes no writes; any of them may have been made.
+        """
+        self._mark()
+        with self._writing:
+            planned = self._writer.plan(batch)
+            found = self._calls.run([steps for _, steps in planned])
+        outcomes: list[Outcome] = [StoreError("it was not written")] * len(batch)
+        for (places, _), given in zip(planned, found, strict=True):
+            for place, outcome in zip(places, given, strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def read(self, session_id: str) -> Stored | None:
+        """The newest entry of a session, with its events.
+
+        Raises:
+            StoreError: Redis did not answer, or the entry cannot be read.
+        """
+        try:
+            return self._reads.one(session_id)
+        except PoisonedError as error:
+            self._pass_over(session_id, str(error))
+            raise StoreError(f"session {session_id!r} is stored in a way that cannot be read: {error}") from None
+
+    def list(self, query: Query) -> Page:
+        """The newest entries of the sessions that `query` names; what cannot be read is left out.
+
+        Raises:
+            ValueError: `query.after` is not the `next` of a page.
+            StoreError: Redis did not answer.
+        """
+        return self._reads.page(query)
+
+    def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
+        """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew.
+
+        Raises:
+            StoreError: Redis did not answer, or the mark is none of this store's.
+        """
+        if mark is None:
+            return Changes(str(self._mark()), (), (), ())
+        try:
+            since = Mark.of(mark)
+        except ValueError:
+            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}") from None
+        return self._watcher.changes(since, seen, pause)
+
+    def _pass_over(self, session: str, why: str) -> None:
+        with self._lock:
+            self.unreadable += 1
+            if (session, why) in self._logged:
+                return
+            if len(self._logged) >= LOGGED:
+                self._logged.clear()
+            self._logged.add((session, why))
+        logger.warning("store %s: passed over what cannot be read of session %r: %s", self.address, session, why)
+
+
+@final
+class RedisStore(ThreadedStore):
+    """Sessions in Redis, for the trackers of all processes that open it.
+
+    Blocking is done in threads of its own limits: one that writes, and some that read. It is opened by the first
+    call, or by `open()`, and closed by `aclose()`, which leaves a client that was given as it is.
+
+    Args:
+        store: A URL such as `redis://HOST:6379/0` or `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp`, or a
+            `redis.Redis` client that says how to connect.
+        prefix: What all keys begin with, 1 to 64 of `A-Z a-z 0-9 . _ : -`; the one of the URL, or `tp`, where it is
+            None.
+        event_limit: Events kept for each session, at least 1; the oldest go first.
+        timeout: Seconds without an answer after which a call gives up, above 0; less than half of the tracker's
+            `flush_timeout`.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        store: str | redis.Redis,
+        *,
+        prefix: str | None = None,
+        event_limit: int = 1000,
+        timeout: float = 1.0,
+    ) -> None:
+        self.redis: Final = RedisBackend(store, prefix=prefix, event_limit=event_limit, timeout=timeout)
+        super().__init__(self.redis)
+
+    @property
+    def unreadable(self) -> int:
+        """What could not be read and was passed over, each time that it was come across."""
+        return self.redis.unreadable

@@ -1,0 +1,87 @@
+"""What the keys in Redis are called, and what each of them holds.
+
+All begin with `PREFIX:{0}:`. The braces are a hash tag: were there several partitions one day, the keys of a
+session would still be in one slot of a Redis Cluster.
+
+| key | type | holds | lives |
+|---|---|---|---|
+| `s:ID` | stream | the newest states, each under the id `epoch-seq` | as long as the session is kept |
+| `m:ID` | hash | its epoch, owner, status, pipeline, labels, when it was queued | as long |
+| `e:ID` | stream | its custom events, `epoch-n`, in entries of one or more | as long |
+| `l:ID:EPOCH` | string | the lease of that epoch; its value is the last heartbeat | as long as the lease |
+| `a:ID` | string | the last epoch, where that is ahead of the server's clock | until it is not any more |
+| `k:ID` | string | somebody has said lately that the session is watched | 4 s |
+| `i` | sorted set | all sessions, by when they were queued | for ever; what has expired is taken out |
+| `c`, `w` | stream | what owners are asked; word of what is watched | an hour, a minute after the last |
+| `b:NAME` | stream | wakes one process that waits for news | a minute |
+| `probe` | string | nothing: whether Redis can be written | a second |
+| `d:PIPELINE` | hash | how long the phases of a pipeline took | a month after the last run |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, final
+
+DEFAULT_PREFIX: Final = "tp"
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+
+@final
+class Keys:
+    """The keys of one store. A session's id cannot lead out of them: see `checks.session_id`.
+
+    Args:
+        prefix: 1 to 64 of `A-Z a-z 0-9 . _ : -`; stores with different ones do not know of each other.
+
+    Raises:
+        ValueError: The prefix is none.
+    """
+
+    __slots__ = ("asks", "base", "index", "probe", "words")
+
+    def __init__(self, prefix: str) -> None:
+        if type(prefix) is not str or not _PREFIX.fullmatch(prefix):
+            raise ValueError(f"a key prefix must be 1 to 64 of A-Z a-z 0-9 . _ : -, not {prefix!r:.200}")
+        self.base = f"{prefix}:{{0}}:"
+        self.index = f"{self.base}i"
+        self.asks = f"{self.base}c"
+        self.words = f"{self.base}w"
+        self.probe = f"{self.base}probe"
+
+    def stream(self, session: str) -> str:
+        """The states."""
+        return f"{self.base}s:{session}"
+
+    def meta(self, session: str) -> str:
+        """What is listed, and who owns it."""
+        return f"{self.base}m:{session}"
+
+    def events(self, session: str) -> str:
+        """The custom events."""
+        return f"{self.base}e:{session}"
+
+    def leases(self, session: str) -> str:
+        """What the leases of all epochs begin with."""
+        return f"{self.base}l:{session}:"
+
+    def lease(self, session: str, epoch: int) -> str:
+        """The lease of one epoch."""
+        return f"{self.base}l:{session}:{epoch}"
+
+    def ahead(self, session: str) -> str:
+        """An epoch that the server's clock has not reached yet."""
+        return f"{self.base}a:{session}"
+
+    def word(self, session: str) -> str:
+        """That it was said lately that the session is watched."""
+        return f"{self.base}k:{session}"
+
+    def bell(self, name: str) -> str:
+        """What wakes one process."""
+        return f"{self.base}b:{name}"
+
+    def usual(self, pipeline: str) -> str:
+        """How long phases took."""
+        return f"{self.base}d:{pipeline}"

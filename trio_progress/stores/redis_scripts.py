@@ -1,0 +1,269 @@
+"""The Lua scripts: what has to be decided and written in one moment.
+
+They compute the name of a lease from a session's epoch, which only they know in time; it has the hash tag of
+the keys that they are given. Numbers of epochs are below 2**53, so Lua's doubles hold them exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+
+class Script(NamedTuple):
+    """A script, and the digest by which a server that has seen it knows it."""
+
+    text: str
+    sha: str
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+# The events of one append are one entry (or few), under the number of the last: it is written whole or not at all,
+# and one that is repeated with more events than the first time stands beside it, which readers see through.
+_ADD_EVENTS: Final = """
+local function add_events(key, epoch, first, top, limit)
+  local entry = {}
+  local last
+  local function add()
+    local least = string.format('%s-%.0f', epoch, math.max(last - limit, 0))
+    redis.call('XADD', key, 'MINID', '~', least, string.format('%s-%.0f', epoch, last), unpack(entry))
+    entry = {}
+  end
+  for i = first, #ARGV, 2 do
+    local n = tonumber(ARGV[i])
+    if n > top then
+      entry[#entry + 1] = ARGV[i]
+      entry[#entry + 1] = ARGV[i + 1]
+      last = n
+      -- Lua unpacks no more than some 8,000 values at once.
+      if #entry == 2000 then add() end
+    end
+  end
+  if #entry > 0 then add() end
+end
+"""
+
+CLAIM: Final = _script(
+    _ADD_EVENTS
+    + """
+-- KEYS: stream meta events index usual ahead word
+-- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
+--       status, pipeline, labels, queued at, event limit, n, event, n, event...
+local stream, meta, events, index, usual, ahead, word = unpack(KEYS)
+local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h')
+local epoch = known[1]
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local top = 0
+for _, number in ipairs({epoch or '', newest and string.match(newest[1], '^%d+') or ''}) do
+  local value = tonumber(number)
+  if value and value < 9007199254740992 and value > top then top = value end
+end
+-- Where only a part is left (evicted, or removed by hand), nothing is.
+local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
+local took = redis.pcall('HGETALL', usual)
+if took.err then took = {} end
+if epoch and known[2] == '0' and redis.call('EXISTS', ARGV[1] .. epoch) == 1 then
+  if known[3] ~= ARGV[3] then return {'refused'} end
+  if whole then return {'again', epoch, took} end
+end
+if not whole then newest = false end
+if ARGV[9] ~= '' and not (newest and newest[1] == ARGV[9]) then return {'moved'} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local before = tonumber(redis.call('GET', ahead) or '') or 0
+-- Above all that the session ever had, also where that is no longer known: the server's clock has passed it,
+-- or `ahead` still tells it.
+local new = math.max(tonumber(ARGV[4]), top + 1, before + 1, now)
+if new >= 9007199254740992 then return redis.error_reply('ERR no epoch is left') end
+local number = string.format('%.0f', new)
+if new >= now then redis.call('SET', ahead, number, 'PX', string.format('%.0f', new - now + 1000)) end
+redis.call('DEL', stream, events, meta, word)
+redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
+-- From here on what the epochs before have left to say comes too late.
+redis.call('XADD', events, number .. '-0', '0', '')
+add_events(events, number, 15, 0, tonumber(ARGV[14]))
+redis.call('HSET', meta, 'e', number, 'o', ARGV[3], 'f', ARGV[7] == '' and '1' or '0', 's', ARGV[10],
+  'p', ARGV[11], 'l', ARGV[12], 'q', ARGV[13])
+redis.call('ZADD', index, ARGV[13], ARGV[2])
+if ARGV[7] ~= '' then redis.call('SET', ARGV[1] .. number, '', 'PX', ARGV[7]) end
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[8]) end
+return {'claimed', number, took, newest, known[4]}
+"""
+)
+
+APPEND: Final = _script(
+    _ADD_EVENTS
+    + """
+-- KEYS: stream meta events index usual lease
+-- ARGV: id, epoch, seq, record, heartbeat, lease ms or '', ms to keep, status, pipeline, labels, queued at,
+--       states kept, event limit, weight of a duration, phases kept, ms to keep durations, number of durations,
+--       phase, seconds, phase, seconds..., n, event, n, event...
+local stream, meta, events, index, usual, lease = unpack(KEYS)
+local epoch = redis.call('HGET', meta, 'e')
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if not epoch or not newest then return {'gone'} end
+local held, at = string.match(newest[1], '^(%d+)%-(%d+)$')
+if epoch ~= ARGV[2] or held ~= ARGV[2] then return {'fenced', epoch ~= ARGV[2] and epoch or held} end
+local seq, at = tonumber(ARGV[3]), tonumber(at)
+local first = 18 + 2 * tonumber(ARGV[17])
+if seq > at then
+  redis.call('XADD', stream, 'MAXLEN', '~', ARGV[12], epoch .. '-' .. ARGV[3], 'd', ARGV[4], 'h', ARGV[5])
+  redis.call('HSET', meta, 's', ARGV[8], 'p', ARGV[9], 'l', ARGV[10], 'q', ARGV[11])
+  redis.call('ZADD', index, ARGV[11], ARGV[1])
+  for i = 18, first - 1, 2 do
+    local took = tonumber(redis.call('HGET', usual, ARGV[i]) or '')
+    local new = tonumber(ARGV[i + 1])
+    local weight = tonumber(ARGV[14])
+    if took or redis.call('HLEN', usual) < tonumber(ARGV[15]) then
+      redis.call('HSET', usual, ARGV[i], string.format('%.17g', (took or new) * (1 - weight) + new * weight))
+    end
+    redis.call('PEXPIRE', usual, ARGV[16])
+  end
+end
+if seq >= at then
+  redis.call('HSET', meta, 'f', ARGV[6] == '' and '1' or '0', 'h', ARGV[5])
+  if ARGV[6] == '' then redis.call('DEL', lease) else redis.call('SET', lease, ARGV[5], 'PX', ARGV[6]) end
+end
+local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+local of, n = string.match(last and last[1] or '0-0', '^(%d+)%-(%d+)$')
+if of ~= epoch then
+  n = 0
+  redis.call('DEL', events)
+end
+add_events(events, epoch, first, tonumber(n), tonumber(ARGV[13]))
+if seq >= at then for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end end
+return {'done'}
+"""
+)
+
+RENEW: Final = _script(
+    """
+-- KEYS: stream meta events lease; ARGV: epoch, lease ms, heartbeat
+local known = redis.call('HMGET', KEYS[2], 'e', 'f')
+if not known[1] or redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
+if known[1] ~= ARGV[1] then return {'fenced', known[1]} end
+if known[2] == '0' then
+  redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[2])
+  redis.call('HSET', KEYS[2], 'h', ARGV[3])
+  for i = 1, 3 do
+    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+  end
+end
+return {'done'}
+"""
+)
+
+DELETE: Final = _script(
+    """
+-- KEYS: stream meta events index word; ARGV: lease prefix, id
+local known = redis.pcall('HMGET', KEYS[2], 'e', 'f')
+if not known.err and known[1] and known[2] == '0' and redis.call('EXISTS', ARGV[1] .. known[1]) == 1 then
+  return {'refused'}
+end
+local there = redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[3], KEYS[5])
+redis.call('ZREM', KEYS[4], ARGV[2])
+return {'done', there}
+"""
+)
+
+READ: Final = _script(
+    """
+-- KEYS: stream meta events; ARGV: lease prefix, number of entries of events, the last event that is known
+local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'h')
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if not known[1] or not newest then return false end
+local lease = known[2] == '0' and redis.call('GET', ARGV[1] .. known[1])
+local events = {}
+if ARGV[2] ~= '0' then
+  local after = known[1] .. '-' .. string.format('%.0f', tonumber(ARGV[3]) + 1)
+  events = redis.call('XREVRANGE', KEYS[3], '+', after, 'COUNT', ARGV[2])
+end
+return {known[1], newest[1], newest[2], lease, known[3], events}
+"""
+)
+
+LIST: Final = _script(
+    """
+-- KEYS: index; ARGV: base of all keys, score and id to go on after ('' and '' for the start), entries to look at,
+--       sessions to find, whether only those without an owner, number of statuses (-1: any), status..., label...
+local index, base = KEYS[1], ARGV[1]
+local function below(one, other)  -- By bytes, as sorted sets do; Lua goes by the locale of the server.
+  for i = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, i), string.byte(other, i)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+local score, id = ARGV[2], ARGV[3]
+local start = 0
+local skip = false
+if score ~= '' then
+  local rank = redis.call('ZREVRANK', index, id)
+  local stands = rank and tonumber(redis.call('ZSCORE', index, id))
+  if rank and stands == tonumber(score) then
+    start = rank + 1
+  else
+    start = redis.call('ZCOUNT', index, '(' .. score, '+inf')
+    skip = true
+  end
+end
+local statuses = tonumber(ARGV[7])
+local wanted = {}
+for i = 8, 7 + math.max(statuses, 0) do wanted[ARGV[i]] = true end
+local found, stale = {}, {}
+local looked = redis.call('ZREVRANGE', index, start, start + tonumber(ARGV[4]) - 1, 'WITHSCORES')
+local last_id, last_score = id, score
+local ended = #looked < 2 * tonumber(ARGV[4])
+for i = 1, #looked, 2 do
+  local each, at = looked[i], looked[i + 1]
+  if not (skip and tonumber(at) == tonumber(score) and not below(each, id)) then
+    local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l')
+    if known.err then
+      found[#found + 1] = each
+    elseif not known[1] then
+      stale[#stale + 1] = each
+    else
+      local fits = statuses < 0 or wanted[known[3] or '']
+      if fits and ARGV[6] == '1' and known[2] == '0' then
+        fits = redis.call('EXISTS', base .. 'l:' .. each .. ':' .. known[1]) == 0
+      end
+      for j = 8 + math.max(statuses, 0), #ARGV do
+        fits = fits and string.find(known[4] or '', ARGV[j], 1, true)
+      end
+      if fits then found[#found + 1] = each end
+    end
+  end
+  last_id, last_score = each, at
+  if #found == tonumber(ARGV[5]) then
+    ended = ended and i + 1 == #looked
+    break
+  end
+end
+-- What has expired; on a replica that cannot be written it stays.
+if #stale > 0 then redis.pcall('ZREM', index, unpack(stale)) end
+return {ended and 1 or 0, last_score, last_id, found}
+"""
+)
+
+WATCHED: Final = _script(
+    """
+-- KEYS: word words; ARGV: id, ms that one word lasts, words kept, ms to keep them
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[2]) then
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'i', ARGV[1])
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
+return {'done'}
+"""
+)
+
+PROBE: Final = _script(
+    """
+-- KEYS: a key that nobody uses. What every other script and command needs, tried once.
+redis.call('SET', KEYS[1], '1', 'PX', 1000)
+return redis.call('TIME')
+"""
+)

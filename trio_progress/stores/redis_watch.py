@@ -1,0 +1,351 @@
+"""Waiting for news in Redis: one blocking read of all streams that matter, and a look at what streams do not tell.
+
+1. One XREAD waits for new states of all watched sessions, for what owners are asked and told, and for a stream
+   of this process alone. It goes on from explicit ids: what was written while nobody read is read next.
+2. It wakes at least every `beat` seconds, which is also how soon a connection that has died is noticed. Then
+   leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
+3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
+   this process, and so ends the one before.
+4. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, final
+
+from redis.exceptions import ResponseError
+
+from ..errors import StoreError
+from ..state.checks import new_id
+from .base import Ask, Changes, Seen, Stored
+from .redis_calls import Calls, Command
+from .redis_keys import Keys
+from .redis_reads import Reads
+from .redis_rows import Event, Found, PoisonedError, ask, decode_id, fields, stamp
+from .threaded import Pause
+
+GATHER: Final = 0.01
+"""Seconds in which news is gathered after the last that was told: with many sessions it comes in bunches."""
+
+READ_AT_ONCE: Final = 1000
+"""Requests that are read at once; more follow in the next call."""
+
+WORD_HOLDS: Final = 12.0
+"""Seconds after which word that a session is watched is out of date."""
+
+CHECK: Final = 5.0
+"""Seconds between two looks whether the streams of requests still go on from where they were."""
+
+_START: Final = "0-0"
+
+
+class Place(NamedTuple):
+    """The id of an entry in a stream that Redis numbers: by milliseconds, and within one."""
+
+    at: int
+    nth: int
+
+    @classmethod
+    def of(cls, text: str) -> Place:
+        """The place that stands in `text`.
+
+        Raises:
+            ValueError: None does.
+        """
+        at, _, nth = text.partition("-")
+        return cls(int(at), int(nth))
+
+
+@final
+class Mark:
+    """Where reading goes on: in the stream of requests, and in that of words."""
+
+    __slots__ = ("asks", "words")
+
+    def __init__(self, asks: str, words: str) -> None:
+        self.asks = asks
+        self.words = words
+
+    def __str__(self) -> str:
+        return f"{self.asks} {self.words}"
+
+    @classmethod
+    def of(cls, text: str) -> Mark:
+        """The mark that was written as `text`.
+
+        Raises:
+            ValueError: It is none.
+        """
+        asks, _, words = text.partition(" ")
+        Place.of(asks), Place.of(words)
+        return cls(asks, words)
+
+
+@final
+class Watcher:
+    """Waits for news, in one thread at a time.
+
+    Args:
+        calls: For short calls.
+        waits: For calls that wait for `beat` seconds.
+        beat: Seconds.
+        pass_over: Told of what cannot be read: its session, and why.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        waits: Calls,
+        keys: Keys,
+        reads: Reads,
+        beat: float,
+        pass_over: Callable[[str, str], None],
+    ) -> None:
+        self._calls = calls
+        self._waits = waits
+        self._keys = keys
+        self._reads = reads
+        self._beat = beat
+        self._pass_over = pass_over
+        self._bell = keys.bell(new_id())
+        self._rung = _START
+        self._blocked = 0
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._looked: dict[str, float] = {}
+        """When the lease of a session was looked at last."""
+        self._past: dict[str, tuple[Seen | None, str]] = {}
+        """Entries that were read and are no news to a caller who knows what stands before them."""
+        self._spoiled: dict[str, float] = {}
+        """Sessions whose stream cannot be read, and when that was seen."""
+        self._events: dict[str, tuple[int, Sequence[Event]]] = {}
+        self._told = self._checked = 0.0
+
+    def first_mark(self) -> Mark:
+        """The mark of this moment.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        replies = self._calls(
+            [("XREVRANGE", name, "+", "-", "COUNT", 1) for name in (self._keys.asks, self._keys.words)]
+        )
+        asks, words = (_newest(reply) or Place(0, 0) for reply in replies)
+        return Mark(f"{asks.at}-{asks.nth}", f"{words.at}-{words.nth}")
+
+    def changes(self, mark: Mark, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
+        """See `Store.changes`.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        self._ring()
+        with self._lock:
+            self._blocked += 1
+        try:
+            # The one before has been woken, or will be within a beat.
+            while not self._turn.acquire(timeout=0.05):
+                if not pause(0):
+                    return Changes(str(mark), (), (), ())
+            try:
+                return self._wait(mark, seen, pause)
+            finally:
+                self._turn.release()
+        finally:
+            with self._lock:
+                self._blocked -= 1
+
+    def _ring(self) -> None:
+        with self._lock:
+            if not self._blocked:
+                return
+        replies = self._calls(
+            [("XADD", self._bell, "MAXLEN", 1, "*", "x", ""), ("PEXPIRE", self._bell, 60_000)],
+        )
+        if isinstance(replies[0], bytes):
+            self._rung = replies[0].decode()
+
+    def _wait(self, mark: Mark, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
+        for known in (self._looked, self._past, self._spoiled, self._events):
+            for session in [session for session in known if session not in seen]:
+                del known[session]
+        block = 0.0
+        while True:
+            rest = self._told + GATHER - time.monotonic()
+            if rest > 0 and not pause(rest):
+                return Changes(str(mark), (), (), ())
+            woken, asked = self._read(mark, seen, block)
+            sessions, gone = self._look(woken, mark, seen)
+            if sessions or gone or asked:
+                self._told = time.monotonic()
+                return Changes(str(mark), sessions, gone, asked)
+            if not pause(0):
+                return Changes(str(mark), (), (), ())
+            block = self._beat
+
+    # What streams tell
+
+    def _read(self, mark: Mark, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
+        """The sessions whose stream has something new, and what was asked; waits so long for either."""
+        keys = self._keys
+        names = [keys.asks, keys.words, self._bell]
+        ids = [mark.asks, mark.words, self._rung]
+        sessions: dict[bytes, str] = {}
+        for session, known in seen.items():
+            if session not in self._spoiled:
+                names.append(keys.stream(session))
+                ids.append(self._after(session, known))
+                sessions[names[-1].encode()] = session
+        # One entry says that there is something; what is newest is read then.
+        wait = ("BLOCK", max(int(block * 1000), 1)) if block else ()
+        command: Command = ("XREAD", "COUNT", 1, *wait, "STREAMS", *names, *ids)
+        (reply,) = (self._waits if block else self._calls)([command])
+        if isinstance(reply, ResponseError):
+            self._spoil(sessions.values(), reply)
+            return set(), []
+        woken: set[str] = set()
+        asked: list[Ask] = []
+        for name, entries in reply or ():
+            if name in sessions:
+                woken.add(sessions[name])
+            elif name == keys.asks.encode():
+                asked += self._asked(mark)
+            elif name == keys.words.encode():
+                asked += self._words(mark)
+            elif entries:
+                self._rung = entries[-1][0].decode()
+        return woken, asked
+
+    def _after(self, session: str, known: Seen | None) -> str:
+        """The entry that reading a stream goes on from."""
+        past = self._past.get(session)
+        if past is not None and past[0] == known:
+            return past[1]
+        return _START if known is None else f"{known.key.epoch}-{known.key.seq}"
+
+    def _spoil(self, sessions: Iterable[str], error: ResponseError) -> None:
+        """Finds the streams for which reading all of them has failed."""
+        tried = list(sessions)
+        replies = self._calls([("XREVRANGE", self._keys.stream(session), "+", "-", "COUNT", 1) for session in tried])
+        found = False
+        for session, reply in zip(tried, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                found = True
+                self._spoiled[session] = time.monotonic()
+                self._pass_over(session, f"its states cannot be read: {reply}")
+        if not found:
+            raise StoreError(f"store {self._calls.address}: it cannot be waited for news: {error}") from error
+
+    def _entries(self, name: str, after: str) -> list[tuple[str, Any]]:
+        (reply,) = self._calls([("XRANGE", name, f"({after}", "+", "COUNT", READ_AT_ONCE)])
+        if isinstance(reply, ResponseError):
+            raise StoreError(f"store {self._calls.address}: {name} cannot be read: {reply}") from reply
+        return [(each[0].decode(), each[1]) for each in reply]
+
+    def _asked(self, mark: Mark) -> list[Ask]:
+        asked: list[Ask] = []
+        for identity, given in self._entries(self._keys.asks, mark.asks):
+            mark.asks = identity
+            try:
+                asked.append(ask(given))
+            except PoisonedError as error:
+                self._pass_over("?", f"a request: {error}")
+        return asked
+
+    def _words(self, mark: Mark) -> list[Ask]:
+        """Who is said to be watched; what was said long before the last is out of date."""
+        entries = self._entries(self._keys.words, mark.words)
+        watched: dict[str, None] = {}
+        for identity, given in entries:
+            mark.words = identity
+            if Place.of(entries[-1][0]).at - Place.of(identity).at > WORD_HOLDS * 1000:
+                continue
+            try:
+                watched[decode_id(fields(given).get(b"i"))] = None
+            except PoisonedError as error:
+                self._pass_over("?", f"word of what is watched: {error}")
+        return [Ask(session, "watch") for session in watched]
+
+    # What they do not tell
+
+    def _look(self, woken: set[str], mark: Mark, seen: Mapping[str, Seen | None]) -> tuple[list[Stored], list[str]]:
+        """Reads the sessions that have news, or may have."""
+        suspects = list(woken) + [session for session in self._changed(mark, seen) if session not in woken]
+        if not suspects:
+            return [], []
+        sessions: list[Stored] = []
+        gone: list[str] = []
+        replies = self._calls.run([self._reads.steps(each, known=self._events.get(each)) for each in suspects])
+        for session, reply in zip(suspects, replies, strict=True):
+            known = seen[session]
+            if isinstance(reply, Found):
+                self._events[session] = (reply.key.epoch, reply.events)
+                if Seen(reply.key, reply.heartbeat, reply.alive) == known:
+                    self._past[session] = (known, f"{reply.key.epoch}-{reply.key.seq}")
+                else:
+                    sessions.append(reply.stored(session))
+            elif reply is None and known is not None:
+                gone.append(session)
+            else:
+                if isinstance(reply, PoisonedError):
+                    self._pass_over(session, str(reply))
+                self._pass(session, known)
+        return sessions, gone
+
+    def _pass(self, session: str, known: Seen | None) -> None:
+        """Goes on behind what cannot be read."""
+        (reply,) = self._calls([("XREVRANGE", self._keys.stream(session), "+", "-", "COUNT", 1)])
+        if isinstance(reply, list) and reply:
+            self._past[session] = (known, reply[0][0].decode())
+
+    def _changed(self, mark: Mark, seen: Mapping[str, Seen | None]) -> list[str]:
+        """Sessions that stand otherwise than they are known to; each is looked at once in a beat."""
+        now = time.monotonic()
+        for session in [session for session, since in self._spoiled.items() if now - since >= self._beat]:
+            del self._spoiled[session]
+        due = [
+            (session, known)
+            for session, known in seen.items()
+            if known is not None and now - self._looked.get(session, -self._beat) >= self._beat
+        ]
+        commands: list[Command] = []
+        if now - self._checked >= CHECK:
+            self._checked = now
+            commands.append(("XREVRANGE", self._keys.asks, "+", "-", "COUNT", 1))
+            commands.append(("XREVRANGE", self._keys.words, "+", "-", "COUNT", 1))
+        of_streams = len(commands)
+        for session, known in due:
+            self._looked[session] = now
+            commands.append(("HMGET", self._keys.meta(session), "e", "f"))
+            commands.append(("GET", self._keys.lease(session, known.key.epoch)))
+        replies = self._calls(commands)
+        if of_streams:
+            # Lower than where we are: Redis was begun anew, by a clock that is behind.
+            asks, words = map(_newest, replies[:2])
+            if asks is not None and asks < Place.of(mark.asks):
+                mark.asks = _START
+            if words is not None and words < Place.of(mark.words):
+                mark.words = _START
+        pairs = zip(replies[of_streams::2], replies[of_streams + 1 :: 2], strict=True)
+        return [
+            session for (session, known), (meta, lease) in zip(due, pairs, strict=True) if _differs(known, meta, lease)
+        ]
+
+
+def _newest(reply: Any) -> Place | None:
+    """The newest entry of a stream, of which one was asked for."""
+    return Place.of(reply[0][0].decode()) if isinstance(reply, list) and reply else None
+
+
+def _differs(known: Seen, meta: Any, lease: Any) -> bool:
+    """Whether a session may stand otherwise than it is known to."""
+    if not isinstance(meta, list) or isinstance(lease, ResponseError) or meta[0] != str(known.key.epoch).encode():
+        return True
+    alive = meta[1] == b"0" and lease is not None
+    try:
+        return alive != known.alive or (alive and lease != b"" and stamp("lease", lease) != known.heartbeat)
+    except PoisonedError:
+        return True

@@ -1,0 +1,384 @@
+"""The writes of `stores.base` as commands to Redis: each is a few steps, and gives its outcome.
+
+A claim, a renewal, a deletion, and an append that says more than a newer state (the end of a session, other
+labels, a write that is repeated) are decided by a script, in one moment. All other appends, which are nearly
+all, are plain commands without a transaction:
+
+    XADD s:ID NOMKSTREAM MAXLEN ~ 16 EPOCH-SEQ d RECORD h HEARTBEAT
+    XADD e:ID NOMKSTREAM MINID ~ EPOCH-N EPOCH-N n EVENT ...        where there are events
+    SET  l:ID:EPOCH HEARTBEAT PX LEASE
+
+The fence is in the ids. A stream takes no entry at or below its newest, and a claim has put one of its own
+epoch into both streams; the lease is that epoch's own, which nobody looks at after the next claim, or after
+the final append. When a stream refuses an entry, what it holds tells whether it was ours (the answer to an
+earlier try was lost) or a newer owner's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+from redis.exceptions import ResponseError
+
+from ..errors import StoreError
+from .base import (
+    Append,
+    Ask,
+    Claim,
+    Claimed,
+    Delete,
+    Done,
+    Fenced,
+    Index,
+    Moved,
+    Outcome,
+    Refused,
+    Renew,
+    Stored,
+    Write,
+)
+from .redis_calls import Command, Steps, evaluated
+from .redis_keys import Keys
+from .redis_rows import (
+    LARGEST_RECORD,
+    PoisonedError,
+    durations,
+    encode_labels,
+    entry,
+    epoch,
+    stamp,
+)
+from .redis_scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED
+
+STATES: Final = 16
+"""Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
+
+ASKED: Final = 1000
+ASK_KEEP: Final = 3600.0
+"""Requests to owners that are kept for those who have not read them yet, and for how many seconds."""
+
+WORDS: Final = 10_000
+WORD_KEEP: Final = 60.0
+"""The same for word of what is watched, of which there is much more."""
+
+WORD_EVERY: Final = 4.0
+"""Seconds in which a session is said to be watched once, however many say so. Trackers renew it every five."""
+
+USUAL_WEIGHT: Final = 0.3
+"""What the newest duration of a phase weighs in the smoothed one."""
+
+USUAL_PHASES: Final = 1000
+USUAL_KEEP: Final = 30 * 24 * 3600.0
+"""Phases of one pipeline whose durations are kept, and for how many seconds after its last run."""
+
+BURST: Final = 500
+"""Events that plain commands take with one append; a script takes more."""
+
+KNOWN: Final = 50_000
+"""Sessions whose appends can be plain commands; should there be more, all are learnt anew."""
+
+
+_NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
+"""Of a stream that is there; what is dropped is whole blocks, and so cheap."""
+
+
+class _Own:
+    """What this process knows to have written last of a session that it owns."""
+
+    __slots__ = ("epoch", "index", "lease", "refresh", "seq")
+
+    def __init__(self, at: int, seq: int, index: Index, lease: str, refresh: float) -> None:
+        self.epoch = at
+        self.seq = seq
+        self.index = index
+        self.lease = lease
+        self.refresh = refresh
+        """When the expiry of its keys is to be set anew."""
+
+
+@final
+class Writer:
+    """Makes steps of writes. Used by one thread at a time.
+
+    Args:
+        event_limit: Events kept for each session.
+        pass_over: Told of what cannot be read: its session, and why.
+    """
+
+    def __init__(self, keys: Keys, event_limit: int, pass_over: Callable[[str, str], None]) -> None:
+        self._keys = keys
+        self._event_limit = event_limit
+        self._pass_over = pass_over
+        self._own: dict[str, _Own] = {}
+
+    def plan(self, batch: Sequence[Write]) -> list[tuple[list[int], Steps[list[Outcome]]]]:
+        """The steps of a batch: those of one session one after the other, and beside those of all others.
+
+        Returns:
+            Places in the batch, and the steps that give their outcomes.
+        """
+        places: dict[str, list[int]] = {}
+        for place, write in enumerate(batch):
+            places.setdefault(write.id, []).append(place)
+        return [(at, self._all([batch[place] for place in at])) for at in places.values()]
+
+    def _all(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
+        outcomes: list[Outcome] = []
+        for write in writes:
+            outcome = yield from self._one(write)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _one(self, write: Write) -> Steps[Outcome]:
+        try:
+            match write:
+                case Append():
+                    return (yield from self._append(write))
+                case Renew():
+                    return (yield from self._renew(write))
+                case Claim():
+                    return (yield from self._claim(write))
+                case Delete():
+                    return (yield from self._delete(write))
+                case Ask():
+                    return (yield from self._ask(write))
+        except (PoisonedError, ResponseError, UnicodeEncodeError) as error:
+            self._own.pop(write.id, None)
+            return StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
+
+    # Appending
+
+    def _append(self, append: Append) -> Steps[Outcome]:
+        if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
+            return _too_large(append.id)
+        own = self._own.get(append.id)
+        if (
+            own is None
+            or append.lease is None
+            or append.durations
+            or own.epoch != append.key.epoch
+            or own.seq >= append.key.seq
+            or own.index != append.index
+            or len(append.events) > BURST
+        ):
+            return (yield from self._append_by_script(append))
+        session, (at, seq) = append.id, append.key
+        keys, beat = self._keys, repr(append.heartbeat)
+        key = f"{at}-{seq}"
+        commands: list[Command] = [
+            ("XADD", keys.stream(session), *_NEWER, key, "d", append.record, "h", beat),
+            ("SET", own.lease, beat, "PX", _ms(append.lease)),
+        ]
+        if append.events:
+            newest = append.events[-1][0]
+            least = max(newest - self._event_limit, 0)
+            pairs: list[Any] = [each for n, data in append.events for each in (n, data)]
+            commands.append(
+                ("XADD", keys.events(session), "NOMKSTREAM", "MINID", "~", f"{at}-{least}", f"{at}-{newest}", *pairs)
+            )
+        now = time.monotonic()
+        if now >= own.refresh:
+            own.refresh = now + append.keep / 4
+            keep = _ms(max(append.keep * 1.25, append.lease))
+            commands += [("PEXPIRE", name, keep) for name in self._of(session)]
+        replies = yield commands
+        if isinstance(replies[0], bytes) and (not append.events or isinstance(replies[2], bytes)):
+            own.seq = seq
+            return Done()
+        for reply in replies:
+            if isinstance(reply, ResponseError) and not _is_behind(reply):
+                raise reply
+        # Refused, or something is gone: a script sees what there is, and writes what is missing.
+        outcome = yield from self._append_by_script(append)
+        if isinstance(outcome, Fenced):
+            # What was set above belongs to nobody.
+            yield [("DEL", keys.lease(session, at))]
+        return outcome
+
+    def _append_by_script(self, append: Append) -> Steps[Outcome]:
+        session, (at, seq), keys = append.id, append.key, self._keys
+        lease = keys.lease(session, at)
+        arguments: list[Any] = [
+            session,
+            at,
+            seq,
+            append.record,
+            repr(append.heartbeat),
+            "" if append.lease is None else _ms(append.lease),
+            _ms(max(append.keep, append.lease or 0.0)),
+            *_listed(append.index),
+            STATES,
+            self._event_limit,
+            USUAL_WEIGHT,
+            USUAL_PHASES,
+            _ms(USUAL_KEEP),
+            len(append.durations),
+        ]
+        for phase, seconds in append.durations.items():
+            arguments += (phase, repr(float(seconds)))
+        for n, data in append.events[-self._event_limit :]:
+            arguments += (n, data)
+        names = [*self._of(session), keys.index, keys.usual(append.index.pipeline or ""), lease]
+        reply = yield from evaluated(APPEND, names, arguments)
+        match _words(reply):
+            case [b"done"]:
+                if append.lease is None:
+                    self._own.pop(session, None)
+                else:
+                    self._learn(session, at, seq, append.index, append.keep)
+                return Done()
+            case [b"fenced", newer]:
+                self._own.pop(session, None)
+                return Fenced(epoch(newer))
+            case [b"gone"]:
+                self._own.pop(session, None)
+                return Fenced(None)
+        raise PoisonedError(f"Redis answered {reply!r:.100}")
+
+    def _learn(self, session: str, at: int, seq: int, index: Index, keep: float) -> None:
+        if len(self._own) >= KNOWN:
+            self._own.clear()
+        refresh = time.monotonic() + keep / 4
+        self._own[session] = _Own(at, seq, index, self._keys.lease(session, at), refresh)
+
+    # The others
+
+    def _renew(self, renew: Renew) -> Steps[Outcome]:
+        names = [*self._of(renew.id), self._keys.lease(renew.id, renew.epoch)]
+        reply = yield from evaluated(RENEW, names, [renew.epoch, _ms(renew.lease), repr(renew.heartbeat)])
+        match _words(reply):
+            case [b"done"]:
+                return Done()
+            case [b"fenced", newer]:
+                self._own.pop(renew.id, None)
+                return Fenced(epoch(newer))
+            case [b"gone"]:
+                self._own.pop(renew.id, None)
+                return Fenced(None)
+        raise PoisonedError(f"Redis answered {reply!r:.100}")
+
+    def _claim(self, claim: Claim) -> Steps[Outcome]:
+        session, keys, index = claim.id, self._keys, claim.index
+        if len(claim.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in claim.events):
+            return _too_large(session)
+        arguments: list[Any] = [
+            keys.leases(session),
+            session,
+            claim.owner,
+            claim.proposal,
+            claim.seq,
+            claim.record,
+            "" if claim.lease is None else _ms(claim.lease),
+            _ms(max(claim.keep, claim.lease or 0.0)),
+            "" if claim.expect is None else f"{claim.expect.epoch}-{claim.expect.seq}",
+            *_listed(index),
+            self._event_limit,
+        ]
+        for n, data in claim.events[-self._event_limit :]:
+            arguments += (n, data)
+        names = [
+            *self._of(session),
+            keys.index,
+            keys.usual(index.pipeline or ""),
+            keys.ahead(session),
+            keys.word(session),
+        ]
+        self._own.pop(session, None)
+        reply = yield from evaluated(CLAIM, names, arguments)
+        match _words(reply):
+            case [b"refused"]:
+                return Refused()
+            case [b"moved"]:
+                return Moved()
+            case [b"again", at, took]:
+                return Claimed(epoch(at), None, durations(took))
+            case [b"claimed", at, took, *before]:
+                number = epoch(at)
+                if claim.lease is not None:
+                    self._learn(session, number, claim.seq, index, claim.keep)
+                return Claimed(number, self._previous(session, before), durations(took))
+        raise PoisonedError(f"Redis answered {reply!r:.100}")
+
+    def _previous(self, session: str, before: Sequence[Any]) -> Stored | None:
+        """What a claim has replaced: an entry, and the last heartbeat that was renewed after it."""
+        try:
+            if not before or before[0] is None:
+                return None
+            at, record, beat = entry(*before[0])
+            renewed = stamp("heartbeat", before[1] if len(before) > 1 else None)
+            beats = [seconds for seconds in (beat, renewed) if seconds is not None]
+            return Stored(session, at, record, False, max(beats, default=None))
+        except (PoisonedError, TypeError) as error:
+            self._pass_over(session, str(error))
+            return None
+
+    def _delete(self, delete: Delete) -> Steps[Outcome]:
+        session, keys = delete.id, self._keys
+        self._own.pop(session, None)
+        names = [*self._of(session), keys.index, keys.word(session)]
+        reply = yield from evaluated(DELETE, names, [keys.leases(session), session])
+        match _words(reply):
+            case [b"refused"]:
+                return Refused()
+            case [b"done", int(found)]:
+                return Done(found=found > 0)
+        raise PoisonedError(f"Redis answered {reply!r:.100}")
+
+    def _ask(self, ask: Ask) -> Steps[Outcome]:
+        keys = self._keys
+        if ask.what == "watch" and ask.reason is None:
+            names = [keys.word(ask.id), keys.words]
+            reply = yield from evaluated(WATCHED, names, [ask.id, _ms(WORD_EVERY), WORDS, _ms(WORD_KEEP)])
+            _words(reply)
+            return Done()
+        reason = () if ask.reason is None else ("r", ask.reason)
+        replies = yield [
+            ("XADD", keys.asks, "MAXLEN", "~", ASKED, "*", "i", ask.id, "a", ask.what, *reason),
+            ("PEXPIRE", keys.asks, _ms(ASK_KEEP)),
+        ]
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return Done()
+
+    def _of(self, session: str) -> Sequence[str]:
+        keys = self._keys
+        return keys.stream(session), keys.meta(session), keys.events(session)
+
+
+def _listed(index: Index) -> Sequence[Any]:
+    labels: Mapping[str, str] = index.labels
+    return index.status, index.pipeline or "", encode_labels(labels), repr(float(index.queued_at))
+
+
+def _ms(seconds: float) -> int:
+    """Whole milliseconds, at least one: Redis takes no expiry of none."""
+    return max(math.ceil(min(seconds, 1e11) * 1000), 1)
+
+
+def _is_behind(error: ResponseError) -> bool:
+    """Whether a stream has refused an entry for standing at or below its newest."""
+    return "equal or smaller" in str(error)
+
+
+def _words(reply: Any) -> list[Any]:
+    """A script's reply.
+
+    Raises:
+        ResponseError: The script has failed.
+        PoisonedError: It is none.
+    """
+    if isinstance(reply, ResponseError):
+        raise reply
+    if not isinstance(reply, list):
+        raise PoisonedError(f"Redis answered {reply!r:.100}")
+    return reply
+
+
+def _too_large(session: str) -> StoreError:
+    return StoreError(
+        f"session {session!r} has more than {LARGEST_RECORD} bytes to store; set `Limits` that keep it below"
+    )
