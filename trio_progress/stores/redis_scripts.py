@@ -1,7 +1,8 @@
 """The Lua scripts: what has to be decided and written in one moment.
 
 They compute the name of a lease from a session's epoch, which only they know in time; it has the hash tag of
-the keys that they are given. Numbers of epochs are below 2**53, so Lua's doubles hold them exactly.
+the keys that they are given. What has no expiry is no lease: nobody could ever have the session again. Numbers
+of epochs are below 2**53, so Lua's doubles hold them exactly.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ end
 local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
 local took = redis.pcall('HGETALL', usual)
 if took.err then took = {} end
-if epoch and known[2] == '0' and redis.call('EXISTS', ARGV[1] .. epoch) == 1 then
+if epoch and known[2] == '0' and redis.call('PTTL', ARGV[1] .. epoch) > 0 then
   if known[3] ~= ARGV[3] then return {'refused'} end
   if whole then return {'again', epoch, took} end
 end
@@ -160,7 +161,7 @@ DELETE: Final = _script(
     """
 -- KEYS: stream meta events index word; ARGV: lease prefix, id
 local known = redis.pcall('HMGET', KEYS[2], 'e', 'f')
-if not known.err and known[1] and known[2] == '0' and redis.call('EXISTS', ARGV[1] .. known[1]) == 1 then
+if not known.err and known[1] and known[2] == '0' and redis.call('PTTL', ARGV[1] .. known[1]) > 0 then
   return {'refused'}
 end
 local there = redis.call('DEL', KEYS[1], KEYS[2])
@@ -176,7 +177,8 @@ READ: Final = _script(
 local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'h')
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if not known[1] or not newest then return false end
-local lease = known[2] == '0' and redis.call('GET', ARGV[1] .. known[1])
+local held = ARGV[1] .. known[1]
+local lease = known[2] == '0' and redis.call('PTTL', held) > 0 and redis.call('GET', held)
 local events = {}
 if ARGV[2] ~= '0' then
   local after = known[1] .. '-' .. string.format('%.0f', tonumber(ARGV[3]) + 1)
@@ -200,15 +202,19 @@ local function below(one, other)  -- By bytes, as sorted sets do; Lua goes by th
 end
 local score, id = ARGV[2], ARGV[3]
 local start = 0
-local skip = false
 if score ~= '' then
   local rank = redis.call('ZREVRANK', index, id)
   local stands = rank and tonumber(redis.call('ZSCORE', index, id))
   if rank and stands == tonumber(score) then
     start = rank + 1
   else
+    -- It is gone, or stands elsewhere: its place is sought among those with the same score.
     start = redis.call('ZCOUNT', index, '(' .. score, '+inf')
-    skip = true
+    local to = start + redis.call('ZCOUNT', index, score, score)
+    while start < to do
+      local middle = math.floor((start + to) / 2)
+      if below(redis.call('ZREVRANGE', index, middle, middle)[1], id) then to = middle else start = middle + 1 end
+    end
   end
 end
 local statuses = tonumber(ARGV[7])
@@ -220,22 +226,20 @@ local last_id, last_score = id, score
 local ended = #looked < 2 * tonumber(ARGV[4])
 for i = 1, #looked, 2 do
   local each, at = looked[i], looked[i + 1]
-  if not (skip and tonumber(at) == tonumber(score) and not below(each, id)) then
-    local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l')
-    if known.err then
-      found[#found + 1] = each
-    elseif not known[1] then
-      stale[#stale + 1] = each
-    else
-      local fits = statuses < 0 or wanted[known[3] or '']
-      if fits and ARGV[6] == '1' and known[2] == '0' then
-        fits = redis.call('EXISTS', base .. 'l:' .. each .. ':' .. known[1]) == 0
-      end
-      for j = 8 + math.max(statuses, 0), #ARGV do
-        fits = fits and string.find(known[4] or '', ARGV[j], 1, true)
-      end
-      if fits then found[#found + 1] = each end
+  local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l')
+  if known.err then
+    found[#found + 1] = each
+  elseif not known[1] then
+    stale[#stale + 1] = each
+  else
+    local fits = statuses < 0 or wanted[known[3] or '']
+    if fits and ARGV[6] == '1' and known[2] == '0' then
+      fits = redis.call('PTTL', base .. 'l:' .. each .. ':' .. known[1]) <= 0
     end
+    for j = 8 + math.max(statuses, 0), #ARGV do
+      fits = fits and string.find(known[4] or '', ARGV[j], 1, true)
+    end
+    if fits then found[#found + 1] = each end
   end
   last_id, last_score = each, at
   if #found == tonumber(ARGV[5]) then
