@@ -231,8 +231,9 @@ class Calls:
                     replies.append(error)
                 if time.monotonic() > until:
                     raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
-            self._pool.release(connection)
-            connection = None
+            if not self._closed:
+                self._pool.release(connection)
+                connection = None
         except (RedisError, OSError) as error:
             raise self.explained(error) from error
         finally:
