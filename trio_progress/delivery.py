@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final, final
 
 import trio
@@ -11,7 +12,7 @@ from .committer import Committer, Once
 from .errors import StoreError
 from .logs import Throttle, tell
 from .spool import Spool, Spooled
-from .stores.base import Append, Claim, Claimed, Done, Store
+from .stores.base import Append, Claim, Claimed, Done, Key, Store
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
@@ -99,10 +100,10 @@ class Delivery:
             StoreError: The store did not answer.
         """
         append = spooled.append
-        if not spooled.claimed and not await self._claimed(append):
-            outcome: object = None
-        else:
-            outcome = await Once(append).made(self._committer)
+        epoch = append.key.epoch if spooled.claimed else await self._claim(append)
+        outcome: object = None
+        if epoch is not None:
+            outcome = await Once(replace(append, key=Key(epoch, append.key.seq))).made(self._committer)
         if isinstance(outcome, Done):
             self._tell(logging.INFO, "spool_delivered", append.id, "was delivered")
         else:
@@ -116,11 +117,16 @@ class Delivery:
             throttle = self._throttle
             tell(level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error)
 
-    async def _claimed(self, append: Append) -> bool:
-        """Claims what was never claimed, as the store was down from beginning to end; not from a newer owner."""
+    async def _claim(self, append: Append) -> int | None:
+        """Claims what was never claimed, as the store was down from beginning to end; not from a newer owner.
+
+        Returns:
+            The epoch that the store has given, which may be above the one that was made up without it.
+        """
         stored = await self._store.read(append.id)
         if stored is not None and (stored.alive or stored.key.epoch >= append.key.epoch):
-            return stored.key.epoch == append.key.epoch
+            # With the same record it was claimed here, and then something came in between.
+            return stored.key.epoch if not stored.alive and stored.record == append.record else None
         claim = Claim(
             id=append.id,
             proposal=append.key.epoch,
@@ -133,4 +139,4 @@ class Delivery:
             seq=max(append.key.seq - 1, 0),
         )
         outcome = await Once(claim).made(self._committer)
-        return isinstance(outcome, Claimed) and outcome.epoch == append.key.epoch
+        return outcome.epoch if isinstance(outcome, Claimed) else None

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from tests.support import RecordingStore
-from trio_progress import MemoryStore, Pipeline, open_tracker
+from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
 from trio_progress.places import state_folder
 from trio_progress.spool import FILES, Spool
 from trio_progress.stores.base import (
@@ -318,6 +318,39 @@ async def test_an_end_that_was_never_claimed_is_delivered_with_its_events(folder
     assert stored is not None
     assert len(stored.events) == 1
     assert files(folder) == []
+
+
+class Later(Durable):
+    """A store that numbers epochs by a clock of its own, as one in Redis does; the first append after a claim fails."""
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        later = [
+            replace(write, proposal=write.proposal + 60_000) if isinstance(write, Claim) else write for write in batch
+        ]
+        if any(isinstance(write, Append) for write in batch) and not self.failed:
+            self.failed = True
+            raise StoreError("the connection broke")
+        return await super().commit(later)
+
+    failed = False
+    """Whether it has."""
+
+
+async def test_an_end_that_was_never_claimed_is_delivered_under_the_epoch_that_the_store_gives(folder: Path) -> None:
+    inner = MemoryStore()
+    epoch = await lose(inner, never_claimed=True)
+    later = Later(inner)
+    for _ in range(2):
+        async with open_tracker(later) as tracker:
+            with trio.move_on_after(2):
+                await settle(lambda: not files(folder))
+            snapshot = await tracker.snapshot("a")
+            assert (snapshot.status, snapshot.epoch) == ("completed", epoch + 60_000)
+    stored = await inner.read("a")
+    assert stored is not None
+    assert len(stored.events) == 1
+    assert files(folder) == []
+    assert later.failed
 
 
 @pytest.mark.parametrize("never_claimed", [False, True])
