@@ -82,6 +82,15 @@ class Seen:
         if self.state is not None and before is not None and self.state is not before:
             _follows(before, self.state)
 
+    @property
+    def counted(self) -> float:
+        """The counter `n`, as far as it was told."""
+        return 0 if self.state is None else self.state.counters.get("n", 0)
+
+    def reached(self, count: float) -> bool:
+        """Whether that much was counted."""
+        return self.counted >= count
+
 
 def _follows(before: Snapshot, after: Snapshot) -> None:
     """What must hold between two states that somebody is shown, one after the other."""
