@@ -59,13 +59,16 @@ class RedisServer:
 
     Args:
         options: What redis-server is given besides.
+        client: What clients need to be told besides.
     """
 
-    def __init__(self, program: str, folder: Path, *options: str, port: int | None = None, **client: Any) -> None:
+    def __init__(
+        self, program: str, folder: Path, *options: str, port: int | None = None, client: dict[str, Any] | None = None
+    ) -> None:
         self._program = program
         self._folder = folder
         self._options: Sequence[str] = options
-        self._client = client
+        self._client = client or {}
         self.port = free_port() if port is None else port
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,30 +1,158 @@
-"""The contract of all stores, held by the one in a real Redis.
+"""The contract of all stores, held by the one in a real Redis: as it is, under an ACL user, and over TLS.
 
 Time is virtual here as well: what lives in Redis for so many seconds is made older by as many.
 """
 
 from __future__ import annotations
 
+import shlex
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import redis
+import trustme
 from trio.testing import MockClock
 
-from tests.redis_server import client_of, let_pass
+from tests.redis_server import RedisServer, client_of, free_port, let_pass
 from tests.store_contract import *  # noqa: F403 - the tests
 from tests.store_contract import EVENT_LIMIT, Rig
+from trio_progress import StoreError
 from trio_progress.stores.redis import RedisBackend
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+StartRedis = Callable[..., RedisServer]
+
+
+class Place(NamedTuple):
+    """Where a store is, by which URL, and who can do anything there."""
+
+    url: str
+    prefix: str
+    admin: redis.Redis
+
+
+def acl_rule(prefix: str) -> list[str]:
+    """The rule that README tells, for other keys."""
+    line = next(line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("ACL SETUSER"))
+    return [word.replace("~tp:", f"~{prefix}:") for word in shlex.split(line)]
+
+
+@pytest.fixture(scope="session")
+def tls_server(
+    redis_program: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RedisServer, Path, trustme.CA]]:
+    """A Redis with a certificate for `localhost`, and nothing without TLS."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    for name in ("cert", "key"):
+        options += [f"--tls-{name}-file", str(folder / f"{name}.pem")]
+    options += ["--tls-ca-cert-file", str(folder / "ca.pem")]
+    given = {"host": "localhost", "port": port, "ssl": True, "ssl_ca_certs": str(folder / "ca.pem")}
+    server = RedisServer(redis_program, folder / "data", *options, port=0, client=given)
+    try:
+        server.start()
+    except RuntimeError as error:
+        server.stop()
+        if "tls" in str(error).lower():
+            pytest.skip(f"this Redis was built without TLS: {error}")
+        raise
+    yield server, folder / "ca.pem", authority
+    server.stop()
+
+
+def tls_url(server: RedisServer, ca: Path, host: str = "localhost") -> str:
+    return f"rediss://{host}:{server.client().connection_pool.connection_kwargs['port']}/0?ssl_ca_certs={ca}"
+
+
+@pytest.fixture(params=["plain", "acl", "tls"])
+def place(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Place]:
+    prefix = f"test:{uuid.uuid4().hex[:12]}"
+    if request.param == "tls":
+        server, ca, _ = request.getfixturevalue("tls_server")
+        with server.client() as admin:
+            yield Place(tls_url(server, ca), prefix, admin)
+        return
+    with client_of(redis_url) as admin:
+        if request.param == "plain":
+            yield Place(redis_url, prefix, admin)
+            return
+        user = f"user-{uuid.uuid4().hex[:8]}"
+        rule = acl_rule(prefix)
+        admin.execute_command(*rule[:2], user, *rule[3:])
+        password = next(word[1:] for word in rule if word.startswith(">"))
+        yield Place(redis_url.replace("redis://", f"redis://{user}:{password}@"), prefix, admin)
+        admin.execute_command("ACL", "DELUSER", user)
+
 
 @pytest.fixture
-async def rig(redis_url: str, mock_clock: MockClock) -> AsyncIterator[Rig]:
-    prefix = f"test:{uuid.uuid4().hex[:12]}"
-    store = ThreadedStore(RedisBackend(redis_url, prefix=prefix, event_limit=EVENT_LIMIT, timeout=5.0, beat=0.02))
-    with client_of(redis_url) as client:
-        yield Rig(store, partial(let_pass, client, prefix))
+async def rig(place: Place, mock_clock: MockClock) -> AsyncIterator[Rig]:
+    backend = RedisBackend(place.url, prefix=place.prefix, event_limit=EVENT_LIMIT, timeout=5.0, beat=0.02)
+    store = ThreadedStore(backend)
+    await store.open()
+    yield Rig(store, partial(let_pass, place.admin, place.prefix))
     await store.aclose()
+
+
+def refusal(url: str, **given: str) -> str:
+    backend = RedisBackend(url, timeout=2.0, **given)  # type: ignore[arg-type]
+    with pytest.raises(StoreError) as info:
+        backend.open()
+    backend.close()
+    return str(info.value)
+
+
+@pytest.mark.parametrize("place", ["acl"], indirect=True)
+def test_the_user_of_the_rule_can_touch_no_other_keys(place: Place) -> None:
+    RedisBackend(place.url, prefix=place.prefix).open()
+    assert "ACL rule" in refusal(place.url, prefix="other")
+    with client_of(place.url) as client:
+        for command in (["GET", "other"], ["KEYS", "*"], ["FLUSHALL"], ["CONFIG", "GET", "*"], ["PUBLISH", "x", "y"]):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)
+
+
+def test_a_certificate_for_another_host_is_refused(
+    tls_server: tuple[RedisServer, Path, trustme.CA], start_redis: StartRedis, tmp_path: Path
+) -> None:
+    server, ca, _ = tls_server
+    RedisBackend(tls_url(server, ca)).open()
+    # 127.0.0.1 is the same server, by a name that is not in its certificate.
+    assert "certificate" in refusal(tls_url(server, ca, "127.0.0.1"))
+    other = redis.Redis(
+        host="127.0.0.1",
+        port=server.client().connection_pool.connection_kwargs["port"],
+        ssl=True,
+        ssl_ca_certs=str(ca),
+    )
+    with pytest.raises(StoreError, match="certificate"):
+        RedisBackend(other).open()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    tls_server: tuple[RedisServer, Path, trustme.CA], tmp_path: Path
+) -> None:
+    server, _, _ = tls_server
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(stranger)
+    assert "certificate" in refusal(tls_url(server, stranger))
+    assert "certificate" in refusal(tls_url(server, stranger).partition("?")[0])
+
+
+def test_tls_is_not_left_out_silently(tls_server: tuple[RedisServer, Path, trustme.CA], redis_url: str) -> None:
+    server, ca, _ = tls_server
+    refusal(tls_url(server, ca).replace("rediss:", "redis:").partition("?")[0])
+    refusal(redis_url.replace("redis:", "rediss:"))

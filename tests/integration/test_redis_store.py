@@ -505,7 +505,7 @@ def test_it_does_not_answer_in_time() -> None:
 
 
 def test_the_password_is_wrong_or_missing(start_redis: StartRedis) -> None:
-    server = start_redis("--requirepass", "secret", password="secret")
+    server = start_redis("--requirepass", "secret", client={"password": "secret"})
     assert "password" in refusal(f"redis://:hunter2@127.0.0.1:{server.port}")
     assert "redis://USER:PASSWORD@HOST" in refusal(server.url)
     RedisBackend(f"redis://:secret@127.0.0.1:{server.port}").open()
