@@ -524,7 +524,7 @@ def test_it_is_full_and_goes_on_once_it_is_not(start_redis: StartRedis) -> None:
     backend = RedisBackend(server.url, timeout=5.0)
     epoch = plain(backend)
     admin = server.client()
-    admin.config_set("maxmemory", "1mb")
+    admin.config_set("maxmemory", "1000")
     for write in (append(epoch, 2), claim("b"), append(epoch, 2, lease=None)):
         with pytest.raises(StoreError, match="full"):
             one(backend, write)
