@@ -49,7 +49,7 @@ if _TYPE_CHECKING:
     from .statistics import TrackerStatistics as TrackerStatistics
     from .stores.base import Store as Store
     from .stores.memory import MemoryStore as MemoryStore
-    from .stores.redis import RedisStore as RedisStore
+    from .stores.redis_store import RedisStore as RedisStore
     from .subscription import Subscription as Subscription
     from .subscription import Watch as Watch
     from .subscription import WatchAll as WatchAll
@@ -96,7 +96,7 @@ _HOMES = {
     "statistics": ("TrackerStatistics",),
     "stores.base": ("Store",),
     "stores.memory": ("MemoryStore",),
-    "stores.redis": ("RedisStore",),
+    "stores.redis_store": ("RedisStore",),
     "subscription": ("Subscription", "Watch", "WatchAll"),
     "terminal": ("open_display",),
     "threads": ("ThreadTicker",),

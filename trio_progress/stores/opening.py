@@ -9,7 +9,7 @@ from ..errors import StoreError
 from .base import Store
 
 if TYPE_CHECKING:
-    from .redis import RedisBackend, RedisStore
+    from .redis import RedisBackend
     from .threaded import Backend, ThreadedStore
 
 logger = logging.getLogger("trio_progress")
@@ -53,7 +53,10 @@ async def open_store(
 
         opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)
     elif store.startswith(REDIS):
-        opened = _redis_classes()[1](store, event_limit=event_limit, timeout=timeout)
+        _backend_class()
+        from .redis_store import RedisStore
+
+        opened = RedisStore(store, event_limit=event_limit, timeout=timeout)
     else:
         raise ValueError(f"there is no store for {store.partition(':')[0]!r:.200}: the URL must be {URLS}")
     try:
@@ -82,7 +85,7 @@ def open_backend(url: str) -> Backend:
         backend.open()
         return backend
     if url.startswith(REDIS):
-        shared = _redis_classes()[0](url)
+        shared = _backend_class()(url)
         shared.open()
         return shared
     if url == "memory:":
@@ -94,13 +97,14 @@ def open_backend(url: str) -> Backend:
     )
 
 
-def _redis_classes() -> tuple[type[RedisBackend], type[RedisStore]]:
+def _backend_class() -> type[RedisBackend]:
+    """What needs redis-py; says so where that is missing."""
     try:
-        from .redis import RedisBackend, RedisStore
+        from .redis import RedisBackend
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "redis":
             raise
         raise ModuleNotFoundError(
             "a Redis store needs redis-py: pip install 'trio-progress[redis]'", name=error.name
         ) from None
-    return RedisBackend, RedisStore
+    return RedisBackend

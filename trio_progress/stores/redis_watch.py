@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
@@ -25,7 +25,9 @@ from .redis_calls import Calls, Command
 from .redis_keys import Keys
 from .redis_reads import Reads
 from .redis_rows import Event, Found, PoisonedError, ask, decode_id, fields, stamp
-from .threaded import Pause
+
+if TYPE_CHECKING:
+    from .threaded import Pause
 
 GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was told: with many sessions it comes in bunches."""
