@@ -32,8 +32,8 @@ from trio_progress.stores.sqlite_store import SqliteStore
 
 from .harness import Values, interleave
 from .report import Report
-from .sqlite_worker import Watched, watch, watch_idle
 from .suites import Suite, count, register, seconds
+from .watching import Watched, watch, watch_idle
 
 PIPELINE: Final = Pipeline("measured", [f"phase-{n}" for n in range(8)])
 
@@ -212,13 +212,13 @@ def _watching(report: Report, options: argparse.Namespace, folder: Path) -> None
     latency: list[Watched] = []
     idle: list[float] = []
     for number in range(options.rounds):
-        path = str(folder / f"watched-{number}.db")
+        url = f"sqlite:{folder / f'watched-{number}.db'}"
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            watching = pool.submit(watch, path)
-            sent = trio.run(_change, path, options.updates, number)
+            watching = pool.submit(watch, url)
+            sent = trio.run(_change, url, options.updates, number)
             latency.append(watching.result().latencies(sent))
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            idle.append(trio.run(_rest, path, pool, options.idle))
+            idle.append(trio.run(_rest, url, pool, options.idle))
         print(f"\r{number + 1} of {options.rounds} rounds with other processes", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     p50 = [statistics.median(one.seconds) * 1e3 for one in latency]
@@ -229,11 +229,11 @@ def _watching(report: Report, options: argparse.Namespace, folder: Path) -> None
     report.aim("watching an idle session", "% of a core", 1.5, idle)
 
 
-async def _change(path: str, updates: int, seed: int) -> list[float]:
+async def _change(url: str, updates: int, seed: int) -> list[float]:
     """Changes a session at random moments; when each was, by the clock that all processes share."""
     rng = random.Random(seed)
     sent: list[float] = []
-    async with open_tracker(f"sqlite:{path}") as tracker, tracker.session("watched", PIPELINE) as session:
+    async with open_tracker(url) as tracker, tracker.session("watched", PIPELINE) as session:
         with trio.fail_after(60):
             while "here" not in {one.id for one in await tracker.sessions()}:  # noqa: ASYNC110 - it is a file
                 await trio.sleep(0.05)
@@ -245,12 +245,12 @@ async def _change(path: str, updates: int, seed: int) -> list[float]:
     return sent
 
 
-async def _rest(path: str, pool: ProcessPoolExecutor, idle: float) -> float:
+async def _rest(url: str, pool: ProcessPoolExecutor, idle: float) -> float:
     """Owns a session in which nothing happens while another process watches it."""
     async with AsyncExitStack() as stack:
-        tracker = await stack.enter_async_context(open_tracker(f"sqlite:{path}"))
+        tracker = await stack.enter_async_context(open_tracker(url))
         await stack.enter_async_context(tracker.session("resting", PIPELINE))
-        share = await trio.to_thread.run_sync(pool.submit(watch_idle, path, idle).result)
+        share = await trio.to_thread.run_sync(pool.submit(watch_idle, url, idle).result)
     return share  # noqa: RET504 - a session may end its block quietly, as mypy knows
 
 

@@ -29,6 +29,36 @@ def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_pat
     assert "bare sqlite3, a batch" in run.stdout
 
 
+def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_program: str, tmp_path: Path) -> None:
+    out = tmp_path / "redis.json"
+    small = ["--count", "1", "20", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "redis", *small, "--json", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(out.read_text())
+    rows = {(row["group"].partition(" of ")[0].partition(",")[0], row["name"]) for row in report["rows"]}
+    assert ("an update", "p50") in rows
+    stored = [row for row in report["rows"] if row["group"].startswith("a snapshot of 1024 bytes")]
+    assert {row["name"] for row in stored} >= {"our store", "redis-py, a pipeline of the same commands"}
+    assert all(len(row["rounds"]) == 2 and row["low"] > 0 for row in stored)
+    assert [target["limit"] for target in report["targets"]] == [1.3, 1.3, 100.0]
+    assert "redis-py, one command a thread call" in run.stdout
+
+
+def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Path) -> None:
+    for given, scenarios in ((["--count", "20"], 2), (["--seed", "7"], 1)):
+        out = tmp_path / "faults.json"
+        command = [sys.executable, "-m", "benchmarks", "faults", *given, "--json", str(out)]
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        report = json.loads(out.read_text())
+        assert sum(row["median"] for row in report["rows"] if row["group"] == "faults") == 10 * scenarios
+        assert [(target["value"], target["met"]) for target in report["targets"]] == [(0.0, True)]
+
+
 def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) -> None:
     out = tmp_path / "sessions.json"
     small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05", "--json", str(out)]

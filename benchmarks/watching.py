@@ -1,4 +1,4 @@
-"""The watching process of the suite `sqlite`."""
+"""The watching process of the suites `sqlite` and `redis`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Watched:
         return Watched(self.counts, self.at, seconds)
 
 
-def watch(path: str) -> Watched:
+def watch(store: str) -> Watched:
     """Watches the session "watched" from before it begins until it has ended."""
-    return trio.run(_watch, path)
+    return trio.run(_watch, store)
 
 
-async def _watch(path: str) -> Watched:
+async def _watch(store: str) -> Watched:
     found = Watched([], [])
-    async with open_tracker(f"sqlite:{path}") as tracker, tracker.watch("watched", wait=True) as snapshots:
+    async with open_tracker(store) as tracker, tracker.watch("watched", wait=True) as snapshots:
         async for snapshot in snapshots:
             if not found.counts:
                 await tracker.declare("here")
@@ -44,13 +44,13 @@ async def _watch(path: str) -> Watched:
     return found
 
 
-def watch_idle(path: str, seconds: float) -> float:
+def watch_idle(store: str, seconds: float) -> float:
     """Watches the session "resting"; the share of a core that this took, in per cent."""
-    return trio.run(_watch_idle, path, seconds)
+    return trio.run(_watch_idle, store, seconds)
 
 
-async def _watch_idle(path: str, seconds: float) -> float:
-    async with open_tracker(f"sqlite:{path}") as tracker, tracker.watch("resting") as snapshots:
+async def _watch_idle(store: str, seconds: float) -> float:
+    async with open_tracker(store) as tracker, tracker.watch("resting") as snapshots:
         async for _ in snapshots:
             break
         await trio.sleep(3.0)  # As long as the file counts as changed lately, it is looked at more often.
