@@ -44,7 +44,7 @@ class Client:
     its `with` block.
 
     Args:
-        url: The store: `"sqlite:PATH"`.
+        url: The store: `"sqlite:PATH"` or `"redis://HOST:PORT/DB"`.
         retention: Seconds that what is declared here is kept when nothing more is written to it, above 0.
         limits: The bounds of what is declared here.
 

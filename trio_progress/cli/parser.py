@@ -42,14 +42,16 @@ examples:
   trio-progress rm --label user=u1
 
 environment:
-  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH
+  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB
   XDG_STATE_HOME        where the store of your own is: trio-progress/sessions.db in it
   NO_COLOR              no colours
 
 `trio-progress COMMAND --help` tells more of each command, and its exit codes.
 """
 
-STORE_HELP: Final = "the store: sqlite:PATH; unless given: $TRIO_PROGRESS_STORE, else a file of your own"
+STORE_HELP: Final = (
+    "the store: sqlite:PATH or redis://HOST:PORT/DB; unless given: $TRIO_PROGRESS_STORE, else a file of your own"
+)
 
 
 def parser() -> argparse.ArgumentParser:

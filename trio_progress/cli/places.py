@@ -72,7 +72,7 @@ def place(arguments: argparse.Namespace) -> Place:
     if given:
         return Place(given, named=True)
     if given is not None and arguments.store is not None:
-        raise CommandError(codes.USAGE, "--store must be a URL: sqlite:PATH")
+        raise CommandError(codes.USAGE, "--store must be a URL: sqlite:PATH or redis://HOST:PORT/DB")
     try:
         return Place(f"sqlite:{state_folder() / FILE}", named=False)
     except RuntimeError as error:
@@ -99,7 +99,7 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
 
     try:
         opened = Client(where.url)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise CommandError(codes.USAGE, str(error)) from None
     with opened:
         yield opened
@@ -116,5 +116,5 @@ async def enter_tracker(stack: AsyncExitStack, url: str, **settings: Any) -> Pro
 
     try:
         return await stack.enter_async_context(open_tracker(url, **settings))
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise CommandError(codes.USAGE, str(error)) from None
