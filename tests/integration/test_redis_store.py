@@ -349,7 +349,7 @@ def test_what_cannot_be_read_is_counted_logged_once_and_passed_over(
             with pytest.raises(StoreError, match="cannot be read"):
                 backend.read(name)
     assert backend.unreadable > 3 * len(poisons)
-    assert len(caplog.records) < 3 * len(poisons)
+    assert 1 <= len(caplog.records) <= 10, "told once, and no flood"
 
     # Who watches them goes on, and hears of the others.
     mark = backend.changes(None, {}, lambda seconds: True).mark

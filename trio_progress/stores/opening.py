@@ -6,13 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
+from ..logs import tell
 from .base import Store
 
 if TYPE_CHECKING:
     from .redis import RedisBackend
     from .threaded import Backend, ThreadedStore
-
-logger = logging.getLogger("trio_progress")
 
 URLS: Final = "'memory:', 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
 """What a store's URL can be."""
@@ -65,7 +64,7 @@ async def open_store(
         if required:
             await opened.aclose()
             raise
-        logger.warning("the store cannot be used yet, it is tried again: %s", error)
+        tell(logging.WARNING, "store_down", "the store cannot be used yet, it is tried again: %s", error, reason=error)
     return opened, True
 
 

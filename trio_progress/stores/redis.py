@@ -25,6 +25,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from ..errors import StoreError
+from ..logs import BURST, Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .redis_calls import Calls, Server, evaluated
 from .redis_keys import DEFAULT_PREFIX, Keys
@@ -36,8 +37,6 @@ from .redis_writes import Writer
 
 if TYPE_CHECKING:
     from .threaded import Pause  # Who blocks needs no Trio.
-
-logger = logging.getLogger("trio_progress")
 
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
@@ -94,6 +93,7 @@ class RedisBackend:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._logged: set[tuple[str, str]] = set()
+        self._throttle = Throttle()
         self.unreadable = 0
         """What could not be read and was passed over, each time that it was come across."""
 
@@ -198,4 +198,15 @@ class RedisBackend:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((session, why))
-        logger.warning("store %s: passed over what cannot be read of session %r: %s", self.address, session, why)
+        tell(
+            logging.WARNING,
+            "entry_unreadable",
+            "store %s: passed over what cannot be read of session %r: %s",
+            self.address,
+            session,
+            why,
+            throttle=self._throttle,
+            most=BURST,
+            session=session,
+            reason=why,
+        )
