@@ -1,0 +1,64 @@
+/** Which sessions are shown, and in which order. Pure. */
+
+import { ENDED, standing } from "../words.js";
+
+/** The filters by standing, with the words for them and what they let through. */
+export const FILTERS = Object.freeze([
+  { name: "all", title: "All", takes: () => true },
+  { name: "running", title: "Running", takes: (where) => where === "running" },
+  { name: "stalled", title: "Stalled", takes: (where) => where === "stalled" },
+  { name: "queued", title: "Queued", takes: (where) => where === "queued" },
+  { name: "completed", title: "Completed", takes: (where) => where === "completed" },
+  { name: "failed", title: "Failed", takes: (where) => where === "failed" || where === "timed_out" || where === "lost" },
+  { name: "stopped", title: "Stopped", takes: (where) => where === "cancelled" || where === "interrupted" },
+]);
+
+/**
+ * A search as it was typed, as a function that takes a session or not: all words must be found in its title, id,
+ * pipeline, message or labels, whatever their case; `name=value` is a label, exactly.
+ */
+export function searching(typed) {
+  const words = typed.trim().split(/\s+/).filter(Boolean);
+  const labels = words.filter((word) => /^[^=]+=./.test(word)).map((word) => {
+    const at = word.indexOf("=");
+    return [word.slice(0, at), word.slice(at + 1)];
+  });
+  const plain = words.filter((word) => !/^[^=]+=./.test(word)).map((word) => word.toLowerCase());
+  return (state) =>
+    labels.every(([name, value]) => state.labels[name] === value) &&
+    plain.every((word) => haystack(state).some((straw) => straw.toLowerCase().includes(word)));
+}
+
+function haystack(state) {
+  return [state.title, state.id, state.pipeline ?? "", state.message ?? "", ...Object.values(state.labels)];
+}
+
+/** The sessions in two groups: what goes on, the last begun first; and what has ended, the last ended first. */
+export function grouped(sessions) {
+  const active = [];
+  const ended = [];
+  for (const state of sessions) (ENDED.includes(state.status) ? ended : active).push(state);
+  const begun = (state) => state.started_at ?? state.queued_at ?? "";
+  active.sort((a, b) => later(begun(a), begun(b)) || order(a.id, b.id));
+  ended.sort((a, b) => later(a.ended_at ?? begun(a), b.ended_at ?? begun(b)) || order(a.id, b.id));
+  return { active, ended };
+}
+
+function later(a, b) {
+  // Not compared as text: fractions of a second come with as many digits as they have.
+  return (Date.parse(b) || 0) - (Date.parse(a) || 0);
+}
+
+function order(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** How many sessions each filter lets through. */
+export function tally(sessions) {
+  const counts = Object.fromEntries(FILTERS.map(({ name }) => [name, 0]));
+  for (const state of sessions) {
+    const where = standing(state);
+    for (const filter of FILTERS) if (filter.takes(where)) counts[filter.name] += 1;
+  }
+  return counts;
+}

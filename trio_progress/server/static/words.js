@@ -1,0 +1,110 @@
+/** Figures and statuses as people read them. Pure; shared by the page and the element. */
+
+/** The words for what a program calls otherwise. The element lets a page replace each of them. */
+export const WORDS = Object.freeze({
+  queued: "Queued",
+  pending: "Pending",
+  running: "Running",
+  completed: "Completed",
+  skipped: "Skipped",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  timed_out: "Timed out",
+  interrupted: "Interrupted",
+  lost: "Lost",
+  stalled: "Stalled",
+  connecting: "Connecting",
+  reconnecting: "Connection lost, trying again",
+  refused: "Not available",
+  remaining: "{time} left",
+  attempt: "attempt {n}",
+});
+
+/** The statuses after which nothing comes within an attempt. */
+export const ENDED = Object.freeze(["completed", "failed", "cancelled", "timed_out", "interrupted", "lost"]);
+
+/** One word for where a session stands: its status, or how little it lives. */
+export function standing(state) {
+  if (state.status === "running" && state.liveness !== "ok") {
+    return state.liveness;
+  }
+  return state.status;
+}
+
+/** 0 to 100, rounded down: 100 is said of nothing that has not ended. */
+export function percent(fraction) {
+  return Math.floor(Math.min(Math.max(fraction, 0), 1) * 100 + 1e-9);
+}
+
+/** Two units at most: "45s", "3m 20s", "2h 05m", "4d 3h". */
+export function duration(seconds) {
+  const whole = Math.max(Math.floor(seconds), 0);
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${two(whole % 60)}s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)}h ${two(Math.floor((whole % 3600) / 60))}m`;
+  return `${Math.floor(whole / 86400)}d ${Math.floor((whole % 86400) / 3600)}h`;
+}
+
+function two(number) {
+  return String(number).padStart(2, "0");
+}
+
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const FINE = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+
+/** A count: thousands are set apart, and there are two decimals at most. */
+export function number(value) {
+  return Number.isInteger(value) ? WHOLE.format(value) : FINE.format(value);
+}
+
+/** Units a second, three digits. */
+export function rate(value) {
+  if (value >= 1000) return WHOLE.format(value);
+  return String(Number(value.toPrecision(3)));
+}
+
+/** How much is done, of how much: "12 / 40 pages"; empty for a phase that counts nothing. */
+export function count(phase) {
+  if (phase.total === null && !phase.done) return "";
+  const of = phase.total === null ? "" : ` / ${number(phase.total)}`;
+  return `${number(phase.done)}${of}${phase.unit ? ` ${phase.unit}` : ""}`;
+}
+
+/** Seconds that a session or a phase has run, or ran; null for one that has not begun. `now` in milliseconds. */
+export function elapsed(what, now) {
+  if (!what.started_at) return null;
+  const until = what.ended_at ? Date.parse(what.ended_at) : now;
+  return Math.max((until - Date.parse(what.started_at)) / 1000, 0);
+}
+
+/** Names that programs give, as words: "sources_found" -> "sources found". */
+export function spaced(name) {
+  return name.replaceAll("_", " ");
+}
+
+/** A field's value in one line: text as it is, plain lists by commas, all else as JSON. */
+export function valueText(value) {
+  if (typeof value === "string") return value;
+  if (typeof value === "number") return number(value);
+  if (Array.isArray(value) && value.every((one) => ["string", "number"].includes(typeof one))) {
+    return value.map(valueText).join(", ");
+  }
+  return JSON.stringify(value);
+}
+
+/** The parts of the whole that the phases are, by weight, for a bar in segments. */
+export function segments(phases) {
+  const sum = phases.reduce((total, phase) => total + (phase.weight ?? 0), 0);
+  return phases.map((phase) => ({
+    name: phase.name,
+    title: phase.title,
+    status: phase.status,
+    share: sum > 0 ? (phase.weight ?? 0) / sum : 1 / phases.length,
+    fraction: phase.status === "completed" || phase.status === "skipped" ? 1 : phase.fraction,
+  }));
+}
+
+/** `template` with `{name}` replaced by what `values` has for it. */
+export function fill(template, values) {
+  return template.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
