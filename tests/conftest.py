@@ -7,6 +7,7 @@ import random
 import secrets
 import shlex
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -33,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that a test, or a process that it starts, leaves behind gets into the user's own place for state."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.delenv("TRIO_PROGRESS_STORE", raising=False)
+        yield folder
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ class RecordingStore:
         return await self.inner.read(session_id)
 
     async def list(self, query: Query) -> Page:
+        await self._trouble()
         return await self.inner.list(query)
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:

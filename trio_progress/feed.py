@@ -120,7 +120,8 @@ class Topic:
     def __init__(self, session_id: str) -> None:
         self.id = session_id
         self.feed: Feed | None = None
-        self.listeners: dict[Listener, None] = {}
+        self.listeners: dict[Listener, bool] = {}
+        """And whether each is keen: wants states at broadcast pace, not only as they are stored anyway."""
 
     def open(self, feed: Feed) -> None:
         """A session begins, or goes on under another owner: all listeners turn to it."""
@@ -128,9 +129,9 @@ class Topic:
         for listener in list(self.listeners):
             listener.attach(feed)
 
-    def join(self, listener: Listener) -> None:
+    def join(self, listener: Listener, *, keen: bool = True) -> None:
         """Adds a listener. It is registered before it reads the state, so nothing falls in between."""
-        self.listeners[listener] = None
+        self.listeners[listener] = keen
         if self.feed is not None:
             self.feed.source.publish()
             listener.attach(self.feed)
@@ -162,6 +163,11 @@ class Topic:
     def watched(self) -> bool:
         """Whether anybody listens."""
         return bool(self.listeners)
+
+    @property
+    def keen(self) -> bool:
+        """Whether anybody listens who wants states at broadcast pace, whoever owns the session."""
+        return any(self.listeners.values())
 
     @property
     def idle(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 import trio
 
 from .committer import Committer
+from .delivery import Delivery
 from .hub import Hub
 from .session import Session
 from .settings import Settings
@@ -38,6 +39,7 @@ class House:
     settings: Settings
     store: Store
     committer: Committer
+    delivery: Delivery
     hub: Hub
     tally: Tally
     open: dict[str, Occupant]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Protocol, final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, final
+
+import trio
 
 from .errors import SessionClosedError, SessionNotFoundError, StoreError
 from .feed import Ended, Feed, Listener, Topic
@@ -12,7 +14,8 @@ from .remote import RemoteState
 from .state.clock import Clock
 from .state.snapshot import ENDED, Snapshot
 from .statistics import Tally
-from .stores.base import Query, Store
+from .stores.base import Query, Store, Stored
+from .stores.paging import every
 
 logger = logging.getLogger("trio_progress")
 
@@ -33,6 +36,13 @@ class Everything(Protocol):
         ...
 
 
+OPEN: Final = frozenset({"queued", "running"})
+"""The stored statuses of sessions that those see who begin to watch all."""
+
+MOST: Final = 10_000
+"""So many of them, or a few more, at most; newest first."""
+
+
 @final
 class Hub:
     """All topics by session id; a topic is there as long as a session or a listener needs it."""
@@ -43,12 +53,15 @@ class Hub:
         self._store = store
         self._event_limit = event_limit
         self._topics: dict[str, Topic] = {}
-        self._everything: dict[Everything, None] = {}
+        self._everything: dict[Everything, bool] = {}
+        """Those who watch all, and whether only those of this process."""
         self._shut = False
         self.on_remote: Callable[[Topic], None] = lambda topic: None
         """Called with a topic that has listeners, but no session in this process."""
         self.on_idle: Callable[[str], None] = lambda session_id: None
         """Called with the id of a topic that nobody needs any more, or that a session here has taken."""
+        self.on_everywhere: Callable[[], None] = lambda: None
+        """Called when somebody begins to watch all sessions of all processes."""
 
     # Sessions of this process
 
@@ -114,7 +127,10 @@ class Hub:
                 topic.join(listener)
                 self.on_remote(topic)
                 return topic
+        keen = topic.keen
         topic.join(listener)
+        if not keen and isinstance(topic.feed.source, RemoteState):
+            self.on_remote(topic)  # Known from a list so far: its owner has yet to hear that somebody watches.
         return topic
 
     def leave(self, topic: Topic | None, listener: Listener) -> None:
@@ -123,20 +139,60 @@ class Hub:
             topic.leave(listener)
             self._release(topic)
 
-    async def join_all(self, everything: Everything) -> None:
-        """Registers for all sessions that are open here now or later, and shows those that are queued."""
+    async def join_all(self, everything: Everything, *, here: bool) -> None:
+        """Registers for all sessions that are open now or later, and shows those that are queued.
+
+        Args:
+            everything: Who is to be told.
+            here: Whether only of what this tracker runs or declares.
+
+        Raises:
+            StoreError: The store did not answer.
+            SessionClosedError: The tracker has been left.
+        """
         self._check_open()
-        queued = await self._store.list(Query(status=frozenset({"queued"})))
-        self._check_open()
-        self._everything[everything] = None
-        for stored in reversed(queued.sessions):
-            try:
-                everything.show(RemoteState(stored, self.clock, self._event_limit).snapshot())
-            except StoreError as error:
-                logger.warning("passed over: %s", error)
+        found: list[Stored] = []
+        if not here:
+            found = [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
+            self._check_open()
+        else:
+            await trio.lowlevel.checkpoint()
+        self._everything[everything] = here
+        for stored in reversed(found):
+            self._meet(stored, [everything])
         for topic in self._topics.values():
             if topic.feed is not None and not isinstance(topic.feed.source, RemoteState):
                 everything.follow(topic)
+        if not here:
+            self.on_everywhere()
+
+    @property
+    def watched_everywhere(self) -> bool:
+        """Whether anybody watches all sessions of all processes."""
+        return not all(self._everything.values())
+
+    def meet(self, stored: Stored) -> None:
+        """There is a session in the store that those may not know who watch all; one that runs they follow."""
+        self._meet(stored, [everything for everything, here in self._everything.items() if not here])
+
+    def _meet(self, stored: Stored, whom: Sequence[Everything]) -> None:
+        topic = self._topics.get(stored.id)
+        if topic is None or topic.feed is None:
+            try:
+                remote = RemoteState(stored, self.clock, self._event_limit)
+            except StoreError as error:
+                logger.warning("passed over: %s", error)
+                return
+            if remote.stored_status != "running":
+                for everything in whom:
+                    everything.show(remote.snapshot())
+                return
+            topic = self._topic(stored.id)
+            topic.open(Feed(remote))
+        for everything in whom:
+            everything.follow(topic)
+        if isinstance(topic.feed, Feed) and isinstance(topic.feed.source, RemoteState):
+            self.on_remote(topic)
 
     def leave_all(self, everything: Everything) -> None:
         """Takes it out again."""

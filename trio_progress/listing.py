@@ -42,16 +42,25 @@ class SessionPage(Sequence[Snapshot]):
         return iter(self.sessions)
 
 
-async def list_sessions(
-    house: House, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
-) -> SessionPage:
-    """See `ProgressTracker.sessions()`."""
+def check_page(status: str | None, limit: int, cursor: str | None) -> None:
+    """Checks what a page is asked for by.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
     if status is not None and status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, not {status!r:.200}")
     if type(limit) is not int or not 1 <= limit <= LONGEST_PAGE:
         raise ValueError(f"limit must be a whole number from 1 to {LONGEST_PAGE}, not {limit!r:.200}")
     if cursor is not None and not isinstance(cursor, str):
         raise TypeError(f"cursor must be the `cursor` of a page, not {cursor!r:.200}")
+
+
+async def list_sessions(
+    house: House, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
+) -> SessionPage:
+    """See `ProgressTracker.sessions()`."""
+    check_page(status, limit, cursor)
     found: list[Snapshot] = []
     while True:
         # What is stored as running may be lost, and what is open here may have gone on since.

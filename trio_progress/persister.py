@@ -9,6 +9,7 @@ from typing import Final, final
 import trio
 
 from .committer import Committer, Once
+from .delivery import Delivery
 from .errors import FencedError, SessionClosedError
 from .settings import Settings
 from .state.record import encode_event, encode_record
@@ -17,6 +18,9 @@ from .statistics import Tally
 from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 
 logger = logging.getLogger("trio_progress")
+
+WATCHED_FOR: Final = 12.0
+"""Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
 
 CLAIM_PATIENCE: Final = 1.0
 """Seconds that entering a session waits for a store that is slow; then it begins with the claim pending."""
@@ -63,6 +67,7 @@ class Persister:
         "_stored_event",
         "_tally",
         "_wake",
+        "_watched_until",
         "answered",
         "fenced",
         "flushed",
@@ -101,6 +106,7 @@ class Persister:
         self._sent = (0, 0)
         self._stored_event = 0
         self._bug: Exception | None = None
+        self._watched_until = float("-inf")
         self.stored: int | None = None
         """The newest `seq` that the store holds; None: none yet."""
         self.refused: Outcome | None = None
@@ -234,7 +240,8 @@ class Persister:
             return
         begun = trio.current_time()
         with trio.move_on_at(begun + self._settings.persist_interval):
-            await self._hurry.wait()
+            if begun >= self._watched_until:
+                await self._hurry.wait()
             with trio.move_on_at(begun + self._settings.broadcast_interval):
                 await self._left.wait()
 
@@ -265,9 +272,23 @@ class Persister:
         except Exception:
             logger.exception("the final state of session %r could not be rescued", self._state.id)
 
+    def spool(self, delivery: Delivery) -> bool:
+        """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
+        try:
+            write = self._append_or_renew()
+        except Exception:
+            logger.exception("the final state of session %r cannot be spooled", self._state.id)
+            return False
+        return isinstance(write, Append) and delivery.save(write, claimed=self._claimed)
+
     def hurry(self) -> None:
         """Something should be stored soon, not only at the next interval."""
         self._hurry.set()
+
+    def watched(self) -> None:
+        """Somebody watches the session through the store: for a while states go there at broadcast pace."""
+        self._watched_until = trio.current_time() + WATCHED_FOR
+        self.hurry()
 
     def renew(self) -> None:
         """The lease should be renewed; does not wait."""

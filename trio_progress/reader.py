@@ -13,13 +13,16 @@ from .errors import StoreError
 from .feed import Ended, Feed, Topic
 from .hub import Hub
 from .remote import RemoteState
-from .stores.base import Changes, Seen, Store, Stored
+from .stores.base import Ask, Changes, Seen, Store, Stored
 
 logger = logging.getLogger("trio_progress")
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between tries on a store that does not answer."""
+
+WATCH_RENEWAL: Final = 5.0
+"""Seconds after which the owner of a session is told again that it is watched from here."""
 
 
 @final
@@ -28,6 +31,7 @@ class Reader:
 
     Args:
         on_asked: Called with the session's id, what is asked, and the reason.
+        ask: Asks the owner of a session for something; does not wait.
     """
 
     def __init__(
@@ -37,12 +41,15 @@ class Reader:
         rng: random.Random,
         event_limit: int,
         on_asked: Callable[[str, str, str | None], None],
+        ask: Callable[[Ask], None],
     ) -> None:
         self._store = store
         self._hub = hub
         self._rng = rng
         self._event_limit = event_limit
         self._on_asked = on_asked
+        self._ask = ask
+        self._told: dict[str, float] = {}
         self._seen: dict[str, Seen | None] = {}
         self._mark: str | None = None
         self._scope = trio.CancelScope(shield=True)
@@ -62,6 +69,7 @@ class Reader:
 
     def forget(self, session_id: str) -> None:
         """The topic is no longer needed, or a session of this process feeds it."""
+        self._told.pop(session_id, None)
         if self._seen.pop(session_id, False) is not False:
             self._changed()
 
@@ -97,10 +105,22 @@ class Reader:
                     self._take_in(changes)
 
     async def _wait(self) -> Changes | None:
-        """The next news; None where what is waited for has changed meanwhile."""
-        with trio.CancelScope() as self._waiting:
+        """The next news; None where what is waited for has changed meanwhile, or owners are to be told again."""
+        with trio.CancelScope(deadline=self._tell_owners()) as self._waiting:
             return await self._store.changes(self._mark, dict(self._seen))
         return None
+
+    def _tell_owners(self) -> float:
+        """Tells the owners of what is watched from here, who store more often then; and when to do it again."""
+        now = trio.current_time()
+        for session_id, seen in self._seen.items():
+            topic = self._hub.topic(session_id)
+            if seen is None or not seen.alive or topic is None or not topic.keen:
+                self._told.pop(session_id, None)
+            elif self._told.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
+                self._told[session_id] = now
+                self._ask(Ask(session_id, "watch"))
+        return min(self._told.values(), default=float("inf")) + WATCH_RENEWAL
 
     def _take_in(self, changes: Changes) -> None:
         self._mark = changes.mark

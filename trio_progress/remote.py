@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any, Final, final
 
 import msgspec
 
 from .errors import StoreError
-from .state.clock import Clock, utc
+from .state.clock import Clock, moment
 from .state.events import EventLog, LoggedEvent
 from .state.messages import Position, Update
 from .state.record import Record, decode_event, decode_record
@@ -45,7 +45,7 @@ class RemoteState:
         self.id = stored.id
         self.epoch, self.seq = stored.key
         self.oldest_delta = self.seq
-        self.event_log = EventLog(event_limit, _readable(stored))
+        self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events))
 
     @property
     def record(self) -> Record:
@@ -69,7 +69,7 @@ class RemoteState:
             StoreError: The stored entry cannot be read; nothing has changed.
         """
         record = decode_record(stored.id, *stored.key, stored.record)
-        log = EventLog(self._event_limit, _readable(stored))
+        log = EventLog(self._event_limit, readable_events(stored.id, stored.events))
         assert stored.key.epoch == self.epoch
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat
@@ -98,6 +98,8 @@ class RemoteState:
     def liveness(self) -> Liveness:
         """Says "lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
         state = self._record.state
+        if state.status == "lost":
+            return "lost"
         if state.status != "running":
             return "ok"
         if not self._alive:
@@ -114,7 +116,7 @@ class RemoteState:
             state,
             status="lost" if liveness == "lost" else state.status,
             liveness=liveness,
-            heartbeat_at=_moment(self._heartbeat) or state.heartbeat_at,
+            heartbeat_at=moment(self._heartbeat) or state.heartbeat_at,
             resume=Position(self.epoch, self.seq, self.event_log.newest).token(),
         )
 
@@ -136,22 +138,14 @@ class RemoteState:
         return self.stored_status in ENDED
 
 
-def _moment(stamp: float | None) -> datetime | None:
-    """The stamp as a datetime; None for one that is none, whatever a store may hold."""
-    try:
-        return utc(stamp)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _readable(stored: Stored) -> list[LoggedEvent]:
-    """The stored events behind the last one that cannot be read: a log of them has no holes."""
+def readable_events(session_id: str, stored: Iterable[bytes]) -> list[LoggedEvent]:
+    """The stored events behind the last one that cannot be read, which is logged: a log of them has no holes."""
     events: list[LoggedEvent] = []
-    for data in stored.events:
+    for data in stored:
         try:
             events.append(decode_event(data))
         except StoreError as error:
-            logger.warning("passed over, with what stands before it: session %r: %s", stored.id, error)
+            logger.warning("passed over, with what stands before it: session %r: %s", session_id, error)
             events.clear()
     return events
 

@@ -18,8 +18,9 @@ import trio
 
 from .errors import SessionActiveError, SessionClosedError, SessionCompletedError, StoreError
 from .house import House, Order
+from .remote import readable_events
 from .session import Session
-from .state.record import Record, decode_event, decode_record, go_on
+from .state.record import Record, decode_record, go_on
 from .stores.base import Key, Moved, Refused, Stored
 from .tenure import Tenure
 
@@ -105,7 +106,7 @@ class SessionScope:
                     expect, record, stored = previous
                     tenure.adopt(record)
                     if record.state.status != "queued":
-                        events = map(decode_event, stored.events)
+                        events = readable_events(self._order.id, stored.events)
                         go_on(tenure.state, record, events, self._house.settings.event_limit)
                 interrupt = await tenure.claim(expect)
                 refused = tenure.refused

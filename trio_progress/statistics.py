@@ -16,6 +16,7 @@ class Tally:
 
     sessions_begun: int = 0
     sessions_ended: int = 0
+    sessions_lost: int = 0
     states: int = 0
     """States published by sessions that have ended, or told to subscribers; see `TrackerStatistics.states`."""
     broadcasts: int = 0
@@ -38,6 +39,8 @@ class TrackerStatistics:
     sessions_open: int
     sessions_begun: int
     sessions_ended: int
+    sessions_lost: int
+    """Sessions of owners that were not heard of any more, written off here."""
     subscribers: int
     states: int
     """Published states of all sessions."""

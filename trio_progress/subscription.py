@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Self, TypeVar, final
+from typing import Final, Generic, Self, TypeVar, final
 
 import trio
 
@@ -201,6 +201,10 @@ class Watch(Stream[Snapshot]):
         return self._shut or (self._feed is not None and self._feed.ended is not None)
 
 
+TOLD: Final = 20_000
+"""Sessions that nobody owns, and are remembered by who watches all; above what is met in a store at one look."""
+
+
 class _Entry:
     """One session's part in a `WatchAll`."""
 
@@ -228,38 +232,54 @@ class _Entry:
 class WatchAll(Stream[Snapshot]):
     """All sessions, as merged snapshots: the newest of each that changed. Ends when the tracker does."""
 
-    __slots__ = ("_ended", "_entries", "_hub", "_labels", "_pending", "_shown")
+    __slots__ = ("_ended", "_entries", "_here", "_hub", "_labels", "_latest", "_pending", "_shown", "_told")
 
-    def __init__(self, hub: Hub, labels: Mapping[str, str]) -> None:
+    def __init__(self, hub: Hub, labels: Mapping[str, str], *, here: bool) -> None:
         super().__init__()
         self._hub = hub
         self._labels = dict(labels)
+        self._here = here
         self._ended = False
         self._entries: dict[_Entry, Topic] = {}
+        self._latest: dict[str, _Entry] = {}
+        self._told: dict[str, tuple[int, int]] = {}
+        """The states of sessions that nobody owns, for they are met in the store once more."""
         self._pending: dict[_Entry | str, Snapshot | None] = {}
         self._shown: dict[_Entry, tuple[object, ...]] = {}
 
     async def _start(self) -> None:
-        await self._hub.join_all(self)
+        await self._hub.join_all(self, here=self._here)
 
     def _stop(self) -> None:
         self._hub.leave_all(self)
         for entry, topic in self._entries.items():
             self._hub.leave(topic, entry)
         self._entries.clear()
+        self._latest.clear()
         self._pending.clear()
 
     def follow(self, topic: Topic) -> None:
-        """A session has been opened."""
-        entry = _Entry(self)
+        """A session has been opened, here or elsewhere."""
+        known = self._latest.get(topic.id)
+        if known is not None and known in topic.listeners:
+            return
+        entry = self._latest[topic.id] = _Entry(self)
         self._entries[entry] = topic
-        topic.join(entry)
+        topic.join(entry, keen=False)
 
     def show(self, snapshot: Snapshot) -> None:
-        """A session that nobody owns yet is to be shown as it is."""
-        if self._matches(snapshot.labels):
+        """A session that nobody owns is to be shown as it is."""
+        state = (snapshot.epoch, snapshot.seq)
+        if self._told.get(snapshot.id) != state and self._matches(snapshot.labels):
+            self._tell(snapshot.id, state)
             self._pending[snapshot.id] = snapshot
             self._wake()
+
+    def _tell(self, session_id: str, state: tuple[int, int]) -> None:
+        self._told.pop(session_id, None)
+        self._told[session_id] = state
+        if len(self._told) > TOLD:
+            del self._told[next(iter(self._told))]
 
     def changed(self, entry: _Entry) -> None:
         """Something new was published in one session."""
@@ -298,6 +318,9 @@ class WatchAll(Stream[Snapshot]):
         if feed.ended is not None:
             self._entries.pop(entry, None)
             self._shown.pop(entry, None)
+            if self._latest.get(source.id) is entry:
+                del self._latest[source.id]
+            self._tell(source.id, (source.epoch, source.seq))
         else:
             self._shown[entry] = shown
         if shown == known:

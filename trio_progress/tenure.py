@@ -331,6 +331,7 @@ class Tenure:
                     self._persister.stored,
                     state.seq,
                 )
+                self._persister.spool(self._house.delivery)
         return came
 
     async def _rescue(self) -> None:

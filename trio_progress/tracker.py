@@ -9,29 +9,31 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Final, Never, final
+from typing import Any, Final, final
 
 import msgspec
 import trio
 
 from .committer import Committer, Once
+from .declaring import cancellation, checked_pipeline, declaration, declared
+from .delivery import Delivery
 from .errors import SessionActiveError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
-from .persister import index_of
 from .reader import Reader
+from .reaper import Reaper
 from .remote import RemoteState
+from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
+from .spool import Addressed, Spool
 from .state import checks
-from .state.clock import Clock, utc
+from .state.clock import Clock
 from .state.pipeline import Pipeline
-from .state.record import decode_record, encode_record
-from .state.session import SessionState
-from .state.snapshot import ErrorInfo, Snapshot
+from .state.snapshot import Snapshot
 from .statistics import Tally, TrackerStatistics
-from .stores.base import Ask, Claim, Claimed, Delete, Done, Index, Refused, Store, Stored
+from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
 
@@ -40,24 +42,8 @@ logger = logging.getLogger("trio_progress")
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""
 
-
-class _Nobody:
-    """The host of a state that is declared: nobody runs it."""
-
-    def stir(self) -> None:
-        """Nobody is to be woken."""
-
-    def urge(self) -> None:
-        """Nobody is to be woken."""
-
-    def drain(self, node: object) -> None:
-        """Nobody counts."""
-
-    def late(self, what: str, where: str) -> Never:
-        raise AssertionError("nothing ends here")
-
-    def drop(self, error: Exception) -> Never:
-        raise error
+CATCH_UP: Final = 1.0
+"""Seconds that opening a tracker waits for what an earlier process has spooled to be stored."""
 
 
 @final
@@ -69,14 +55,18 @@ class ProgressTracker:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float]
+        self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float], spool: bool
     ) -> None:
         tally = Tally()
         rng = random.Random()  # noqa: S311 - jitter
         hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
         committer = Committer(store, tally, rng)
-        self._house = House(settings, store, committer, hub, tally, {})
-        self._reader = Reader(store, hub, rng, settings.event_limit, self._asked)
+        kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None
+        delivery = Delivery(kept, store, committer)
+        self._house = House(settings, store, committer, delivery, hub, tally, {})
+        self._reader = Reader(store, hub, rng, settings.event_limit, self._asked, self._ask)
+        self._roster = Roster(store, hub)
+        self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
         self._signals = ExitStack()
         self._scope = trio.CancelScope()
@@ -133,7 +123,7 @@ class ProgressTracker:
         given = None if session_id is None else checks.session_id(session_id)
         order = Order(
             id=checks.new_id() if given is None else given,
-            pipeline=_pipeline(pipeline),
+            pipeline=checked_pipeline(pipeline),
             title=None if title is None else checks.title("title", title, settings.limits),
             labels=None if labels is None else checks.labels(labels, settings.limits),
             raise_on_cancel=raise_on_cancel,
@@ -159,30 +149,10 @@ class ProgressTracker:
         """
         house, settings = self._house, self._house.settings
         checks.session_id(session_id)
-        state = SessionState(
-            session_id,
-            host=_Nobody(),
-            clock=house.hub.clock,
-            pipeline=_pipeline(pipeline),
-            title=None if title is None else checks.title("title", title, settings.limits),
-            labels=checks.labels(labels, settings.limits),
-            limits=settings.limits,
-        )
-        state.queued = house.hub.clock.wall()
-        state.touch()
-        state.publish()
+        state = declared(session_id, pipeline, title, labels, house.hub.clock, settings.limits)
         if session_id in house.open:
             raise SessionActiveError(session_id, "in this process")
-        claim = Claim(
-            id=session_id,
-            proposal=int(state.queued * 1000),
-            owner=checks.new_id(),
-            record=encode_record(state),
-            index=index_of(state),
-            lease=None,
-            keep=settings.retention,
-            seq=state.seq,
-        )
+        claim = declaration(state, settings.retention)
         outcome = await Once(claim).made(house.committer)
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in another process")
@@ -209,32 +179,16 @@ class ProgressTracker:
                 raise SessionNotFoundError(session_id)
             if stored.alive:
                 await Once(Ask(session_id, "cancel", text)).made(self._house.committer)
-            elif decode_record(session_id, *stored.key, stored.record).state.status == "queued":
+            else:
                 await self._cancel_queued(stored, text)
 
     async def _cancel_queued(self, stored: Stored, reason: str | None) -> None:
         """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
         house = self._house
-        record = decode_record(stored.id, *stored.key, stored.record)
-        ended = msgspec.structs.replace(
-            record.state,
-            status="cancelled",
-            seq=record.state.seq + 1,
-            ended_at=utc(house.hub.clock.wall()),
-            error=None if reason is None else ErrorInfo(type="Cancelled", message=reason),
-        )
-        queued_at = 0.0 if ended.queued_at is None else ended.queued_at.timestamp()
-        claim = Claim(
-            id=stored.id,
-            proposal=stored.key.epoch + 1,
-            owner=checks.new_id(),
-            record=msgspec.json.encode(msgspec.structs.replace(record, state=ended)),
-            index=Index(ended.status, ended.pipeline, ended.labels, queued_at),
-            lease=None,
-            keep=house.settings.retention,
-            expect=stored.key,
-            seq=ended.seq,
-        )
+        made = cancellation(stored, reason, house.hub.clock.wall(), house.settings.retention)
+        if made is None:
+            return
+        claim, ended = made
         outcome = await Once(claim).made(house.committer)
         if isinstance(outcome, Claimed):
             house.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
@@ -255,6 +209,13 @@ class ProgressTracker:
         """Somebody asks the owner of a session for something, by the store."""
         if what == "cancel":
             self._cancel_here(session_id, checks.message("reason", reason, self._house.settings.limits))
+        elif what == "watch":
+            scope = self._house.open.get(session_id)
+            if scope is not None and scope.session is not None and scope.session.persister is not None:
+                scope.session.persister.watched()
+
+    def _ask(self, ask: Ask) -> None:
+        self._house.committer.submit(Once(ask))
 
     async def delete(self, session_id: str) -> None:
         """Removes all that is stored of a session.
@@ -328,12 +289,21 @@ class ProgressTracker:
         """
         return Watch(self._house.hub, checks.session_id(session_id), wait=wait)
 
-    def watch_all(self, labels: Mapping[str, str] | None = None) -> WatchAll:
-        """All sessions of this tracker as merged snapshots, of each the newest; first those that are open or queued.
+    def watch_all(self, labels: Mapping[str, str] | None = None, *, here: bool = False) -> WatchAll:
+        """All sessions as merged snapshots, of each the newest; first those that are open or queued.
 
-        `async with tracker.watch_all(...) as snapshots`. It ends when the tracker is left.
+        `async with tracker.watch_all(...) as snapshots`. It ends when the tracker is left. Those of other
+        processes are met within a second or so, and then seen as often as their owners store them.
+
+        Args:
+            labels: Only those that have all of these.
+            here: Only those that this tracker runs or declares.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            StoreError: When entering: the store did not answer.
         """
-        return WatchAll(self._house.hub, checks.labels(labels, self._house.settings.limits))
+        return WatchAll(self._house.hub, checks.labels(labels, self._house.settings.limits), here=bool(here))
 
     def subscribe(
         self, session_id: str, *, since: str | None = None, max_hz: float | None = None, wait: bool = False
@@ -391,6 +361,14 @@ class ProgressTracker:
             store_up=house.committer.up and self._reader.up,
         )
 
+    async def _catch_up(self) -> None:
+        """Has what an earlier process could not store delivered, before a session is resumed from what it lacks."""
+        delivery = self._house.delivery
+        if delivery.wanted:
+            self._nursery.start_soon(delivery.run, name="delivery")
+            with trio.move_on_after(CATCH_UP):
+                await delivery.tried.wait()
+
     # Stopping
 
     def interrupt_on(self, *signals: signal.Signals) -> None:
@@ -437,6 +415,9 @@ class ProgressTracker:
         house.hub.shut()
         self._signals.close()
         self._reader.close()
+        self._reaper.close()
+        self._roster.close()
+        house.delivery.close()
         house.committer.close()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + house.settings.flush_timeout):
             await house.committer.ended.wait()
@@ -444,24 +425,25 @@ class ProgressTracker:
         self._nursery.cancel_scope.cancel(reason="the tracker is left")
 
 
-def _pipeline(given: object) -> Pipeline | None:
-    if given is not None and not isinstance(given, Pipeline):
-        raise TypeError(f"pipeline must be a trio_progress.Pipeline or None, not {given!r:.200}")
-    return given
-
-
 @asynccontextmanager
 @trio.lowlevel.enable_ki_protection
 async def open_tracker(
-    store: str | Store = "memory:", *, wall_clock: Callable[[], float] = time.time, **settings: Any
+    store: str | Store = "memory:",
+    *,
+    spool: bool = True,
+    wall_clock: Callable[[], float] = time.time,
+    **settings: Any,
 ) -> AsyncIterator[ProgressTracker]:
-    """Opens a tracker on a store: `"memory:"`, or a `Store`.
+    """Opens a tracker on a store: `"memory:"`, `"sqlite:PATH"`, or a `Store`.
 
     Leaving cancels the sessions that are still open, waits until they have ended and are stored (at most
     `flush_timeout` and a second), and cannot be cancelled. The body's own exception leaves as itself.
 
     Args:
         store: Where sessions are kept.
+        spool: Whether a final state that the store does not take in time is kept in a file of this user's
+            (in the platform's place for state), and delivered by the next tracker on the same store, or by this
+            one when the store is back. A store in memory has no next tracker, and nothing is kept for it.
         wall_clock: Stamps what is stored or shown; seconds since 1970. Durations are measured by Trio's clock.
         settings: The fields of `Settings`: `strict=True`, `persist_interval=2.0`, `broadcast_interval=0.1`,
             `heartbeat_interval=10.0`, `stall_after=60.0`, `lost_after=30.0`, `flush_timeout=5.0`,
@@ -472,15 +454,18 @@ async def open_tracker(
         StoreError: The store cannot be opened.
     """
     checked = Settings(**settings)
-    opened, ours = open_store(store, event_limit=checked.event_limit)
+    opened, ours = await open_store(store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout)
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            tracker = ProgressTracker(opened, checked, nursery, wall_clock)
+            tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool)
             nursery.start_soon(tracker._house.committer.run, name="committer")
             nursery.start_soon(tracker._reader.run, name="reader")
+            nursery.start_soon(tracker._reaper.run, name="reaper")
+            nursery.start_soon(tracker._roster.run, name="roster")
             try:
                 with tracker._scope:
+                    await tracker._catch_up()
                     yield tracker
             except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
                 body_error = error

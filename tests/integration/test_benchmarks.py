@@ -14,6 +14,21 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_path: Path) -> None:
+    out = tmp_path / "sqlite.json"
+    small = ["--count", "20", "--rounds", "2", "--updates", "10", "--idle", "0.5", "--json", str(out)]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "sqlite", *small], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    report = json.loads(out.read_text())
+    rows = {(row["group"].partition(",")[0], row["name"]): row for row in report["rows"]}
+    assert len(rows) == len(report["rows"]) == 8
+    assert all(len(row["rounds"]) == 2 and row["low"] > 0 for row in rows.values() if row["name"] != "watcher")
+    assert rows["an update", "p50"]["high"] <= rows["an update", "p99"]["high"]
+    assert [target["limit"] for target in report["targets"]] == [30.0, 100.0, 1.5]
+    assert "bare sqlite3, a batch" in run.stdout
+
+
 def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) -> None:
     out = tmp_path / "sessions.json"
     small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05", "--json", str(out)]

@@ -19,6 +19,7 @@ from trio_progress import (
     Subscribed,
     open_tracker,
 )
+from trio_progress.reaper import written_off
 from trio_progress.state.messages import Message
 from trio_progress.stores.base import Claim, Claimed, Delete, Index
 
@@ -257,7 +258,19 @@ async def test_flush_returns_when_the_store_holds_it_and_can_be_cancelled(
 
 @pytest.mark.parametrize("resume", ["never", "interrupted", "always"])
 @pytest.mark.parametrize(
-    "stored", ["nothing", "queued", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost", "alive"]
+    "stored",
+    [
+        "nothing",
+        "queued",
+        "completed",
+        "failed",
+        "cancelled",
+        "timed_out",
+        "interrupted",
+        "lost",
+        "written_off",
+        "alive",
+    ],
 )
 async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.MockClock) -> None:
     """The table of DESIGN section 3: stored state by `resume`."""
@@ -268,8 +281,8 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
             stored
             in {
                 "never": (),
-                "interrupted": ("interrupted", "lost"),
-                "always": ("interrupted", "lost", "failed", "cancelled", "timed_out"),
+                "interrupted": ("interrupted", "lost", "written_off"),
+                "always": ("interrupted", "lost", "written_off", "failed", "cancelled", "timed_out"),
             }[resume]
         )
         scope = tracker.session("a", PIPELINE, resume=resume)  # type: ignore[arg-type]
@@ -322,7 +335,7 @@ async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery
 
     if stored == "nothing":
         return
-    if stored in ("lost", "alive"):
+    if stored in ("lost", "written_off", "alive"):
         # An owner in a run of its own that is just no longer heard of, or not yet.
         async with open_tracker(store, lost_after=2, heartbeat_interval=1) as other:
             async with other.session("a", PIPELINE) as session:
@@ -338,6 +351,9 @@ async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery
         log = store._logs["a"]
         log.key, log.record = read.key, read.record
         log.lease_until = trio.current_time() + (1000 if stored == "alive" else -1)
+        if stored == "written_off":
+            (outcome,) = await store.commit([written_off(read, keep=1000.0)])
+            assert isinstance(outcome, Claimed)
         return
     await first(stored)
 

@@ -29,3 +29,11 @@ def utc(stamp: float | None) -> datetime | None:
 def stamp(moment: datetime | None) -> float | None:
     """The wall clock's stamp of a datetime."""
     return None if moment is None else moment.timestamp()
+
+
+def moment(stamp: float | None) -> datetime | None:
+    """The stamp as a datetime; None for one that is none, whatever a store may hold."""
+    try:
+        return utc(stamp)
+    except (ValueError, OverflowError, OSError):
+        return None

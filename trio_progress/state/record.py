@@ -8,12 +8,13 @@ read is decoded strictly; anything else is refused as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from ..errors import StoreError
-from .clock import stamp
+from .clock import moment, stamp
 from .events import EventLog, LoggedEvent
 from .messages import Position
 from .phase import ABSORBING, PhaseNode
@@ -77,6 +78,35 @@ def decode_event(data: bytes) -> LoggedEvent:
         return _EVENT_DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise StoreError(f"a stored event cannot be read: {error}") from None
+
+
+def encode_lost(record: Record, heard: float | None) -> bytes:
+    """The record of a running session as its next state, "lost"; what was open in it is cancelled.
+
+    Args:
+        record: The newest record of the session.
+        heard: When its owner was heard of last; seconds since 1970.
+    """
+    state = record.state
+    ended = moment(heard) or state.heartbeat_at or state.progressed_at
+    lost = msgspec.structs.replace(
+        state,
+        status="lost",
+        liveness="lost",
+        seq=state.seq + 1,
+        eta=None,
+        heartbeat_at=ended,
+        ended_at=ended,
+        phases=tuple(_closed(phase, ended) for phase in state.phases),
+    )
+    return _ENCODER.encode(msgspec.structs.replace(record, state=lost))
+
+
+def _closed(phase: PhaseSnapshot, ended: datetime | None) -> PhaseSnapshot:
+    phases = tuple(_closed(child, ended) for child in phase.phases)
+    if phase.status != "running":
+        return msgspec.structs.replace(phase, phases=phases)
+    return msgspec.structs.replace(phase, status="cancelled", eta=None, ended_at=ended, phases=phases)
 
 
 def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], event_limit: int) -> None:

@@ -60,6 +60,8 @@ class Claim:
     """Refuse the claim if the newest key is another one."""
     seq: int = 0
     """The number of the state that the claim brings with it."""
+    events: Sequence[tuple[int, bytes]] = ()
+    """The events that stay, of those that the epochs before have left: all others go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Query:
     limit: int = 100
     after: str | None = None
     """The `next` of the page before."""
+    lapsed: bool = False
+    """Only those that have no owner now."""
 
 
 @dataclass(frozen=True, slots=True)

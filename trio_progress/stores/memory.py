@@ -117,6 +117,7 @@ class MemoryStore:
         log = self._logs[claim.id] = _Log(
             Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep
         )
+        log.events.extend(claim.events[-self._event_limit :])
         if claim.lease is not None:
             log.lease_until = now + claim.lease
         return Claimed(epoch, previous, usual)
@@ -171,7 +172,7 @@ class MemoryStore:
         now = trio.current_time()
         self._sweep(now)
         found = sorted(
-            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if _matches(log, query)),
+            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if _matches(log, query, now)),
             reverse=True,
         )
         if query.after is not None:
@@ -237,7 +238,9 @@ def _stored(session_id: str, log: _Log, now: float, *, events: bool = False) -> 
     )
 
 
-def _matches(log: _Log, query: Query) -> bool:
+def _matches(log: _Log, query: Query, now: float) -> bool:
     if query.status is not None and log.index.status not in query.status:
+        return False
+    if query.lapsed and _alive(log, now):
         return False
     return all(log.index.labels.get(name) == value for name, value in query.labels.items())

@@ -247,7 +247,7 @@ async def _draw(screen: _Screen, model: _Model) -> None:
 
 async def _follow(tracker: ProgressTracker, model: _Model, *, task_status: trio.TaskStatus[None]) -> None:
     """Takes in states and events until cancelled."""
-    async with tracker.watch_all() as snapshots, trio.open_nursery() as nursery:
+    async with tracker.watch_all(here=True) as snapshots, trio.open_nursery() as nursery:
         task_status.started()
         followed: set[tuple[str, int]] = set()
         async for snapshot in snapshots:

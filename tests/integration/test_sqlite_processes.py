@@ -1,0 +1,199 @@
+"""Several processes on one SQLite file, killed and stopped at random: nothing acknowledged is lost, nobody shares."""
+
+from __future__ import annotations
+
+import queue
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from trio_progress.blocking import Client
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """A process of `sqlite_worker`, and what it has said."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: queue.Queue[list[str]] = queue.Queue()
+        self.heard: list[list[str]] = []
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith("\n"):  # What it was killed at is no line.
+                self.said.put(line.split())
+
+    def next(self, *words: str) -> list[str]:
+        """Waits for a line that begins with one of these words."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                line = self.said.get(timeout=max(until - time.monotonic(), 0.001))
+            except queue.Empty:
+                raise AssertionError(f"it never said {words}: {self.heard[-5:]}") from None
+            self.heard.append(line)
+            if line[0] in words:
+                return line
+
+    def rest(self) -> list[list[str]]:
+        """All that it has said."""
+        while not self.said.empty():
+            self.heard.append(self.said.get())
+        return self.heard
+
+    def tell(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def worker(*arguments: object) -> Iterator[Worker]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.sqlite_worker", *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        made = Worker(process)
+        try:
+            yield made
+        finally:
+            process.kill()
+            process.wait()
+            made.listener.join()
+
+
+def whoever_owns(workers: Sequence[Worker]) -> Worker:
+    """Waits until one of them has been acknowledged something more."""
+    acknowledged = [len([line for line in one.rest() if line[0] == "ack"]) for one in workers]
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for one, before in zip(workers, acknowledged, strict=True):
+            if len([line for line in one.rest() if line[0] == "ack"]) > before:
+                return one
+        time.sleep(0.005)
+    raise AssertionError(f"nobody owns it: {[one.rest()[-5:] for one in workers]}")
+
+
+def sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
+
+
+def test_a_killed_owner_loses_nothing_that_was_acknowledged_and_there_is_one_owner_at_a_time(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    path = tmp_path / "s.db"
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker("count", path)) for _ in range(2)]
+        alive = list(workers)
+        for _ in range(20):
+            owner = whoever_owns(alive)
+            time.sleep(rng.uniform(0, 0.15))
+            owner.process.send_signal(signal.SIGKILL)
+            owner.process.wait()
+            alive.remove(owner)
+            # There is always another one that waits to take over.
+            workers.append(stack.enter_context(worker("count", path)))
+            alive.append(workers[-1])
+            owner.listener.join()
+            acknowledged = max(int(line[2]) for line in owner.rest() if line[0] == "ack")
+            with Client(f"sqlite:{path}") as client:
+                assert client.snapshot("a").counters["n"] >= acknowledged
+            assert sound(path)
+    everything = [one.rest() for one in workers]
+    epochs: dict[int, tuple[int, float, float]] = {}
+    owned: list[tuple[int, int, int]] = []
+    for number, said in enumerate(everything):
+        for word, *rest in said:
+            assert word in ("ready", "own", "ack"), (word, rest)
+            if word == "ready":
+                continue
+            epoch, count, at = int(rest[0]), int(rest[1]), float(rest[2])
+            whose, began, last = epochs.get(epoch, (number, at, at))
+            assert whose == number, "an epoch has one owner"
+            epochs[epoch] = (whose, began, max(last, at))
+            owned.append((epoch, count, number))
+    assert len(epochs) >= 20
+    spans = [epochs[epoch][1:] for epoch in sorted(epochs)]
+    for (_, ended), (began, _) in pairwise(spans):
+        assert ended < began, "an owner was acknowledged something after the next one had begun"
+    counts = [count for _, count, _ in sorted(owned)]
+    assert counts == sorted(counts), "a later owner went on from less than was acknowledged"
+
+
+def test_of_four_processes_that_claim_a_hundred_ids_exactly_one_wins_each(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with (
+        worker("claim", path, 100) as a,
+        worker("claim", path, 100) as b,
+        worker("claim", path, 100) as c,
+        worker("claim", path, 100) as d,
+    ):
+        four = (a, b, c, d)
+        for one in four:
+            one.next("ready")
+        for one in four:
+            one.tell()
+        for one in four:
+            one.next("done")
+        won = sorted(line[1] for one in four for line in one.rest() if line[0] == "won")
+        refused = sorted(line[1] for one in four for line in one.rest() if line[0] == "refused")
+        assert won == sorted(f"c{number}" for number in range(100))
+        assert len(refused) == 300
+        assert sum(any(line[0] == "won" for line in one.heard) for one in four) > 1, "it was no race"
+    assert sound(path)
+
+
+def test_an_owner_that_was_stopped_and_wakes_up_is_fenced(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with worker("count", path) as first:
+        first.next("ack")
+        first.process.send_signal(signal.SIGSTOP)
+        with worker("count", path) as second:
+            _, epoch, number, _ = second.next("own")
+            before = [line for line in first.rest() if line[0] == "ack"]
+            assert int(number) >= int(before[-1][2])
+            second.next("ack")
+            first.process.send_signal(signal.SIGCONT)
+            assert first.next("fenced")[1] == before[-1][1]
+            second.next("ack")
+            after = [line for line in first.rest() if line[0] == "ack" and line[1] == before[-1][1]]
+            assert after[len(before) :] == [], "nothing of it was stored any more"
+            with Client(f"sqlite:{path}") as client:
+                assert client.snapshot("a").epoch == int(epoch)
+    assert sound(path)
+
+
+def test_the_next_run_of_a_pipeline_knows_from_the_first_moment_how_long_it_takes(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with worker("work", path, 0.5) as first:
+        assert first.next("eta")[1] == "None"
+        assert first.process.wait(timeout=20) == 0
+    with worker("work", path, 0.5) as second:
+        eta = float(second.next("eta")[1])
+        assert second.process.wait(timeout=20) == 0
+    assert 0.8 < eta < 1.5, "two phases of about 0.55 seconds, of which 0.05 have gone by"
+    with closing(sqlite3.connect(path)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(durations)")]
+    assert columns == ["pipeline", "phase", "seconds", "at"]

@@ -1,0 +1,244 @@
+"""Sessions from code without Trio: Django, Celery, a cron job; or asyncio by `asyncio.to_thread`.
+
+A client sees and asks for the same sessions as the trackers that are open on the store, in this process or in
+others. It runs none itself: whatever it declares is queued until a tracker opens it.
+
+    with Client("sqlite:progress.db") as client:
+        client.declare("r-42", research, labels={"user": "u1"})
+        ...
+        print(client.wait_ended("r-42", timeout=3600).status)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self, final
+
+from .declaring import cancellation, declaration, declared
+from .errors import SessionActiveError, SessionNotFoundError, StoreError
+from .listing import SessionPage, check_page
+from .remote import RemoteState
+from .state import checks
+from .state.clock import Clock
+from .state.limits import Limits
+from .state.pipeline import Pipeline
+from .state.snapshot import Snapshot
+from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
+from .stores.opening import open_backend
+
+logger = logging.getLogger("trio_progress")
+
+__all__ = ["Client"]
+
+TRIES: Final = 5
+"""How often a cancellation is made anew because somebody else wrote in between."""
+
+
+@final
+class Client:
+    """The sessions of one store. Every call blocks; each may be made by any thread, at any time.
+
+    A client that was made before a fork works in the child as well. It is closed by `close()`, or by leaving
+    its `with` block.
+
+    Args:
+        url: The store: `"sqlite:PATH"`.
+        retention: Seconds that what is declared here is kept when nothing more is written to it, above 0.
+        limits: The bounds of what is declared here.
+
+    Raises:
+        ValueError, TypeError: A value is out of range, or the URL names no store that there is.
+        StoreError: The store cannot be opened; the message says why.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retention: float = 3600.0,
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+    ) -> None:
+        self._retention = checks.number("retention", retention, above=0)
+        self._limits = limits
+        self._clock = Clock()
+        self._backend = open_backend(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the store; calls after that raise `StoreError`. Closing twice is closing once."""
+        self._backend.close()
+
+    def declare(
+        self,
+        session_id: str,
+        pipeline: Pipeline | None = None,
+        *,
+        title: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Snapshot:
+        """Makes a session visible as queued, before anybody runs it. Declaring it again replaces that.
+
+        A run of that id which has ended is no longer what the id stands for.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            SessionActiveError: It is open.
+            StoreError: The store did not answer.
+        """
+        state = declared(session_id, pipeline, title, labels, self._clock, self._limits)
+        outcome = self._write(declaration(state, self._retention))
+        if not isinstance(outcome, Claimed):
+            raise SessionActiveError(session_id, "in some process")
+        state.move(outcome.epoch)
+        return state.snapshot()
+
+    def snapshot(self, session_id: str) -> Snapshot:
+        """A session as it was stored last; "lost" where its owner is not heard of any more.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+            StoreError: The store did not answer, or holds what cannot be read.
+        """
+        return self._shown(self._read(session_id))
+
+    def sessions(
+        self,
+        labels: Mapping[str, str] | None = None,
+        status: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """The sessions that there are, newest first, a page at a time. What cannot be read is logged and left out.
+
+        Args:
+            labels: Only those that have all of these.
+            status: Only those that stand so.
+            limit: At most so many, 1 to 1000.
+            cursor: The `cursor` of the page before.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            StoreError: The store did not answer.
+        """
+        wanted = checks.labels(labels, self._limits)
+        check_page(status, limit, cursor)
+        # What is stored as running may be lost.
+        stored_as = None if status is None else frozenset({status, "running"})
+        found: list[Snapshot] = []
+        while True:
+            page = self._backend.list(Query(wanted, stored_as, limit - len(found), cursor))
+            for stored in page.sessions:
+                try:
+                    snapshot = self._shown(stored)
+                except StoreError as error:
+                    logger.warning("passed over: %s", error)
+                    continue
+                if status is None or snapshot.status == status:
+                    found.append(snapshot)
+            cursor = page.next
+            if cursor is None or len(found) >= limit:
+                return SessionPage(tuple(found), cursor)
+
+    def cancel(self, session_id: str, reason: str | None = None) -> None:
+        """Asks the owner of a session to cancel it. Returns when that is said, not when it has ended.
+
+        One that is queued ends as cancelled at once. One that has ended, or is lost, is left as it is.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            SessionNotFoundError: There is no such session.
+            StoreError: The store did not answer.
+        """
+        text = checks.message("reason", reason, self._limits)
+        for _ in range(TRIES):
+            stored = self._read(session_id)
+            if stored.alive:
+                self._write(Ask(session_id, "cancel", text))
+                return
+            made = cancellation(stored, text, self._clock.wall(), self._retention)
+            if made is None or not isinstance(self._write(made[0]), (Moved, Refused)):
+                return
+        raise StoreError(f"session {session_id!r} changes faster than it can be cancelled: try again")
+
+    def delete(self, session_id: str) -> None:
+        """Removes all that is stored of a session.
+
+        Raises:
+            ValueError: The id is none.
+            SessionActiveError: It is open: cancel it first.
+            SessionNotFoundError: There is no such session.
+            StoreError: The store did not answer.
+        """
+        outcome = self._write(Delete(checks.session_id(session_id)))
+        if isinstance(outcome, Refused):
+            raise SessionActiveError(session_id, "in some process")
+        if isinstance(outcome, Done) and not outcome.found:
+            raise SessionNotFoundError(session_id)
+
+    def wait_ended(self, session_id: str, timeout: float | None = None) -> Snapshot:
+        """Waits until a session has ended, and returns its last state.
+
+        One that is queued is waited for until it was run. One whose owner is not heard of any more is returned
+        as "lost": nobody knows whether it will ever be resumed.
+
+        Args:
+            session_id: The session.
+            timeout: Seconds, at least 0; None: for as long as it takes.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            TimeoutError: It has not ended in time.
+            SessionNotFoundError: There is no such session, or it was deleted meanwhile.
+            StoreError: The store did not answer.
+        """
+        until = None if timeout is None else time.monotonic() + checks.number("timeout", timeout)
+        mark = self._backend.changes(None, {}, _pause(0.0)).mark
+        stored = self._read(session_id)
+        while not (snapshot := self._shown(stored)).ended:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"session {session_id!r} is still {snapshot.status} after {timeout} s")
+            seen = Seen(stored.key, stored.heartbeat, stored.alive)
+            changes = self._backend.changes(mark, {session_id: seen}, _pause(until))
+            mark = changes.mark
+            if changes.gone:
+                raise SessionNotFoundError(session_id)
+            stored = next(iter(changes.sessions), stored)
+        return snapshot
+
+    def _read(self, session_id: str) -> Stored:
+        stored = self._backend.read(checks.session_id(session_id))
+        if stored is None:
+            raise SessionNotFoundError(session_id)
+        return stored
+
+    def _shown(self, stored: Stored) -> Snapshot:
+        # The events are not in a snapshot, so they are not decoded.
+        return RemoteState(replace(stored, events=()), self._clock, 1).snapshot()
+
+    def _write(self, write: Write) -> Outcome:
+        (outcome,) = self._backend.commit([write])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def _pause(until: float | None) -> Callable[[float], bool]:
+    def pause(seconds: float) -> bool:
+        left = seconds if until is None else min(seconds, until - time.monotonic())
+        if left <= 0:
+            return False
+        time.sleep(left)
+        return True
+
+    return pause

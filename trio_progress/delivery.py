@@ -1,0 +1,127 @@
+"""Bringing final states to a store that was not there when they came about."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, final
+
+import trio
+
+from .committer import Committer, Once
+from .errors import StoreError
+from .spool import Spool, Spooled
+from .stores.base import Append, Claim, Claimed, Done, Store
+
+logger = logging.getLogger("trio_progress")
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between tries on a store that does not answer."""
+
+
+@final
+class Delivery:
+    """Delivers what is spooled for a store: what an earlier process has left, and what this one leaves.
+
+    Args:
+        spool: None: the store ends with its process, nothing is spooled.
+    """
+
+    def __init__(self, spool: Spool | None, store: Store, committer: Committer) -> None:
+        self._spool = spool
+        self._store = store
+        self._committer = committer
+        self._news = trio.Event()
+        self._scope = trio.CancelScope()
+        self.tried = trio.Event()
+        """Set when what an earlier process has left was delivered, or could not be for now."""
+
+    def save(self, append: Append, *, claimed: bool) -> bool:
+        """Keeps a final state that the store has not taken; does not wait, and never raises.
+
+        Returns:
+            Whether it will be delivered.
+        """
+        saved = self._spool is not None and self._spool.save(append, claimed=claimed)
+        if saved:
+            self._news.set()
+        return saved
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to do for `run`."""
+        return self._spool is not None
+
+    async def run(self) -> None:
+        """Delivers what waits, now and whenever there is more, until closed. Cancelled, it loses nothing."""
+        if self._spool is None:
+            return
+        with self._scope:
+            while True:
+                self._news = trio.Event()
+                pause = FIRST_PAUSE
+                while not await self._delivered(self._spool):
+                    self.tried.set()
+                    with trio.move_on_after(pause):
+                        await self._news.wait()
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                self.tried.set()
+                await self._news.wait()
+
+    def close(self) -> None:
+        """Ends `run`; what waits is left to the next tracker."""
+        self._scope.cancel(reason="the tracker is left")
+
+    async def _delivered(self, spool: Spool) -> bool:
+        """Goes once over all that waits; False where the store did not take something."""
+        complete = True
+        try:
+            waiting = spool.pending()
+            while (spooled := await trio.to_thread.run_sync(next, waiting, None, abandon_on_cancel=True)) is not None:
+                try:
+                    await self._deliver(spooled)
+                except StoreError as error:
+                    logger.info("session %r: its spooled final state waits on: %s", spooled.append.id, error)
+                    complete = False
+                    if not self._committer.up:
+                        break
+                else:
+                    spool.discard(spooled)
+        except (OSError, RuntimeError) as error:
+            logger.warning("spooled states cannot be read: %s", error)
+        return complete
+
+    async def _deliver(self, spooled: Spooled) -> None:
+        """Stores it, if it is still the newest that there is of its session.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        append = spooled.append
+        if not spooled.claimed and not await self._claimed(append):
+            outcome: object = None
+        else:
+            outcome = await Once(append).made(self._committer)
+        if isinstance(outcome, Done):
+            logger.info("session %r: its spooled final state was delivered", append.id)
+        else:
+            logger.warning("session %r: its spooled final state is out of date, and dropped", append.id)
+
+    async def _claimed(self, append: Append) -> bool:
+        """Claims what was never claimed, as the store was down from beginning to end; not from a newer owner."""
+        stored = await self._store.read(append.id)
+        if stored is not None and (stored.alive or stored.key.epoch >= append.key.epoch):
+            return stored.key.epoch == append.key.epoch
+        claim = Claim(
+            id=append.id,
+            proposal=append.key.epoch,
+            owner=f"spool {append.key.epoch}",
+            record=append.record,
+            index=append.index,
+            lease=None,
+            keep=append.keep,
+            expect=None if stored is None else stored.key,
+            seq=max(append.key.seq - 1, 0),
+        )
+        outcome = await Once(claim).made(self._committer)
+        return isinstance(outcome, Claimed) and outcome.epoch == append.key.epoch

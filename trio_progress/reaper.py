@@ -1,0 +1,138 @@
+"""The task that writes off sessions whose owner is gone.
+
+1. Everybody who reads a running session without a lease shows it as lost; nothing is written for that. What
+   is written, so that it stands there once and for all, is written by whoever resumes the session, or here.
+2. A lease that has lapsed is a suspicion. It becomes a verdict when this task, by its own monotonic clock, has
+   seen the same entry and the same heartbeat for a whole `lost_after` more, and could read the store all that
+   time. An outage of the store, a laptop's sleep or a process that was stopped begin that time anew.
+3. The verdict is a claim without a lease that expects the entry which was seen: of several reapers, and of the
+   owner who comes back after all, one wins; the others change nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+from typing import Final, NamedTuple, final
+
+import trio
+
+from .committer import Committer, Once
+from .errors import ProgressError
+from .remote import readable_events
+from .settings import Settings
+from .state import checks
+from .state.clock import stamp
+from .state.record import decode_record, encode_event, encode_lost
+from .statistics import Tally
+from .stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
+from .stores.paging import every
+
+logger = logging.getLogger("trio_progress")
+
+ROUNDS: Final = 3
+"""Looks at the store in one `lost_after`."""
+
+SUSPECTS: Final = 1000
+"""Sessions that are kept in mind at once, or a few more; others are met when these are done with."""
+
+
+class _Suspect(NamedTuple):
+    seen: Seen
+    since: float
+
+
+@final
+class Reaper:
+    """Looks for lost sessions until closed.
+
+    Args:
+        here: The ids of the sessions of this process, which are nobody else's business.
+    """
+
+    def __init__(
+        self, store: Store, committer: Committer, settings: Settings, tally: Tally, here: Container[str]
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._settings = settings
+        self._tally = tally
+        self._here = here
+        self._suspects: dict[str, _Suspect] = {}
+        self._scope = trio.CancelScope()
+
+    def close(self) -> None:
+        """Ends `run`."""
+        self._scope.cancel(reason="the tracker is left")
+
+    async def run(self) -> None:
+        """Looks at every third part of `lost_after`. Cancelled, it leaves everything as it is."""
+        interval = self._settings.lost_after / ROUNDS
+        with self._scope:
+            while True:
+                slept = trio.current_time()
+                await trio.sleep(interval)
+                if trio.current_time() - slept > 2 * interval:
+                    self._suspects.clear()  # We were not there to see whether the owner was.
+                try:
+                    found = await self._lapsed()
+                except Exception as error:
+                    # The reader and the committer say it aloud.
+                    logger.debug("lost sessions cannot be looked for: %s", error)
+                    self._suspects.clear()
+                    continue
+                await self._judge(found)
+
+    async def _lapsed(self) -> list[Stored]:
+        query = Query(status=frozenset({"running"}), limit=500, lapsed=True)
+        return [stored async for stored in every(self._store, query, SUSPECTS) if stored.id not in self._here]
+
+    async def _judge(self, found: list[Stored]) -> None:
+        now = trio.current_time()
+        suspects: dict[str, _Suspect] = {}
+        for stored in found:
+            seen = Seen(stored.key, stored.heartbeat, stored.alive)
+            known = self._suspects.get(stored.id)
+            if known is None or known.seen != seen:
+                suspects[stored.id] = _Suspect(seen, now)
+            elif now - known.since < self._settings.lost_after:
+                suspects[stored.id] = known
+            else:
+                await self._write_off(stored.id, seen)
+        self._suspects = suspects
+
+    async def _write_off(self, session_id: str, seen: Seen) -> None:
+        try:
+            stored = await self._store.read(session_id)
+            if stored is None or Seen(stored.key, stored.heartbeat, stored.alive) != seen:
+                return
+            claim = written_off(stored, self._settings.retention)
+            outcome = await Once(claim).made(self._committer)
+        except ProgressError as error:
+            logger.warning("session %r is lost, but cannot be written off: %s", session_id, error)
+            return
+        if isinstance(outcome, Claimed):
+            self._tally.sessions_lost += 1
+            logger.warning("session %r is lost: its owner was not heard of any more", session_id)
+
+
+def written_off(stored: Stored, keep: float) -> Claim:
+    """The claim that stores a session as lost, with what it had told until then.
+
+    Raises:
+        StoreError: The stored entry cannot be read.
+    """
+    record = decode_record(stored.id, *stored.key, stored.record)
+    state = record.state
+    return Claim(
+        id=stored.id,
+        proposal=stored.key.epoch + 1,
+        owner=checks.new_id(),
+        record=encode_lost(record, stored.heartbeat),
+        index=Index("lost", state.pipeline, state.labels, stamp(state.queued_at) or 0.0),
+        lease=None,
+        keep=keep,
+        expect=stored.key,
+        seq=state.seq + 1,
+        events=[(event.n, encode_event(event)) for event in readable_events(stored.id, stored.events)],
+    )

@@ -1,0 +1,73 @@
+"""The task that finds the sessions of other processes for those who watch all of them.
+
+The reader follows sessions that it is told of; nobody tells of those that other processes begin. As long as
+somebody watches all, this task looks through the store at intervals: what runs is followed from then on, at
+the pace at which its owner stores it anyway; what is queued, and what has come and gone between two looks, is
+shown as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, final
+
+import trio
+
+from .hub import MOST, OPEN, Hub
+from .listing import STATUSES
+from .stores.base import Query, Store
+from .stores.paging import every
+
+logger = logging.getLogger("trio_progress")
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks."""
+
+ENDED: Final = 100
+"""Of those that have ended so many are looked at, newest first: more do not come and go between two looks."""
+
+
+@final
+class Roster:
+    """Looks through the store until closed, while there is anybody to tell."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store = store
+        self._hub = hub
+        self._known: dict[str, int] | None = None
+        """The epochs of the last look; None: there was none since anybody watches all."""
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        hub.on_everywhere = self._rouse
+
+    def _rouse(self) -> None:
+        self._wake.set()
+
+    def close(self) -> None:
+        """Ends `run`."""
+        self._scope.cancel(reason="the tracker is left")
+
+    async def run(self) -> None:
+        """Looks at every interval, while anybody watches all; cancelled whenever it is."""
+        with self._scope:
+            while True:
+                if not self._hub.watched_everywhere:
+                    self._known = None
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                try:
+                    await self._look()
+                except Exception as error:
+                    # The reader and the committer say it aloud.
+                    logger.debug("sessions of other processes cannot be looked for: %s", error)
+                await trio.sleep(INTERVAL)
+
+    async def _look(self) -> None:
+        ended = await self._store.list(Query(status=STATUSES - OPEN, limit=ENDED))
+        found = [*ended.sessions] if self._known is not None else []
+        found += [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
+        before = self._known or {}
+        self._known = {stored.id: stored.key.epoch for stored in (*ended.sessions, *found)}
+        for stored in reversed(found):
+            if before.get(stored.id) != stored.key.epoch:
+                self._hub.meet(stored)

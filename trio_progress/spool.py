@@ -1,0 +1,256 @@
+"""Final states that did not reach their store, kept in files until a tracker can bring them there.
+
+1. One folder for each store, one file for each end of a session. Names are digests: no id, and nothing else
+   that a user gives, becomes part of a path.
+2. Files are of mode 0600 in folders of mode 0700. They expire when the store would have forgotten the
+   session, and are bounded in number and size.
+3. Writing is a last resort: it never raises into the work, what fails is logged. A file is written whole or
+   not at all.
+4. What is read was possibly written by somebody else: it is decoded strictly. A file that cannot be read is
+   logged and removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, final, runtime_checkable
+
+import msgspec
+
+from .places import state_folder
+from .state import checks
+from .state.limits import MAX_UNITS
+from .stores.base import Append, Index, Key
+
+logger = logging.getLogger("trio_progress")
+
+FILES: Final = 1000
+"""Files of one store; once there are so many, no more are written."""
+
+LARGEST_FILE: Final = 64 * 1024 * 1024
+"""Bytes; what is larger is neither written nor read."""
+
+_FORMAT: Final = 1
+_SUFFIX: Final = ".json"
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """A store that outlives its process, and so can be brought what it has missed."""
+
+    @property
+    def address(self) -> str:
+        """What tells this store from others, in any process; without secrets."""
+        ...
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file's contents, as JSON; bytes are in base64."""
+
+    format: int
+    store: str
+    id: str
+    epoch: int
+    seq: int
+    claimed: bool
+    record: bytes
+    status: str
+    pipeline: str | None
+    labels: dict[str, str]
+    queued_at: float
+    keep: float
+    heartbeat: float
+    events: list[tuple[int, bytes]]
+    durations: dict[str, float]
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A final state that waits for its store."""
+
+    append: Append
+    claimed: bool
+    """Whether the store had given the session to its owner; if not, nothing of it may be stored at all."""
+    path: Path
+
+
+@final
+class Spool:
+    """The files of one store. Calls block for as long as the local disk takes.
+
+    Args:
+        address: The store's.
+        folder: Where the folders of all stores are; the platform's place for state unless given.
+        wall: Seconds since 1970.
+    """
+
+    def __init__(self, address: str, *, folder: Path | None = None, wall: Callable[[], float] = time.time) -> None:
+        self._address = address
+        self._parent = folder
+        self._wall = wall
+
+    def _folder(self) -> Path:
+        parent = state_folder() / "spool" if self._parent is None else self._parent
+        return parent / _digest(self._address)
+
+    def save(self, append: Append, *, claimed: bool) -> bool:
+        """Keeps a final state. Never raises; False where it could not be kept, which is logged.
+
+        Args:
+            append: What the store should have taken.
+            claimed: Whether the store had given the session to its owner.
+        """
+        try:
+            return self._save(append, claimed=claimed)
+        except Exception as error:
+            expected = isinstance(error, (OSError, RuntimeError))
+            logger.error(
+                "session %r: its final state could not be spooled: %s", append.id, error, exc_info=not expected
+            )
+            return False
+
+    def _save(self, append: Append, *, claimed: bool) -> bool:
+        index = append.index
+        data = msgspec.json.encode(
+            _File(
+                format=_FORMAT,
+                store=self._address,
+                id=append.id,
+                epoch=append.key.epoch,
+                seq=append.key.seq,
+                claimed=claimed,
+                record=append.record,
+                status=index.status,
+                pipeline=index.pipeline,
+                labels=dict(index.labels),
+                queued_at=index.queued_at,
+                keep=append.keep,
+                heartbeat=append.heartbeat,
+                events=list(append.events),
+                durations=dict(append.durations),
+                expires=self._wall() + append.keep,
+            )
+        )
+        folder = self._folder()
+        for made in reversed([folder, *folder.parents[:2]]):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)  # What it makes above gets the usual mode.
+        taken = sum(1 for _ in folder.iterdir())
+        if len(data) > LARGEST_FILE or taken >= FILES:
+            logger.error(
+                "session %r: its final state is not spooled: it has %d bytes (at most %d), and there are %d files "
+                "(at most %d) in %s",
+                append.id,
+                len(data),
+                LARGEST_FILE,
+                taken,
+                FILES,
+                folder,
+            )
+            return False
+        # A later end of the session has another epoch, so whoever delivers this one removes no other.
+        path = folder / f"{_digest(append.id)}-{append.key.epoch}{_SUFFIX}"
+        _write(path, data)
+        logger.warning("session %r: its final state waits in %s for the store", append.id, path)
+        return True
+
+    def pending(self) -> Iterator[Spooled]:
+        """What waits, oldest first. What has expired or cannot be read is removed.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        try:
+            found = sorted((path.lstat().st_mtime_ns, path) for path in self._folder().iterdir())
+        except FileNotFoundError:
+            return
+        for _, path in found:
+            spooled = self._read(path)
+            if spooled is not None:
+                yield spooled
+
+    def _read(self, path: Path) -> Spooled | None:
+        if path.suffix != _SUFFIX:
+            # Somebody was killed while writing it, or is at it.
+            if self._wall() - path.lstat().st_mtime > 3600:
+                _remove(path)
+            return None
+        try:
+            file = _decode(_contents(path))
+            checks.session_id(file.id)
+        except FileNotFoundError:
+            return None  # Another process has delivered it.
+        except (OSError, ValueError, RecursionError, UnicodeError) as error:
+            logger.warning("passed over and removed: the spooled state %s cannot be read: %s", path, error)
+            _remove(path)
+            return None
+        if file.expires <= self._wall() or file.store != self._address:
+            logger.info("session %r: its spooled state has expired", file.id)
+            _remove(path)
+            return None
+        append = Append(
+            id=file.id,
+            key=Key(file.epoch, file.seq),
+            record=file.record,
+            index=Index(file.status, file.pipeline, file.labels, file.queued_at),
+            lease=None,
+            keep=file.keep,
+            heartbeat=file.heartbeat,
+            events=file.events,
+            durations=file.durations,
+        )
+        return Spooled(append, file.claimed, path)
+
+    def discard(self, spooled: Spooled) -> None:
+        """Removes the file of what was delivered, or is not wanted any more. Never raises."""
+        _remove(spooled.path)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("the spooled state %s cannot be removed: %s", path, error)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Through a file of another name, so that nobody reads a part of it."""
+    unfinished = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.part")
+    try:
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _contents(path: Path) -> bytes:
+    """A regular file of bounded size; no link is followed, and nothing that would block is waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
+            raise ValueError(f"it is no file, or has more than {LARGEST_FILE} bytes")
+        return file.read(LARGEST_FILE + 1)
+
+
+def _decode(data: bytes) -> _File:
+    file = msgspec.json.decode(data, type=_File)
+    ordinals = [file.epoch, file.seq, *(n for n, _ in file.events)]
+    if file.format != _FORMAT or not all(0 <= n < MAX_UNITS for n in ordinals):
+        raise ValueError(f"it is of format {file.format}, at {file.epoch}-{file.seq}")
+    return file

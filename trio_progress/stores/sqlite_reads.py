@@ -1,0 +1,200 @@
+"""Reading sessions and requests from the SQLite file: one transaction, and so one moment, for each call."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Final, final
+
+import msgspec
+
+from .base import Ask, Changes, Page, Query, Seen, Stored
+from .machine import MachineClock
+from .sqlite_rows import SELECT_ALL, SELECT_HEAD, PoisonedError, decode_id, events_of, head, stored
+from .sqlite_writes import encode_labels
+
+LONGEST_WHAT: Final = 100
+LONGEST_REASON: Final = 10_000
+"""Bytes of a request and of its reason; above what is let in."""
+
+
+@contextmanager
+def _moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read in the block is of one moment. Where the block raises, whoever owns the connection closes it."""
+    connection.execute("BEGIN")
+    yield
+    connection.execute("COMMIT")
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that is another one after any other connection has committed."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def newest_ask(connection: sqlite3.Connection) -> int:
+    """The number of the newest request that there ever was."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'asks'").fetchone()
+    return row[0] if row is not None and type(row[0]) is int and row[0] >= 0 else 0
+
+
+@final
+class Reads:
+    """Reads on one connection.
+
+    Args:
+        connection: In no transaction.
+        clock: What leases and expiry go by.
+        pass_over: Told of a row that cannot be read: its session, and why.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: MachineClock, pass_over: Callable[[str, str], None]
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._pass_over = pass_over
+
+    def one(self, session: str) -> Stored | None:
+        """The newest entry of a session, with its events.
+
+        Raises:
+            PoisonedError: It cannot be read.
+        """
+        with _moment(self._connection):
+            return self._one(session, events=True)
+
+    def _one(self, session: str, *, events: bool) -> Stored | None:
+        row = self._connection.execute(SELECT_ALL, (session,)).fetchone()
+        if row is None or head(row).gone(self._clock):
+            return None
+        if not events:
+            return stored(session, row, self._clock)
+        data, wrong = events_of(self._connection, session)
+        if wrong is not None:
+            self._pass_over(session, wrong)
+        return stored(session, row, self._clock, data)
+
+    def page(self, query: Query) -> Page:
+        """The newest entries of the sessions that `query` names; rows that cannot be read are left out.
+
+        Raises:
+            ValueError: `query.after` is not the `next` of a page.
+        """
+        statement, values = _listing(query, self._clock)
+        sessions: list[Stored] = []
+        last = None
+        with _moment(self._connection), closing(self._connection.execute(statement, values)) as rows:
+            for queued_at, name, labels in rows:
+                try:
+                    found = self._listed(query, queued_at, name, labels)
+                except PoisonedError as error:
+                    self._pass_over(_shown(name), str(error))
+                    continue
+                if found is not None:
+                    if len(sessions) == query.limit:
+                        break
+                    sessions.append(found)
+                    last = f"{queued_at.hex()} {found.id}"
+            else:
+                last = None
+        return Page(sessions, last)
+
+    def _listed(self, query: Query, queued_at: object, name: object, labels: bytes) -> Stored | None:
+        session = decode_id(name)
+        if type(queued_at) is not float:
+            raise PoisonedError(f"queued_at is {queued_at!r:.100}")
+        if query.labels:
+            try:
+                has = msgspec.json.decode(labels, type=dict[str, str])
+            except (msgspec.MsgspecError, TypeError, UnicodeError):
+                raise PoisonedError(f"its labels are {labels!r:.100}") from None
+            if any(has.get(label) != value for label, value in query.labels.items()):
+                return None
+        return self._one(session, events=False)
+
+    def news(self, since: int, seen: Mapping[str, Seen | None]) -> tuple[Changes, float]:
+        """What differs from `seen`, and what was asked since; and in how many seconds time alone may change that."""
+        sessions: list[Stored] = []
+        gone: list[str] = []
+        due = float("inf")
+        with _moment(self._connection):
+            newest = newest_ask(self._connection)
+            # Fewer than there were: the file was replaced by another one.
+            asked = [] if newest == since else self._asked(since if newest > since else 0)
+            for session, known in seen.items():
+                try:
+                    row = self._connection.execute(SELECT_HEAD, (session,)).fetchone()
+                    found = None if row is None else head(row)
+                    if found is None or found.gone(self._clock):
+                        if known is not None:
+                            gone.append(session)
+                        continue
+                    if found.seen(self._clock) != known:
+                        entry = self._one(session, events=True)
+                        if entry is not None:
+                            sessions.append(entry)
+                    lease = self._clock.left(found.lease)
+                    due = min(due, lease if lease > 0 else max(found.expires - self._clock.wall(), 0.0))
+                except PoisonedError as error:
+                    self._pass_over(session, str(error))
+        return Changes(str(newest), sessions, gone, asked), due
+
+    def _asked(self, since: int) -> Sequence[Ask]:
+        asked: list[Ask] = []
+        for name, what, reason in self._connection.execute(
+            "SELECT session, what, reason FROM asks WHERE n > ? ORDER BY n", (since,)
+        ):
+            try:
+                asked.append(_ask(name, what, reason))
+            except PoisonedError as error:
+                self._pass_over(_shown(name), str(error))
+        return asked
+
+
+def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
+    where = ["1"]
+    values: list[object] = []
+    if query.status is not None:
+        where.append(f"status IN ({', '.join('?' * len(query.status))})")
+        values += sorted(query.status)
+    for label, value in query.labels.items():
+        # What stands in the JSON of the labels, if they have this one: few are left to be looked at closely.
+        where.append("instr(labels, ?)")
+        values.append(encode_labels({label: value}).decode()[1:-1])
+    if query.lapsed:
+        # As `MachineClock.left` has it.
+        where.append(
+            "(lease_until IS NULL OR lease_wall IS NULL OR CASE WHEN lease_boot IS NULL OR ? IS NULL "
+            "THEN lease_wall <= ? WHEN lease_boot = ? THEN lease_until <= ? ELSE 1 END)"
+        )
+        values += [clock.boot, clock.wall(), clock.boot, clock.monotonic()]
+    if query.after is not None:
+        where.append("(queued_at, id) < (?, ?)")
+        values += _place(query.after)
+    return (
+        f"SELECT queued_at, id, labels FROM sessions WHERE {' AND '.join(where)} "  # noqa: S608 - no values in it
+        "ORDER BY queued_at DESC, id DESC"
+    ), values
+
+
+def _place(cursor: str) -> tuple[float, str]:
+    stamp, _, session = cursor.partition(" ")
+    try:
+        return float.fromhex(stamp), session
+    except (ValueError, OverflowError):
+        raise ValueError(f"{cursor!r:.200} is not the cursor of a page") from None
+
+
+def _ask(name: object, what: object, reason: object) -> Ask:
+    if type(what) is not bytes or len(what) > LONGEST_WHAT:
+        raise PoisonedError(f"it is asked {what!r:.100}")
+    if reason is not None and (type(reason) is not bytes or len(reason) > LONGEST_REASON):
+        raise PoisonedError(f"the reason of a request is {reason!r:.100}")
+    text = None if reason is None else reason.decode("utf-8", "replace")
+    return Ask(decode_id(name), what.decode("utf-8", "replace"), text)
+
+
+def _shown(name: object) -> str:
+    """An id that may be anything, for the log."""
+    return name.decode("utf-8", "replace")[:130] if type(name) is bytes else f"{name!r:.130}"

@@ -1,0 +1,315 @@
+"""The writes of `stores.base` as SQL: each is called within a transaction, and gives its outcome."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+import msgspec
+
+from ..errors import StoreError
+from ..state.limits import MAX_UNITS
+from .base import (
+    Append,
+    Ask,
+    Claim,
+    Claimed,
+    Delete,
+    Done,
+    Fenced,
+    Key,
+    Moved,
+    Outcome,
+    Refused,
+    Renew,
+    Stored,
+    Write,
+)
+from .machine import MachineClock
+from .sqlite_rows import SELECT_ALL, SELECT_HEAD, Head, PoisonedError, decode_id, head, stored
+from .sqlite_schema import LARGEST_RECORD
+
+ASKED: Final = 1000
+"""Requests to owners that are kept for those who have not read them yet."""
+
+ASK_KEEP: Final = 3600.0
+"""Seconds that a request is kept; an owner that has not read it by then is not there."""
+
+DURATIONS: Final = 10_000
+"""Phases, of all pipelines, whose durations are kept; those not heard of for longest go first."""
+
+USUAL_WEIGHT: Final = 0.3
+"""What the newest duration of a phase weighs in the smoothed one."""
+
+EXPIRED_AT_ONCE: Final = 500
+"""Expired sessions that one transaction removes; more wait for the next one."""
+
+encode_labels: Final = msgspec.json.Encoder(order="sorted").encode
+
+_CLAIM: Final = """INSERT OR REPLACE INTO sessions
+(id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires, owner, status, pipeline, labels, queued_at,
+record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state.
+_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, status = ?, pipeline = ?, labels = ?, queued_at = ?,
+heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ? WHERE id = ? AND epoch = ? AND seq < ?"""
+
+_AGAIN: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ?
+WHERE id = ? AND epoch = ? AND seq = ?"""
+
+_RENEW: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?,
+expires = max(expires, ?) WHERE id = ? AND epoch = ?"""
+
+
+@final
+class Writer:
+    """Makes writes on one connection.
+
+    Args:
+        connection: Within a transaction whenever a method is called.
+        clock: What leases and expiry go by.
+        event_limit: Events kept for each session.
+        pass_over: Told of a row that cannot be read: its session, and why.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        clock: MachineClock,
+        event_limit: int,
+        pass_over: Callable[[str, str], None],
+    ) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._clock = clock
+        self._event_limit = event_limit
+        self._pass_over = pass_over
+        self.removed = False
+        """Whether anything was removed that has not been scrubbed from the disk yet."""
+
+    def write(self, write: Write) -> Outcome:
+        """Makes one write. One that SQLite cannot take is that write's alone, and has a `StoreError` for outcome."""
+        try:
+            match write:
+                case Append():
+                    return self._append(write)
+                case Renew():
+                    return self._renew(write)
+                case Claim():
+                    return self._claim(write)
+                case Delete():
+                    return self._delete(write)
+                case Ask():
+                    return self._ask(write)
+        except (sqlite3.DataError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
+            return StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
+
+    def _append(self, append: Append) -> Outcome:
+        clock, index, key = self._clock, append.index, append.key
+        if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
+            return _too_large(append.id)
+        lease = clock.lease(append.lease)
+        expires = self._expires(append.keep, append.lease)
+        changed = self._execute(
+            _APPEND,
+            (
+                key.seq,
+                append.record,
+                index.status,
+                index.pipeline,
+                encode_labels(index.labels).decode(),
+                index.queued_at,
+                append.heartbeat,
+                *lease,
+                expires,
+                append.id,
+                key.epoch,
+                key.seq,
+            ),
+        ).rowcount
+        if not changed:
+            epoch = self._epoch(append.id)
+            if epoch != key.epoch:
+                return Fenced(epoch)
+            # The same write again, unless something newer was stored since, which then stands as it is.
+            self._execute(_AGAIN, (append.heartbeat, *lease, expires, append.id, key.epoch, key.seq))
+        if append.events:
+            self._add_events(append.id, append.events)
+        if changed and append.durations:
+            self._add_durations(append)
+        return Done()
+
+    def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
+        self._executemany(
+            "INSERT OR IGNORE INTO events (session, n, data) VALUES (?, ?, ?)",
+            [(session, n, data) for n, data in events],
+        )
+        self._execute(
+            "DELETE FROM events WHERE session = ?1 AND n <= (SELECT max(n) FROM events WHERE session = ?1) - ?2",
+            (session, self._event_limit),
+        )
+
+    def _add_durations(self, append: Append) -> None:
+        pipeline = append.index.pipeline or ""
+        usual = self._usual(pipeline)
+        self._executemany(
+            "INSERT OR REPLACE INTO durations (pipeline, phase, seconds, at) VALUES (?, ?, ?, ?)",
+            [
+                (pipeline, phase, usual.get(phase, new) * (1 - USUAL_WEIGHT) + new * USUAL_WEIGHT, self._clock.wall())
+                for phase, new in append.durations.items()
+            ],
+        )
+
+    def _usual(self, pipeline: str) -> dict[str, float]:
+        usual: dict[str, float] = {}
+        rows = self._execute("SELECT phase, seconds FROM durations WHERE pipeline = ?", (pipeline,))
+        for phase, seconds in rows:
+            try:
+                if type(seconds) is float and 0 <= seconds < math.inf:
+                    usual[phase.decode()] = seconds
+            except (AttributeError, UnicodeDecodeError):
+                continue
+        return usual
+
+    def _renew(self, renew: Renew) -> Outcome:
+        lease = self._clock.lease(renew.lease)
+        expires = self._clock.wall() + renew.lease
+        if self._execute(_RENEW, (renew.heartbeat, *lease, expires, renew.id, renew.epoch)).rowcount:
+            return Done()
+        return Fenced(self._epoch(renew.id))
+
+    def _epoch(self, session: str) -> int | None:
+        row = self._execute("SELECT epoch FROM sessions WHERE id = ?", (session,)).fetchone()
+        if row is None:
+            return None
+        return row[0] if type(row[0]) is int else 0
+
+    def _claim(self, claim: Claim) -> Outcome:
+        clock = self._clock
+        if len(claim.record) > LARGEST_RECORD:
+            return _too_large(claim.id)
+        usual = self._usual(claim.index.pipeline or "")
+        row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
+        found = None if row is None else self._head(claim.id, row)
+        if found is not None and clock.left(found.lease) > 0:
+            mine = self._execute("SELECT owner = ? FROM sessions WHERE id = ?", (claim.owner, claim.id)).fetchone()[0]
+            return Claimed(found.key.epoch, None, usual) if mine else Refused()
+        newest = None if found is None or found.gone(clock) else found.key
+        if claim.expect is not None and newest != claim.expect:
+            return Moved()
+        previous = None if newest is None else self._stored(claim.id, row)
+        above = max(self._floor(), 0 if found is None else found.key.epoch)
+        if found is None and row is not None and type(row[0]) is int and 0 <= row[0] < MAX_UNITS:
+            above = max(above, row[0])
+        epoch = max(claim.proposal, above + 1)
+        index = claim.index
+        self._execute(
+            _CLAIM,
+            (
+                claim.id,
+                epoch,
+                claim.seq,
+                *clock.lease(claim.lease),
+                self._expires(claim.keep, claim.lease),
+                claim.owner,
+                index.status,
+                index.pipeline,
+                encode_labels(index.labels).decode(),
+                index.queued_at,
+                claim.record,
+            ),
+        )
+        self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
+        if claim.events:
+            self._add_events(claim.id, claim.events)
+        return Claimed(epoch, previous, usual)
+
+    def _head(self, session: str, row: tuple[object, ...]) -> Head | None:
+        try:
+            return head(row)
+        except PoisonedError as error:
+            self._pass_over(session, str(error))
+            return None
+
+    def _stored(self, session: str, row: tuple[object, ...]) -> Stored | None:
+        try:
+            return stored(session, row, self._clock)
+        except PoisonedError as error:
+            self._pass_over(session, str(error))
+            return None
+
+    def _delete(self, delete: Delete) -> Outcome:
+        row = self._execute(SELECT_HEAD, (delete.id,)).fetchone()
+        if row is None:
+            return Done(found=False)
+        found = self._head(delete.id, row)
+        if found is not None and self._clock.left(found.lease) > 0:
+            return Refused()
+        self._forget(delete.id, None if found is None else found.key)
+        return Done(found=found is None or not found.gone(self._clock))
+
+    def _ask(self, ask: Ask) -> Outcome:
+        asked = self._execute(
+            "INSERT INTO asks (session, what, reason, at) VALUES (?, ?, ?, ?)",
+            (ask.id, ask.what, ask.reason, self._clock.wall()),
+        )
+        assert asked.lastrowid is not None
+        self._execute("DELETE FROM asks WHERE n <= ?", (asked.lastrowid - ASKED,))
+        return Done()
+
+    def _expires(self, keep: float, lease: float | None) -> float:
+        # Never before the lease does, so that what has expired need not be looked at for that.
+        return self._clock.wall() + max(keep, lease or 0.0)
+
+    def _floor(self) -> int:
+        row = self._execute("SELECT epoch FROM floor").fetchone()
+        return row[0] if row is not None and type(row[0]) is int and 0 <= row[0] < MAX_UNITS - 1 else 0
+
+    def _forget(self, session: str, key: Key | None) -> None:
+        """Removes all rows of a session. Its epochs are not given out again, so what it was fenced from stays so."""
+        for statement in (
+            "DELETE FROM sessions WHERE id = ?",
+            "DELETE FROM events WHERE session = ?",
+            "DELETE FROM asks WHERE session = ?",
+        ):
+            self._execute(statement, (session,))
+        if key is not None and key.epoch > self._floor():
+            self._execute("UPDATE floor SET epoch = ?", (key.epoch,))
+        self.removed = True
+
+    def sweep(self) -> bool:
+        """Removes some of what has expired.
+
+        Returns:
+            Whether there may be more.
+        """
+        now = self._clock.wall()
+        rows = self._execute(
+            "SELECT id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires FROM sessions"
+            " WHERE expires <= ? LIMIT ?",
+            (now, EXPIRED_AT_ONCE),
+        ).fetchall()
+        for row in rows:
+            try:
+                session = decode_id(row[0])
+            except PoisonedError as error:
+                self._pass_over("?", str(error))
+                continue
+            found = self._head(session, row[1:])
+            if found is None or found.gone(self._clock):
+                self._forget(session, None if found is None else found.key)
+        self._execute("DELETE FROM asks WHERE at <= ?", (now - ASK_KEEP,))
+        self._execute(
+            "DELETE FROM durations WHERE (pipeline, phase) IN"
+            " (SELECT pipeline, phase FROM durations ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            (DURATIONS,),
+        )
+        return len(rows) == EXPIRED_AT_ONCE
+
+
+def _too_large(session: str) -> StoreError:
+    return StoreError(
+        f"session {session!r} has more than {LARGEST_RECORD} bytes to store; set `Limits` that keep it below"
+    )
