@@ -210,7 +210,7 @@ test("what does not fit is asked for anew, once, without the token that led ther
 
 test("where no WebSocket comes through, events are fetched, with the token in a header and the place in another", async () => {
   const { environment, client } = begin({ token: "secret" });
-  const session = client.session("r/1");
+  const session = client.session("r-1");
   session.subscribe(() => {});
   await settle();
   environment.socket.fail(1006);
@@ -219,14 +219,14 @@ test("where no WebSocket comes through, events are fetched, with the token in a 
   await environment.pass(1000);
   assert.equal(environment.sockets.length, 2);
   const [request] = environment.requests;
-  assert.equal(new URL(request.url).pathname, "/base/sessions/r%2F1/events");
+  assert.equal(new URL(request.url).pathname, "/base/sessions/r-1/events");
   assert.equal(request.headers.Authorization, "Bearer secret");
   assert.equal(request.url.includes("secret"), false);
   const stream = new TransformStream();
   const writer = stream.writable.getWriter();
   request.answer(new Response(stream.readable));
   const frame = (message) => `id: ${message.resume ?? ""}\nevent: ${message.type}\ndata: ${JSON.stringify(message)}\n\n`;
-  const bytes = new TextEncoder().encode(`: hello\n\n${frame(subscribed("r/1"))}${frame(snapshot("r/1", 3, { title: "é" }))}`);
+  const bytes = new TextEncoder().encode(`: hello\n\n${frame(subscribed("r-1"))}${frame(snapshot("r-1", 3, { title: "é" }))}`);
   for (const byte of bytes) await writer.write(Uint8Array.of(byte)); // However it is cut.
   await environment.pass(20);
   assert.equal(session.getSnapshot().state.title, "é");

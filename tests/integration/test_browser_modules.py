@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +76,15 @@ async def recorded(rng: random.Random) -> tuple[list[Message], Snapshot]:
     return messages, final
 
 
-@pytest.fixture
-def merged() -> Iterator[Callable[[list[list[Message]]], list[Any]]]:
+def merged(histories: list[list[Message]]) -> list[Any]:
     """What the browser's merging makes of lists of messages."""
-
-    def run(histories: list[list[Message]]) -> list[Any]:
-        lines = "".join(f"[{','.join(encode_message(one).decode() for one in history)}]\n" for history in histories)
-        command = ["node", str(BROWSER / "replay.mjs")]
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=True)
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    yield run
+    lines = "".join(f"[{','.join(encode_message(one).decode() for one in history)}]\n" for history in histories)
+    command = ["node", str(BROWSER / "replay.mjs")]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_page_merges_to_the_state_that_the_session_had(
-    merged: Callable[[list[list[Message]]], list[Any]], seed: int
-) -> None:
+def test_the_page_merges_to_the_state_that_the_session_had(seed: int) -> None:
     clock = trio.testing.MockClock(autojump_threshold=0)
     histories, finals = [], []
     for number in range(25):

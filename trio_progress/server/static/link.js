@@ -5,7 +5,7 @@
  * 2. When it breaks, it waits (longer each time, with jitter: thousands of pages do not come back in one instant) and
  *    asks again for all that is wanted, each from where it stood. A page that comes to the front, and a network that is
  *    back, cut the wait short.
- * 3. Close codes from 4500 on, and 401 and 403, mean that asking again changes nothing: it stops, and says why. 4005
+ * 3. Close codes from 4500 on, and HTTP's 401 and 403, mean that asking again changes nothing: it stops, and says why. 4005
  *    means that the token has expired: a callable is asked for a new one.
  * 4. Where no WebSocket comes through (some proxies), it reads server-sent events instead, and tries the WebSocket
  *    again when that breaks.
@@ -33,6 +33,9 @@ export const TIMES = Object.freeze({
   idle: 300,
 });
 
+/** The messages that are about the list, whichever session they name. */
+const LISTING = ["listed", "listing", "unlisted"];
+
 /** After so many WebSockets in a row that did not even open, server-sent events are tried; more where one had before. */
 const FAILURES = 2;
 const FAILURES_ONCE_OPEN = 5;
@@ -57,10 +60,13 @@ export function backoff(attempt, random) {
   return whole / 2 + (random() * whole) / 2;
 }
 
+/** What stops it beside the codes from 4500 on: what was sent was wrong, or HTTP says that it will not be otherwise. */
+const STOPPING = [1003, 1007, 1009, 400, 401, 403, 421];
+
 /** What a close code, or an HTTP status in its place, asks for: "retry", "token" (then retry) or "stop". */
 export function verdict(code) {
   if (code === 4005) return "token";
-  if ((code >= 4500 && code <= 4999) || code === 401 || code === 403) return "stop";
+  if ((code >= 4500 && code <= 4999) || STOPPING.includes(code)) return "stop";
   return "retry";
 }
 
@@ -69,6 +75,7 @@ export function verdict(code) {
  * @property {() => object} request The subscribe message, as of now.
  * @property {() => {path: string, since: string | null}} stream The same as server-sent events.
  * @property {(message: object) => void} take Called with each message for it.
+ * @property {() => boolean} [over] Whether nothing more comes of it.
  */
 
 export class Link {
@@ -262,6 +269,11 @@ export class Link {
       if (since) headers["Last-Event-ID"] = since;
       const response = await this.#env.fetch(this.address(path), { headers, signal: stop.signal, cache: "no-store" });
       if (!mine()) return;
+      if (response.status === 204) {
+        this.#streams.delete(key); // The end was taken before.
+        this.#heard(round);
+        return;
+      }
       if (!response.ok || response.body === null) {
         await this.#refused(round, key, want, response);
         return;
@@ -271,7 +283,9 @@ export class Link {
         (event) => mine() && this.#took(round, event.data),
         () => mine() && this.#heard(round),
       );
-      if (mine()) this.#broke(round, 1006, "the stream has ended");
+      if (!mine()) return;
+      if (want.over?.()) this.#streams.delete(key);
+      else this.#broke(round, 1006, "the stream has ended");
     } catch (error) {
       if (mine()) this.#broke(round, 0, error.message);
     }
@@ -281,6 +295,7 @@ export class Link {
     const body = await response.json().catch(() => ({}));
     if (response.status === 404) {
       this.#streams.delete(key);
+      this.#heard(round);
       want.take({ type: "error", code: "not_found", message: body.message ?? "there is no such session" });
       return;
     }
@@ -294,7 +309,7 @@ export class Link {
     try {
       message = JSON.parse(data);
     } catch {
-      this.#broke(round, 1007, "the server sends what is not JSON");
+      this.#broke(round, 0, "the server sends what is not JSON");
       return;
     }
     this.#heard(round);
@@ -307,7 +322,7 @@ export class Link {
   }
 
   #wantOf(message) {
-    return this.#wants.get(message.session) ?? this.#wants.get("*");
+    return this.#wants.get(LISTING.includes(message.type) ? "*" : message.session);
   }
 
   #complain(message) {
@@ -334,6 +349,7 @@ export class Link {
 
   #prove(round, patience) {
     const asked = this.#env.now();
+    if (this.#transport === "sse" && this.#streams.size === 0) this.#heard(round);
     // A stream cannot be asked; its server sends comments more often than this.
     if (this.#transport === "websocket") this.#send({ type: "ping" });
     this.#after("silence", patience, () => {

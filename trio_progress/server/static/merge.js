@@ -20,6 +20,7 @@ export class OutOfStep extends Error {
 
 const NO_EVENTS = Object.freeze([]);
 const NO_PHASES = Object.freeze([]);
+const NO_VERBS = Object.freeze([]);
 
 /** A view of a session of which nothing is known yet. */
 export function emptyView(session) {
@@ -29,6 +30,7 @@ export function emptyView(session) {
     events: NO_EVENTS,
     dropped: 0,
     end: null,
+    verbs: NO_VERBS,
     recovered: null,
     reason: null,
     resume: null,
@@ -57,6 +59,7 @@ export function merge(view, message, limit, now) {
         reason: message.reason ?? null,
         end: null,
         error: null,
+        verbs: Object.freeze(message.verbs ?? []),
         clockOffset: offset ?? view.clockOffset,
         ...(anew ? { events: NO_EVENTS, dropped: 0 } : null),
       });
@@ -122,6 +125,7 @@ function withEvent(events, message, limit) {
     return events;
   }
   const { n, seq, name, data, at } = message;
+  if (limit === 0) return events;
   const kept = events.length >= limit ? events.slice(events.length - limit + 1) : events.slice();
   kept.push(Object.freeze({ n, seq, name, data, at }));
   return Object.freeze(kept);

@@ -3,6 +3,13 @@
 import { emptyView, merge, OutOfStep } from "./merge.js";
 import { Store } from "./store.js";
 
+/** Milliseconds until a session that could not be had is asked for again, give or take half. */
+const LATER = 4000;
+
+/** What the protocol allows. */
+const MOST_EVENTS = 10_000;
+const MOST_HZ = 1000;
+
 export class SessionStore extends Store {
   #link;
   #env;
@@ -11,9 +18,11 @@ export class SessionStore extends Store {
   #maxHz;
   #wait;
   #leave = null;
+  #again = null;
   #fits = true;
 
   constructor(link, env, { id, events, maxHz, wait }) {
+    check(id, events, maxHz);
     super(Object.freeze({ ...emptyView(id), connection: link.getSnapshot() }), env);
     this.#link = link;
     this.#env = env;
@@ -25,6 +34,7 @@ export class SessionStore extends Store {
 
   /** Somebody else wants it as well, and more of it. */
   widen({ events, maxHz }) {
+    check(this.#id, events, maxHz);
     const faster = this.#maxHz !== null && (maxHz === null || maxHz > this.#maxHz);
     const more = events > this.#events;
     if (faster) this.#maxHz = maxHz;
@@ -41,12 +51,14 @@ export class SessionStore extends Store {
       request: () => this.#request(),
       stream: () => this.#stream(),
       take: (message) => this.#take(message),
+      over: () => this.latest.end !== null || this.latest.error !== null,
     });
     this.#connected();
   }
 
   finish() {
     this.#leave();
+    this.#env.clearTimeout(this.#again);
     this.#link.drop(this.#id);
   }
 
@@ -63,13 +75,19 @@ export class SessionStore extends Store {
   }
 
   #stream() {
-    const query = new URLSearchParams({ events: String(this.#events) });
+    const query = new URLSearchParams({ events: String(this.#events), wait: this.#wait ? "1" : "0" });
     if (this.#maxHz !== null) query.set("max_hz", String(this.#maxHz));
     return { path: `sessions/${encodeURIComponent(this.#id)}/events?${query}`, since: this.#since() };
   }
 
   #since() {
     return this.#fits ? this.latest.resume : null;
+  }
+
+  /** The store behind the server does not answer: the subscription is over, and asked for again after a while. */
+  #later() {
+    this.#env.clearTimeout(this.#again);
+    this.#again = this.#env.setTimeout(() => this.#link.again(this.#id), LATER * (0.5 + this.#env.random()));
   }
 
   #connected() {
@@ -91,6 +109,19 @@ export class SessionStore extends Store {
       return;
     }
     if (message.type === "snapshot") this.#fits = true;
+    if (message.type === "error" && message.code === "unavailable") this.#later();
     this.put(view, message.type === "end");
+  }
+}
+
+function check(id, events, maxHz) {
+  if (typeof id !== "string" || !/^[A-Za-z0-9._:-]{1,128}$/.test(id)) {
+    throw new TypeError(`a session's id is 1 to 128 of A-Z a-z 0-9 . _ : -, not ${JSON.stringify(id)}`);
+  }
+  if (!Number.isInteger(events) || events < 0 || events > MOST_EVENTS) {
+    throw new TypeError(`events must be a whole number from 0 to ${MOST_EVENTS}, not ${JSON.stringify(events)}`);
+  }
+  if (maxHz !== null && !(maxHz > 0 && maxHz <= MOST_HZ)) {
+    throw new TypeError(`maxHz must be above 0 and at most ${MOST_HZ}, not ${JSON.stringify(maxHz)}`);
   }
 }

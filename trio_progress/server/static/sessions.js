@@ -1,30 +1,38 @@
-/** The list of sessions, merged from the messages of a subscription to "*". */
+/** The list of sessions, kept from the messages of a subscription to "*". */
 
-import { merge, emptyView, OutOfStep } from "./merge.js";
 import { Store } from "./store.js";
+
+const NOTHING = Object.freeze({ sessions: Object.freeze([]), loaded: false, complete: true, clockOffset: 0, error: null });
 
 export class ListStore extends Store {
   #link;
   #env;
   #labels;
+  #request;
   #leave = null;
-  #views = new Map();
+  #heads = new Map();
+  /** The sessions that the list which is coming has named so far; null while none is coming. */
+  #named = null;
+  #cursor = null;
+  #changes = {};
 
-  constructor(link, env, labels) {
-    super(Object.freeze({ sessions: [], loaded: false, complete: true, clockOffset: 0, error: null, connection: link.getSnapshot() }), env);
+  /** @param request Asks the server for JSON: `(method, path)`. */
+  constructor(link, env, labels, request) {
+    super(Object.freeze({ ...NOTHING, connection: link.getSnapshot() }), env);
     this.#link = link;
     this.#env = env;
     this.#labels = labels;
+    this.#request = request;
   }
 
   begin() {
-    this.#leave = this.#link.subscribe(() => this.#changed({ connection: this.#link.getSnapshot() }, true));
+    this.#leave = this.#link.subscribe(() => this.#connected());
     this.#link.want("*", {
       request: () => ({ type: "subscribe", session: "*", labels: this.#labels }),
-      stream: () => ({ path: "sessions/events", since: null }),
+      stream: () => ({ path: `events?${this.#query()}`, since: null }),
       take: (message) => this.#take(message),
     });
-    this.#changed({ connection: this.#link.getSnapshot() }, true);
+    this.#connected();
   }
 
   finish() {
@@ -32,24 +40,61 @@ export class ListStore extends Store {
     this.#link.drop("*");
   }
 
-  more() {}
-
-  #take(message) {
-    if (message.session === "*") {
-      this.#changed({ loaded: true });
-      return;
+  /** Asks for a further page of older sessions. */
+  async more() {
+    const query = this.#query();
+    query.set("cursor", this.#cursor);
+    const page = await this.#request("GET", `sessions?${query}`);
+    for (const state of page.sessions) {
+      // What has been listed is live, and newer.
+      if (!this.#heads.has(state.id)) this.#heads.set(state.id, Object.freeze(state));
     }
-    const view = this.#views.get(message.session) ?? emptyView(message.session);
-    try {
-      this.#views.set(message.session, merge(view, message, 0, this.#env.now()));
-    } catch (error) {
-      if (!(error instanceof OutOfStep)) throw error;
-    }
-    this.#changed({ loaded: true });
+    this.#cursor = page.cursor;
+    this.#changed({ complete: page.cursor === null });
   }
 
-  #changed(changes, now = false) {
-    const sessions = [...this.#views.values()].map((view) => view.state).filter(Boolean);
-    this.put(Object.freeze({ ...this.latest, sessions, ...changes }), now);
+  #query() {
+    return new URLSearchParams(Object.entries(this.#labels).map(([name, value]) => ["label", `${name}:${value}`]));
+  }
+
+  #connected() {
+    const connection = this.#link.getSnapshot();
+    if (connection !== this.latest.connection) this.put(Object.freeze({ ...this.latest, connection }), true);
+  }
+
+  #take(message) {
+    switch (message.type) {
+      case "subscribed":
+        // What is shown stays until the new list is whole.
+        this.#named = new Set();
+        this.#changed({ clockOffset: Date.parse(message.server_time) - this.#env.now(), error: null });
+        break;
+      case "listed":
+        this.#named?.add(message.session);
+        this.#heads.set(message.session, Object.freeze(message.head));
+        this.#changed({});
+        break;
+      case "listing":
+        for (const id of this.#heads.keys()) if (this.#named !== null && !this.#named.has(id)) this.#heads.delete(id);
+        this.#named = null;
+        this.#cursor = message.cursor;
+        this.#changed({ loaded: true, complete: message.complete });
+        break;
+      case "unlisted":
+        this.#heads.delete(message.session);
+        this.#changed({});
+        break;
+      case "error":
+        this.#changed({ error: Object.freeze({ code: message.code, message: message.message }) });
+    }
+  }
+
+  #changed(changes) {
+    Object.assign(this.#changes, changes);
+    this.change((before) => {
+      const view = { ...before, ...this.#changes, sessions: Object.freeze([...this.#heads.values()]) };
+      this.#changes = {};
+      return Object.freeze(view);
+    });
   }
 }

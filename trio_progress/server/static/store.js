@@ -13,6 +13,7 @@ export class Store {
   #env;
   #view;
   #next;
+  #build = null;
   #timer = null;
   #listeners = new Set();
 
@@ -42,13 +43,27 @@ export class Store {
 
   /** The view with all that has come, told or not. */
   get latest() {
+    if (this.#build !== null) {
+      this.#next = this.#build(this.#next);
+      this.#build = null;
+    }
     return this.#next;
   }
 
   /** Takes a new view; listeners are told within a moment, or now. */
   put(view, now = false) {
-    if (view === this.#next) return;
+    if (view === this.latest) return;
     this.#next = view;
+    this.#soon(now);
+  }
+
+  /** The same with a view that `build` makes of the one before, when it is told; until then it may be given again. */
+  change(build) {
+    this.#build = build;
+    this.#soon(false);
+  }
+
+  #soon(now) {
     if (now) this.#flush();
     else this.#timer ??= this.#env.setTimeout(() => this.#flush(), MOMENT);
   }
@@ -56,7 +71,7 @@ export class Store {
   #flush() {
     this.#env.clearTimeout(this.#timer);
     this.#timer = null;
-    if (this.#view === this.#next) return;
+    if (this.#view === this.latest) return;
     this.#view = this.#next;
     for (const listener of [...this.#listeners]) listener();
   }

@@ -17,7 +17,7 @@
  */
 
 import { Client } from "./trio-progress.js";
-import { count, duration, ENDED, fill, percent, standing, WORDS } from "./words.js";
+import { count, duration, ENDED, fill, percent, percentText, standing, WORDS } from "./words.js";
 
 const CSS = `
 :host { display: block; min-width: 0; font-size: 14px; line-height: 1.45; text-align: start;
@@ -44,11 +44,11 @@ const CSS = `
 .small .said { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .left { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .all[data-broken] .said { color: var(--warn); }
-.phases { margin: 8px 0 0; padding: 0; list-style: none; font-size: 0.9em; }
+.phases { display: grid; grid-template-columns: minmax(0, 1fr) 72px auto; column-gap: 12px; margin: 8px 0 0; padding: 0; list-style: none; font-size: 0.9em; }
 .phases:empty { display: none; }
-.phase { display: grid; grid-template-columns: minmax(0, 1fr) 72px auto; align-items: center; gap: 12px; padding: 3px 0; }
+.phase { display: grid; grid-column: 1 / -1; grid-template-columns: subgrid; align-items: center; padding: 3px 0; }
 .phase > span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.phase > span:last-child { min-width: 9ch; color: var(--muted); font-variant-numeric: tabular-nums; text-align: end; white-space: nowrap; }
+.phase > span:last-child { color: var(--muted); font-variant-numeric: tabular-nums; text-align: end; white-space: nowrap; }
 .phase .bar { --height: 3px; margin: 0; }
 .phase .bar > i { background: var(--accent); }
 .phase[data-status="completed"] .bar > i { background: var(--done); }
@@ -92,6 +92,8 @@ export class TrioProgressElement extends Base {
   #stateAt = 0;
   #announced = "";
   #ended = false;
+  /** Whether the attributes are ones that nothing can be asked for with. */
+  #wrong = false;
 
   /** A token, or a function that gives one; it goes before the attribute. */
   get token() {
@@ -185,16 +187,24 @@ export class TrioProgressElement extends Base {
       if (!this.isConnected) return;
       this.#leave?.();
       this.#leave = this.#store = this.#state = null;
-      this.#ended = false;
+      this.#ended = this.#wrong = false;
       const session = this.getAttribute("session");
       if (session) {
-        const client = clientFor(this.getAttribute("url") ?? undefined, this.token);
-        const maxHz = Number(this.getAttribute("max-hz")) || null;
-        this.#store = client.session(session, { events: 1, maxHz });
-        this.#leave = this.#store.subscribe(() => this.#draw());
+        try {
+          this.#store = this.#storeFor(session);
+          this.#leave = this.#store.subscribe(() => this.#draw());
+        } catch (error) {
+          this.#wrong = true;
+          console.error(`<trio-progress>: ${error.message}`);
+        }
       }
       this.#draw();
     });
+  }
+
+  #storeFor(session) {
+    const client = clientFor(this.getAttribute("url") ?? undefined, this.token);
+    return client.session(session, { events: 0, maxHz: Number(this.getAttribute("max-hz")) || null });
   }
 
   #draw() {
@@ -209,15 +219,15 @@ export class TrioProgressElement extends Base {
     all.dataset.standing = where;
     all.toggleAttribute("data-compact", this.hasAttribute("compact"));
     write(heading, this.getAttribute("heading") ?? state?.title ?? this.getAttribute("session") ?? "");
-    write(figure, value === null ? "" : `${value} %`);
+    write(figure, value === null ? "" : percentText(value));
     fraction.style.setProperty("--fraction", String(state?.progress ?? 0));
     bar.setAttribute("aria-label", heading.textContent);
-    const trouble = troubleOf(view, words);
+    const trouble = this.#wrong ? words.refused : troubleOf(view, words);
     all.toggleAttribute("data-broken", trouble !== null);
     write(said, trouble ?? doing(state, where, words));
     if (value === null) bar.removeAttribute("aria-valuenow");
     else bar.setAttribute("aria-valuenow", String(value));
-    bar.setAttribute("aria-valuetext", [value === null ? null : `${value} %`, trouble ?? words[where]].filter(Boolean).join(", "));
+    bar.setAttribute("aria-valuetext", [value === null ? null : percentText(value), trouble ?? words[where]].filter(Boolean).join(", "));
     this.#drawPhases(state);
     this.#drawTime();
     this.#tell(view, where, trouble);

@@ -86,7 +86,7 @@ export class Client {
 
   /** All sessions that there are, or those with these labels. */
   sessions({ labels = {} } = {}) {
-    return new ListStore(this.#link, this.#env, labels);
+    return new ListStore(this.#link, this.#env, labels, (method, path) => this.#request(method, path));
   }
 
   /** A session as it is now, asked for once. */
@@ -99,9 +99,9 @@ export class Client {
     await this.#request("POST", `sessions/${encodeURIComponent(id)}/cancel`, reason === null ? {} : { reason });
   }
 
-  /** Whether the server lets this client do something with a session, as far as it has said. */
-  may(state, verb) {
-    return true;
+  /** What a page needs to know of the server: whether it wants a token, and what this client may do. */
+  async config() {
+    return this.#request("GET", "config");
   }
 
   /** Takes another token from now on. */

@@ -36,6 +36,16 @@ export function percent(fraction) {
   return Math.floor(Math.min(Math.max(fraction, 0), 1) * 100 + 1e-9);
 }
 
+/** The same with its sign, set apart as print does. */
+export function percentText(whole) {
+  return `${whole}\u202f%`;
+}
+
+/** How long something took that is over: as `duration`, but to a tenth below ten seconds. */
+export function took(seconds) {
+  return seconds < 9.95 ? `${Math.max(seconds, 0).toFixed(1)}s` : duration(seconds);
+}
+
 /** Two units at most: "45s", "3m 20s", "2h 05m", "4d 3h". */
 export function duration(seconds) {
   const whole = Math.max(Math.floor(seconds), 0);
@@ -82,14 +92,19 @@ export function spaced(name) {
   return name.replaceAll("_", " ");
 }
 
-/** A field's value in one line: text as it is, plain lists by commas, all else as JSON. */
+/** A field's value in one line: text as it is, plain lists and pairs by commas, all else as JSON. */
 export function valueText(value) {
   if (typeof value === "string") return value;
   if (typeof value === "number") return number(value);
-  if (Array.isArray(value) && value.every((one) => ["string", "number"].includes(typeof one))) {
-    return value.map(valueText).join(", ");
+  if (typeof value === "object" && value !== null && Object.values(value).every(isPlain)) {
+    if (Array.isArray(value)) return value.map(valueText).join(", ");
+    return Object.entries(value).map(([name, one]) => `${spaced(name)} ${valueText(one)}`).join(", ");
   }
   return JSON.stringify(value);
+}
+
+function isPlain(value) {
+  return typeof value === "string" || typeof value === "number";
 }
 
 /** The parts of the whole that the phases are, by weight, for a bar in segments. */

@@ -16,7 +16,25 @@ const SAID = 6000;
 const find = (id) => document.getElementById(id);
 const main = find("main");
 
-const client = new Client({ url: new URL("./", document.baseURI).href, token: sessionStorage.getItem(TOKEN) });
+// A browser that keeps nothing for pages throws at the mere name of a storage.
+
+function kept(storage, name) {
+  try {
+    return window[storage].getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function keep(storage, name, value) {
+  try {
+    window[storage].setItem(name, value);
+  } catch {
+    // It is forgotten with the page.
+  }
+}
+
+const client = new Client({ url: new URL("./", document.baseURI).href, token: kept("sessionStorage", TOKEN) });
 let page = null;
 let listAddress = "#/";
 
@@ -26,14 +44,14 @@ function route() {
   const address = location.hash || "#/";
   const session = /^#\/s\/([^?]+)$/.exec(address);
   page?.hide();
+  page = null;
   if (session) {
-    let id = session[1];
     try {
-      id = decodeURIComponent(id);
+      page = new SessionPage(client, decodeURIComponent(session[1]), askToCancel, listAddress);
     } catch {
-      // Not an address of ours; as it stands it is found by nobody, and the page says so.
+      main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "This is no address of a session"), h("a", { href: "#/" }, "To the list")));
+      return;
     }
-    page = new SessionPage(client, id, askToCancel, listAddress);
   } else {
     listAddress = address;
     page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), (query) => {
@@ -47,9 +65,25 @@ function route() {
 }
 
 window.addEventListener("hashchange", () => {
+  if (!started) return;
   route();
   main.focus({ preventScroll: true });
 });
+
+let started = false;
+
+/** Asks the server first whether it wants a token: a connection without one would only be told so by its end. */
+async function start() {
+  const config = await client.config().catch(() => null);
+  find("token-button").hidden = config?.auth !== "token";
+  if (config !== null && config.auth !== "none" && !config.authenticated) {
+    if (config.auth === "token") askForToken();
+    else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in where you have found this page, and load it again."));
+    return;
+  }
+  started = true;
+  route();
+}
 
 // The connection: quiet while it stands; when it is lost, since when, and when it is back.
 
@@ -115,7 +149,7 @@ function askForToken() {
   const dialog = find("token");
   find("token-button").hidden = false;
   if (dialog.open) return;
-  text(find("token-why"), sessionStorage.getItem(TOKEN)
+  text(find("token-why"), kept("sessionStorage", TOKEN)
     ? "The server did not take the token that it was given, or it has expired."
     : "This server shows its sessions to those who have a token.");
   find("token-value").value = "";
@@ -126,9 +160,10 @@ find("token-button").addEventListener("click", askForToken);
 find("token").querySelector("form").addEventListener("submit", () => {
   const token = find("token-value").value.trim();
   if (!token) return;
-  sessionStorage.setItem(TOKEN, token);
+  keep("sessionStorage", TOKEN, token);
   find("token-value").value = "";
   client.useToken(token);
+  if (!started) start();
 });
 
 // Cancelling: asked once more, with a reason for those who watch.
@@ -175,12 +210,13 @@ function paint(theme) {
   button.replaceChildren(s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, ...ring, s("path", { d, fill: filled ? "currentColor" : null })));
 }
 
-let theme = Object.hasOwn(ICONS, localStorage.getItem(THEME) ?? "") ? localStorage.getItem(THEME) : "system";
+let theme = kept("localStorage", THEME);
+if (theme === null || !Object.hasOwn(ICONS, theme)) theme = "system";
 paint(theme);
 find("theme").addEventListener("click", () => {
   const names = Object.keys(ICONS);
   theme = names[(names.indexOf(theme) + 1) % names.length];
-  localStorage.setItem(THEME, theme);
+  keep("localStorage", THEME, theme);
   paint(theme);
 });
 
@@ -206,5 +242,5 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-route();
+start();
 drawLink();

@@ -1,6 +1,6 @@
 /** The list of sessions: what goes on above, what has ended below, found by words, labels and standing. */
 
-import { ENDED, duration, elapsed, number, percent, standing, WORDS } from "../words.js";
+import { ENDED, duration, elapsed, number, percent, percentText, standing, took, WORDS } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { FILTERS, grouped, searching, tally } from "./search.js";
 import { moment, said } from "./session.js";
@@ -282,8 +282,8 @@ class Row {
       const value = percent(state.progress);
       attribute(this.#bar, "aria-valuenow", value);
       attribute(this.#bar, "aria-label", state.title);
-      attribute(this.#bar, "aria-valuetext", `${value} %, ${WORDS[where]}`);
-      text(this.#figure, state.status === "queued" ? "" : `${value}%`);
+      attribute(this.#bar, "aria-valuetext", `${percentText(value)}, ${WORDS[where]}`);
+      text(this.#figure, state.status === "queued" ? "" : percentText(value));
     }
     text(this.#when, this.#whenText(state, where, ended, now));
     attribute(this.#when, "title", ended ? `${said(state, now)}${state.ended_at ? `, ${moment(state.ended_at, now)}` : ""}` : null);
@@ -326,7 +326,7 @@ class Row {
   #whenText(state, where, ended, now) {
     if (ended) {
       const seconds = elapsed(state, now);
-      if (state.status === "completed") return seconds === null ? "" : `in ${duration(seconds)}`;
+      if (state.status === "completed") return seconds === null ? "" : `in ${took(seconds)}`;
       return WORDS[where];
     }
     if (where === "queued") return "Queued";

@@ -1,6 +1,6 @@
 /** The tree of phases: what runs is open, what has ended is one line, and long lists of what has ended fold. */
 
-import { ENDED, count, duration, elapsed, percent, rate, spaced, valueText } from "../words.js";
+import { ENDED, count, duration, elapsed, percent, percentText, rate, spaced, took, valueText } from "../words.js";
 import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 
 /** Finished siblings beyond this number fold into one line, until somebody asks for them. */
@@ -108,7 +108,8 @@ class Row {
       this.#values(phase, runs);
     }
     const seconds = elapsed(phase, now);
-    text(this.#time, seconds === null || phase.status === "skipped" ? "" : duration(seconds));
+    const told = seconds === null || phase.status === "skipped" ? "" : (phase.ended_at ? took : duration)(seconds);
+    text(this.#time, told);
     if (this.#below !== null && this.#isOpen()) this.#below.draw(phase.phases, now, live);
   }
 
@@ -127,7 +128,7 @@ class Row {
     attribute(this.#bar, "aria-label", runs ? phase.title : null);
     attribute(this.#bar, "aria-valuenow", runs && phase.fraction !== null ? percent(phase.fraction) : null);
     const counted = count(phase);
-    text(this.#count, counted || (runs && phase.fraction !== null ? `${percent(phase.fraction)} %` : ""));
+    text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
     const speed = runs && phase.rate ? `${rate(phase.rate)}/s` : "";
     const left = runs && phase.eta !== null && phase.eta !== undefined ? `${duration(phase.eta)} left` : "";
     text(this.#rate, [speed, left].filter(Boolean).join(" · "));

@@ -38,19 +38,24 @@ export function grouped(sessions) {
   const active = [];
   const ended = [];
   for (const state of sessions) (ENDED.includes(state.status) ? ended : active).push(state);
-  const begun = (state) => state.started_at ?? state.queued_at ?? "";
-  active.sort((a, b) => later(begun(a), begun(b)) || order(a.id, b.id));
-  ended.sort((a, b) => later(a.ended_at ?? begun(a), b.ended_at ?? begun(b)) || order(a.id, b.id));
-  return { active, ended };
+  return { active: active.sort(later), ended: ended.sort(later) };
 }
 
 function later(a, b) {
-  // Not compared as text: fractions of a second come with as many digits as they have.
-  return (Date.parse(b) || 0) - (Date.parse(a) || 0);
+  return place(b) - place(a) || (a.id < b.id ? -1 : 1);
 }
 
-function order(a, b) {
-  return a < b ? -1 : a > b ? 1 : 0;
+const places = new WeakMap();
+
+/** When it began, or ended: read out of its text once for each state. */
+function place(state) {
+  let at = places.get(state);
+  if (at === undefined) {
+    const begun = state.started_at ?? state.queued_at;
+    at = Date.parse(ENDED.includes(state.status) ? (state.ended_at ?? begun) : begun) || 0;
+    places.set(state, at);
+  }
+  return at;
 }
 
 /** How many sessions each filter lets through. */

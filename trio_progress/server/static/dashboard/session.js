@@ -1,6 +1,6 @@
 /** The page of one session. */
 
-import { ENDED, duration, elapsed, number, percent, segments, spaced, standing, valueText, WORDS } from "../words.js";
+import { ENDED, duration, elapsed, number, percent, percentText, segments, spaced, standing, took, valueText, WORDS } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { clock, Events } from "./events.js";
 import { Phases } from "./phases.js";
@@ -10,7 +10,6 @@ import { Throughput } from "./throughput.js";
 const EVENTS = 1000;
 
 export class SessionPage {
-  #client;
   #store;
   #leave;
   #timer;
@@ -53,7 +52,6 @@ export class SessionPage {
    * @param list The address of the list to go back to.
    */
   constructor(client, id, ask, list) {
-    this.#client = client;
     this.#store = client.session(id, { events: EVENTS, wait: true });
     this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
     this.#progress = h(
@@ -131,7 +129,7 @@ export class SessionPage {
     }
     this.#state = view.state;
     if (view.state !== null) {
-      const done = ENDED.includes(view.state.status) ? "" : `${percent(view.state.progress)} % · `;
+      const done = ENDED.includes(view.state.status) ? "" : `${percentText(percent(view.state.progress))} · `;
       document.title = `${done}${view.state.title}`;
     }
     this.#draw();
@@ -151,7 +149,7 @@ export class SessionPage {
     const ended = ENDED.includes(state.status);
     text(this.#title, state.title);
     this.#drawUnder(state);
-    this.#stop.hidden = ended || !this.#client.may(state, "cancel");
+    this.#stop.hidden = ended || !view.verbs.includes("cancel");
     attribute(this.#hero, "data-standing", where);
     text(this.#figure, String(percent(state.progress)));
     setGlyph(this.#glyph, where);
@@ -181,7 +179,7 @@ export class SessionPage {
     this.#eta.set(left === null || state.liveness !== "ok" ? null : left < 1 ? "a moment" : duration(left));
     const seconds = elapsed(state, now);
     this.#ran.name(ended ? "Took" : "Running for");
-    this.#ran.set(seconds === null ? null : duration(seconds));
+    this.#ran.set(seconds === null ? null : (ended ? took : duration)(seconds));
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
@@ -214,12 +212,12 @@ export class SessionPage {
       const part = parts[index];
       element.style.setProperty("--share", String(part.share));
       attribute(element, "data-standing", part.status);
-      attribute(element, "title", part.fraction === null ? part.title : `${part.title}: ${percent(part.fraction)} %`);
+      attribute(element, "title", part.fraction === null ? part.title : `${part.title}: ${percentText(percent(part.fraction))}`);
       fillBar(element, part.status === "running" ? part.fraction : (part.fraction ?? 0));
     });
     const value = percent(state.progress);
     attribute(this.#progress, "aria-valuenow", value);
-    attribute(this.#progress, "aria-valuetext", `${value} %, ${WORDS[standing(state)]}`);
+    attribute(this.#progress, "aria-valuetext", `${percentText(value)}, ${WORDS[standing(state)]}`);
   }
 
   #drawCallout(state, view, now) {
@@ -262,7 +260,7 @@ export class SessionPage {
     // A secure context is what the clipboard asks for.
     copy.hidden = navigator.clipboard === undefined;
     const head = h("h2", {}, "Result", h("span", { class: "aside" }, copy));
-    this.#result.replaceChildren(head, h("pre", { tabindex: 0 }, written));
+    this.#result.replaceChildren(head, h("div", { class: "result", tabindex: 0 }, ...resultOf(result)));
   }
 
   #drawMissing(view) {
@@ -301,6 +299,16 @@ export function moment(at, now) {
   const today = new Date(now).toDateString() === date.toDateString();
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
   return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
+}
+
+/** Text is for reading, and so are the values of an object's names; what is deeper is JSON. */
+function resultOf(result) {
+  if (typeof result === "string") return [h("p", {}, result)];
+  if (typeof result !== "object" || Array.isArray(result)) return [h("pre", {}, JSON.stringify(result, null, 2))];
+  return Object.entries(result).flatMap(([name, value]) => [
+    h("h3", {}, spaced(name)),
+    typeof value === "object" && value !== null ? h("pre", {}, JSON.stringify(value, null, 2)) : h("p", {}, valueText(value)),
+  ]);
 }
 
 function pair(name) {
