@@ -11,6 +11,8 @@ export interface SessionView {
   readonly end: Message<"end"> | null;
   /** Whether the last subscription went on where the one before stood; null before the first. */
   readonly recovered: boolean | null;
+  /** What this client may do with the session: "read", "cancel", "delete". */
+  readonly verbs: NonNullable<Subscribed["verbs"]>;
   /** Why it did not: "new", "bad_token", "epoch", "too_old". */
   readonly reason: string | null;
   /** Where to go on from, opaque. */
@@ -61,7 +63,7 @@ export interface ListView {
 }
 
 /** A session as lists have it. */
-export type ListedState = Omit<State, "phases"> & { readonly phases?: State["phases"] };
+export type ListedState = Head & Partial<Pick<State, "phases">>;
 
 export interface ListStore extends Store<ListView> {
   /** Asks for a further page of older sessions. */
@@ -96,6 +98,8 @@ export class Client {
   session(id: string, options?: SessionOptions): Store<SessionView>;
   /** All sessions, or those with these labels. */
   sessions(options?: { labels?: Readonly<Record<string, string>> }): ListStore;
+  /** What a page needs to know of the server: whether it wants a token, and what this client may do. */
+  config(): Promise<Config>;
   /** A session as it is now, asked for once. */
   fetch(id: string): Promise<State>;
   /** Asks for a session's end. */

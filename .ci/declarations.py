@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,9 @@ HERE: Final = Path(__file__).resolve().parent
 SERVER: Final = HERE.parent / "trio_progress" / "server"
 OUT: Final = SERVER / "static" / "trio-progress.d.ts"
 WIDTH: Final = 110
+
+FILLED: Final = {"PhaseSnapshot": {"phases"}}
+"""What the wire may leave out, but merging puts in."""
 
 
 def declarations(schema: Schema, api: str) -> str:
@@ -33,13 +36,13 @@ def declarations(schema: Schema, api: str) -> str:
 def _definition(name: str, schema: Schema) -> str:
     comment = _comment(schema.get("description"), "")
     if schema.get("type") == "object" and "properties" in schema:
-        lines = "".join(_properties(schema))
+        lines = "".join(_properties(schema, FILLED.get(name, set())))
         return f"{comment}export interface {_named(name)} {{\n{lines}}}\n"
     return f"{comment}export type {_named(name)} = {_type(schema)};\n"
 
 
-def _properties(schema: Schema) -> Iterator[str]:
-    required = set(schema.get("required", ()))
+def _properties(schema: Schema, filled: Set[str] = frozenset()) -> Iterator[str]:
+    required = {*schema.get("required", ()), *filled}
     for name, value in schema["properties"].items():
         mark = "" if name in required else "?"
         yield f"{_comment(value.get('description'), '  ')}  readonly {_key(name)}{mark}: {_type(value)};\n"
@@ -73,12 +76,8 @@ def _type(schema: Schema) -> str:
 
 
 def _messages(definitions: Schema) -> str:
-    tagged = {
-        kind: _named(name)
-        for name, schema in sorted(definitions.items())
-        for kind in schema.get("properties", {}).get("type", {}).get("enum", ())
-        if _sent_by_the_server(schema)
-    }
+    names = [one["$ref"].rpartition("/")[2] for one in definitions["ServerMessage"]["anyOf"]]
+    tagged = {kind: _named(name) for name in names for kind in definitions[name]["properties"]["type"]["enum"]}
     lines = "".join(f"  readonly {_key(kind)}: {name};\n" for kind, name in sorted(tagged.items()))
     return (
         "/** The server's messages by their `type`. */\n"
@@ -88,13 +87,9 @@ def _messages(definitions: Schema) -> str:
     )
 
 
-def _sent_by_the_server(schema: Schema) -> bool:
-    return "type" in schema.get("required", ())
-
-
 def _named(name: str) -> str:
-    """The schema's names as this client has them: a snapshot's state is the `State`."""
-    return {"Snapshot": "State", "PhaseSnapshot": "Phase"}.get(name, name.lstrip("_"))
+    """The schema's names as this client has them: a snapshot's state is the `State`, and events are the browser's."""
+    return {"Snapshot": "State", "PhaseSnapshot": "Phase", "CustomEvent": "EventMessage"}.get(name, name)
 
 
 def _key(name: str) -> str:

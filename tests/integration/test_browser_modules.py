@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,12 @@ def test_the_page_merges_to_the_state_that_the_session_had(seed: int) -> None:
         assert view["dropped"] == sum(one.dropped for one in history if isinstance(one, Gap))
         assert isinstance(history[-1], End)
         assert view["end"] == "completed"
+
+
+def test_the_types_are_those_of_the_messages() -> None:
+    check = "import declarations; assert declarations.OUT.read_text('utf-8') == declarations.made()"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT / ".ci", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "python .ci/declarations.py makes them anew\n" + done.stderr
 
 
 def imports_of(module: Path) -> Iterator[Path]:

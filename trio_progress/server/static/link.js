@@ -314,19 +314,9 @@ export class Link {
     }
     this.#heard(round);
     if (round !== this.#round || message.type === "pong") return;
-    if (message.session === undefined) {
-      if (message.type === "error") this.#complain(message);
-      return;
-    }
-    this.#wantOf(message)?.take(message);
-  }
-
-  #wantOf(message) {
-    return this.#wants.get(LISTING.includes(message.type) ? "*" : message.session);
-  }
-
-  #complain(message) {
-    this.#say({ reason: message.message });
+    // An error that is about no subscription says why the connection is about to be closed.
+    if (message.type === "error" && !message.session) this.#say({ reason: message.message });
+    else this.#wants.get(LISTING.includes(message.type) ? "*" : message.session)?.take(message);
   }
 
   #heard(round) {
