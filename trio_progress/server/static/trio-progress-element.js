@@ -273,7 +273,8 @@ function troubleOf(view, words) {
   if (view === null || (view.state !== null && ENDED.includes(view.state.status))) return null;
   if (view.error !== null) return words.refused;
   if (view.connection.status === "stopped") return words.refused;
-  return view.connection.lostAt !== null ? words.reconnecting : null;
+  if (view.connection.lostAt !== null) return words.reconnecting;
+  return view.connection.status === "waiting" ? words.unreachable : null;
 }
 
 /** One line on what it is at. */

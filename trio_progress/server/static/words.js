@@ -15,6 +15,7 @@ export const WORDS = Object.freeze({
   stalled: "Stalled",
   connecting: "Connecting",
   reconnecting: "Connection lost, trying again",
+  unreachable: "Cannot be reached, trying again",
   refused: "Not available",
   remaining: "{time} left",
   attempt: "attempt {n}",
@@ -29,6 +30,11 @@ export function standing(state) {
     return state.liveness;
   }
   return state.status;
+}
+
+/** The server's time, in milliseconds, at which what a view shows was true: it stands still while the connection is lost. */
+export function timeOf(view) {
+  return (view.connection.lostAt ?? Date.now()) + view.clockOffset;
 }
 
 /** 0 to 100, rounded down: 100 is said of nothing that has not ended. */

@@ -103,6 +103,7 @@ function drawLink() {
   const words = { idle: "Not connected", connecting: "Connecting", open: transport === "sse" ? "Live (SSE)" : "Live", stopped: "Stopped" };
   const down = status !== "open" && status !== "stopped" && lostAt !== null && now - lostAt > PATIENCE;
   attribute(find("link"), "data-link", down ? "lost" : status);
+  attribute(document.body, "data-still", down || status === "stopped");
   text(find("link").querySelector("span"), down ? "Connection lost" : (words[status] ?? words.connecting));
   const notice = find("notice");
   if (down) {

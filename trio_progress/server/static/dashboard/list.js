@@ -1,6 +1,6 @@
 /** The list of sessions: what goes on above, what has ended below, found by words, labels and standing. */
 
-import { ENDED, duration, elapsed, number, percent, percentText, standing, took, WORDS } from "../words.js";
+import { ENDED, duration, elapsed, number, percent, percentText, standing, timeOf, took, WORDS } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { FILTERS, grouped, searching, tally } from "./search.js";
 import { moment, said } from "./session.js";
@@ -138,10 +138,10 @@ export class ListPage {
     for (const [id, row] of this.#rows) {
       if (!row.element.isConnected) this.#rows.delete(id);
     }
-    const now = Date.now() + view.clockOffset;
+    const now = timeOf(view);
     for (const state of shown) {
       const row = this.#rows.get(state.id);
-      row.take(state);
+      row.take(state, now);
       if (row.visible) row.draw(now, this.#query);
     }
     this.#older.hidden = view.complete;
@@ -166,7 +166,7 @@ export class ListPage {
   }
 
   #tick() {
-    const now = Date.now() + this.#store.getSnapshot().clockOffset;
+    const now = timeOf(this.#store.getSnapshot());
     for (const row of this.#rows.values()) if (row.visible) row.draw(now, this.#query);
   }
 
@@ -259,8 +259,8 @@ class Row {
     );
   }
 
-  take(state) {
-    if (state !== this.#taken) this.#etaAt = performance.now();
+  take(state, now) {
+    if (state !== this.#taken) this.#etaAt = now;
     this.#taken = state;
   }
 
@@ -335,7 +335,7 @@ class Row {
       const seconds = elapsed(state, now);
       return seconds === null ? "" : `for ${duration(seconds)}`;
     }
-    const left = state.eta - (performance.now() - this.#etaAt) / 1000;
+    const left = state.eta - (now - this.#etaAt) / 1000;
     return left < 1 ? "a moment left" : `${duration(left)} left`;
   }
 }

@@ -80,6 +80,7 @@ class Row {
   #line;
   #phase = null;
   #live = true;
+  #now = 0;
 
   constructor(depth) {
     this.#depth = depth;
@@ -102,6 +103,7 @@ class Row {
 
   draw(phase, now, live) {
     const runs = phase.status === "running";
+    this.#now = now;
     if (phase !== this.#phase || live !== this.#live) {
       this.#phase = phase;
       this.#live = live;
@@ -183,6 +185,6 @@ class Row {
   #toggle() {
     this.#open = !this.#isOpen();
     this.#children(this.#phase);
-    if (this.#open) this.#below.draw(this.#phase.phases, Date.now(), this.#live);
+    if (this.#open) this.#below.draw(this.#phase.phases, this.#now, this.#live);
   }
 }

@@ -1,6 +1,6 @@
 /** The page of one session. */
 
-import { ENDED, duration, elapsed, number, percent, percentText, segments, spaced, standing, took, valueText, WORDS } from "../words.js";
+import { ENDED, duration, elapsed, number, percent, percentText, segments, spaced, standing, timeOf, took, valueText, WORDS } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { clock, Events } from "./events.js";
 import { Phases } from "./phases.js";
@@ -124,7 +124,7 @@ export class SessionPage {
   #took() {
     const view = this.#store.getSnapshot();
     if (view.state !== null && view.state !== this.#state) {
-      this.#etaAt = performance.now();
+      this.#etaAt = timeOf(view);
       this.#throughput.meter.take(view.state, Date.now());
     }
     this.#state = view.state;
@@ -144,7 +144,7 @@ export class SessionPage {
       this.#drawMissing(view);
       return;
     }
-    const now = Date.now() + view.clockOffset;
+    const now = timeOf(view);
     const where = standing(state);
     const ended = ENDED.includes(state.status);
     text(this.#title, state.title);
@@ -170,12 +170,13 @@ export class SessionPage {
 
   /** What changes with the time alone. */
   #tick() {
-    const { state, clockOffset } = this.#store.getSnapshot();
+    const view = this.#store.getSnapshot();
+    const { state } = view;
     if (state === null) return;
-    const now = Date.now() + clockOffset;
+    const now = timeOf(view);
     const ended = ENDED.includes(state.status);
     text(this.#standing, said(state, now));
-    const left = state.eta === null || ended ? null : state.eta - (performance.now() - this.#etaAt) / 1000;
+    const left = state.eta === null || ended ? null : state.eta - (now - this.#etaAt) / 1000;
     this.#eta.set(left === null || state.liveness !== "ok" ? null : left < 1 ? "a moment" : duration(left));
     const seconds = elapsed(state, now);
     this.#ran.name(ended ? "Took" : "Running for");
