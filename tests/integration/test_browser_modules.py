@@ -162,6 +162,25 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_parses_markup() -> None:
             assert way not in text, f"{path.name}: {way}"
 
 
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 has it, of "#rrggbb"."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_all_text_of_the_page_stands_out_from_what_is_behind_it(theme: int) -> None:
+    css = (STATIC / "dashboard" / "dashboard.css").read_text("utf-8")
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+    colours = {name: (light, dark)[theme] for name, light, dark in pairs}
+    ground = {"ink": "sunk", "soft": "sunk", "faint": "sunk", "done": "sunk", "moving": "sunk"}
+    ground |= {"bad": "bad-soft", "warn": "warn-soft", "paper": "moving"}
+    for text, behind in ground.items():
+        lighter, darker = sorted((luminance(colours[text]), luminance(colours[behind])), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"{text} on {behind}"
+
+
 def test_the_pages_modules_are_all_there_and_all_used() -> None:
     used = closure(STATIC / "dashboard" / "app.js", STATIC / "trio-progress-element.js")
     assert used == {path.resolve() for path in STATIC.rglob("*.js")}
