@@ -19,8 +19,8 @@ from typing import final
 
 from .feed import Feed
 from .state.clock import Clock, utc
-from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed
-from .state.snapshot import RESUMABLE
+from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
+from .state.snapshot import RESUMABLE, Snapshot
 from .statistics import Tally
 
 
@@ -190,6 +190,29 @@ class Mailbox:
                 server_time=utc(now),
             )
         return None
+
+    def put_back(self, message: Message, before: Position) -> None:
+        """The message just taken was not begun on the wire: whatever is newest then is made in its place.
+
+        Args:
+            message: What `take()` has returned last.
+            before: The position as it was before that.
+        """
+        if isinstance(message, (Update, Snapshot)):
+            self._tally.broadcasts -= 1
+            self._snapshot = isinstance(message, Snapshot)
+            self.not_before = 0.0
+            if isinstance(message, Update):
+                self._tally.conflated -= max(message.seq - before.seq - 1, 0)
+        elif isinstance(message, Subscribed):
+            self._greet = message
+        elif isinstance(message, Gap):
+            self._tally.events_dropped -= message.dropped
+        elif isinstance(message, Bookmark):
+            self._bookmark = True
+        elif isinstance(message, End):
+            self._done = False
+        self.position = before
 
     def _moved(self, seq: int, *, coming_from: int) -> None:
         self.position = Position(self.position.epoch, seq, self.position.event)

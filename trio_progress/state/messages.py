@@ -24,8 +24,8 @@ import msgspec
 from ..errors import ProtocolError
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
 
-
 Verb: TypeAlias = Literal["read", "cancel", "delete"]
+"""What somebody may do with a session."""
 
 
 class Position(NamedTuple):

@@ -22,6 +22,10 @@ SessionOrAll: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._:-
 Label: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
 
 
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value of which each member is known."""
+
+
 class Subscribe(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"
 ):
@@ -44,26 +48,26 @@ class Unsubscribe(
     session: SessionOrAll
 
 
-class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="auth"):
+class Auth(_Strict, frozen=True, kw_only=True, tag_field="type", tag="auth"):
     """Says who asks."""
 
     token: Annotated[str, msgspec.Meta(max_length=8192)]
 
 
-class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="cancel"):
+class Cancel(_Strict, frozen=True, kw_only=True, tag_field="type", tag="cancel"):
     """Asks for a session's end."""
 
     session: SessionId
     reason: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
 
 
-class Ping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="ping"):
+class Ping(_Strict, frozen=True, kw_only=True, tag_field="type", tag="ping"):
     """Asks for a sign of life; a browser has no other."""
 
     data: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
-class CancelBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CancelBody(_Strict, frozen=True, kw_only=True):
     """The body of `POST /sessions/{id}/cancel`."""
 
     reason: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
