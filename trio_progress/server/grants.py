@@ -68,10 +68,6 @@ def _ids(sessions: object) -> frozenset[str]:
     return frozenset(map(checks.session_id, sessions))
 
 
-ALL: Final = Grant(verbs=frozenset(VERBS), everything=True)
-"""Everything, for ever."""
-
-
 def checked_verbs(verbs: object) -> frozenset[Verb]:
     """The verbs, if they are such.
 
@@ -84,6 +80,10 @@ def checked_verbs(verbs: object) -> frozenset[Verb]:
     if not given or not given <= set(VERBS):
         raise ValueError(f"verbs must be some of {', '.join(VERBS)}, not {sorted(map(str, given))!r:.200}")
     return given
+
+
+ALL: Final = Grant(verbs=frozenset(VERBS), everything=True)
+"""Everything, for ever."""
 
 
 @final
