@@ -16,7 +16,8 @@ from typing import Any
 
 import trio
 
-from trio_progress import Pipeline, ProgressTracker, Session, open_server, open_tracker
+from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
+from trio_progress.server import open_server
 
 
 class Host:
