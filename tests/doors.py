@@ -1,4 +1,4 @@
-"""What the tests of the server stand on: a server with a tracker, and clients that say exactly what they are told to."""
+"""What the tests of the server stand on: a server with a tracker, and clients that say just what they are told to."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Talk:
                 try:
                     self.seen.append(json.loads(await self.connection.get_message()))
                 except ConnectionClosed as closed:
-                    assert closed.reason is not None
+                    assert closed.reason is not None  # noqa: PT017 - for the type checker
                     return closed.reason.code, closed.reason.reason or ""
 
 

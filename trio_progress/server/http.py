@@ -155,6 +155,11 @@ class HttpConnection:
         headers = _headers(event)
         trailing, _ = self._h11.trailing_data
         head = self._raw[: len(self._raw) - len(trailing)]
+        if len(head) > LARGEST_HEAD:
+            raise BadRequestError(error(431, "too_large", f"a request's head is at most {LARGEST_HEAD} bytes"))
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # RFC 9112, section 6.3: somebody may be read by two servers in two ways.
+            raise BadRequestError(error(400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"))
         if not _WELL_FORMED_TARGET.match(event.target):
             raise BadRequestError(error(400, "bad_request", "the request's target must be a path"))
         upgrade = "upgrade" in headers

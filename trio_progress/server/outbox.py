@@ -159,6 +159,7 @@ class Subscriber:
         """Something new was published, or the session has ended."""
         outbox = self._outbox
         if self.refused:
+            outbox.wait_on(self)
             return
         wire = outbox.wire
         try:
@@ -239,6 +240,8 @@ class Outbox:
             raise
         if self.subscribers.get(subscriber.id) is not subscriber:
             self.hub.leave(topic, subscriber)
+        elif topic is None and subscriber.refused:
+            subscriber.topic = self.hub.await_next(subscriber.id, subscriber)
         else:
             subscriber.topic = topic
 
@@ -259,6 +262,12 @@ class Outbox:
             self.unsubscribe(subscriber.id)
             self.say(not_found(subscriber.id))
             self._on_end(subscriber, False)
+
+    def wait_on(self, subscriber: Subscriber) -> None:
+        """A session that may not be seen has ended: who waits for another one under that id still does."""
+        topic = subscriber.topic
+        if topic is not None and topic.feed is None and self.subscribers.get(subscriber.id) is subscriber:
+            topic.join(subscriber)
 
     def regrant(self, grant: Grant) -> None:
         """The client may see something else from now on."""

@@ -68,7 +68,8 @@ class WebSocketGuest:
         self._granted = grant is not None
         self._turned_away = turned_away
         self._regranted = trio.Event()
-        self._excess = False
+        self._unread = False
+        """Whether nobody reads any more what the client sends."""
         self._scope = trio.CancelScope()
         meter = FrameMeter(
             Bucket(settings.message_rate, settings.message_burst, trio.current_time),
@@ -148,8 +149,11 @@ class WebSocketGuest:
                     return
             while True:
                 await self._take(await connection.get_message())
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as closed:
+            # What is wrong with its frames, trio-websocket leaves to its owner to be said.
+            if closed.reason is not None and closed.reason.code in (1002, 1003, 1007, 1009):
+                self._unread = True
+                self._close(closed.reason.code, closed.reason.reason or "")
         except trio.BrokenResourceError:
             pass
 
@@ -160,7 +164,7 @@ class WebSocketGuest:
             try:
                 if self._wire.ending:
                     await self._wire.flushed.wait()
-                    while not self._excess:
+                    while not self._unread:
                         await connection.get_message()
                     await self._wire.discard()
             except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -173,7 +177,7 @@ class WebSocketGuest:
         try:
             return self._meter.feed(data)
         except ExcessError as excess:
-            self._excess = True
+            self._unread = True
             self._close(excess.code, excess.reason)
             raise trio.BrokenResourceError("the client sends too much") from None
 
