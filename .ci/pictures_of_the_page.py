@@ -6,6 +6,7 @@ are those of the font Inter where that is installed.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,8 +19,8 @@ from playwright.sync_api import Browser, expect
 from tests.browser.page import HostProcess, chromium, hosting
 
 QUESTION: Final = "How does asyncio cancel a task?"
-CORPUS: Final = "/usr/lib/python3"
-DESK: Final = {"width": 1280, "height": 800}
+CORPUS: Final = "/usr/lib/python3.11"
+DESK: Final = {"width": 1280, "height": 778}
 PHONE: Final = {"width": 390, "height": 780}
 
 OTHERS: Final = """
@@ -45,6 +46,7 @@ async def run(name, title, labels, upto, message, ending):
                     await trio.sleep(0.05)
                 if ending == "failed":
                     session.fail("the catalogue answers 503")
+                    raise ConnectionError
                 elif ending == "cancelled":
                     session.cancel("superseded by a newer run")
                 while not ending:
@@ -78,15 +80,13 @@ nursery.start_soon(demo)
 def take(browser: Browser, host: HostProcess, url: str, folder: Path) -> None:
     """All pictures, into the folder."""
     host(OTHERS)
-    time.sleep(4)
-    host(DEMO)
     pages = {}
     for name, size, scheme, scale, address in (
         ("page-light", DESK, "light", 1, "#/s/demo"),
         ("page-dark", DESK, "dark", 1, "#/s/demo"),
         ("page-phone", PHONE, "dark", 2, "#/s/demo"),
-        ("list-light", {**DESK, "height": 720}, "light", 1, ""),
-        ("list-dark", {**DESK, "height": 720}, "dark", 1, ""),
+        ("list-light", {**DESK, "height": 980}, "light", 1, ""),
+        ("list-dark", {**DESK, "height": 980}, "dark", 1, ""),
     ):
         context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
@@ -95,9 +95,10 @@ def take(browser: Browser, host: HostProcess, url: str, folder: Path) -> None:
         )
         pages[name] = context.new_page()
         pages[name].goto(url + address)
+    time.sleep(2)
+    host(DEMO)
     whole = pages["page-light"].get_by_role("progressbar", name="Progress")
-    while int(whole.get_attribute("aria-valuenow") or 0) < 45:
-        time.sleep(0.05)
+    expect(whole).to_have_attribute("aria-valuenow", re.compile("^4[3-9]$"), timeout=60_000)
     for name, page in pages.items():
         page.screenshot(path=folder / f"{name}.png", animations="disabled")
     expect(whole).to_have_attribute("aria-valuenow", "100", timeout=60_000)

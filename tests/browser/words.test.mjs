@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as words from "../../trio_progress/server/static/words.js";
 import { FILTERS, grouped, searching, tally } from "../../trio_progress/server/static/dashboard/search.js";
-import { Meter, outline } from "../../trio_progress/server/static/dashboard/throughput.js";
+import { lately, Meter, outline } from "../../trio_progress/server/static/dashboard/throughput.js";
 import { SseParser } from "../../trio_progress/server/static/sse.js";
 
 test("100 % is said of nothing that has not ended", () => {
@@ -63,11 +63,12 @@ test("every standing is found by exactly one filter beside the one for all", () 
 
 const moving = (done, changes = {}) => ({ phases: [{ name: "a", title: "A", status: "running", attempt: 1, done, unit: "pages", phases: [], ...changes }] });
 
-test("throughput is what was done in each second, however often states come", () => {
+test("throughput is what was done in each half second, however often states come", () => {
   const meter = new Meter();
   for (let at = 0; at <= 5000; at += 100) meter.take(moving(at / 10), at);
   const { points } = meter.subject();
-  assert.deepEqual(points.map(({ speed }) => speed), [100, 100, 100, 100, 100]);
+  assert.deepEqual(points.map(({ speed }) => speed), Array(10).fill(100));
+  assert.equal(lately([9000, 0, 10, 20, 0, 10, 8].map((speed) => ({ speed }))), 8);
 });
 
 test("a count that falls and another attempt begin the line anew, and what never moved is not shown", () => {
@@ -84,7 +85,7 @@ test("the line stays in its box and is bounded", () => {
   let done = 0;
   for (let at = 0; at < 1_000_000; at += 1000) meter.take(moving((done += at % 7)), at);
   const { points } = meter.subject();
-  assert.equal(points.length, 90);
+  assert.equal(points.length, 120);
   for (const [x, y] of outline(points, 300, 56)) assert.ok(x >= 0 && x <= 300 && y >= 0 && y <= 56);
 });
 

@@ -132,7 +132,7 @@ class Row {
     const counted = count(phase);
     text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
     const speed = runs && phase.rate ? `${rate(phase.rate)}/s` : "";
-    const left = runs && phase.eta !== null && phase.eta !== undefined ? `${duration(phase.eta)} left` : "";
+    const left = runs && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
     text(this.#rate, [speed, left].filter(Boolean).join(" · "));
     this.#drawFields(phase);
     this.#children(phase);

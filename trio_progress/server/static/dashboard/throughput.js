@@ -1,15 +1,20 @@
 /** How fast the work goes, measured here from the counts that arrive, as a line of a few dozen points. */
 
-import { number, rate } from "../words.js";
+import { duration, rate } from "../words.js";
 import { attribute, h, s, text } from "./dom.js";
 
-const BUCKET = 1000;
-const KEPT = 90;
+/** Milliseconds of one point. */
+const BUCKET = 500;
+const KEPT = 120;
+/** Milliseconds that the line is wide at least. */
+const SPAN = 12_000;
+/** Work comes in lumps: so many points together are what is said to be the speed now. */
+const LATELY = 6;
 const WIDTH = 300;
 const HEIGHT = 56;
 
 /**
- * Counts done per second, in buckets of a second, of each phase that moves. Pure but for what it keeps.
+ * Counts done per second, in buckets of half a second, of each phase that moves. Pure but for what it keeps.
  *
  * A phase whose count falls (it was set anew) begins its line anew.
  */
@@ -52,16 +57,22 @@ export class Meter {
     for (const line of this.#lines.values()) {
       if (line.moved === 0) continue;
       const later = best === null ? Infinity : line.moved - best.moved;
-      if (later > 2 * BUCKET || (later > -2 * BUCKET && line.points.length > best.points.length)) best = line;
+      if (later > 4 * BUCKET || (later > -4 * BUCKET && line.points.length > best.points.length)) best = line;
     }
     return best;
   }
 }
 
+/** The speed of the last few seconds. */
+export function lately(points) {
+  const last = points.slice(-LATELY);
+  return last.reduce((sum, { speed }) => sum + speed, 0) / last.length;
+}
+
 /** The corner points of a line in a box, the newest at its right edge. */
 export function outline(points, width, height) {
   const from = points[0].at;
-  const span = Math.max(points.at(-1).at - from, 20 * BUCKET);
+  const span = Math.max(points.at(-1).at - from, SPAN);
   const top = Math.max(...points.map((point) => point.speed)) || 1;
   const left = width - ((points.at(-1).at - from) / span) * width;
   return points.map(({ at, speed }) => [
@@ -74,7 +85,7 @@ function round(value) {
   return Math.round(value * 10) / 10;
 }
 
-/** The block "Throughput"; hidden until something has moved for two seconds. */
+/** The block "Throughput"; hidden until something has moved for a moment. */
 export class Throughput {
   #speed = h("strong");
   #name = h("span");
@@ -105,18 +116,18 @@ export class Throughput {
   draw() {
     const line = this.meter.subject();
     const points = line?.points ?? [];
-    this.element.hidden = points.length < 2;
+    this.element.hidden = points.length < 3;
     if (this.element.hidden) return;
     const corners = outline(points, WIDTH, HEIGHT);
     const path = corners.map(([x, y], index) => `${index ? "L" : "M"}${x} ${y}`).join("");
     attribute(this.#line, "d", path);
     attribute(this.#area, "d", `${path}L${corners.at(-1)[0]} ${HEIGHT}L${corners[0][0]} ${HEIGHT}Z`);
     const unit = line.unit ? ` ${line.unit}` : "";
-    const now = points.at(-1).speed;
+    const now = lately(points);
     const peak = Math.max(...points.map((point) => point.speed));
     text(this.#speed, `${rate(now)}${unit}/s`);
     text(this.#name, line.title);
-    text(this.#since, `${number(Math.round((points.at(-1).at - points[0].at) / 1000))} s`);
+    text(this.#since, `last ${duration((points.at(-1).at - points[0].at) / 1000)}`);
     text(this.#peak, `peak ${rate(peak)}/s`);
     attribute(this.#svg, "aria-label", `${line.title}: ${rate(now)}${unit} per second, at most ${rate(peak)}`);
   }
