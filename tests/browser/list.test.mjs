@@ -36,6 +36,20 @@ test("the list is what has been listed, told once for all that comes together", 
   assert.equal(ids(list).includes("s1"), false);
 });
 
+test("a page that stays open for weeks forgets what ended longest ago, and nothing that runs", async () => {
+  const { environment, list } = await listening();
+  environment.socket.say(begun, listed("runs"), listing());
+  for (let n = 0; n < 5000; n++) {
+    const ended = { ...head(`e${n}`), status: "completed", ended_at: new Date(n * 1000).toISOString() };
+    environment.socket.say({ type: "listed", session: ended.id, head: ended, verbs: [] });
+    if (n % 50 === 0) await environment.pass(20);
+  }
+  await environment.pass(20);
+  const kept = ids(list);
+  assert.ok(kept.length <= 2000 && kept.length > 1500, String(kept.length));
+  assert.ok(kept.includes("runs") && kept.includes("e4999") && !kept.includes("e100"));
+});
+
 test("after a break what was shown stays until the new list is whole, and what is gone then goes", async () => {
   const { environment, list } = await listening();
   environment.socket.say(begun, listed("a"), listed("b"), listing());

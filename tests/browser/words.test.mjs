@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as words from "../../trio_progress/server/static/words.js";
-import { FILTERS, grouped, searching, tally } from "../../trio_progress/server/static/dashboard/search.js";
+import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "../../trio_progress/server/static/dashboard/search.js";
 import { lately, Meter, outline } from "../../trio_progress/server/static/dashboard/throughput.js";
 import { SseParser } from "../../trio_progress/server/static/sse.js";
 
@@ -36,6 +36,14 @@ test("a search needs all its words, whatever their case, and labels exactly", ()
   const ada = session("r-1", { title: "Crawl Shoes", labels: { user: "ada", team: "Search" } });
   for (const typed of ["", "crawl", "SHOES crawl", "user=ada", "user=ada r-1", "search", " ada  "]) assert.ok(searching(typed)(ada), typed);
   for (const typed of ["user=ad", "user=ada boots", "team=search", "constructor=x", "__proto__=x"]) assert.ok(!searching(typed)(ada), typed);
+});
+
+test("what has spaces in it is kept together by quotation marks, there and back", () => {
+  const state = session("r-1", { labels: { team: "Data Science", "a b": "c" } });
+  assert.ok(searching('team="Data Science"')(state));
+  assert.ok(!searching("team=Data Science")(state));
+  for (const words of [["team=Data Science", "x"], ["a b=c"], ["plain"], []]) assert.deepEqual(wordsOf(typedAs(words)), words);
+  assert.deepEqual(wordsOf('half "open quote'), ["half", "open quote"]);
 });
 
 test("what goes on comes first, the last begun above; what has ended is ordered by its end", () => {
@@ -78,6 +86,12 @@ test("a count that falls and another attempt begin the line anew, and what never
   const still = new Meter();
   for (let at = 0; at < 5000; at += 1000) still.take(moving(7), at);
   assert.equal(still.subject(), null);
+});
+
+test("phases that came and went are forgotten", () => {
+  const meter = new Meter();
+  for (let n = 0; n < 1000; n++) meter.take(moving(n, { name: `p${n}` }), n * 100);
+  assert.ok(meter.size <= 100);
 });
 
 test("the line stays in its box and is bounded", () => {

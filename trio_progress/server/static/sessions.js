@@ -2,6 +2,9 @@
 
 import { Store } from "./store.js";
 
+/** Sessions that are kept: a page that stays open for weeks lets go of those that ended longest ago. */
+const MOST = 2000;
+
 const NOTHING = Object.freeze({ sessions: Object.freeze([]), loaded: false, complete: true, clockOffset: 0, error: null });
 
 export class ListStore extends Store {
@@ -89,9 +92,19 @@ export class ListStore extends Store {
     }
   }
 
+  #bound() {
+    const over = this.#heads.size - MOST;
+    if (over <= 0) return;
+    const ended = [...this.#heads.values()].filter((head) => head.ended_at);
+    ended.sort((a, b) => Date.parse(a.ended_at) - Date.parse(b.ended_at));
+    // Some more than must be, so that this is not done at each change.
+    for (const head of ended.slice(0, over + MOST / 10)) this.#heads.delete(head.id);
+  }
+
   #changed(changes) {
     Object.assign(this.#changes, changes);
     this.change((before) => {
+      this.#bound();
       const view = { ...before, ...this.#changes, sessions: Object.freeze([...this.#heads.values()]) };
       this.#changes = {};
       return Object.freeze(view);

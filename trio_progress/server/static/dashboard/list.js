@@ -2,7 +2,7 @@
 
 import { ENDED, duration, elapsed, number, percent, percentText, standing, timeOf, took, WORDS } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
-import { FILTERS, grouped, searching, tally } from "./search.js";
+import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "./search.js";
 import { moment, said } from "./session.js";
 
 /** Labels shown in a row. */
@@ -116,9 +116,9 @@ export class ListPage {
 
   #label(name, value) {
     const word = `${name}=${value}`;
-    const words = this.#query.split(/\s+/).filter(Boolean);
+    const words = wordsOf(this.#query);
     const without = words.filter((other) => other !== word);
-    this.#asked(this.#filter, (without.length === words.length ? [...words, word] : without).join(" "));
+    this.#asked(this.#filter, typedAs(without.length === words.length ? [...words, word] : without));
   }
 
   #drawNow() {
@@ -301,7 +301,7 @@ class Row {
 
   #drawTags(state, query) {
     const labels = Object.entries(state.labels);
-    const words = query.split(/\s+/);
+    const words = wordsOf(query);
     const key = JSON.stringify([labels, labels.map(([name, value]) => words.includes(`${name}=${value}`))]);
     if (this.#tags.dataset.key === key) return;
     this.#tags.dataset.key = key;

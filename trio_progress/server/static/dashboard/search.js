@@ -15,10 +15,11 @@ export const FILTERS = Object.freeze([
 
 /**
  * A search as it was typed, as a function that takes a session or not: all words must be found in its title, id,
- * pipeline, message or labels, whatever their case; `name=value` is a label, exactly.
+ * pipeline, message or labels, whatever their case; `name=value` is a label, exactly. What has spaces in it stands in
+ * quotation marks: `team="Data Science"`.
  */
 export function searching(typed) {
-  const words = typed.trim().split(/\s+/).filter(Boolean);
+  const words = wordsOf(typed);
   const labels = words.filter((word) => /^[^=]+=./.test(word)).map((word) => {
     const at = word.indexOf("=");
     return [word.slice(0, at), word.slice(at + 1)];
@@ -27,6 +28,16 @@ export function searching(typed) {
   return (state) =>
     labels.every(([name, value]) => state.labels[name] === value) &&
     plain.every((word) => haystack(state).some((straw) => straw.toLowerCase().includes(word)));
+}
+
+/** The words of a search, without the quotation marks that keep some together. */
+export function wordsOf(typed) {
+  return (typed.match(/(?:[^\s"]|"[^"]*(?:"|$))+/g) ?? []).map((word) => word.replaceAll('"', "")).filter(Boolean);
+}
+
+/** The words as they are typed. */
+export function typedAs(words) {
+  return words.map((word) => (/\s/.test(word) ? `"${word}"` : word)).join(" ");
 }
 
 function haystack(state) {

@@ -4,6 +4,7 @@ import { ENDED, duration, elapsed, number, percent, percentText, segments, space
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { clock, Events } from "./events.js";
 import { Phases } from "./phases.js";
+import { typedAs } from "./search.js";
 import { Throughput } from "./throughput.js";
 
 /** How many custom events the page keeps. */
@@ -193,7 +194,7 @@ export class SessionPage {
       state.pipeline && state.pipeline !== state.title ? h("span", {}, state.pipeline) : null,
       state.attempt > 1 ? h("span", {}, `attempt ${state.attempt}`) : null,
       ...Object.entries(state.labels).map(([name, value]) =>
-        h("a", { class: "tag", href: `#/?q=${encodeURIComponent(`${name}=${value}`)}` }, h("span", {}, `${name}=${value}`)),
+        h("a", { class: "tag", href: `#/?${new URLSearchParams({ q: typedAs([`${name}=${value}`]) })}` }, h("span", {}, `${name}=${value}`)),
       ),
     ];
     const key = JSON.stringify([state.id, state.title, state.pipeline, state.attempt, state.labels]);

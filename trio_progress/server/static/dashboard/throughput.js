@@ -6,6 +6,8 @@ import { attribute, h, s, text } from "./dom.js";
 /** Milliseconds of one point. */
 const BUCKET = 500;
 const KEPT = 120;
+/** Phases whose speed is kept; of more, those that moved longest ago are forgotten. */
+const LINES = 100;
 /** Milliseconds that the line is wide at least. */
 const SPAN = 12_000;
 /** Work comes in lumps: so many points together are what is said to be the speed now. */
@@ -38,7 +40,9 @@ export class Meter {
     let line = this.#lines.get(path);
     if (line === undefined || phase.done < line.done || phase.attempt !== line.attempt) {
       line = { path, points: [], at: now, done: phase.done, moved: 0, attempt: phase.attempt };
+      this.#lines.delete(path);
       this.#lines.set(path, line);
+      if (this.#lines.size > LINES) this.#forget();
     }
     line.title = phase.title;
     line.unit = phase.unit;
@@ -49,6 +53,16 @@ export class Meter {
     if (line.points.length > KEPT) line.points.shift();
     line.at = now;
     line.done = phase.done;
+  }
+
+  #forget() {
+    const oldest = [...this.#lines.values()].sort((a, b) => a.at - b.at)[0];
+    this.#lines.delete(oldest.path);
+  }
+
+  /** How many phases' lines are kept. */
+  get size() {
+    return this.#lines.size;
   }
 
   /** The line that says most: the phase that moved last and, of several, has the most points; null where none did. */
