@@ -51,6 +51,7 @@ class Mailbox:
         "_wake",
         "not_before",
         "position",
+        "steady",
     )
 
     def __init__(
@@ -79,6 +80,8 @@ class Mailbox:
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
+        self.steady = False
+        """Whether all that it can owe is an update and events: no greeting, snapshot, bookmark or pause."""
 
     def attach(self, feed: Feed) -> None:
         """Takes the feed up where the token says, or anew; one of the same epoch just goes on."""
@@ -101,6 +104,7 @@ class Mailbox:
             else:
                 reason = None
         self._feed = feed
+        self.steady = False
         self._snapshot = reason is not None
         if resuming is not None and reason is None:
             self.position = resuming
@@ -133,6 +137,7 @@ class Mailbox:
     def bookmark(self) -> None:
         """The session lives."""
         self._bookmark = True
+        self.steady = False
         self._wake()
 
     def shut(self) -> None:
@@ -191,6 +196,28 @@ class Mailbox:
             )
         return None
 
+    def step(self, how: object) -> tuple[bytes, Position] | None:
+        """All there is to tell, if others that stand alike were told it already; `leap()` says that it was sent.
+
+        Args:
+            how: Who has encoded it.
+        """
+        feed = self._feed
+        return feed.step(how, self.position) if self.steady and feed is not None and feed.ended is None else None
+
+    def leap(self, after: Position) -> None:
+        """What `step()` gave was sent."""
+        tally = self._tally
+        tally.broadcasts += 1
+        tally.conflated += after.seq - self.position.seq - 1
+        self.position = after
+
+    def remember(self, how: object, before: Position, data: bytes) -> None:
+        """An update, `data`, was all there was to tell from `before` on: others that stand there are told the same."""
+        feed = self._feed
+        if self.steady and feed is not None and self.position.seq == feed.source.seq:
+            feed.remember(how, before, data, self.position)
+
     def put_back(self, message: Message, before: Position) -> None:
         """The message just taken was not begun on the wire: whatever is newest then is made in its place.
 
@@ -233,6 +260,7 @@ class Mailbox:
         resume = self.position._replace(seq=seq).token()
         update = feed.update(since, resume)
         self._moved(seq, coming_from=since)
+        self.steady = not self._interval
         return update
 
     def _take_event(self, feed: Feed) -> Message:

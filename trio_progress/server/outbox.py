@@ -162,6 +162,11 @@ class Subscriber:
             outbox.wait_on(self)
             return
         wire = outbox.wire
+        if wire.direct and not outbox.busy:
+            step = self.mailbox.step(outbox.encode)
+            if step is not None and wire.offer(step[0]):
+                self.mailbox.leap(step[1])
+                return
         try:
             if wire.direct and not outbox.busy:
                 outbox.tell(self)
@@ -211,7 +216,7 @@ class Outbox:
         self.busy = False
         """Whether something waits that comes before what is broadcast."""
         self.subscribers: dict[str, Subscriber] = {}
-        self._encode = encode
+        self.encode = encode
         self._on_end = on_end
         self._letters: deque[bytes] = deque()
         self._later: dict[Subscriber, None] = {}
@@ -296,7 +301,7 @@ class Outbox:
         if len(self._letters) >= MOST_LETTERS:
             self.wire.drop(4008, "you read too slowly")
             return
-        self._letters.append(self._encode.once(message))
+        self._letters.append(self.encode.once(message))
         self.busy = True
         self.wire.stir()
 
@@ -322,14 +327,19 @@ class Outbox:
 
     def tell(self, subscriber: Subscriber) -> None:
         """Writes what there is to tell of one session, as far as the peer takes it."""
-        wire, mailbox, encode = self.wire, subscriber.mailbox, self._encode
-        for _ in range(AT_ONCE):
+        wire, mailbox, encode = self.wire, subscriber.mailbox, self.encode
+        data = b""
+        first = mailbox.position
+        for number in range(AT_ONCE):
             position = mailbox.position
             message = mailbox.take()
             if message is None:
+                if number == 1:
+                    mailbox.remember(encode, first, data)
                 self._nothing_more(subscriber)
                 return
-            if not wire.offer(encode(self._dressed(subscriber, message))):
+            data = encode(self._dressed(subscriber, message))
+            if not wire.offer(data):
                 mailbox.put_back(message, position)
                 break
             if type(message) is End:
@@ -384,7 +394,7 @@ class Outbox:
                 del self.ready[subscriber]
                 self._nothing_more(subscriber)
                 continue
-            parts.append(self._encode(self._dressed(subscriber, message)))
+            parts.append(self.encode(self._dressed(subscriber, message)))
             size += len(parts[-1])
             if type(message) is End:
                 self._over(subscriber, ended=True)

@@ -84,6 +84,7 @@ class Wire(trio.abc.Stream):
         self._transport = transport
         self._tcp = socket_of(transport)
         self._plain = transport is self._tcp
+        self._fileno = self._tcp.socket.fileno
         self._patience = patience
         self._replay = replay
         self._early = early
@@ -131,7 +132,7 @@ class Wire(trio.abc.Stream):
         if not self.direct:
             return False
         try:
-            sent = os.write(self._tcp.socket.fileno(), data)
+            sent = os.write(self._fileno(), data)
         except BlockingIOError:
             self.direct = False
             self._blocked = True
@@ -233,7 +234,7 @@ class Wire(trio.abc.Stream):
             if self._plain:
                 while data:
                     try:
-                        data = data[os.write(self._tcp.socket.fileno(), data) :]
+                        data = data[os.write(self._fileno(), data) :]
                         self._partial = True
                     except BlockingIOError:
                         await self._until_writable()
@@ -259,7 +260,7 @@ class Wire(trio.abc.Stream):
         if not self._plain:
             return True
         poll = select.poll()
-        poll.register(self._tcp.socket.fileno(), select.POLLOUT)
+        poll.register(self._fileno(), select.POLLOUT)
         return bool(poll.poll(0))
 
     async def _until_writable(self) -> None:
@@ -273,7 +274,7 @@ class Wire(trio.abc.Stream):
         self.evicted = True
         if self._plain and not self._partial and self._opened.is_set() and not self.closing:
             try:
-                os.write(self._tcp.socket.fileno(), close_frame(4008, "you read too slowly"))
+                os.write(self._fileno(), close_frame(4008, "you read too slowly"))
             except OSError:
                 pass
         self.kill()
