@@ -42,6 +42,10 @@ class RecordingStore:
         """"up"; "down": raises at once; "hang": never answers; "lost": does it, but the answer is lost."""
         self.tries: list[float] = []
         """When it was asked to commit."""
+        self.answered = 0
+        """Commits that it answered."""
+        self.unanswered = 0
+        """Writes in the commits that it did not."""
         self.taken: dict[str, list[tuple[Key, Snapshot]]] = {}
         self.leases: dict[str, int] = {}
         """The epoch that holds a lease, by session; those that were released are not in it."""
@@ -49,6 +53,7 @@ class RecordingStore:
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         self.tries.append(trio.current_time())
         await trio.sleep(self.delay)
+        self.unanswered += len(batch)
         await self._trouble()
         outcomes = await self.inner.commit(batch)
         for write, outcome in zip(batch, outcomes, strict=True):
@@ -60,6 +65,8 @@ class RecordingStore:
                 self.leases[write.id] = write.epoch
         if self.mode == "lost":
             raise StoreError("the connection broke")
+        self.unanswered -= len(batch)
+        self.answered += 1
         return outcomes
 
     async def _trouble(self) -> None:

@@ -11,7 +11,6 @@ others. It runs none itself: whatever it declares is queued until a tracker open
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,10 +26,9 @@ from .state.clock import Clock
 from .state.limits import Limits
 from .state.pipeline import Pipeline
 from .state.snapshot import Snapshot
+from .statistics import Tally
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
 from .stores.opening import open_backend
-
-logger = logging.getLogger("trio_progress")
 
 __all__ = ["Client"]
 
@@ -63,8 +61,11 @@ class Client:
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self._retention = checks.number("retention", retention, above=0)
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be a trio_progress.Limits, not {limits!r:.200}")
         self._limits = limits
         self._clock = Clock()
+        self._tally = Tally()
         self._backend = open_backend(url)
 
     def __enter__(self) -> Self:
@@ -142,7 +143,7 @@ class Client:
                 try:
                     snapshot = self._shown(stored)
                 except StoreError as error:
-                    logger.warning("passed over: %s", error)
+                    self._tally.pass_over(stored.id, error)
                     continue
                 if status is None or snapshot.status == status:
                     found.append(snapshot)
@@ -224,7 +225,7 @@ class Client:
 
     def _shown(self, stored: Stored) -> Snapshot:
         # The events are not in a snapshot, so they are not decoded.
-        return RemoteState(replace(stored, events=()), self._clock, 1).snapshot()
+        return RemoteState(replace(stored, events=()), self._clock, 1, self._tally).snapshot()
 
     def _write(self, write: Write) -> Outcome:
         (outcome,) = self._backend.commit([write])

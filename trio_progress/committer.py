@@ -18,10 +18,9 @@ from typing import Final, Protocol
 import trio
 
 from .errors import SessionClosedError, StoreError
+from .logs import tell
 from .statistics import Tally
-from .stores.base import Outcome, Store, Write
-
-logger = logging.getLogger("trio_progress")
+from .stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
 
 BATCH: Final = 500
 """Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""
@@ -60,10 +59,16 @@ class Committer:
         """Whether it ends once it has nothing left to write."""
         self._resting: dict[Writer, float] = {}
         self._scope = trio.CancelScope(shield=True)
+        self._told = self._busy = False
         self.up = True
         """Whether the store answered the last time."""
         self.ended = trio.Event()
         """Set when `run` is over."""
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something waits for a store that did not answer the last time; without that, nobody asks it again."""
+        return not self.up and bool(self._busy or self._waiting or self._resting)
 
     def submit(self, writer: Writer) -> None:
         """Has the writer asked for what it has to write, soon; once, however often it is handed in."""
@@ -132,23 +137,45 @@ class Committer:
 
     async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
         """Makes one batch; False where the store did not answer."""
+        began = trio.current_time()
+        self._busy = True
         try:
             outcomes = await self._store.commit(batch)
             if len(outcomes) != len(batch):
                 raise StoreError(f"the store gave {len(outcomes)} outcomes for {len(batch)} writes")
         except Exception as error:
-            if self.up:
-                self.up = False
-                expected = isinstance(error, (StoreError, OSError))
-                logger.warning("the store does not answer, it is tried again: %s", error, exc_info=not expected)
+            self.up = False
+            self._told |= tell(
+                logging.WARNING,
+                "store_down",
+                "the store does not answer, it is tried again: %s",
+                error,
+                throttle=self._tally.throttle,
+                error=None if isinstance(error, (StoreError, OSError)) else error,
+                reason=error,
+            )
             self._put_back(writers, error)
             return False
-        if not self.up:
-            self.up = True
-            logger.info("the store answers again")
-        for writer, outcome in zip(writers, outcomes, strict=True):
+        finally:
+            self._busy = False
+        self.up = True
+        if self._told:
+            self._told = False
+            tell(logging.INFO, "store_up", "the store answers again")
+        self._tally.persist_seconds.observe(trio.current_time() - began)
+        for writer, write, outcome in zip(writers, batch, outcomes, strict=True):
+            if isinstance(write, (Append, Claim)) and isinstance(outcome, (Done, Claimed)):
+                self._tally.persists += 1
             if isinstance(outcome, Exception):
-                logger.debug("a write failed, it is tried again: %s", outcome)
+                tell(
+                    logging.DEBUG,
+                    "write_failed",
+                    "a write failed, it is tried again: %s",
+                    outcome,
+                    throttle=self._tally.throttle,
+                    session=write.id,
+                    reason=outcome,
+                )
                 self._tally.persists_failed += 1
                 if writer.failed(outcome):
                     pause = LONGEST_PAUSE * self._rng.uniform(0.5, 1.0)

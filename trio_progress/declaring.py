@@ -7,7 +7,6 @@ from typing import Never
 
 import msgspec
 
-from .persister import index_of
 from .state import checks
 from .state.clock import Clock, utc
 from .state.limits import Limits
@@ -84,7 +83,7 @@ def declaration(state: SessionState, keep: float) -> Claim:
         proposal=int(state.queued * 1000),
         owner=checks.new_id(),
         record=encode_record(state),
-        index=index_of(state),
+        index=Index(state.status, state.pipeline_name, state.labels, state.queued),
         lease=None,
         keep=keep,
         seq=state.seq,

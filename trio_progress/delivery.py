@@ -9,10 +9,9 @@ import trio
 
 from .committer import Committer, Once
 from .errors import StoreError
+from .logs import Throttle, tell
 from .spool import Spool, Spooled
 from .stores.base import Append, Claim, Claimed, Done, Store
-
-logger = logging.getLogger("trio_progress")
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
@@ -33,6 +32,7 @@ class Delivery:
         self._committer = committer
         self._news = trio.Event()
         self._scope = trio.CancelScope()
+        self._throttle = Throttle()
         self.tried = trio.Event()
         """Set when what an earlier process has left was delivered, or could not be for now."""
 
@@ -81,14 +81,15 @@ class Delivery:
                 try:
                     await self._deliver(spooled)
                 except StoreError as error:
-                    logger.info("session %r: its spooled final state waits on: %s", spooled.append.id, error)
+                    self._tell(logging.INFO, "spool_waits", spooled.append.id, "waits on", error)
                     complete = False
                     if not self._committer.up:
                         break
                 else:
                     spool.discard(spooled)
         except (OSError, RuntimeError) as error:
-            logger.warning("spooled states cannot be read: %s", error)
+            what = "spooled states cannot be read: %s"
+            tell(logging.WARNING, "spool_unreadable", what, error, throttle=self._throttle, reason=error)
         return complete
 
     async def _deliver(self, spooled: Spooled) -> None:
@@ -103,9 +104,17 @@ class Delivery:
         else:
             outcome = await Once(append).made(self._committer)
         if isinstance(outcome, Done):
-            logger.info("session %r: its spooled final state was delivered", append.id)
+            self._tell(logging.INFO, "spool_delivered", append.id, "was delivered")
         else:
-            logger.warning("session %r: its spooled final state is out of date, and dropped", append.id)
+            self._tell(logging.WARNING, "spool_outdated", append.id, "is out of date, and dropped")
+
+    def _tell(self, level: int, event: str, session_id: str, what: str, error: Exception | None = None) -> None:
+        text = f"session %r: its spooled final state {what}"
+        if error is None:
+            tell(level, event, text, session_id, session=session_id)
+        else:  # It waits, and will be tried over and over.
+            throttle = self._throttle
+            tell(level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error)
 
     async def _claimed(self, append: Append) -> bool:
         """Claims what was never claimed, as the store was down from beginning to end; not from a newer owner."""

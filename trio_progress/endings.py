@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 import trio
 
+from .logs import tell
 from .state import checks
 from .state.limits import Limits
 from .state.pipeline import Pipeline
 from .state.snapshot import ErrorInfo, SessionStatus
-
-logger = logging.getLogger("trio_progress")
 
 _SOFT = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -81,7 +80,8 @@ def _error_text(error: BaseException, pipeline: Pipeline | None) -> str | None:
         return None
     try:
         text = pipeline.error_text(error)
-    except Exception:
-        logger.exception("the error_text of pipeline %r raised", pipeline.name)
+    except Exception as raised:
+        what = "the error_text of pipeline %r raised"
+        tell(logging.ERROR, "error_text_raised", what, pipeline.name, error=raised, pipeline=pipeline.name)
         return None
     return None if text is None else checks.message("error_text", str(text), Limits())

@@ -37,6 +37,11 @@ class Source(Protocol):
         ...
 
     @property
+    def published(self) -> float:
+        """When `seq` was published, or known here, on the monotonic clock."""
+        ...
+
+    @property
     def oldest_delta(self) -> int:
         """The oldest state that an update can start from."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, final
 
@@ -16,8 +15,6 @@ from .state.snapshot import ENDED, Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
 from .stores.paging import every
-
-logger = logging.getLogger("trio_progress")
 
 
 class Everything(Protocol):
@@ -115,7 +112,7 @@ class Hub:
                     if not wait:
                         raise SessionNotFoundError(session_id)
                 else:
-                    remote = RemoteState(stored, self.clock, self._event_limit)
+                    remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
                     if remote.snapshot().status in ENDED and not stored.alive and remote.stored_status in ENDED:
                         feed = Feed(remote)
                         feed.ended = Ended(remote.stored_status, remote.seq)
@@ -187,9 +184,9 @@ class Hub:
         topic = self._topics.get(stored.id)
         if topic is None or topic.feed is None:
             try:
-                remote = RemoteState(stored, self.clock, self._event_limit)
+                remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
             except StoreError as error:
-                logger.warning("passed over: %s", error)
+                self.tally.pass_over(stored.id, error)
                 return
             if remote.stored_status != "running":
                 for everything in whom:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final, get_args, overload
+from typing import TYPE_CHECKING, Final, final, get_args, overload
 
 from .errors import StoreError
-from .house import House
 from .remote import RemoteState
 from .state.snapshot import SessionStatus, Snapshot
 from .stores.base import Query
 
-logger = logging.getLogger("trio_progress")
+if TYPE_CHECKING:
+    from .house import House  # The blocking client lists pages as well, and needs no Trio.
 
 LONGEST_PAGE: Final = 1000
 STATUSES: Final[frozenset[str]] = frozenset(get_args(SessionStatus))
@@ -69,9 +68,9 @@ async def list_sessions(
         for stored in page.sessions:
             feed = house.hub.feed(stored.id)
             try:
-                source = feed.source if feed is not None else RemoteState(stored, house.hub.clock, 1)
+                source = feed.source if feed is not None else RemoteState(stored, house.hub.clock, 1, house.tally)
             except StoreError as error:
-                logger.warning("passed over: %s", error)
+                house.tally.pass_over(stored.id, error)
                 continue
             snapshot = source.snapshot()
             if status is None or snapshot.status == status:

@@ -43,6 +43,7 @@ class Mailbox:
         "_greet",
         "_id",
         "_interval",
+        "_joined",
         "_reason",
         "_resuming",
         "_shut",
@@ -77,6 +78,7 @@ class Mailbox:
         self._bookmark = False
         self._done = False
         self._shut = False
+        self._joined = 0.0
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -105,6 +107,7 @@ class Mailbox:
                 reason = None
         self._feed = feed
         self.steady = False
+        self._joined = self._clock.monotonic()
         self._snapshot = reason is not None
         if resuming is not None and reason is None:
             self.position = resuming
@@ -207,9 +210,11 @@ class Mailbox:
 
     def leap(self, after: Position) -> None:
         """What `step()` gave was sent."""
-        tally = self._tally
-        tally.broadcasts += 1
-        tally.conflated += after.seq - self.position.seq - 1
+        feed = self._feed
+        assert feed is not None
+        published = feed.source.published
+        lag = None if published is None else self._clock.monotonic() - max(published, self._joined)
+        self._tally.handed_over(after.seq - self.position.seq - 1, lag)
         self.position = after
 
     def remember(self, how: object, before: Position, data: bytes) -> None:
@@ -241,17 +246,18 @@ class Mailbox:
             self._done = False
         self.position = before
 
-    def _moved(self, seq: int, *, coming_from: int) -> None:
+    def _moved(self, seq: int, missed: int, published: float | None) -> None:
+        now = self._clock.monotonic()
         self.position = Position(self.position.epoch, seq, self.position.event)
-        self.not_before = self._clock.monotonic() + self._interval
+        self.not_before = now + self._interval
         self._bookmark = False
-        self._tally.broadcasts += 1
-        self._tally.conflated += max(seq - coming_from - 1, 0)
+        # What is older than the subscriber has not kept it waiting.
+        self._tally.handed_over(missed, None if published is None else now - max(published, self._joined))
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False
         snapshot = feed.source.snapshot()
-        self._moved(snapshot.seq, coming_from=snapshot.seq)
+        self._moved(snapshot.seq, 0, None)
         return snapshot.resuming(self.position.token())
 
     def _take_update(self, feed: Feed) -> Message:
@@ -259,7 +265,7 @@ class Mailbox:
         seq = feed.source.seq
         resume = self.position._replace(seq=seq).token()
         update = feed.update(since, resume)
-        self._moved(seq, coming_from=since)
+        self._moved(seq, seq - since - 1, feed.source.published)
         self.steady = not self._interval
         return update
 

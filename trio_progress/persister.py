@@ -11,13 +11,12 @@ import trio
 from .committer import Committer, Once
 from .delivery import Delivery
 from .errors import FencedError, SessionClosedError
+from .logs import tell
 from .settings import Settings
 from .state.record import encode_event, encode_record
 from .state.session import SessionState
 from .statistics import Tally
 from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
-
-logger = logging.getLogger("trio_progress")
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
@@ -73,6 +72,7 @@ class Persister:
         "flushed",
         "refused",
         "stored",
+        "waiting_since",
     )
 
     def __init__(
@@ -112,6 +112,8 @@ class Persister:
         self.refused: Outcome | None = None
         """Why the store has not given the session to this owner."""
         self.fenced = False
+        self.waiting_since: float | None = None
+        """Since when it has waited for the store to take the newest state, on Trio's clock; None: it does not."""
         self.answered = trio.Event()
         """Set when the store has answered the claim, or is known not to answer."""
         self.flushed = trio.Event()
@@ -173,8 +175,9 @@ class Persister:
                 if self._renewing:
                     self._tally.renewals += 1
                 else:
+                    if self.stored is not None:
+                        self._tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
                     self.stored, self._stored_event = self._sent
-                    self._tally.persists += 1
             case Fenced(by=None):
                 # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
                 self._claimed = False
@@ -228,11 +231,13 @@ class Persister:
         goal = self._state.publish()
         if not self._behind(goal):
             self._tally.persists_unchanged += 1
+        self.waiting_since = trio.current_time()
         while not self.fenced and self._behind(goal):
             if self._bug is not None:
                 raise self._bug
             self._committer.submit(self)
             await self._settled.wait()
+        self.waiting_since = None
 
     async def _pause(self) -> None:
         """The interval between two states; urgent ones wait no longer than a broadcast does, the end not at all."""
@@ -269,17 +274,21 @@ class Persister:
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
                 self.settled(await Once(write).made(self._committer))
-        except Exception:
-            logger.exception("the final state of session %r could not be rescued", self._state.id)
+        except Exception as error:
+            self._bewail("the final state of session %r could not be rescued", error)
 
     def spool(self, delivery: Delivery) -> bool:
         """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
         try:
             write = self._append_or_renew()
-        except Exception:
-            logger.exception("the final state of session %r cannot be spooled", self._state.id)
+        except Exception as error:
+            self._bewail("the final state of session %r cannot be spooled", error)
             return False
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed)
+
+    def _bewail(self, what: str, error: Exception) -> None:
+        state = self._state
+        tell(logging.ERROR, "final_state_not_saved", what, state.id, error=error, session=state.id, status=state.status)
 
     def hurry(self) -> None:
         """Something should be stored soon, not only at the next interval."""

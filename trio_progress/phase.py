@@ -97,8 +97,17 @@ class Phase(PhaseNode):
         Raises:
             PhaseError: The phase is not open.
         """
-        host = cast(TickerHost, cast(SessionState, self.state).host)
-        return host.ticker(self)
+        return self._host.ticker(self)
+
+    def finish(self, status: PhaseStatus, now: float, wall: float) -> None:
+        """Goes to one of the ended statuses, and lets a completed phase's time be counted."""
+        super().finish(status, now, wall)
+        if status == "completed":
+            self._host.timed(self)
+
+    @property
+    def _host(self) -> TickerHost:
+        return cast(TickerHost, cast(SessionState, self.state).host)
 
     def __enter__(self) -> Self:
         return self

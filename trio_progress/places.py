@@ -28,3 +28,15 @@ def state_folder() -> Path:
     given = os.environ.get("XDG_STATE_HOME", "")
     # The specification has relative paths ignored.
     return (Path(given) if Path(given).is_absolute() else Path.home() / ".local" / "state") / _NAME
+
+
+def make_state_folder() -> Path:
+    """The same folder, made (for this user only) where there is none.
+
+    Raises:
+        RuntimeError: The user has no home directory.
+        OSError: It cannot be made.
+    """
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # What it makes above gets the usual mode.
+    return folder

@@ -12,14 +12,16 @@ import trio
 from .errors import StoreError
 from .feed import Ended, Feed, Topic
 from .hub import Hub
+from .logs import tell
 from .remote import RemoteState
 from .stores.base import Ask, Changes, Seen, Store, Stored
-
-logger = logging.getLogger("trio_progress")
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
 """Seconds between tries on a store that does not answer."""
+
+PROBE: Final = "-"
+"""The id of a session that is looked up only to see whether the store answers."""
 
 WATCH_RENEWAL: Final = 5.0
 """Seconds after which the owner of a session is told again that it is watched from here."""
@@ -49,15 +51,14 @@ class Reader:
         self._event_limit = event_limit
         self._on_asked = on_asked
         self._ask = ask
-        self._told: dict[str, float] = {}
+        self._asked_at: dict[str, float] = {}
+        self._told = False
         self._seen: dict[str, Seen | None] = {}
         self._mark: str | None = None
         self._scope = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
         self.up = True
         """Whether the store answered the last time."""
-        self.unreadable = 0
-        """Entries that could not be read and were passed over."""
         hub.on_remote = self.watch
         hub.on_idle = self.forget
 
@@ -69,7 +70,7 @@ class Reader:
 
     def forget(self, session_id: str) -> None:
         """The topic is no longer needed, or a session of this process feeds it."""
-        self._told.pop(session_id, None)
+        self._asked_at.pop(session_id, None)
         if self._seen.pop(session_id, False) is not False:
             self._changed()
 
@@ -88,21 +89,35 @@ class Reader:
         with self._scope:
             while True:
                 try:
+                    if not self.up:
+                        # Waiting for news says nothing until there is some, which may be never.
+                        await self._store.read(PROBE)
+                        self._answered()
                     changes = await self._wait()
                 except Exception as error:
-                    if self.up:
-                        self.up = False
-                        expected = isinstance(error, (StoreError, OSError))
-                        logger.warning("the store cannot be read, it is tried again: %s", error, exc_info=not expected)
+                    self.up = False
+                    self._told |= tell(
+                        logging.WARNING,
+                        "store_not_read",
+                        "the store cannot be read, it is tried again: %s",
+                        error,
+                        throttle=self._hub.tally.throttle,
+                        error=None if isinstance(error, (StoreError, OSError)) else error,
+                        reason=error,
+                    )
                     await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                if not self.up:
-                    self.up = True
-                    logger.info("the store can be read again")
-                pause = FIRST_PAUSE
                 if changes is not None:
+                    self._answered()
+                    pause = FIRST_PAUSE
                     self._take_in(changes)
+
+    def _answered(self) -> None:
+        self.up = True
+        if self._told:
+            self._told = False
+            tell(logging.INFO, "store_read_again", "the store can be read again")
 
     async def _wait(self) -> Changes | None:
         """The next news; None where what is waited for has changed meanwhile, or owners are to be told again."""
@@ -116,11 +131,11 @@ class Reader:
         for session_id, seen in self._seen.items():
             topic = self._hub.topic(session_id)
             if seen is None or not seen.alive or topic is None or not topic.keen:
-                self._told.pop(session_id, None)
-            elif self._told.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
-                self._told[session_id] = now
+                self._asked_at.pop(session_id, None)
+            elif self._asked_at.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
+                self._asked_at[session_id] = now
                 self._ask(Ask(session_id, "watch"))
-        return min(self._told.values(), default=float("inf")) + WATCH_RENEWAL
+        return min(self._asked_at.values(), default=float("inf")) + WATCH_RENEWAL
 
     def _take_in(self, changes: Changes) -> None:
         self._mark = changes.mark
@@ -130,8 +145,7 @@ class Reader:
                 try:
                     self._show(stored)
                 except StoreError as error:
-                    self.unreadable += 1
-                    logger.warning("passed over: %s", error)
+                    self._hub.tally.pass_over(stored.id, error)
         for session_id in changes.gone:
             if session_id in self._seen:
                 self._seen[session_id] = None
@@ -161,7 +175,7 @@ class Reader:
             else:
                 topic.bookmark()
         elif source is None or (isinstance(source, RemoteState) and stored.key.epoch > source.epoch):
-            source = RemoteState(stored, self._hub.clock, self._event_limit)
+            source = RemoteState(stored, self._hub.clock, self._event_limit, self._hub.tally)
             topic.open(Feed(source))
         else:
             return

@@ -19,6 +19,7 @@ import trio
 
 from .committer import Committer, Once
 from .errors import ProgressError
+from .logs import BURST, tell
 from .remote import readable_events
 from .settings import Settings
 from .state import checks
@@ -27,8 +28,6 @@ from .state.record import decode_record, encode_event, encode_lost
 from .statistics import Tally
 from .stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
 from .stores.paging import every
-
-logger = logging.getLogger("trio_progress")
 
 ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""
@@ -61,6 +60,11 @@ class Reaper:
         self._suspects: dict[str, _Suspect] = {}
         self._scope = trio.CancelScope()
 
+    @property
+    def missing(self) -> int:
+        """Sessions that ran without a lease when it looked last."""
+        return len(self._suspects)
+
     def close(self) -> None:
         """Ends `run`."""
         self._scope.cancel(reason="the tracker is left")
@@ -78,7 +82,7 @@ class Reaper:
                     found = await self._lapsed()
                 except Exception as error:
                     # The reader and the committer say it aloud.
-                    logger.debug("lost sessions cannot be looked for: %s", error)
+                    tell(logging.DEBUG, "store_not_read", "lost sessions cannot be looked for: %s", error, reason=error)
                     self._suspects.clear()
                     continue
                 await self._judge(found)
@@ -106,17 +110,38 @@ class Reaper:
             stored = await self._store.read(session_id)
             if stored is None or Seen(stored.key, stored.heartbeat, stored.alive) != seen:
                 return
-            claim = written_off(stored, self._settings.retention)
+            claim = written_off(stored, self._settings.retention, self._tally)
             outcome = await Once(claim).made(self._committer)
         except ProgressError as error:
-            logger.warning("session %r is lost, but cannot be written off: %s", session_id, error)
+            tell(
+                logging.WARNING,
+                "session_not_written_off",
+                "session %r is lost, but cannot be written off: %s",
+                session_id,
+                error,
+                throttle=self._tally.throttle,
+                most=BURST,
+                session=session_id,
+                reason=error,
+            )
             return
         if isinstance(outcome, Claimed):
             self._tally.sessions_lost += 1
-            logger.warning("session %r is lost: its owner was not heard of any more", session_id)
+            self._tally.ledger.end(claim.index.pipeline, "lost")
+            tell(
+                logging.WARNING,
+                "session_lost",
+                "session %r is lost: its owner was not heard of any more",
+                session_id,
+                session=session_id,
+                pipeline=claim.index.pipeline,
+                epoch=seen.key.epoch,
+                seq=seen.key.seq,
+                status="lost",
+            )
 
 
-def written_off(stored: Stored, keep: float) -> Claim:
+def written_off(stored: Stored, keep: float, tally: Tally | None = None) -> Claim:
     """The claim that stores a session as lost, with what it had told until then.
 
     Raises:
@@ -134,5 +159,5 @@ def written_off(stored: Stored, keep: float) -> Claim:
         keep=keep,
         expect=stored.key,
         seq=state.seq + 1,
-        events=[(event.n, encode_event(event)) for event in readable_events(stored.id, stored.events)],
+        events=[(event.n, encode_event(event)) for event in readable_events(stored.id, stored.events, tally)],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final, final
@@ -15,9 +14,8 @@ from .state.events import EventLog, LoggedEvent
 from .state.messages import Position, Update
 from .state.record import Record, decode_event, decode_record
 from .state.snapshot import ENDED, Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+from .statistics import Tally
 from .stores.base import Key, Seen, Stored
-
-logger = logging.getLogger("trio_progress")
 
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""
@@ -33,8 +31,9 @@ class RemoteState:
         StoreError: The stored entry cannot be read.
     """
 
-    def __init__(self, stored: Stored, clock: Clock, event_limit: int) -> None:
+    def __init__(self, stored: Stored, clock: Clock, event_limit: int, tally: Tally | None = None) -> None:
         self._clock = clock
+        self._tally = tally
         self._event_limit = event_limit
         self._record: Record = decode_record(stored.id, *stored.key, stored.record)
         self._flat = _flattened(self._record.state.phases)
@@ -44,8 +43,10 @@ class RemoteState:
         self._heartbeat = stored.heartbeat
         self.id = stored.id
         self.epoch, self.seq = stored.key
+        self.published = clock.monotonic()
+        """When `seq` was found in the store, on the monotonic clock of this process."""
         self.oldest_delta = self.seq
-        self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events))
+        self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
 
     @property
     def record(self) -> Record:
@@ -69,7 +70,7 @@ class RemoteState:
             StoreError: The stored entry cannot be read; nothing has changed.
         """
         record = decode_record(stored.id, *stored.key, stored.record)
-        log = EventLog(self._event_limit, readable_events(stored.id, stored.events))
+        log = EventLog(self._event_limit, readable_events(stored.id, stored.events, self._tally))
         assert stored.key.epoch == self.epoch
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat
@@ -89,6 +90,7 @@ class RemoteState:
                     self.oldest_delta = self._tombstones[0][0]
                 self._tombstones.append((seq, path))
         self._record, self._flat, self.seq = record, flat, seq
+        self.published = self._clock.monotonic()
         return True
 
     def publish(self) -> int:
@@ -138,14 +140,14 @@ class RemoteState:
         return self.stored_status in ENDED
 
 
-def readable_events(session_id: str, stored: Iterable[bytes]) -> list[LoggedEvent]:
-    """The stored events behind the last one that cannot be read, which is logged: a log of them has no holes."""
+def readable_events(session_id: str, stored: Iterable[bytes], tally: Tally | None = None) -> list[LoggedEvent]:
+    """The stored events behind the last one that cannot be read, which is told: a log of them has no holes."""
     events: list[LoggedEvent] = []
     for data in stored:
         try:
             events.append(decode_event(data))
         except StoreError as error:
-            logger.warning("passed over, with what stands before it: session %r: %s", session_id, error)
+            (Tally() if tally is None else tally).pass_over(session_id, error)
             events.clear()
     return events
 

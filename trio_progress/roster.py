@@ -15,10 +15,9 @@ import trio
 
 from .hub import MOST, OPEN, Hub
 from .listing import STATUSES
+from .logs import tell
 from .stores.base import Query, Store
 from .stores.paging import every
-
-logger = logging.getLogger("trio_progress")
 
 INTERVAL: Final = 1.0
 """Seconds between two looks."""
@@ -59,7 +58,8 @@ class Roster:
                     await self._look()
                 except Exception as error:
                     # The reader and the committer say it aloud.
-                    logger.debug("sessions of other processes cannot be looked for: %s", error)
+                    what = "sessions of other processes cannot be looked for: %s"
+                    tell(logging.DEBUG, "store_not_read", what, error, reason=error)
                 await trio.sleep(INTERVAL)
 
     async def _look(self) -> None:

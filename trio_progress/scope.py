@@ -18,6 +18,7 @@ import trio
 
 from .errors import SessionActiveError, SessionClosedError, SessionCompletedError, StoreError
 from .house import House, Order
+from .ki import protect
 from .remote import readable_events
 from .session import Session
 from .state.record import Record, decode_record, go_on
@@ -35,6 +36,8 @@ RESUMES: Final[Mapping[str, frozenset[str]]] = {
 
 TRIES: Final = 5
 """How often a claim is made anew because somebody else wrote between reading and claiming."""
+
+protect()  # Here, because nobody comes by a session but through this module.
 
 
 @final
@@ -106,7 +109,7 @@ class SessionScope:
                     expect, record, stored = previous
                     tenure.adopt(record)
                     if record.state.status != "queued":
-                        events = readable_events(self._order.id, stored.events)
+                        events = readable_events(self._order.id, stored.events, self._house.tally)
                         go_on(tenure.state, record, events, self._house.settings.event_limit)
                 interrupt = await tenure.claim(expect)
                 refused = tenure.refused

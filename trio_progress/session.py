@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from .errors import ForeignThreadError, PhaseError, SessionClosedError
+from .logs import tell
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
 from .state import checks
@@ -22,8 +23,6 @@ from .threads import ThreadTicker
 if TYPE_CHECKING:
     from .persister import Persister
     from .state.pipeline import Pipeline
-
-logger = logging.getLogger("trio_progress")
 
 
 @final
@@ -332,23 +331,42 @@ class Session:
     def late(self, what: str, where: str) -> None:
         """Counts a late update, and logs the first one."""
         self._tally.late += 1
-        self._once(
-            "late",
-            "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
-            self.id,
-            what,
-            f"phase {where!r}" if where else "the session",
-        )
+        if self._first("late"):
+            tell(
+                logging.WARNING,
+                "late_update",
+                "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
+                self.id,
+                what,
+                f"phase {where!r}" if where else "the session",
+                throttle=self._tally.throttle,
+                session=self.id,
+                phase=where or None,
+                epoch=self.epoch,
+                reason=f"{what}()",
+            )
 
     def drop(self, error: Exception) -> None:
         """Counts bad input that was dropped, and logs the first of its kind."""
         self._tally.refused += 1
-        self._once(type(error).__name__, "session %r: a call was dropped: %s", self.id, error)
+        if self._first(type(error).__name__):
+            tell(
+                logging.WARNING,
+                "call_dropped",
+                "session %r: a call was dropped: %s",
+                self.id,
+                error,
+                throttle=self._tally.throttle,
+                session=self.id,
+                epoch=self.epoch,
+                reason=error,
+            )
 
-    def _once(self, kind: str, text: str, *args: object) -> None:
-        if kind not in self._logged:
-            self._logged.add(kind)
-            logger.warning(text, *args)
+    def _first(self, kind: str) -> bool:
+        if kind in self._logged:
+            return False
+        self._logged.add(kind)
+        return True
 
     def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
         """What threads count with on `phase`."""
@@ -362,6 +380,10 @@ class Session:
         if ticker is None:
             ticker = self._tickers[phase] = ThreadTicker(phase, self._trio_token)
         return ticker
+
+    def timed(self, phase: PhaseNode) -> None:
+        """Counts how long a phase took that has completed."""
+        self._tally.ledger.phase(self.state.pipeline_name, phase.name if phase.declared else None, phase.spent)
 
     def drain(self, node: PhaseNode) -> None:
         """Brings in what threads have counted on a phase that is about to end."""

@@ -25,12 +25,11 @@ from typing import Final, Protocol, final, runtime_checkable
 
 import msgspec
 
+from .logs import tell
 from .places import state_folder
 from .state import checks
 from .state.limits import MAX_UNITS
 from .stores.base import Append, Index, Key
-
-logger = logging.getLogger("trio_progress")
 
 FILES: Final = 1000
 """Files of one store; once there are so many, no more are written."""
@@ -112,9 +111,15 @@ class Spool:
         try:
             return self._save(append, claimed=claimed)
         except Exception as error:
-            expected = isinstance(error, (OSError, RuntimeError))
-            logger.error(
-                "session %r: its final state could not be spooled: %s", append.id, error, exc_info=not expected
+            tell(
+                logging.ERROR,
+                "spooling_failed",
+                "session %r: its final state could not be spooled: %s",
+                append.id,
+                error,
+                error=None if isinstance(error, (OSError, RuntimeError)) else error,
+                session=append.id,
+                reason=error,
             )
             return False
 
@@ -145,7 +150,9 @@ class Spool:
             made.mkdir(mode=0o700, parents=True, exist_ok=True)  # What it makes above gets the usual mode.
         taken = sum(1 for _ in folder.iterdir())
         if len(data) > LARGEST_FILE or taken >= FILES:
-            logger.error(
+            tell(
+                logging.ERROR,
+                "spooling_failed",
                 "session %r: its final state is not spooled: it has %d bytes (at most %d), and there are %d files "
                 "(at most %d) in %s",
                 append.id,
@@ -154,12 +161,15 @@ class Spool:
                 taken,
                 FILES,
                 folder,
+                session=append.id,
+                reason="full",
             )
             return False
         # A later end of the session has another epoch, so whoever delivers this one removes no other.
         path = folder / f"{_digest(append.id)}-{append.key.epoch}{_SUFFIX}"
         _write(path, data)
-        logger.warning("session %r: its final state waits in %s for the store", append.id, path)
+        what = "session %r: its final state waits in %s for the store"
+        tell(logging.WARNING, "spooled", what, append.id, path, session=append.id, status=index.status)
         return True
 
     def pending(self) -> Iterator[Spooled]:
@@ -189,11 +199,12 @@ class Spool:
         except FileNotFoundError:
             return None  # Another process has delivered it.
         except (OSError, ValueError, RecursionError, UnicodeError) as error:
-            logger.warning("passed over and removed: the spooled state %s cannot be read: %s", path, error)
+            what = "passed over and removed: the spooled state %s cannot be read: %s"
+            tell(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
             _remove(path)
             return None
         if file.expires <= self._wall() or file.store != self._address:
-            logger.info("session %r: its spooled state has expired", file.id)
+            tell(logging.INFO, "spool_expired", "session %r: its spooled state has expired", file.id, session=file.id)
             _remove(path)
             return None
         append = Append(
@@ -222,7 +233,8 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("the spooled state %s cannot be removed: %s", path, error)
+        what = "the spooled state %s cannot be removed: %s"
+        tell(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -6,8 +6,13 @@ Three kinds of not-delivered are never mixed: *conflated* (harmless, a newer sta
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import final
+
+from .distribution import LATENCIES, Distribution, Histogram, Ledger
+from .logs import BURST, Throttle, tell
 
 
 @dataclass(slots=True)
@@ -22,13 +27,49 @@ class Tally:
     broadcasts: int = 0
     conflated: int = 0
     events_dropped: int = 0
+    subscribers_dropped: int = 0
     persists: int = 0
+    persists_coalesced: int = 0
     persists_unchanged: int = 0
     persists_failed: int = 0
+    unreadable: int = 0
     final_lost: int = 0
     renewals: int = 0
     late: int = 0
     refused: int = 0
+    persist_seconds: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
+    delivery_lag: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
+    ledger: Ledger = field(default_factory=Ledger)
+    throttle: Throttle = field(default_factory=Throttle)
+    """For what this tracker logs and may come in floods."""
+
+    def pass_over(self, session_id: str, error: Exception) -> None:
+        """An entry of the store cannot be read: it is counted, and logged at a bounded rate."""
+        self.unreadable += 1
+        tell(
+            logging.WARNING,
+            "entry_unreadable",
+            "passed over: session %r: %s",
+            session_id,
+            error,
+            throttle=self.throttle,
+            most=BURST,
+            session=session_id,
+            reason=error,
+        )
+
+    def handed_over(self, missed: int, lag: float | None) -> None:
+        """A subscriber was given an update or a snapshot.
+
+        Args:
+            missed: Published states that it did not see one by one.
+            lag: Seconds since the state was published; None where the subscriber had not been waiting for it.
+        """
+        self.broadcasts += 1
+        if missed > 0:
+            self.conflated += missed
+        if lag is not None:
+            self.delivery_lag.observe(lag)
 
 
 @final
@@ -37,6 +78,10 @@ class TrackerStatistics:
     """Counts since the tracker was opened, and how it stands now."""
 
     sessions_open: int
+    sessions_stalled: int
+    """Those of them that have not advanced for longer than they are given."""
+    sessions_missing: int
+    """Sessions in the store that run without a lease: their owners are not heard of any more. As last looked for."""
     sessions_begun: int
     sessions_ended: int
     sessions_lost: int
@@ -50,12 +95,18 @@ class TrackerStatistics:
     """Published states that a subscriber did not see one by one, for a newer one came with them."""
     events_dropped: int
     """Custom events that a subscriber did not get; each was told as a gap."""
+    subscribers_dropped: int
+    """Subscribers that were let go because they did not read."""
     persists: int
-    """States that the store has taken."""
+    """States that the store has taken, those that claims bring among them."""
+    persists_coalesced: int
+    """Published states that were not stored, for a newer one was stored in their place."""
     persists_unchanged: int
     """Persists that were not needed: the store held the newest state."""
     persists_failed: int
     """Tries that the store did not answer or refused."""
+    unreadable: int
+    """Stored entries that could not be read and were passed over, each time that one was come across."""
     final_lost: int
     """Final states that did not reach the store; each was logged as an error."""
     renewals: int
@@ -66,15 +117,31 @@ class TrackerStatistics:
     """Bad input that was dropped, with `strict=False`."""
     store_up: bool
     """Whether the store answered the last time."""
+    persist_lag: float
+    """Seconds for which the open session that waits longest has waited for the store to take its newest state."""
+    persist_seconds: Distribution = field(repr=False)
+    """Seconds that the store took for a batch of writes, of those that it answered."""
+    delivery_lag: Distribution = field(repr=False)
+    """Seconds from when a state was published until a subscriber who waited for it had it."""
+    ended: Mapping[str, Mapping[str, int]] = field(repr=False)
+    """Sessions that have ended, by pipeline and status; what has no pipeline is under "other"."""
+    phase_seconds: Mapping[tuple[str, str], Distribution] = field(repr=False)
+    """Seconds that completed phases took, by pipeline and phase; what no pipeline declares is under "other"."""
 
     @classmethod
-    def of(
-        cls, tally: Tally, *, sessions_open: int, subscribers: int, states: int, store_up: bool
-    ) -> TrackerStatistics:
+    def of(cls, tally: Tally, *, states: int, **standing: float | bool) -> TrackerStatistics:
         """The tally, frozen, with how things stand."""
-        counts = asdict(tally)
+        counts = {name: getattr(tally, name) for name in COUNTS}
         counts["states"] += states
-        return cls(sessions_open=sessions_open, subscribers=subscribers, store_up=store_up, **counts)
+        return cls(
+            **counts,
+            **standing,  # type: ignore[arg-type]
+            persist_seconds=tally.persist_seconds.frozen(),
+            delivery_lag=tally.delivery_lag.frozen(),
+            ended={pipeline: dict(row) for pipeline, row in tally.ledger.ended.items()},
+            phase_seconds={key: histogram.frozen() for key, histogram in tally.ledger.phase_seconds.items()},
+        )
 
 
-assert {field.name for field in fields(Tally)} < {field.name for field in fields(TrackerStatistics)}
+COUNTS = tuple(found.name for found in fields(Tally) if found.type == "int")
+assert set(COUNTS) < {found.name for found in fields(TrackerStatistics)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar, final
+from typing import Final, Generic, NamedTuple, Self, TypeVar, final
 
 import trio
 
-from .feed import Feed, Topic
+from .feed import Feed, Source, Topic
 from .hub import Hub
 from .mailbox import Mailbox
 from .state.messages import Message
@@ -146,11 +146,28 @@ class Subscription(Stream[Message]):
         return not_before if not_before > trio.current_time() else float("inf")
 
 
+class _Given(NamedTuple):
+    """The state that a watcher was given last."""
+
+    epoch: int
+    seq: int
+
+
+def _given(hub: Hub, source: Source, snapshot: Snapshot, last: _Given | None) -> _Given:
+    """Counts a snapshot that a watcher is given."""
+    missed, lag = 0, None
+    if last is not None and last.epoch == source.epoch and snapshot.seq > last.seq:
+        missed = snapshot.seq - last.seq - 1
+        lag = hub.clock.monotonic() - source.published
+    hub.tally.handed_over(missed, lag)
+    return _Given(source.epoch, snapshot.seq)
+
+
 @final
 class Watch(Stream[Snapshot]):
     """One session as merged snapshots: the newest wins, and the last one is the ended state."""
 
-    __slots__ = ("_feed", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
+    __slots__ = ("_feed", "_given", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
 
     def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
         super().__init__()
@@ -160,6 +177,7 @@ class Watch(Stream[Snapshot]):
         self._topic: Topic | None = None
         self._feed: Feed | None = None
         self._shown: tuple[object, ...] | None = None
+        self._given: _Given | None = None
         self._shut = False
 
     async def _start(self) -> None:
@@ -195,6 +213,7 @@ class Watch(Stream[Snapshot]):
             return None
         snapshot = source.snapshot()
         self._shown = (source.epoch, snapshot.seq, snapshot.liveness)
+        self._given = _given(self._hub, source, snapshot, self._given)
         return snapshot
 
     def _over(self) -> bool:
@@ -208,11 +227,12 @@ TOLD: Final = 20_000
 class _Entry:
     """One session's part in a `WatchAll`."""
 
-    __slots__ = ("_all", "feed")
+    __slots__ = ("_all", "feed", "given")
 
     def __init__(self, everything: WatchAll) -> None:
         self._all = everything
         self.feed: Feed | None = None
+        self.given: _Given | None = None
 
     def attach(self, feed: Feed) -> None:
         self.feed = feed
@@ -302,6 +322,7 @@ class WatchAll(Stream[Snapshot]):
             what = next(iter(self._pending))
             snapshot = self._pending.pop(what)
             if snapshot is not None:
+                self._hub.tally.handed_over(0, None)
                 return snapshot
             assert isinstance(what, _Entry)
             snapshot = self._newest(what)
@@ -330,4 +351,5 @@ class WatchAll(Stream[Snapshot]):
             return None
         if feed.ended is None:
             self._shown[entry] = (source.epoch, snapshot.seq, snapshot.liveness)
+        entry.given = _given(self._hub, source, snapshot, entry.given)
         return snapshot

@@ -29,6 +29,7 @@ from .errors import FencedError, SessionCancelledError, StoreError
 from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
 from .house import House, Order
+from .logs import tell
 from .persister import CLAIM_PATIENCE, Persister, index_of
 from .phase import Phase
 from .session import Session
@@ -38,8 +39,6 @@ from .state.record import Record, decode_record, encode_record
 from .state.session import SessionState
 from .state.snapshot import SessionStatus
 from .stores.base import Claim, Claimed, Key
-
-logger = logging.getLogger("trio_progress")
 
 
 @final
@@ -180,7 +179,7 @@ class Tenure:
             try:
                 record = decode_record(state.id, *claimed.previous.key, claimed.previous.record)
             except StoreError as error:
-                logger.warning("passed over: %s", error)
+                self._house.tally.pass_over(state.id, error)
             else:
                 if record.state.status == "queued":
                     self.adopt(record)
@@ -216,6 +215,7 @@ class Tenure:
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
         house.tally.sessions_begun += 1
+        house.tally.ledger.begin(state.pipeline)
         if self._persister.stored != state.seq or state.dirty:
             session.stir()
         session.body.__enter__()
@@ -293,7 +293,20 @@ class Tenure:
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
         self.state.end(status, describe(status, shown, reason, self._order.pipeline))
         if status == "failed" and error is not None and not only_cancelled(error):
-            logger.error("session %r failed", self.state.id, exc_info=error)
+            state = self.state
+            tell(
+                logging.ERROR,
+                "session_failed",
+                "session %r failed",
+                state.id,
+                error=error,
+                session=state.id,
+                pipeline=state.pipeline_name,
+                epoch=state.epoch,
+                seq=state.seq,
+                status=state.status,
+                reason=type(error).__name__,
+            )
         self._left.set()
         self._persister.leave()
         for wake in self._wakes:
@@ -321,15 +334,23 @@ class Tenure:
             tally, state = self._house.tally, self.state
             tally.sessions_ended += 1
             tally.states += state.seq
+            tally.ledger.end(state.pipeline_name, state.status)
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
-                logger.error(
+                tell(
+                    logging.ERROR,
+                    "final_state_not_stored",
                     "session %r ended as %s, but the final state did not reach the store in %g s: it holds %s of %d",
                     state.id,
                     state.status,
                     self._house.settings.flush_timeout,
                     self._persister.stored,
                     state.seq,
+                    session=state.id,
+                    pipeline=state.pipeline_name,
+                    epoch=state.epoch,
+                    seq=state.seq,
+                    status=state.status,
                 )
                 self._persister.spool(self._house.delivery)
         return came

@@ -20,6 +20,10 @@ class TickerHost(Protocol):
         """What threads count with on `phase`."""
         ...
 
+    def timed(self, phase: PhaseNode) -> None:
+        """Counts how long a phase took that has completed."""
+        ...
+
 
 @final
 class ThreadTicker:

@@ -17,10 +17,11 @@ import trio
 from .committer import Committer, Once
 from .declaring import cancellation, checked_pipeline, declaration, declared
 from .delivery import Delivery
-from .errors import SessionActiveError, SessionNotFoundError
+from .errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
 from .listing import SessionPage, list_sessions
+from .logs import tell
 from .reader import Reader
 from .reaper import Reaper
 from .remote import RemoteState
@@ -36,8 +37,6 @@ from .statistics import Tally, TrackerStatistics
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
-
-logger = logging.getLogger("trio_progress")
 
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""
@@ -69,6 +68,8 @@ class ProgressTracker:
         self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
         self._signals = ExitStack()
+        self._afterwards = ExitStack()
+        self._left = False
         self._scope = trio.CancelScope()
         self.interrupted_by: int | None = None
         """The number of the signal that `interrupt_on` has received; None while there was none."""
@@ -251,7 +252,8 @@ class ProgressTracker:
         stored = await self._house.store.read(session_id)
         if stored is None:
             raise SessionNotFoundError(session_id)
-        return RemoteState(stored, self._house.hub.clock, self._house.settings.event_limit).snapshot()
+        house = self._house
+        return RemoteState(stored, house.hub.clock, house.settings.event_limit, house.tally).snapshot()
 
     async def sessions(
         self,
@@ -352,13 +354,17 @@ class ProgressTracker:
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
         house = self._house
-        running = [scope.session.state.seq for scope in house.open.values() if scope.session is not None]
+        sessions = [scope.session for scope in house.open.values() if scope.session is not None]
+        waiting = [session.persister.waiting_since for session in sessions if session.persister is not None]
         return TrackerStatistics.of(
             house.tally,
             sessions_open=len(house.open),
+            sessions_stalled=sum(session.state.liveness() == "stalled" for session in sessions),
+            sessions_missing=self._reaper.missing,
             subscribers=house.hub.listeners,
-            states=sum(running),
-            store_up=house.committer.up and self._reader.up,
+            states=sum(session.state.seq for session in sessions),
+            store_up=self._reader.up and not house.committer.stuck,
+            persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
         )
 
     async def _catch_up(self) -> None:
@@ -368,6 +374,18 @@ class ProgressTracker:
             self._nursery.start_soon(delivery.run, name="delivery")
             with trio.move_on_after(CATCH_UP):
                 await delivery.tried.wait()
+
+    def on_left(self, callback: Callable[[], object]) -> None:
+        """Has `callback` called once when the tracker has been left: all sessions have ended, all is counted.
+
+        It is called in the event loop and must not raise; the callback that was given last comes first.
+
+        Raises:
+            SessionClosedError: The tracker has been left already.
+        """
+        if self._left:
+            raise SessionClosedError("the tracker has been left: nothing of it will come any more")
+        self._afterwards.callback(callback)
 
     # Stopping
 
@@ -392,9 +410,10 @@ class ProgressTracker:
     async def _interrupt(self, received: AsyncIterator[int]) -> None:
         async for number in received:
             self.interrupted_by = number
-            logger.info("received %s: sessions are interrupted", signal.Signals(number).name)
-            self._stop_all(f"received {signal.Signals(number).name}", interrupted=True)
-            self._scope.cancel(reason=f"received {signal.Signals(number).name}")
+            name = signal.Signals(number).name
+            tell(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
+            self._stop_all(f"received {name}", interrupted=True)
+            self._scope.cancel(reason=f"received {name}")
 
     def _stop_all(self, reason: str, *, interrupted: bool) -> None:
         self._house.interrupting = self._house.interrupting or interrupted
@@ -411,7 +430,8 @@ class ProgressTracker:
             for scope in list(house.open.values()):
                 await scope.left.wait()
         if house.open:
-            logger.error("the tracker is left, but these sessions do not end: %s", ", ".join(map(repr, house.open)))
+            names = ", ".join(map(repr, house.open))
+            tell(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
         house.hub.shut()
         self._signals.close()
         self._reader.close()
@@ -423,6 +443,8 @@ class ProgressTracker:
             await house.committer.ended.wait()
         house.committer.abandon()
         self._nursery.cancel_scope.cancel(reason="the tracker is left")
+        self._left = True
+        self._afterwards.close()
 
 
 @asynccontextmanager

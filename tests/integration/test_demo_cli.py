@@ -60,9 +60,9 @@ def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Si
     assert process.returncode == code, err
     assert out == ""
     assert "Traceback" not in err
-    assert re.fullmatch(
-        rf"{says} (during|after) phase \d of 8 \(.+\): \d+% done, \d+ sources found so far\.", err.splitlines()[-1]
-    )
+    *_, stood, hint = err.splitlines()
+    assert re.fullmatch(rf"{says} (during|after) phase \d of 8 \(.+\): \d+% done, \d+ sources found so far\.", stood)
+    assert re.fullmatch(r"Go on with: trio-progress demo --resume demo-[0-9a-f]{6}", hint)
 
 
 def test_an_answer_that_nobody_takes_is_no_error_to_look_at(tmp_path: Path) -> None:
@@ -99,7 +99,12 @@ def test_a_terminal_that_knows_few_characters_gets_the_answer_all_the_same(tmp_p
         capture_output=True,
         timeout=60,
         check=False,
-        env={"PYTHONIOENCODING": "ascii", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
+        env={
+            "PYTHONIOENCODING": "ascii",
+            "PATH": "",
+            "PYTHONPATH": ":".join(sys.path),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+        },
     )
     assert done.returncode == 0, done.stderr
     assert b"gr\\xfc\\xdfend" in done.stdout

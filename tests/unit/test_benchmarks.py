@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from benchmarks import hot, sessions_worker, suites
+from benchmarks import hot, scrape, sessions_worker, suites
 from benchmarks.__main__ import main
 from benchmarks.harness import Spread, Timing, interleave
 from benchmarks.report import Report
@@ -47,6 +47,19 @@ def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None
         "rich Progress.advance(task)",
     ]
     assert [target["limit"] for target in report["targets"]] == [1.6, 0.6, 1.05]
+
+
+def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> None:
+    options = argparse.Namespace(rounds=2, span=0.0005, sessions=3)
+    report = trio.run(scrape.measure, options, clock=trio.testing.MockClock(autojump_threshold=0)).as_json()
+    check_shape(report, rounds=2)
+    assert [row["name"] for row in report["rows"] if row["group"] == "a scrape"] == [
+        "a tracker with one open session",
+        "a tracker with 3 open sessions",
+        "prometheus_client, as many series",
+    ]
+    assert all(row["low"] > 0 for row in report["rows"])
+    assert [target["limit"] for target in report["targets"]] == [0.5, 0.5, 10.0]
 
 
 @pytest.mark.parametrize("contender", sessions_worker.CONTENDERS)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from trio_progress import __version__
-from trio_progress.cli import DEFAULT_QUESTION, main
+from trio_progress.cli import main
+from trio_progress.cli.demo import DEFAULT_QUESTION
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

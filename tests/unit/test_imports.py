@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import trio_progress
 PACKAGE = Path(trio_progress.__file__).parent
 OPTIONAL = ("redis", "rich", "trio_websocket", "prometheus_client", "hypothesis", "pytest", "h11", "tqdm", "sqlite3")
 
-UPWARDS = ("terminal", "demo", "cli", "__main__")
+UPWARDS = ("terminal", "metrics", "demo", "cli", "__main__")
 """What is built on a tracker, and known to nothing below."""
 
 
@@ -137,8 +138,61 @@ def test_importing_the_package_loads_nothing_that_is_optional() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_is_loaded_by_name_is_what_type_checkers_are_told() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {
+        (str(node.module), alias.name, alias.asname)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    homes = vars(trio_progress)["_HOMES"]
+    assert told == {(module, name, name) for module, names in homes.items() for name in names}
+    for module, name, _ in told:
+        assert getattr(trio_progress, name) is getattr(importlib.import_module(f"trio_progress.{module}"), name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = trio_progress.nonsense
+
+
+def test_importing_the_package_alone_loads_no_event_loop() -> None:
+    code = "import sys, trio_progress; print([name for name in ('trio', 'msgspec', 'argparse') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_blocking_client_needs_no_event_loop(tmp_path: Path) -> None:
+    code = """
+import sys
+from trio_progress.blocking import Client
+with Client("sqlite:" + sys.argv[1]) as client:
+    client.declare("r", title="x")
+    client.cancel("r")
+    assert client.sessions(status="cancelled")[0] == client.snapshot("r") == client.wait_ended("r")
+    client.delete("r")
+print([name for name in ("trio", "rich", "asyncio") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "p.db")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sessions_are_guarded_from_a_ctrl_c_by_whichever_module_they_are_come_by() -> None:
+    # The name is Trio's private one; there is no other way to ask without sending signals.
+    code = """
+import inspect
+from trio._core._ki import _CODE_KI_PROTECTION_STATUS_WMAP as marked
+from trio_progress.tracker import open_tracker
+from trio_progress.state.session import SessionState
+print(marked[inspect.unwrap(SessionState.publish).__code__])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "True"
+
+
 def test_every_public_name_has_a_docstring_and_a_module_of_its_own() -> None:
-    for name in vars(trio_progress):
+    assert {"Session", "open_tracker", "open_display"} <= set(dir(trio_progress))
+    for name in dir(trio_progress):
         member = getattr(trio_progress, name)
         if name.startswith("_") or not (isinstance(member, type) or callable(member)):
             continue

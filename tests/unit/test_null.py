@@ -91,6 +91,7 @@ SESSION_INTERNALS = {"body", "cancel_reason", "persister", "state", "stop", "sto
     "late",
     "stir",
     "ticker",
+    "timed",
     "urge",
 }
 

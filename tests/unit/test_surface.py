@@ -315,7 +315,7 @@ def public(kind: type) -> Iterator[tuple[str, object]]:
 
 INTERNAL = {
     Session: {"body", "cancel_reason", "drain", "drop", "late", "persister", "state", "stir", "stop", "stopped"}
-    | {"ticker", "urge", "watched"},
+    | {"ticker", "timed", "urge", "watched"},
     Phase: {"began", "begin", "changes", "declared", "depth", "ended", "finish", "fold", "folded", "folded_weight"}
     | {"fresh_snapshot", "marked", "parent", "refresh", "reset", "settle", "slow", "snapshot", "spent", "stall_after"}
     | {"started", "state", "v", "walk"},

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from trio_progress import Pipeline, ProgressTracker, Snapshot, open_display, open_progress, open_tracker
 from trio_progress.terminal import words
-from trio_progress.terminal.layout import ASCII, Frame, View, draw
+from trio_progress.terminal.layout import Frame, View, draw
 from trio_progress.terminal.plain import PlainLines, line
+from trio_progress.terminal.signs import ASCII
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 HOSTILE = [

@@ -36,6 +36,21 @@ PIPELINE: Final = Pipeline(
 """The phases of a research and what each weighs."""
 
 
+class ResumeError(ValueError):
+    """A research cannot be gone on with, or its answer not be read."""
+
+
+class _Saved(msgspec.Struct):
+    """What a research saves after each step."""
+
+    question: str
+    corpus: str
+    notes: Notes
+    """What the steps so far have left."""
+    counters: dict[str, float]
+    """How the counters stood then."""
+
+
 async def research(session: Session, question: str, folder: str, *, workers: int | None = None) -> Answer:
     """Answers a question from a folder of text, and tells the session how it goes.
 
@@ -51,14 +66,18 @@ async def research(session: Session, question: str, folder: str, *, workers: int
     Raises:
         CorpusError: There is nothing to read in the folder.
         QuestionError: The question has nothing that could be searched for.
-        ValueError: The session goes on from another question, or another corpus.
+        ResumeError: The session goes on from another question or another corpus, or from what is not a research.
     """
     desk = Desk(session, question, folder, workers or max(2, min(4, os.cpu_count() or 1)))
-    saved = session.saved or {"question": question, "corpus": folder, "notes": {}, "counters": {}}
-    if (saved["question"], saved["corpus"]) != (question, folder):
-        raise ValueError(f"this goes on from the question {saved['question']!r} to {saved['corpus']!r}: ask the same")
-    notes: Notes = dict(saved["notes"])
-    _recount(session, saved["counters"])
+    fresh = _Saved(question, folder, {}, {})
+    try:
+        saved = fresh if session.saved is None else msgspec.convert(session.saved, _Saved)
+    except msgspec.ValidationError as error:
+        raise ResumeError(f"what session {session.id!r} has saved is not a research's: {error}") from None
+    if (saved.question, saved.corpus) != (question, folder):
+        raise ResumeError(f"this goes on from the question {saved.question!r} to {saved.corpus!r}: ask the same")
+    notes = dict(saved.notes)
+    _recount(session, saved.counters)
     for name, step in STEPS.items():
         if name in notes:
             continue
@@ -67,8 +86,20 @@ async def research(session: Session, question: str, folder: str, *, workers: int
             # Before the phase is left, and without a checkpoint in between: a stored state in which the phase has
             # completed also holds what it has left.
             counters = session.snapshot().counters
-            session.save({"question": question, "corpus": folder, "notes": notes, "counters": counters})
-    return msgspec.convert(notes["complete"], Answer)
+            session.save(msgspec.to_builtins(_Saved(question, folder, notes, counters)))
+    return handed_in(notes["complete"])
+
+
+def handed_in(result: object) -> Answer:
+    """The answer in the result of a research.
+
+    Raises:
+        ResumeError: It is none.
+    """
+    try:
+        return msgspec.convert(result, Answer)
+    except msgspec.ValidationError as error:
+        raise ResumeError(f"the result is not a research's: {error}") from None
 
 
 def _recount(session: Session, counters: Mapping[str, float]) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 import trio
 
-from .._text import printable
 from ..phase import Phase
 from .answer import Answer, Quote, Statement, compose, stands
 from .corpus import CorpusError
@@ -82,7 +81,7 @@ async def context_engineering(desk: Desk, phase: Phase, notes: Notes) -> Overvie
     question = msgspec.convert(notes["classification"], Question)
     phase.update(total=3, message="listing the files")
     listing = await desk.listing()
-    desk.session.set(corpus=printable(desk.folder), files=len(listing.files), bytes=listing.size)
+    desk.session.set(corpus=desk.folder, files=len(listing.files), bytes=listing.size)
     phase.advance()
     found = await desk.thread(subjects, question, [file.path for file in listing.files])
     phase.advance()

@@ -67,7 +67,6 @@ class SessionState(PhaseTree):
         "_eta",
         "_eta_of",
         "_head_changed",
-        "_published",
         "_snapshot",
         "_stall_after",
         "attempt",
@@ -86,6 +85,7 @@ class SessionState(PhaseTree):
         "progress",
         "progressed",
         "progressed_mono",
+        "published",
         "queued",
         "raw",
         "result",
@@ -140,7 +140,8 @@ class SessionState(PhaseTree):
         self.heartbeat: float | None = None
         self.ended: float | None = None
         self.progressed_mono = clock.monotonic()
-        self._published = self.progressed_mono
+        self.published = self.progressed_mono
+        """When `seq` was published, on the monotonic clock."""
         self._eta: float | None = None
         self._eta_of = -1
         self.progress = 0.0
@@ -336,7 +337,7 @@ class SessionState(PhaseTree):
         self.seq = seq = self.seq + 1
         self._snapshot = None
         self._head_changed = False
-        self._published = now = self.clock.monotonic()
+        self.published = now = self.clock.monotonic()
         self.settle_phases(seq, now)
         if self._moved:
             self._moved = False
@@ -380,7 +381,7 @@ class SessionState(PhaseTree):
         return self._eta
 
     def _estimated(self) -> float | None:
-        now = self._published
+        now = self.published
         return remaining(
             Part(
                 weight=node.weight,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .base import Store
-from .memory import MemoryStore
 
 if TYPE_CHECKING:
     from .threaded import Backend
@@ -34,9 +33,11 @@ async def open_store(store: str | Store, *, event_limit: int, flush_timeout: flo
             raise TypeError(f"a store must be a URL ({URLS}) or a trio_progress Store, not {store!r:.200}")
         return store, False
     if store == "memory:":
+        from .memory import MemoryStore
+
         return MemoryStore(event_limit=event_limit), True
     if store.startswith("sqlite:"):
-        from .sqlite import SqliteStore
+        from .sqlite_store import SqliteStore
 
         timeout = max(min(STORE_TIMEOUT, flush_timeout / 2), 0.01)
         opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)

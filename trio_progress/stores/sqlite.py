@@ -8,7 +8,7 @@
 3. News is found by polling `PRAGMA data_version`, which changes when any other connection has committed.
    Reading has connections apart from the writing one, so that holds for what this process writes as well.
 4. What is removed is overwritten (`secure_delete`), and the write-ahead log is emptied after it.
-5. A row that cannot be read is counted, logged once, and passed over; see `sqlite_rows`.
+5. A row that cannot be read is counted, logged (once, and at a bounded rate), and passed over; see `sqlite_rows`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from ..errors import StoreError
+from ..logs import BURST, Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .sqlite_pool import Connections
@@ -29,9 +30,9 @@ from .sqlite_reads import Reads, data_version, newest_ask
 from .sqlite_rows import PoisonedError
 from .sqlite_schema import Opened, is_current
 from .sqlite_writes import Writer
-from .threaded import Pause, ThreadedStore
 
-logger = logging.getLogger("trio_progress")
+if TYPE_CHECKING:
+    from .threaded import Pause  # Who blocks needs no Trio.
 
 IDLE_POLL: Final = 0.1
 BUSY_POLL: Final = 0.025
@@ -93,6 +94,7 @@ class SqliteBackend:
         self._connections = Connections(self.path, busy_timeout)
         self._lock = threading.Lock()
         self._logged: set[tuple[str, str]] = set()
+        self._throttle = Throttle()
         self._first_mark: int | None = None
         self._next_sweep = self._next_scrub = self._clock.monotonic()
         self._to_scrub = False
@@ -105,7 +107,16 @@ class SqliteBackend:
         return f"sqlite:{self.path}"
 
     def open(self) -> None:
-        """Makes the file if need be, and sees that it can be written.
+        """Makes the file if need be, and sees that it can be read; not held up by somebody who writes.
+
+        Raises:
+            StoreError: It cannot be used; the message says why.
+        """
+        with self._connections.reading() as opened:
+            self._reads(opened)
+
+    def open_to_write(self) -> None:
+        """The same, and sees that it can be written.
 
         Raises:
             StoreError: It cannot be used; the message says why.
@@ -113,8 +124,7 @@ class SqliteBackend:
         with self._connections.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-        with self._connections.reading() as opened:
-            self._reads(opened)
+        self.open()
 
     def close(self) -> None:
         """Closes all connections; later calls raise `StoreError`."""
@@ -152,7 +162,8 @@ class SqliteBackend:
                 self._next_scrub = now + SCRUB_INTERVAL
                 self._to_scrub = not _emptied_log(connection)
         except sqlite3.Error as error:
-            logger.debug("store %s: tidying up failed: %s", self.address, error)
+            what = "store %s: tidying up failed: %s"
+            tell(logging.DEBUG, "store_not_tidied", what, self.address, error, reason=error)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -165,8 +176,8 @@ class SqliteBackend:
         self._to_scrub |= writer.removed
         free, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
         if free * 4 > pages:
-            # Each row that is fetched is a page given back.
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})").fetchall()
+            # Each step gives one page back; `execute` makes one of a statement without columns, a script makes all.
+            connection.executescript(f"PRAGMA incremental_vacuum({VACUUMED_AT_ONCE})")
 
     # Reading
 
@@ -246,7 +257,18 @@ class SqliteBackend:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((session, why))
-        logger.warning("store %s: passed over a row of session %r that cannot be read: %s", self.address, session, why)
+        tell(
+            logging.WARNING,
+            "entry_unreadable",
+            "store %s: passed over a row of session %r that cannot be read: %s",
+            self.address,
+            session,
+            why,
+            throttle=self._throttle,
+            most=BURST,
+            session=session,
+            reason=why,
+        )
 
 
 def _emptied_log(connection: sqlite3.Connection) -> bool:
@@ -257,30 +279,3 @@ def _emptied_log(connection: sqlite3.Connection) -> bool:
         return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {busy}")
-
-
-@final
-class SqliteStore(ThreadedStore):
-    """Sessions in a SQLite file on a local disk, for trackers of all processes that open it.
-
-    Blocking is done in threads of its own limits: one that writes, and some that read. It is opened by the first
-    call, or by `open()`, and closed by `aclose()`.
-
-    Args:
-        path: The file; made, with mode 0600, where there is none. Its folder must exist.
-        event_limit: Events kept for each session, at least 1; the oldest go first.
-        busy_timeout: Seconds that a call waits while another process writes, above 0; less than the tracker's
-            `flush_timeout`.
-
-    Raises:
-        ValueError, TypeError: A value is out of range.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, event_limit: int = 1000, busy_timeout: float = 1.0) -> None:
-        self.sqlite: Final = SqliteBackend(path, event_limit=event_limit, busy_timeout=busy_timeout)
-        super().__init__(self.sqlite)
-
-    @property
-    def unreadable(self) -> int:
-        """Rows that could not be read and were passed over, each time that they were come across."""
-        return self.sqlite.unreadable

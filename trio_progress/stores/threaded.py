@@ -37,7 +37,7 @@ class Backend(Protocol):
         ...
 
     def open(self) -> None:
-        """Makes sure that the store is there and can be written."""
+        """Makes sure that the store is there and can be used."""
         ...
 
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
@@ -81,7 +81,7 @@ class ThreadedStore:
         return self._backend.address
 
     async def open(self) -> None:
-        """Makes sure that the store is there and can be written; otherwise the first call does.
+        """Makes sure that the store is there and can be used; otherwise the first call does.
 
         Cancelled, it returns when the store has answered or its timeout has passed.
 

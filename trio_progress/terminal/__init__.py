@@ -1,3 +1,15 @@
 """Progress in the terminal: a live display, or plain lines where there is no terminal."""
 
-from .display import open_display as open_display
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .display import open_display as open_display
+
+
+def __getattr__(name: str) -> object:
+    # The words and signs here are also for those who need no tracker, which `display` loads.
+    if name == "open_display":
+        from .display import open_display
+
+        return open_display
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

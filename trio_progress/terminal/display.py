@@ -3,159 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import IO, TYPE_CHECKING, Final, Protocol, final
+from typing import IO, TYPE_CHECKING
 
 import trio
 
-from .._text import printable
 from ..errors import ProgressError
+from ..logs import tell
 from ..state.messages import CustomEvent
-from ..state.snapshot import Snapshot
 from ..tracker import ProgressTracker
 from .plain import PlainLines
+from .screen import ANIMATE, PLAIN_INTERVAL, REFRESH, Model, Screen, open_screen
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
-
-logger = logging.getLogger("trio_progress")
-
-REFRESH: Final = 0.125
-"""Seconds between two frames, where something has changed."""
-
-ANIMATE: Final = 0.5
-"""Seconds between two frames where nothing has: elapsed times and the signs of life."""
-
-PLAIN_INTERVAL: Final = 5.0
-"""Seconds between two plain lines of a session that is only moving on."""
-
-SESSIONS_KEPT: Final = 50
-"""Sessions that the display remembers; those that ended longest ago go first."""
-
-EVENTS_KEPT: Final = 3
-
-
-class _Screen(Protocol):
-    """What is drawn on. No method waits."""
-
-    def show(self, model: _Model, *, final: bool) -> None:
-        """Shows how things stand."""
-        ...
-
-    def close(self) -> None:
-        """Gives the terminal back as it was."""
-        ...
-
-
-@final
-class _Model:
-    """What is known of the sessions, newest state and last events."""
-
-    def __init__(self) -> None:
-        self.snapshots: dict[str, Snapshot] = {}
-        self.events: dict[str, deque[str]] = {}
-        self.changed = True
-
-    def put(self, snapshot: Snapshot) -> None:
-        """A newer state."""
-        self.snapshots[snapshot.id] = snapshot
-        self.changed = True
-        if snapshot.ended:
-            self.events.pop(snapshot.id, None)
-        while len(self.snapshots) > SESSIONS_KEPT:
-            ended = next((one.id for one in self.snapshots.values() if one.ended), next(iter(self.snapshots)))
-            del self.snapshots[ended]
-            self.events.pop(ended, None)
-
-    def tell(self, session_id: str, event: CustomEvent) -> None:
-        """A custom event."""
-        if session_id in self.snapshots and not self.snapshots[session_id].ended:
-            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(described(event))
-            self.changed = True
-
-    def ordered(self) -> list[Snapshot]:
-        """Those that run first, then the queued, then the ended ones, newest first."""
-        rank = {"running": 0, "lost": 0, "queued": 1}
-        return sorted(
-            self.snapshots.values(),
-            key=lambda one: (rank.get(one.status, 2), -one.ended_at.timestamp() if one.ended_at else 0.0),
-        )
-
-
-def described(event: CustomEvent) -> str:
-    """An event as one line: its name and what it carries, cut where nobody would read on."""
-    data = event.data
-    if isinstance(data, dict):
-        data = ", ".join(f"{name}={value}" for name, value in data.items())
-    return event.name if data is None else f"{event.name}  {data}"[:300]
-
-
-@final
-class _Plain:
-    """Lines of text, in the order in which things happened."""
-
-    def __init__(self, file: IO[str], interval: float) -> None:
-        self._file = file
-        self._lines = PlainLines(interval)
-
-    def show(self, model: _Model, *, final: bool) -> None:
-        for snapshot in list(model.snapshots.values()):
-            line = self._lines.due(snapshot, trio.current_time())
-            if line is not None:
-                print(line, file=self._file, flush=True)
-
-    def close(self) -> None:
-        pass
-
-
-@final
-class _Live:
-    """A region of the terminal that is drawn anew, by rich."""
-
-    def __init__(self, console: Console, wall: Callable[[], float]) -> None:
-        self._console = console
-        self._wall = wall
-        self._size = console.size
-        self._live = self._begin()
-
-    def _begin(self) -> Live:
-        from rich.live import Live
-
-        live = Live(
-            console=self._console,
-            auto_refresh=False,  # No thread: Trio says when.
-            redirect_stderr=True,
-            # What is printed meanwhile goes above the display; but what is piped stays in its pipe.
-            redirect_stdout=sys.stdout.isatty(),
-            vertical_overflow="crop",
-        )
-        live.start()
-        return live
-
-    def show(self, model: _Model, *, final: bool) -> None:
-        from rich.console import Group
-
-        from .layout import ASCII, UNICODE, Frame, View, draw
-
-        if self._console.size != self._size:
-            # A terminal that was made narrower has broken our lines: the region is no longer where it was.
-            self._size = self._console.size
-            self._live.stop()
-            self._console.clear()
-            self._live = self._begin()
-        signs = UNICODE if "utf" in self._console.encoding.lower() else ASCII
-        frame = Frame(self._size.width, max(self._size.height - 1, 1), self._wall(), signs)
-        views = [View(one, tuple(model.events.get(one.id, ()))) for one in model.ordered()]
-        self._live.update(Group(*draw(views, frame)), refresh=True)
-
-    def close(self) -> None:
-        self._live.stop()
 
 
 @asynccontextmanager
@@ -185,8 +48,8 @@ async def open_display(
     """
     if not interval > 0:
         raise ValueError(f"interval must be above 0 seconds, not {interval!r}")
-    screen = _screen(console, file, interval)
-    model = _Model()
+    screen = open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
+    model = Model()
     left: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -210,29 +73,17 @@ async def open_display(
         raise left
 
 
-def _screen(console: Console | None, file: IO[str] | None, interval: float) -> _Screen:
-    target = sys.stderr if file is None else file
-    if console is None and (not target.isatty() or os.environ.get("TERM") == "dumb"):
-        return _Plain(target, interval)
-    try:
-        from rich.console import Console
-    except ImportError:
-        return _Plain(target, interval)
-    console = Console(file=target, highlight=False, markup=False) if console is None else console
-    return _Live(console, time.time) if console.is_terminal else _Plain(console.file, interval)
-
-
 def _try(action: Callable[[], None]) -> bool:
     """Does it, or logs why not: the terminal may be gone, and that is not the work's concern."""
     try:
         action()
-    except Exception:
-        logger.exception("the display failed; the work goes on without it")
+    except Exception as error:
+        tell(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
         return False
     return True
 
 
-async def _draw(screen: _Screen, model: _Model) -> None:
+async def _draw(screen: Screen, model: Model) -> None:
     """Frames until cancelled, or until drawing fails."""
     drawn = float("-inf")
     while True:
@@ -245,7 +96,7 @@ async def _draw(screen: _Screen, model: _Model) -> None:
         await trio.sleep(REFRESH)
 
 
-async def _follow(tracker: ProgressTracker, model: _Model, *, task_status: trio.TaskStatus[None]) -> None:
+async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.TaskStatus[None]) -> None:
     """Takes in states and events until cancelled."""
     async with tracker.watch_all(here=True) as snapshots, trio.open_nursery() as nursery:
         task_status.started()
@@ -255,24 +106,27 @@ async def _follow(tracker: ProgressTracker, model: _Model, *, task_status: trio.
             owner = (snapshot.id, snapshot.epoch)
             if snapshot.status == "running" and snapshot.events and owner not in followed:
                 followed.add(owner)
-                nursery.start_soon(_events, tracker, snapshot.id, model)
+                nursery.start_soon(follow_events, tracker, snapshot.id, model)
 
 
-async def _events(tracker: ProgressTracker, session_id: str, model: _Model) -> None:
+async def follow_events(tracker: ProgressTracker, session_id: str, model: Model) -> None:
+    """Takes in the custom events of one session until it has ended, or cancelled."""
     try:
         async with tracker.subscribe(session_id, max_hz=1) as messages:
             async for message in messages:
                 if isinstance(message, CustomEvent):
                     model.tell(session_id, message)
     except ProgressError as error:
-        logger.debug("the events of session %r are not shown: %s", session_id, error)
+        what = "the events of session %r are not shown: %s"
+        tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
 
 
-async def _last_states(tracker: ProgressTracker, model: _Model) -> None:
+async def _last_states(tracker: ProgressTracker, model: Model) -> None:
     """The states that came since the last round; those of sessions that the block has just left among them."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
         for session_id in [one.id for one in model.snapshots.values() if not one.ended]:
             try:
                 model.put(await tracker.snapshot(session_id))
             except ProgressError as error:
-                logger.debug("the last state of session %r is not shown: %s", printable(session_id), error)
+                what = "the last state of session %r is not shown: %s"
+                tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)

@@ -19,58 +19,13 @@ from rich.text import Text
 from .._text import printable
 from ..state.snapshot import PhaseSnapshot, Snapshot
 from . import words
+from .signs import STYLES, UNICODE, Signs
 
-STYLES: Final = {
-    "queued": "dim",
-    "pending": "dim",
-    "running": "cyan",
-    "completed": "green",
-    "skipped": "dim",
-    "failed": "bold red",
-    "cancelled": "yellow",
-    "timed_out": "bold red",
-    "interrupted": "yellow",
-    "lost": "bold red",
-    "stalled": "bold yellow",
-}
 EVENTS: Final = 3
 """Events shown for a session, where there is room."""
 
 SESSION_LEAST: Final = 3
 """Lines that a session is given before others are left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signs:
-    """The characters that the terminal can show."""
-
-    status: dict[str, str]
-    spinner: str
-    full: str
-    empty: str
-    ellipsis: str
-
-
-UNICODE: Final = Signs(
-    {
-        "pending": "·", "queued": "·", "completed": "✔", "skipped": "↷", "failed": "✘", "cancelled": "⊘",
-        "timed_out": "✘", "interrupted": "⊘", "lost": "?", "stalled": "!",
-    },
-    "⠋⠙⠹⠸⠼⠴⠦⠧",
-    "━",
-    "─",
-    "…",
-)  # fmt: skip
-ASCII: Final = Signs(
-    {
-        "pending": ".", "queued": ".", "completed": "+", "skipped": ">", "failed": "x", "cancelled": "-",
-        "timed_out": "x", "interrupted": "-", "lost": "?", "stalled": "!",
-    },
-    "|/-\\",
-    "#",
-    "-",
-    "~",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +208,7 @@ def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
             .append(frame.signs.full * block, style)
             .append(frame.signs.empty * (width - block - start), "dim")
         )
-    filled = int(fraction * width)
+    filled = int(min(max(fraction, 0.0), 1.0) * width)
     return Text().append(frame.signs.full * filled, style).append(frame.signs.empty * (width - filled), "dim")
 
 

@@ -16,10 +16,15 @@ class PlainLines:
 
     A line for a session comes at once when its status, its liveness or the status of a top-level phase has
     changed, and otherwise when it has moved and the last one is `interval` seconds old.
+
+    Args:
+        interval: Seconds.
+        ids: Whether lines say the session's id as well as its title.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, *, ids: bool = False) -> None:
         self._interval = interval
+        self._ids = ids
         self._said: dict[str, tuple[float, tuple[object, ...], int]] = {}
 
     def due(self, snapshot: Snapshot, now: float) -> str | None:
@@ -33,17 +38,18 @@ class PlainLines:
             self._said[snapshot.id] = (float("inf"), landmarks, snapshot.seq)
         else:
             self._said[snapshot.id] = (now, landmarks, snapshot.seq)
-        return line(snapshot)
+        return line(snapshot, ids=self._ids)
 
 
-def line(snapshot: Snapshot) -> str:
+def line(snapshot: Snapshot, *, ids: bool = False) -> str:
     """One state as one line of text that a terminal can only show."""
     at = snapshot.ended_at or snapshot.heartbeat_at or snapshot.queued_at
     now = 0.0 if at is None else at.timestamp()
     if snapshot.progressed_at is not None:
         now = max(now, snapshot.progressed_at.timestamp())
     clock = f"{datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
-    said = [clock, snapshot.title, words.percent(snapshot.progress)]
+    title = [snapshot.id, snapshot.title] if ids and snapshot.title != snapshot.id else [snapshot.title]
+    said = [clock, *title, words.percent(snapshot.progress)]
     if snapshot.status != "running" or snapshot.liveness != "ok":
         said.append(words.standing(snapshot, now))
     if snapshot.ended:

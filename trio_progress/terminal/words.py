@@ -8,7 +8,8 @@ from ..state.snapshot import PhaseValues, Snapshot
 
 def percent(fraction: float) -> str:
     """0 to 100 %, rounded down: 100 % is said of nothing that has not ended."""
-    return f"{int(fraction * 100)} %"
+    # What others have stored is a number, but perhaps no fraction.
+    return f"{int(min(max(fraction, 0.0), 1.0) * 100)} %"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,354 @@
+"""The command line beside processes that own sessions: watched to each ending, cancelled, interrupted, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from trio_progress.blocking import Client
+from trio_progress.cli import codes
+
+pytestmark = pytest.mark.integration
+
+COMMAND = [sys.executable, "-m", "trio_progress"]
+WORKER = [sys.executable, str(Path(__file__).with_name("session_worker.py"))]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TRIO_PROGRESS_STORE", f"sqlite:{tmp_path / 'progress.db'}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return f"sqlite:{tmp_path / 'progress.db'}"
+
+
+@contextmanager
+def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def working(store: str, session_id: str, ending: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun a session."""
+    with started([*WORKER, store, session_id, ending]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+
+
+def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def until(what: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if what():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came to that")
+
+
+@pytest.mark.parametrize("ending", list(codes.ENDED))
+def test_watching_ends_with_the_session_and_its_exit_code_says_how(store: str, ending: str) -> None:
+    with started([*COMMAND, "watch", "r-1"]) as watcher:  # Before there is anything to watch.
+        with working(store, "r-1", ending):
+            out, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == codes.ENDED[ending], err
+    assert "Traceback" not in err
+    first, *_, last = out.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\d \| r-1 \| Counting \| \d+ %", first)
+    assert ending.replace("_", " ") in last
+    assert all(line.isprintable() for line in out.splitlines())
+
+
+def test_several_sessions_are_watched_at_once_and_the_highest_code_counts(store: str) -> None:
+    with started([*COMMAND, "watch", "r-1", "r-2", "r-1"]) as watcher:
+        with working(store, "r-1", "failed"), working(store, "r-2", "completed"):
+            out, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == codes.ENDED["failed"], err
+    ends = [line for line in out.splitlines() if re.search(r"\| (failed|completed) \|", line)]
+    assert len(ends) == 2
+    assert ran("watch", "r-1", "r-2").returncode == codes.ENDED["failed"]
+    assert ran("watch", "r-2").returncode == 0
+
+
+def test_as_json_each_state_is_a_line_and_progress_only_rises(store: str) -> None:
+    with started([*COMMAND, "watch", "--json", "r-1"]) as watcher:
+        with working(store, "r-1", "completed"):
+            out, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == 0, err
+    states = [json.loads(line) for line in out.splitlines()]
+    assert len(states) > 3
+    progress = [state["progress"] for state in states]
+    assert progress == sorted(progress)
+    assert states[-1]["status"] == "completed"
+    assert states[-1]["counters"] == {"steps": 10}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_watching_at_once_and_not_the_session(store: str, number: signal.Signals, code: int) -> None:
+    with working(store, "r-1", "hang") as owner, started([*COMMAND, "watch", "r-1"]) as watcher:
+        assert watcher.stdout is not None
+        watcher.stdout.readline()
+        began = time.monotonic()
+        watcher.send_signal(number)
+        _, err = watcher.communicate(timeout=30)
+        assert time.monotonic() - began < 2
+        assert watcher.returncode == code
+        assert "Traceback" not in err
+        assert owner.poll() is None
+        with Client(store) as client:
+            assert client.snapshot("r-1").status == "running"
+
+
+def test_a_reader_that_goes_away_ends_the_watching_without_a_word(store: str) -> None:
+    with working(store, "r-1", "hang"), started([*COMMAND, "watch", "--json", "r-1"]) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stderr is not None
+        watcher.stdout.readline()
+        watcher.stdout.close()
+        assert watcher.wait(timeout=30) == 128 + signal.SIGPIPE
+        assert watcher.stderr.read() == ""
+
+
+def test_what_is_not_there_is_refused_where_nobody_wants_to_wait_and_what_is_removed_ends_it(store: str) -> None:
+    with Client(store) as client:
+        client.declare("r-1")
+        done = ran("watch", "--no-wait", "r-1", "r-2")
+        assert done.returncode == codes.NOT_FOUND
+        assert done.stderr == "trio-progress: there is no session 'r-2'\n"
+        with started([*COMMAND, "watch", "r-1"]) as watcher:
+            assert watcher.stdout is not None
+            watcher.stdout.readline()
+            client.delete("r-1")
+            _, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == codes.NOT_FOUND
+    assert err == "trio-progress: session 'r-1' was removed\n"
+
+
+def test_cancelling_from_elsewhere_ends_the_owners_session_as_cancelled(store: str) -> None:
+    with working(store, "r-1", "hang") as owner:
+        done = ran("rm", "r-1")
+        assert done.returncode == codes.ACTIVE
+        assert done.stderr == "trio-progress: session 'r-1' is open: cancel it first\n"
+        assert ran("cancel", "r-1", "--reason", "not needed").stderr == "r-1: asked to cancel\n"
+        assert ran("watch", "r-1").returncode == codes.ENDED["cancelled"]
+        owner.communicate(timeout=30)
+        assert owner.returncode == 0
+    shown = ran("show", "r-1").stdout
+    assert "r-1  cancelled" in shown
+    assert "not needed" in shown
+    assert ran("rm", "r-1").returncode == 0
+    assert ran("ls").stdout == ""
+
+
+# The demo
+
+
+def announced(demo: subprocess.Popen[str]) -> str:
+    """The id of the session that a run of the demo has begun."""
+    assert demo.stderr is not None
+    for line in demo.stderr:
+        found = re.match(r"Session (demo-[0-9a-f]{6}); from elsewhere: trio-progress watch \1$", line)
+        if found:
+            return found[1]
+    raise AssertionError("it ended without a word")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The answer of a run that nothing stops."""
+    done = ran("demo", "--store", f"sqlite:{tmp_path_factory.mktemp('demo') / 'p.db'}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def stopped_in_search(store: str, number: signal.Signals, *arguments: str) -> Iterator[tuple[str, int, str]]:
+    """A run of the demo that a signal stops in its third phase: its id, exit code and standard error."""
+    with started([*COMMAND, "demo", *arguments]) as demo, Client(store) as client:
+        session_id = announced(demo)
+
+        def searching() -> bool:
+            return client.snapshot(session_id).phase("search").status == "running"
+
+        until(searching)
+        demo.send_signal(number)
+        out, err = demo.communicate(timeout=30)
+        assert out == ""
+        yield session_id, demo.returncode, err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_goes_on_at_once_and_does_nothing_again(
+    store: str, undisturbed: str, number: signal.Signals, code: int
+) -> None:
+    with stopped_in_search(store, number) as (session_id, returned, err):
+        assert returned == code
+        assert err.splitlines()[-1] == f"Go on with: trio-progress demo --resume {session_id}"
+    before = json.loads(ran("show", session_id, "--json").stdout)
+    assert before["status"] == "interrupted"
+    assert [phase["status"] for phase in before["phases"][:3]] == ["completed", "completed", "cancelled"]
+    done = ran("demo", "--resume", session_id)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == undisturbed
+    after = json.loads(ran("show", session_id, "--json").stdout)
+    assert (after["status"], after["attempt"]) == ("completed", 2)
+    for was, now in zip(before["phases"][:2], after["phases"][:2], strict=True):
+        assert (now["attempt"], now["started_at"], now["ended_at"]) == (1, was["started_at"], was["ended_at"])
+    assert [phase["attempt"] for phase in after["phases"][2:]] == [2, 1, 1, 1, 1, 1]
+    again = ran("demo", "--resume", session_id)
+    assert again.stdout == undisturbed
+    assert again.stderr == f"Session {session_id} has completed: this is its answer.\n"
+
+
+def test_a_killed_demo_is_lost_and_its_answer_is_that_of_an_undisturbed_run(store: str, undisturbed: str) -> None:
+    with stopped_in_search(store, signal.SIGKILL, "--lost-after", "1") as (session_id, returned, _):
+        assert returned == -signal.SIGKILL
+    assert ran("watch", session_id).returncode == codes.ENDED["lost"]
+    assert ran("ls", "--status", "lost").stdout.split("\t")[0] == session_id
+    assert "liveness    lost" in ran("show", session_id).stdout
+    done = ran("demo", "--resume", session_id)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == undisturbed
+
+
+def test_a_demo_that_is_cancelled_from_elsewhere_says_so(store: str) -> None:
+    with started([*COMMAND, "demo"]) as demo, Client(store) as client:
+        session_id = announced(demo)
+        until(lambda: client.snapshot(session_id).progress > 0.05)
+        done = ran("demo", "--resume", session_id)
+        assert done.returncode == codes.ACTIVE
+        client.cancel(session_id, "enough")
+        out, err = demo.communicate(timeout=30)
+    assert demo.returncode == codes.ENDED["cancelled"]
+    assert out == ""
+    assert "Cancelled (enough)" in err
+    assert "Traceback" not in err
+
+
+def test_a_demo_whose_store_of_its_own_cannot_be_made_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("We keep backups.\n")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    done = ran("demo", "--corpus", str(tmp_path), "backups")
+    assert done.returncode == 0, done.stderr
+    assert "We keep backups." in done.stdout
+    assert "this run is kept nowhere" in done.stderr.splitlines()[0]
+
+
+# What a shell asks for
+
+
+@pytest.fixture
+def shell(store: str, tmp_path: Path) -> Callable[[Sequence[str]], list[str]]:
+    """Runs a command of a shell that finds `trio-progress`; its lines of output."""
+    with Client(store) as client:
+        client.declare("crawl:1", title="The: first")
+        client.declare("crawl:2")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "trio-progress"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m trio_progress "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+
+    def run(command: Sequence[str]) -> list[str]:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env=environment, cwd=tmp_path
+        )
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    return run
+
+
+Shell = Callable[[Sequence[str]], list[str]]
+
+
+def test_bash_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
+    def completed(*words: str) -> list[str]:
+        script = f"""
+            eval "$(trio-progress completion bash)"
+            COMP_WORDS=(trio-progress {" ".join(words)}) COMP_CWORD={len(words)}
+            _trio_progress
+            printf '%s\\n' "${{COMPREPLY[@]}}"
+        """
+        return [line for line in shell(["bash", "-c", script]) if line]
+
+    assert completed("w") == ["watch"]
+    assert completed("ls", "--st") == ["--status", "--store"]
+    assert completed("ls", "--status", "q") == ["queued"]
+    # Bash breaks words at = and :, and takes what is given for the part behind it.
+    assert completed("ls", "--status", "=", "q") == ["queued"]
+    assert completed("show", "cr") == ["crawl:2", "crawl:1"]
+    assert completed("show", "crawl", ":") == ["2", "1"]
+    assert completed("show", "crawl", ":", "1") == ["1"]
+    assert completed("show", "x") == []
+    assert completed("demo", "--corpus", "b") == ["bin"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
+def test_zsh_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
+    def completed(*words: str) -> list[str]:
+        # What shows the candidates works within a line that is being edited only.
+        script = f"""
+            compdef() {{ }}
+            _describe() {{ print -rl -- "$found[@]" }}
+            _files() {{ print -r -- "files $@" }}
+            eval "$(trio-progress completion zsh)"
+            words=(trio-progress {" ".join(words)}) CURRENT={len(words) + 1}
+            _trio_progress
+        """
+        return shell(["zsh", "-f", "-c", script])
+
+    assert completed("w") == ["watch:show sessions live until they end"]
+    assert completed("show", "cr") == [r"crawl\:2:queued, crawl:2", r"crawl\:1:queued, The: first"]
+    assert completed("show", "''") == completed("show", "cr")
+    assert completed("demo", "--corpus", "b") == ["files -/"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: install the package fish")
+def test_fish_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
+    def completed(line: str) -> list[str]:
+        script = f"trio-progress completion fish | source; complete -C '{line}'"
+        return shell(["fish", "--no-config", "-c", script])
+
+    assert completed("trio-progress w") == ["watch\tshow sessions live until they end"]
+    assert completed("trio-progress show cr") == ["crawl:1\tqueued, The: first", "crawl:2\tqueued, crawl:2"]
+    assert completed("trio-progress ls --status=q") == ["--status=queued"]
+    assert [found.split("\t")[0] for found in completed("trio-progress demo --corpus b")] == ["bin/"]
+
+
+# The time it takes
+
+
+def test_a_list_is_there_before_anybody_notices() -> None:
+    def fastest(*command: str) -> float:
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True, timeout=60)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    nothing = fastest("-c", "pass")
+    for arguments in (("--help",), ("ls",)):
+        assert fastest("-m", "trio_progress", *arguments) - nothing < 0.3, arguments

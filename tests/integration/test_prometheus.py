@@ -1,0 +1,299 @@
+"""Prometheus' own tools and server, on what is told to them: the text, the rules, the dashboard, a whole run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from prometheus_client import CollectorRegistry, start_http_server
+
+from tests.support import RecordingStore
+from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
+from trio_progress.metrics.families import FAMILIES, PREFIX
+
+pytestmark = pytest.mark.integration
+
+PROMTOOL = shutil.which("promtool")
+PROMETHEUS = shutil.which("prometheus")
+CASES = Path(__file__).with_name("rules.test.yml")
+ALERTS = re.findall(r"- alert: (\w+)\n", metrics.rules())
+RESEARCH = Pipeline("research", {"search": 3, "analysis": 2})
+
+PATIENCE = 30
+"""Seconds until a real Prometheus must have seen what it is shown, on a machine that is busy."""
+
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool (Debian: prometheus)")
+
+
+def promtool(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    assert PROMTOOL is not None
+    return subprocess.run([PROMTOOL, *arguments], input=given, capture_output=True, check=False)
+
+
+# promtool
+
+
+@needs_promtool
+async def test_promtool_has_nothing_to_say_about_the_metrics() -> None:
+    async with open_tracker() as tracker:
+        for pipeline in (RESEARCH, None, Pipeline('odd "name" \\ {x="y"} # é', ["x y", "\\"])):
+            async with tracker.session("a", pipeline) as session:
+                for spec in pipeline or ():
+                    with session.phase(spec.name):
+                        pass
+        _, body = metrics.exposition(tracker)
+    for given in (body, body.replace(b"# HELP trio_progress_states_total ", b"# HELP other_total ")):
+        done = promtool("check", "metrics", given=given)
+        said = (done.stdout + done.stderr).decode()
+        if given is body:
+            assert (done.returncode, said) == (0, "")
+        else:
+            assert "no help text" in said, "it looks"
+
+
+@needs_promtool
+@pytest.mark.parametrize("broken", [None, *ALERTS])
+def test_the_rules_fire_when_they_should_and_else_not(broken: str | None, tmp_path: Path) -> None:
+    rules = metrics.rules()
+    if broken is not None:  # Every rule is held by a case: one that never fires is found.
+        rules = re.sub(rf"(- alert: {broken}\n(?:\s+#.*\n)?\s+expr:)", r"\1 vector(0) > 1 and", rules)
+        rules = rules.replace("vector(0) > 1 and >-\n", ">-\n          vector(0) > 1 and on ()")
+        assert "vector(0) > 1" in rules
+    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    shutil.copy(CASES, tmp_path)
+    assert promtool("check", "rules", str(tmp_path / "rules.yml")).returncode == 0
+    done = promtool("test", "rules", str(tmp_path / CASES.name))
+    if broken is None:
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        assert done.returncode != 0
+        assert broken.encode() in done.stdout + done.stderr
+
+
+@needs_promtool
+def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    rules = []
+    for number, (_, expression) in enumerate(shown()):
+        rules.append(f"      - record: panel:{number}\n        expr: {json.dumps(expression)}\n")
+    text = "groups:\n  - name: dashboard\n    rules:\n" + "".join(rules)
+    (tmp_path / "panels.yml").write_text(text, encoding="utf-8")
+    done = promtool("check", "rules", str(tmp_path / "panels.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules)} rules found".encode() in done.stdout
+
+
+def shown(interval: str = "1m") -> list[tuple[str, str]]:
+    """The dashboard's expressions with their panels' titles, with what Grafana puts in for its variables."""
+    given = {"$__rate_interval": interval, "$job": ".*", "$instance": ".*", "$pipeline": ".*"}
+    found = []
+    for panel in json.loads(metrics.dashboard())["panels"]:
+        for target in panel.get("targets", ()):
+            expression = target["expr"]
+            for name, value in given.items():
+                expression = expression.replace(name, value)
+            assert "$" not in expression
+            found.append((panel["title"], expression))
+    return found
+
+
+# A real server
+
+
+class Server:
+    """A Prometheus that scrapes often, and answers queries."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+
+    async def get(self, path: str, **query: str) -> Any:
+        url = f"{self._url}{path}?{urllib.parse.urlencode(query)}"
+
+        def ask() -> bytes:
+            try:
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    body: bytes = answer.read()
+                    return body
+            except urllib.error.HTTPError as error:
+                error.close()  # While it starts it says 503, and the exception holds the connection.
+                raise
+
+        return json.loads(await trio.to_thread.run_sync(ask))["data"]
+
+    async def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        answer = await self.get("/api/v1/query", query=expression)
+        return [(found["metric"], float(found["value"][1])) for found in answer["result"]]
+
+    async def ready(self) -> None:
+        while True:
+            try:
+                await self.get("/api/v1/status/runtimeinfo")
+            except (OSError, ValueError):
+                await trio.sleep(0.05)
+            else:
+                return
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    with trio.fail_after(PATIENCE):
+        while not await holds():  # noqa: ASYNC110 - it happens in another process
+            await trio.sleep(0.1)
+
+
+@asynccontextmanager
+async def open_prometheus(folder: Path, targets: dict[str, int]) -> AsyncIterator[Server]:
+    assert PROMETHEUS is not None
+    (folder / "rules.yml").write_text(metrics.rules(), encoding="utf-8")
+    jobs = "".join(
+        f"  - job_name: {job}\n    static_configs:\n      - targets: ['127.0.0.1:{port}']\n"
+        for job, port in targets.items()
+    )
+    (folder / "prometheus.yml").write_text(
+        "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  evaluation_interval: 500ms\n"
+        f"rule_files: [rules.yml]\nscrape_configs:\n{jobs}",
+        encoding="utf-8",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        PROMETHEUS,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(trio.run_process, command, check=False, cwd=folder, stderr=subprocess.DEVNULL))
+        server = Server(port)
+        with trio.fail_after(PATIENCE):
+            await server.ready()
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+async def serve_exposition(
+    tracker: ProgressTracker, asked: list[str], *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """As much HTTP as a scrape needs."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                more = await stream.receive_some()
+                if not more:
+                    return
+                head += more
+            accept = re.search(rb"(?im)^accept: (.*)\r$", head)
+            asked.append("" if accept is None else accept[1].decode())
+            content_type, body = metrics.exposition(tracker, asked[-1])
+            await stream.send_all(
+                f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + body
+            )
+
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        task_status.started(listeners[0].socket.getsockname()[1])
+
+
+@asynccontextmanager
+async def open_client_server(registry: CollectorRegistry) -> AsyncIterator[int]:
+    """prometheus_client's own server, in a thread, as users have it."""
+    server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+    try:
+        yield server.server_port
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(server.shutdown)
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="there is no prometheus (Debian: prometheus)")
+async def test_a_prometheus_that_scrapes_a_run_knows_what_the_tracker_knows(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    store = RecordingStore()
+    asked: list[str] = []
+    async with open_tracker(store, persist_interval=0.1) as tracker, trio.open_nursery() as nursery:
+        metrics.register(tracker, registry)
+        direct = await nursery.start(serve_exposition, tracker, asked)
+        async with (
+            open_client_server(registry) as threaded,
+            open_prometheus(tmp_path, {"direct": direct, "threaded": threaded}) as prometheus,
+        ):
+            await run(tracker, prometheus, store)
+            nursery.cancel_scope.cancel()
+    assert any("openmetrics" in accept for accept in asked)
+
+
+async def run(tracker: ProgressTracker, prometheus: Server, store: RecordingStore) -> None:
+    async def told(expression: str, value: float) -> bool:
+        return [found for _, found in await prometheus.query(expression)] == [value, value]
+
+    async def answered(expression: str) -> bool:
+        return bool(await prometheus.query(expression))
+
+    await until(lambda: told("trio_progress_store_up", 1))
+    async with trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with tracker.subscribe("a", wait=True) as messages:
+                async for _ in messages:
+                    await trio.sleep(0.15)
+
+        nursery.start_soon(follow)
+        async with tracker.session("a", RESEARCH) as session:
+            await until(lambda: told('trio_progress_sessions{liveness="ok"}', 1))
+            await until(lambda: told("trio_progress_subscribers", 1))
+            for spec in RESEARCH:
+                with session.phase(spec.name, total=20) as phase:
+                    for _ in phase.track(range(20)):
+                        await trio.sleep(0.03)
+            store.mode = "down"
+            session.increment("n")
+            await until(lambda: told("trio_progress_store_up", 0))
+            await until(lambda: alerting(prometheus, "TrioProgressStoreDown"))
+            store.mode = "up"
+    statistics = tracker.statistics()
+    expected = {
+        "states_total": statistics.states,
+        "broadcasts_total": statistics.broadcasts,
+        "broadcasts_conflated_total": statistics.conflated,
+        "persists_total": statistics.persists,
+        'persists_skipped_total{reason="failed"}': statistics.persists_failed,
+        "persist_seconds_count": statistics.persist_seconds.count,
+        "delivery_lag_seconds_count": statistics.delivery_lag.count,
+        'sessions_ended_total{pipeline="research",status="completed"}': 1,
+        'phase_seconds_count{pipeline="research",phase="search"}': 1,
+    }
+    for expression, value in expected.items():
+        await until(partial(told, PREFIX + expression, value))
+    for family in FAMILIES:
+        suffix = "_count" if family.kind == "histogram" else ""
+        await until(partial(answered, PREFIX + family.name + suffix))
+    for _, expression in shown("5m"):
+        await until(partial(answered, expression))
+    groups = (await prometheus.get("/api/v1/rules"))["groups"]
+    assert [rule["health"] for group in groups for rule in group["rules"]] == ["ok"] * len(ALERTS)
+    metadata = await prometheus.get("/api/v1/metadata", metric="trio_progress_persist_seconds")
+    assert metadata["trio_progress_persist_seconds"][0]["unit"] in ("", "seconds")
+    await until(lambda: told("up", 1))
+
+
+async def alerting(prometheus: Server, name: str) -> bool:
+    alerts = (await prometheus.get("/api/v1/alerts"))["alerts"]
+    return any(alert["labels"]["alertname"] == name and alert["state"] == "pending" for alert in alerts)

@@ -1,0 +1,280 @@
+"""`demo`: a small research engine, whose session is kept, can be watched from elsewhere, and gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from . import codes, output, parser, places
+from .codes import CommandError
+
+if TYPE_CHECKING:
+    from ..demo.answer import Answer
+    from ..session import Session
+    from ..state.snapshot import Snapshot
+
+DEFAULT_QUESTION: Final = "How does asyncio cancel a task?"
+
+KEPT: Final = 7 * 86400.0
+"""Seconds that a session of the demo is kept after its last state."""
+
+LOST_AFTER: Final = 30.0
+
+FLUSH: Final = 2.0
+"""Seconds that a research waits for the store before it begins; where it is slow, it begins all the same."""
+
+LABELS: Final = {"app": "demo"}
+
+_DEMO: Final = """\
+Answers a question from a folder of text, with passages quoted at their file:line, and shows how it goes.
+
+It is a small research engine and a real one: it classifies the question, plans queries, searches all files
+concurrently, scores what it found, drops duplicates, follows up on the names that the best passages speak of,
+composes an answer and checks each citation against its file. Nothing is sent anywhere.
+
+Its progress is kept in your store for a week, so that `ls`, `show` and `watch` see it, and so that it can be gone on
+with where it stopped, whatever has stopped it: --resume does not do again what was done. `trio-progress rm --label
+app=demo` removes it all.
+"""
+
+_EPILOG: Final = f"""\
+examples:
+  trio-progress demo "Where does pathlib expand the home directory?"
+  trio-progress demo --corpus ~/notes "what did we decide about backups" > answer.txt
+      the answer goes to standard output, the progress to standard error
+  trio-progress demo --resume demo-3f9a2c
+  trio-progress demo --store memory: "how does zipfile find the end of an archive"
+      keeps nothing
+
+exit codes: 0 answered; 1 nothing found; 2 wrong use, or nothing to search; 3 no such session to resume;
+  4 the store cannot be used; 5 the session to resume is open; {codes.ENDED["cancelled"]} cancelled; 130 Ctrl-C; \
+143 SIGTERM
+"""
+
+
+def add(commands: parser.Commands) -> None:
+    """Adds `demo`."""
+    command = parser.command(
+        commands,
+        "demo",
+        demo,
+        says="answer a question from local files, and watch the progress",
+        description=_DEMO,
+        epilog=_EPILOG,
+    )
+    command.add_argument(
+        "question", nargs="*", metavar="QUESTION", help=f"what you want to know; unless given: {DEFAULT_QUESTION!r}"
+    )
+    vars(
+        command.add_argument(
+            "--corpus",
+            metavar="DIR",
+            help="the folder whose text files are searched; unless given: the standard library of this Python",
+        )
+    )["folders"] = True
+    parser.session_argument(command, "--resume", help="go on with this session of the demo, with its own question")
+    command.add_argument(
+        "--lost-after",
+        metavar="SECONDS",
+        type=parser.seconds,
+        default=LOST_AFTER,
+        help=f"without a sign of life for so long it counts as lost; {LOST_AFTER:g} unless given",
+    )
+    parser.store_option(command)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one run of the demo is about, and what it has come to."""
+
+    url: str
+    hint: str
+    """How others of our commands get at the same store."""
+    id: str
+    question: str
+    folder: str
+    resume: bool
+    lost_after: float
+    session: Session | None = None
+    answer: Answer | None = None
+    signal: int | None = None
+    """The number of the signal that has stopped it politely."""
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """`trio-progress demo`: answers a question from local files, and shows how it goes."""
+    import trio
+
+    from ..demo.answer import render
+    from ..demo.corpus import CorpusError
+    from ..demo.engine import ResumeError
+    from ..demo.questions import QuestionError
+    from ..endings import leaves
+    from ..errors import SessionActiveError
+
+    try:
+        run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+        if run.answer is None:
+            try:
+                trio.run(_research, run)
+            except (KeyboardInterrupt, BaseExceptionGroup) as error:
+                # From within nurseries a Ctrl-C arrives in a group.
+                if not all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
+                    raise
+                run.signal = signal.SIGINT
+    except (CorpusError, QuestionError, ResumeError) as error:
+        raise CommandError(codes.USAGE, str(error)) from None
+    except SessionActiveError as error:
+        raise CommandError(
+            codes.ACTIVE,
+            f"session {error.session_id!r} is open; if its process was killed, it is lost and can be gone on with "
+            "some seconds after its last sign of life",
+        ) from None
+    if run.answer is None:
+        return _unanswered(run)
+    output.put(render(run.answer, run.folder))
+    return codes.OK if run.answer.quotes or run.answer.statements else codes.NOTHING
+
+
+def _begun(arguments: argparse.Namespace) -> _Run:
+    """A new research; raises what is wrong with the question or the corpus."""
+    import secrets
+
+    from ..demo.corpus import checked_folder, standard_library
+    from ..demo.questions import classify
+
+    question = classify(" ".join(arguments.question) if arguments.question else DEFAULT_QUESTION).text
+    folder = checked_folder(standard_library() if arguments.corpus is None else arguments.corpus)
+    url = _usable(places.place(arguments))
+    return _Run(url, _hint(arguments), f"demo-{secrets.token_hex(3)}", question, folder, False, arguments.lost_after)
+
+
+def _usable(where: places.Place) -> str:
+    """The store's URL; the user's own store is a convenience, without which the demo runs all the same."""
+    if where.named:
+        return where.url
+    from ..errors import StoreError
+    from ..stores.opening import open_backend
+
+    try:
+        url = where.made()
+        open_backend(url).close()
+    except (StoreError, CommandError) as error:
+        output.complain(f"{error}; this run is kept nowhere")
+        return "memory:"
+    return url
+
+
+def _resumed(arguments: argparse.Namespace) -> _Run:
+    """A research to go on with; one that has completed comes with its answer.
+
+    Raises:
+        CommandError: It cannot be gone on with.
+    """
+    from ..demo.corpus import checked_folder
+    from ..demo.engine import PIPELINE, handed_in
+
+    if arguments.question or arguments.corpus is not None:
+        raise CommandError(codes.USAGE, "--resume goes on with the session's own question and corpus: give neither")
+    session_id = arguments.resume
+    with places.client(arguments) as client:
+        if client is None:
+            raise CommandError(codes.NOT_FOUND, f"there is no session {session_id!r}: there are none yet")
+        snapshot = client.snapshot(session_id)
+    question, corpus = snapshot.fields.get("question"), snapshot.fields.get("corpus")
+    if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
+        raise CommandError(codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be gone on with here")
+    url = places.place(arguments).url
+    run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after)
+    if snapshot.status == "completed":
+        output.say(f"Session {session_id} has completed: this is its answer.")
+        run.answer = handed_in(snapshot.result)
+    else:
+        run.folder = checked_folder(corpus)
+    return run
+
+
+def _hint(arguments: argparse.Namespace) -> str:
+    """What must stand behind a command for it to find the same store."""
+    import shlex
+
+    return "" if arguments.store is None else f" --store {shlex.quote(arguments.store)}"
+
+
+async def _research(run: _Run) -> None:
+    """Runs it, and leaves in `run` what it has come to."""
+    import trio
+
+    from ..demo.engine import PIPELINE, research
+    from ..terminal import open_display
+
+    async with AsyncExitStack() as stack:
+        tracker = await places.enter_tracker(
+            stack,
+            run.url,
+            lost_after=run.lost_after,
+            heartbeat_interval=min(run.lost_after / 3, 10.0),
+            retention=KEPT,
+        )
+        tracker.interrupt_on(signal.SIGTERM)
+        try:
+            await stack.enter_async_context(open_display(tracker))
+            scope = tracker.session(
+                run.id,
+                PIPELINE,
+                title=run.question[:200],
+                labels=LABELS,
+                resume="always" if run.resume else "never",
+            )
+            async with scope as session:
+                run.session = session
+                session.set(question=run.question, corpus=run.folder)
+                with trio.move_on_after(FLUSH):
+                    # From here on it can be found, and gone on with, whatever happens.
+                    await session.flush()
+                _announce(run)
+                run.answer = await research(session, run.question, run.folder)
+        finally:
+            run.signal = tracker.interrupted_by
+
+
+def _announce(run: _Run) -> None:
+    if run.resume:
+        output.say(f"Going on with session {run.id}.")
+    elif run.url != "memory:":
+        output.say(f"Session {run.id}; from elsewhere: trio-progress watch {run.id}{run.hint}")
+
+
+def _unanswered(run: _Run) -> int:
+    """Says how a session stood that did not come to its end; the exit code."""
+    if run.signal is None:
+        assert run.session is not None
+        reason = run.session.cancel_reason
+        _tell(run, "Cancelled" if reason is None else f"Cancelled ({reason})")
+        return codes.ENDED["cancelled"]
+    _tell(run, "Interrupted" if run.signal == signal.SIGINT else f"Stopped by {signal.Signals(run.signal).name}")
+    return codes.SIGNAL + run.signal
+
+
+def _tell(run: _Run, what: str) -> None:
+    if run.session is None:
+        output.say(f"{what} before anything was begun.")
+        return
+    snapshot = run.session.snapshot()
+    found = snapshot.counters.get("sources_found", 0)
+    output.say(f"{what} {_place(snapshot)}: {snapshot.progress:.0%} done, {found:.0f} sources found so far.")
+    if run.url != "memory:":
+        output.say(f"Go on with: trio-progress demo --resume {run.id}{run.hint}")
+
+
+def _place(snapshot: Snapshot) -> str:
+    """Which phase a session had come to."""
+    begun = [number for number, phase in enumerate(snapshot.phases, 1) if phase.attempt]
+    if not begun:
+        return "before its first phase"
+    phase = snapshot.phases[begun[-1] - 1]
+    when = "after" if phase.status == "completed" else "during"
+    return f"{when} phase {begun[-1]} of {len(snapshot.phases)} ({phase.title})"

@@ -1,0 +1,151 @@
+"""The arguments of all commands. Each command module adds its own, and loads nothing else until it is run."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from .._version import __version__
+from . import codes
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+MODULES: Final = (
+    "trio_progress.cli.demo",
+    "trio_progress.cli.reading",
+    "trio_progress.cli.watching",
+    "trio_progress.cli.changing",
+    "trio_progress.cli.completion",
+)
+"""What commands there are, in the order of the help: modules with `add(commands)`, which uses `command()` below."""
+
+STATUSES: Final = ("queued", "running", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost")
+"""Those of `state.snapshot`, which would load what `--help` has no use for."""
+
+_DESCRIPTION: Final = """\
+Progress of long, concurrent, multi-phase work, told truthfully and live.
+
+Sessions are found in a store: the file that `--store` or TRIO_PROGRESS_STORE names, else one of your own.
+"""
+
+_EPILOG: Final = """\
+examples:
+  trio-progress demo
+      answer a question from the sources of your Python, and watch how it goes
+  trio-progress ls --status running
+      what runs now
+  trio-progress watch r-42 && deploy
+      wait for a session, live; go on when it has completed
+  trio-progress show r-42 --json | jq .result
+  trio-progress rm --label user=u1
+
+environment:
+  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH
+  XDG_STATE_HOME        where the store of your own is: trio-progress/sessions.db in it
+  NO_COLOR              no colours
+
+`trio-progress COMMAND --help` tells more of each command, and its exit codes.
+"""
+
+STORE_HELP: Final = "the store: sqlite:PATH; unless given: $TRIO_PROGRESS_STORE, else a file of your own"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; what it returns has the function to `run`."""
+    whole = argparse.ArgumentParser(
+        prog="trio-progress",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        # As wide as the longest command, so that each says in its own line what it does.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=16),
+    )
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in MODULES:
+        import_module(module).add(commands)
+    return whole
+
+
+def command(
+    commands: Commands, name: str, run: object, *, says: str, description: str, epilog: str = codes.COMMON
+) -> argparse.ArgumentParser:
+    """Adds a command.
+
+    Args:
+        commands: Where to.
+        name: What it is called by.
+        run: The function that takes the parsed arguments and returns the exit code.
+        says: What it does, in some words.
+        description: What it does, in some sentences.
+        epilog: Examples and exit codes.
+    """
+    added = commands.add_parser(
+        name,
+        help=says,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def store_option(to: argparse.ArgumentParser) -> None:
+    """Adds `--store`."""
+    to.add_argument("--store", metavar="URL", help=STORE_HELP)
+
+
+def session_argument(to: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Adds an argument that is the id of a session, or ids."""
+    # What completes the command line knows it by this attribute.
+    vars(to.add_argument(name, metavar="ID", type=session_id, **options))["sessions"] = True
+
+
+def label_option(to: argparse.ArgumentParser, says: str) -> None:
+    """Adds `--label`, which may be given several times."""
+    to.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], type=label, help=says)
+
+
+def session_id(text: str) -> str:
+    """An id as argparse wants it checked."""
+    from ..state.checks import session_id as checked
+
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def label(text: str) -> tuple[str, str]:
+    """A label as argparse wants it checked."""
+    from ..state.checks import labels
+    from ..state.limits import Limits
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"a label is NAME=VALUE, such as user=u1, not {text!r:.200}")
+    try:
+        labels({name: value}, Limits())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, value
+
+
+def whole_number(text: str) -> int:
+    """A count of at least 1 as argparse wants it checked."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it must be a whole number of at least 1, not {text!r:.200}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time of at least a second as argparse wants it checked."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"it must be a number of seconds, at least 1, not {text!r:.200}")
+    return value

@@ -1,0 +1,120 @@
+"""Which store a command is about, and how one that only reads gets at it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..places import make_state_folder, state_folder
+from . import codes
+from .codes import CommandError
+
+if TYPE_CHECKING:
+    from ..blocking import Client
+    from ..tracker import ProgressTracker
+
+VARIABLE: Final = "TRIO_PROGRESS_STORE"
+FILE: Final = "sessions.db"
+"""The user's own store, in the platform's folder for state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A store: where it is, and who says so."""
+
+    url: str
+    named: bool
+    """Whether somebody named it; the user's own store need not be there yet."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the store is one."""
+        kind, _, path = self.url.partition(":")
+        return Path(path).expanduser() if kind == "sqlite" and path else None
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is a file that is not there."""
+        path = self.path
+        try:
+            return path is not None and not path.exists()
+        except (OSError, ValueError):
+            return False  # Opening it tells why.
+
+    def made(self) -> str:
+        """The URL, to be opened for writing: the folder of the user's own store is made if need be.
+
+        Raises:
+            CommandError: It cannot be made.
+        """
+        if not self.named:
+            try:
+                make_state_folder()
+            except OSError as error:
+                raise CommandError(
+                    codes.STORE, f"{state_folder()} cannot be made: {error.strerror}; name a store by --store"
+                ) from None
+        return self.url
+
+
+def place(arguments: argparse.Namespace) -> Place:
+    """The store that the arguments, the environment or the platform name, in this order.
+
+    Raises:
+        CommandError: The user has no home directory.
+    """
+    given = arguments.store if arguments.store is not None else os.environ.get(VARIABLE)
+    if given:
+        return Place(given, named=True)
+    if given is not None and arguments.store is not None:
+        raise CommandError(codes.USAGE, "--store must be a URL: sqlite:PATH")
+    try:
+        return Place(f"sqlite:{state_folder() / FILE}", named=False)
+    except RuntimeError as error:
+        raise CommandError(codes.STORE, f"there is no place for a store: {error}; name one by --store") from None
+
+
+@contextmanager
+def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
+    """The sessions of a store that is there; None where the user has none yet. No file is made.
+
+    Raises:
+        CommandError: The store that was named is not there, or is none.
+        StoreError: It cannot be opened.
+    """
+    where = place(arguments)
+    if where.missing:
+        if not where.named:
+            yield None
+            return
+        raise CommandError(
+            codes.STORE, f"store {where.url}: there is no such file; who keeps sessions in it has not begun yet"
+        )
+    from ..blocking import Client
+
+    try:
+        opened = Client(where.url)
+    except ValueError as error:
+        raise CommandError(codes.USAGE, str(error)) from None
+    with opened:
+        yield opened
+
+
+async def enter_tracker(stack: AsyncExitStack, url: str, **settings: Any) -> ProgressTracker:
+    """A tracker on the store, left with the stack.
+
+    Raises:
+        CommandError: The URL is none.
+        StoreError: The store cannot be opened.
+    """
+    from ..tracker import open_tracker
+
+    try:
+        return await stack.enter_async_context(open_tracker(url, **settings))
+    except ValueError as error:
+        raise CommandError(codes.USAGE, str(error)) from None

@@ -1,0 +1,197 @@
+"""`watch`: sessions of other processes, live, until they have ended."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+from . import codes, output, parser, places
+from .codes import CommandError
+
+if TYPE_CHECKING:
+    from ..state.snapshot import Snapshot
+    from ..terminal.screen import Model, Screen
+    from ..tracker import ProgressTracker
+
+_WATCH: Final = """\
+Shows sessions live, from any process, until all of them have ended.
+
+In a terminal it is the display that their own process has; else a line whenever something matters, and one every
+some seconds in between; with --json a line of JSON for each state. A session that is not there yet is waited for.
+Ctrl-C ends the watching, not the session.
+"""
+
+_ENDED: Final = "; ".join(f"{code} {status.replace('_', ' ')}" for status, code in codes.ENDED.items())
+
+_EPILOG: Final = f"""\
+examples:
+  trio-progress watch r-42 && deploy
+  trio-progress watch r-42 r-43 --no-wait
+  trio-progress watch r-42 --json | jq --unbuffered -r .progress
+
+exit codes:
+  {_ENDED};
+  of several sessions the highest. Lost is one whose process is gone.
+  2 wrong use; 3 no such session (with --no-wait, or removed meanwhile);
+  4 the store cannot be used; 130 Ctrl-C; 143 SIGTERM
+"""
+
+
+def add(commands: parser.Commands) -> None:
+    """Adds `watch`."""
+    watching = parser.command(
+        commands, "watch", watch, says="show sessions live until they end", description=_WATCH, epilog=_EPILOG
+    )
+    parser.session_argument(watching, "ids", nargs="+", help="the sessions")
+    watching.add_argument("--no-wait", action="store_true", help="refuse a session that is not there yet")
+    watching.add_argument("--json", action="store_true", help="a line of JSON for each state")
+    parser.store_option(watching)
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """`trio-progress watch`."""
+    where = places.place(arguments)
+    if where.url == "memory:":
+        raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: nobody else can watch it")
+    if arguments.no_wait and where.missing:
+        raise CommandError(codes.NOT_FOUND, f"there is no session {arguments.ids[0]!r}: {where.path} is not there yet")
+    import trio
+
+    from ..endings import leaves
+    from ..errors import ProgressError
+
+    try:
+        return trio.run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
+    except BaseExceptionGroup as group:
+        # What ends the command comes out of nurseries in a group.
+        for error in leaves(group):
+            if isinstance(error, (CommandError, ProgressError, KeyboardInterrupt)):
+                raise error from None
+        raise
+
+
+async def _watch(where: places.Place, ids: Sequence[str], wait: bool, as_json: bool) -> int:
+    last: dict[str, Snapshot] = {}
+    async with AsyncExitStack() as stack:
+        tracker = await places.enter_tracker(stack, where.made())
+        tracker.interrupt_on(signal.SIGTERM)
+        await _announce(tracker, where, ids, wait=wait)
+        if as_json:
+            await _follow_all(tracker, ids, last, _put, None)
+        else:
+            await _draw_all(tracker, ids, last)
+    if tracker.interrupted_by is not None:
+        return codes.SIGNAL + tracker.interrupted_by
+    return max(_code(session_id, last) for session_id in ids)
+
+
+async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence[str], *, wait: bool) -> None:
+    """Says which sessions are waited for, or refuses to."""
+    from ..errors import SessionNotFoundError
+
+    for session_id in ids:
+        try:
+            await tracker.snapshot(session_id)
+        except SessionNotFoundError:
+            if not wait:
+                raise
+            output.say(f"waiting for session {session_id!r} to come up in {where.url}")
+
+
+async def _follow_all(
+    tracker: ProgressTracker,
+    ids: Sequence[str],
+    last: dict[str, Snapshot],
+    told: Callable[[Snapshot], None],
+    model: Model | None,
+) -> None:
+    """Until all of them have ended."""
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        for session_id in ids:
+            nursery.start_soon(_follow, tracker, session_id, last, told, model)
+
+
+async def _follow(
+    tracker: ProgressTracker,
+    session_id: str,
+    last: dict[str, Snapshot],
+    told: Callable[[Snapshot], None],
+    model: Model | None,
+) -> None:
+    """Takes in one session until it has ended; one that is lost counts as that, for nobody may ever resume it."""
+    import trio
+
+    from ..terminal.display import follow_events
+
+    heard: set[int] = set()
+    async with tracker.watch(session_id, wait=True) as snapshots, trio.open_nursery() as nursery:
+        async for snapshot in snapshots:
+            last[session_id] = snapshot
+            told(snapshot)
+            if snapshot.ended:
+                break
+            if model is not None and snapshot.events and snapshot.epoch not in heard:
+                heard.add(snapshot.epoch)
+                nursery.start_soon(follow_events, tracker, session_id, model)
+        nursery.cancel_scope.cancel(reason="the session has ended")
+
+
+def _put(snapshot: Snapshot) -> None:
+    from .reading import as_data
+
+    output.put(output.as_json(as_data(snapshot)) + "\n")
+
+
+async def _draw_all(tracker: ProgressTracker, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
+    """The same, on whatever standard output is."""
+    import trio
+
+    from ..endings import leaves
+    from ..terminal.plain import PlainLines
+    from ..terminal.screen import PLAIN_INTERVAL, Model, open_screen
+
+    screen = open_screen(None, sys.stdout, PlainLines(PLAIN_INTERVAL, ids=True))
+    model = Model()
+    try:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_draw, screen, model)
+                await _follow_all(tracker, ids, last, model.put, model)
+                nursery.cancel_scope.cancel(reason="all sessions have ended")
+        finally:
+            try:
+                screen.show(model, final=True)
+            finally:
+                screen.close()
+    except* OSError as group:
+        error = next(leaf for leaf in leaves(group) if isinstance(leaf, OSError))
+        raise output.refused(error) from None
+
+
+async def _draw(screen: Screen, model: Model) -> None:
+    """Frames until cancelled; where nobody takes them, that is raised."""
+    import trio
+
+    from ..terminal.screen import ANIMATE, REFRESH
+
+    drawn = float("-inf")
+    while True:
+        now = trio.current_time()
+        if model.changed or now - drawn >= ANIMATE:
+            model.changed = False
+            drawn = now
+            screen.show(model, final=False)
+        await trio.sleep(REFRESH)
+
+
+def _code(session_id: str, last: dict[str, Snapshot]) -> int:
+    if session_id in last and last[session_id].ended:
+        return codes.ENDED[last[session_id].status]
+    output.complain(f"session {session_id!r} was removed")
+    return codes.NOT_FOUND
