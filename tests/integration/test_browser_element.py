@@ -173,6 +173,8 @@ def test_attributes_may_change_and_the_tag_may_come_and_go(
     expect(heading).to_have_text("Who invented the zip?")
     page.evaluate("document.querySelector('trio-progress').setAttribute('session', 'r-2')")
     expect(heading).to_have_text("Another one")
+    page.evaluate("""document.querySelector("trio-progress").setAttribute("words", '{"running": "Läuft"}')""")
+    expect(page.locator("trio-progress [part=said]")).to_have_text("Läuft")
     page.evaluate("globalThis.kept = document.querySelector('trio-progress'); kept.remove()")
     for _ in range(50):
         if host("return tracker.statistics().subscribers") == 0:

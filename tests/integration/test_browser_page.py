@@ -210,15 +210,17 @@ def test_a_server_that_is_killed_is_found_again_by_the_page_alone(
 
 
 def test_a_network_that_is_back_is_not_waited_for(host: HostProcess, new_page: Callable[..., Page]) -> None:
-    host("kept['s'] = await open_session('r-1', title='Sleepy')")
+    port = free_port()
     page = new_page()
-    visit(page, host("return await start_server()"))
+    visit(page, host(f"return await start_server({port})"))
+    host("await stop_server()")
+    # By now it waits for several seconds between two tries.
+    expect(page.locator("#notice")).to_contain_text(re.compile(r"in ([5-9]|\d\d)s"), timeout=30_000)
+    host(f"await open_session('r-1', title='Awake'); await start_server({port})")
     page.context.set_offline(True)
-    page.wait_for_timeout(200)
     page.context.set_offline(False)
-    host("await end_session('r-1')")
-    expect(page.get_by_role("region", name="Ended").get_by_text("Sleepy")).to_be_visible()
-    expect(page.locator("#link")).to_have_text("Live")
+    expect(page.locator("#link")).to_have_text("Live", timeout=3000)
+    expect(page.get_by_role("link", name="Awake")).to_be_visible()
 
 
 def test_where_websockets_do_not_come_through_the_page_lives_on_server_sent_events(
