@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
+from trio_progress.scope import Resume
 from trio_progress.server import open_server
 
 
@@ -57,10 +58,11 @@ class Host:
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
+        resume: Resume = "never",
     ) -> Session:
         """A session that stays open until `end_session`."""
         pipeline = None if phases is None else Pipeline("research", phases)
-        session: Session = await self.nursery.start(self._hold, session_id, pipeline, title, labels)
+        session: Session = await self.nursery.start(self._hold, session_id, pipeline, title, labels, resume)
         return session
 
     async def _hold(
@@ -69,10 +71,11 @@ class Host:
         pipeline: Pipeline | None,
         title: str | None,
         labels: Mapping[str, str] | None,
+        resume: Resume,
         task_status: trio.TaskStatus[Session],
     ) -> None:
         ends = self._ends[session_id] = trio.Event()
-        async with self.tracker.session(session_id, pipeline, title=title, labels=labels) as session:
+        async with self.tracker.session(session_id, pipeline, title=title, labels=labels, resume=resume) as session:
             task_status.started(session)
             await ends.wait()
 

@@ -105,6 +105,22 @@ test("a session that the store cannot give now is asked for again; one that is n
   assert.equal(subscriptions(), 2);
 });
 
+test("what has ended and can be gone on with is asked for now and then; what has completed is not", async () => {
+  for (const resumable of [true, false]) {
+    const { environment, client } = await listening();
+    const session = client.session("r");
+    const stop = session.subscribe(() => {});
+    const { socket } = environment;
+    const asked = () => socket.sent.filter(({ type, session: id }) => type === "subscribe" && id === "r");
+    environment.socket.say({ type: "end", session: "r", seq: 1, status: "failed", resumable, persisted_seq: 1, resume: "e" });
+    await environment.pass(13_000);
+    assert.deepEqual(asked().map(({ since }) => since), resumable ? [undefined, "e"] : [undefined]);
+    stop();
+    await environment.pass(15_000);
+    assert.equal(asked().length, resumable ? 2 : 1);
+  }
+});
+
 test("messages for one session and for the list do not meet", async () => {
   const { environment, client, list } = await listening();
   const session = client.session("a");

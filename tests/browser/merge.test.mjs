@@ -114,11 +114,13 @@ test("a bookmark moves the clocks of the state that it is about, and of no other
   assert.equal(after(begun(), bookmark(4)).state.liveness, "ok");
 });
 
-test("the end is kept beside the state, until a subscription begins again", () => {
+test("the end is kept beside the state, until it goes on under another epoch", () => {
   const end = { type: "end", session: "r", seq: 6, status: "completed", resumable: false, persisted_seq: 6, resume: "7.6.0" };
   const now = after(begun(), end);
   assert.equal(now.end.status, "completed");
-  assert.equal(after(now, { type: "subscribed", session: "r", recovered: true, reason: null }).end, null);
+  const again = after(now, { type: "subscribed", session: "r", recovered: true, reason: null }, { ...end });
+  assert.equal(again.end, now.end, "told again it is the same");
+  assert.equal(after(now, { type: "subscribed", session: "r", recovered: false, reason: "epoch" }).end, null);
 });
 
 test("messages of a kind that is not known change nothing", () => {

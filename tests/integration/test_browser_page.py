@@ -140,6 +140,22 @@ def test_a_reload_shows_the_sources_found_so_far(host: HostProcess, new_page: Ca
     expect(page.get_by_text("one more")).to_be_visible()
 
 
+def test_a_session_that_goes_on_in_another_attempt_is_followed(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host("s = await open_session('r-1', {'a': 1, 'b': 1}); s.advance_to('a'); s.advance_to('b'); s.fail('no disk')")
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/s/r-1")
+    host("await end_session('r-1')")
+    expect(page.get_by_text("no disk")).to_be_visible()
+    expect(page.get_by_text("It can be gone on with")).to_be_visible()
+    host("kept['s'] = await open_session('r-1', {'a': 1, 'b': 1}, resume='always')")
+    expect(page.get_by_text("attempt 2")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("no disk")).to_be_hidden()
+    host("kept['s'].advance_to('b'); await end_session('r-1')")
+    expect(page.locator(".hero-standing")).to_have_text("Completed")
+
+
 def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1', title='A long crawl')")
     page = new_page()

@@ -57,7 +57,8 @@ export function merge(view, message, limit, now) {
       return next(view, {
         recovered: message.recovered,
         reason: message.reason ?? null,
-        end: null,
+        // What has ended goes on under another epoch only, and that recovers nothing.
+        end: message.recovered ? view.end : null,
         error: null,
         verbs: Object.freeze(message.verbs ?? []),
         clockOffset: offset ?? view.clockOffset,
@@ -75,7 +76,10 @@ export function merge(view, message, limit, now) {
     case "gap":
       return next(view, { dropped: view.dropped + message.dropped });
     case "end":
-      return next(view, { end: Object.freeze({ ...message }), resume: message.resume ?? view.resume });
+      return next(view, {
+        end: view.end?.resume === message.resume ? view.end : Object.freeze({ ...message }),
+        resume: message.resume ?? view.resume,
+      });
     case "error":
       return next(view, { error: Object.freeze({ code: message.code, message: message.message }) });
     default:

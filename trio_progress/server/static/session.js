@@ -3,8 +3,10 @@
 import { emptyView, merge, OutOfStep } from "./merge.js";
 import { Store } from "./store.js";
 
-/** Milliseconds until a session that could not be had is asked for again, give or take half. */
+/** Milliseconds until a session that could not be had is asked for again, give or take half; */
 const LATER = 4000;
+/** and one that has ended, but can be gone on with. Nobody tells that it was: its subscription is over. */
+const FOLLOWING = 8000;
 
 /** What the protocol allows. */
 const MOST_EVENTS = 10_000;
@@ -84,10 +86,10 @@ export class SessionStore extends Store {
     return this.#fits ? this.latest.resume : null;
   }
 
-  /** The store behind the server does not answer: the subscription is over, and asked for again after a while. */
-  #later() {
+  /** Asks again after a while, for as long as somebody listens. */
+  #later(delay) {
     this.#env.clearTimeout(this.#again);
-    this.#again = this.#env.setTimeout(() => this.#link.again(this.#id), LATER * (0.5 + this.#env.random()));
+    this.#again = this.#env.setTimeout(() => this.#link.again(this.#id), delay * (0.5 + this.#env.random()));
   }
 
   #connected() {
@@ -109,7 +111,8 @@ export class SessionStore extends Store {
       return;
     }
     if (message.type === "snapshot") this.#fits = true;
-    if (message.type === "error" && message.code === "unavailable") this.#later();
+    if (message.type === "error" && message.code === "unavailable") this.#later(LATER);
+    if (message.type === "end" && message.resumable) this.#later(FOLLOWING);
     this.put(view, message.type === "end");
   }
 }
