@@ -213,7 +213,7 @@ class Mailbox:
         feed = self._feed
         assert feed is not None
         published = feed.source.published
-        lag = None if published is None else self._clock.monotonic() - max(published, self._joined)
+        lag = self._clock.monotonic() - max(published, self._joined)
         self._tally.handed_over(after.seq - self.position.seq - 1, lag)
         self.position = after
 
