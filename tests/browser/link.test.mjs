@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client } from "../../trio_progress/server/static/trio-progress.js";
-import { backoff, TIMES, verdict } from "../../trio_progress/server/static/link.js";
+import { backoff, TIMES, verdict } from "../../trio_progress/server/static/policy.js";
 import { Environment, settle } from "./environment.mjs";
 
 const subscribed = (session, changes = {}) => ({ type: "subscribed", session, recovered: false, reason: "new", server_time: "2026-01-01T00:00:00Z", ...changes });

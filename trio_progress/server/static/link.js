@@ -13,25 +13,8 @@
  *    has slept does not find out by itself.
  */
 
+import { backoff, SUBPROTOCOL, TIMES, verdict, WHY } from "./policy.js";
 import { readEvents } from "./sse.js";
-
-export const SUBPROTOCOL = "trio-progress.v1";
-
-/** Milliseconds. */
-export const TIMES = Object.freeze({
-  firstWait: 500,
-  longestWait: 30_000,
-  /** A connection that held so long was a good one: the next wait is a short one again. */
-  settled: 5_000,
-  /** How long opening may take. */
-  opening: 10_000,
-  /** So long without a word, and a sign of life is asked for; */
-  silence: 30_000,
-  /** and so long it may take. */
-  sign: 8_000,
-  /** How long nobody may want anything before it closes: components come and go. */
-  idle: 300,
-});
 
 /** The messages that are about the list, whichever session they name. */
 const LISTING = ["listed", "listing", "unlisted"];
@@ -39,36 +22,6 @@ const LISTING = ["listed", "listing", "unlisted"];
 /** After so many WebSockets in a row that did not even open, server-sent events are tried; more where one had before. */
 const FAILURES = 2;
 const FAILURES_ONCE_OPEN = 5;
-
-/** The pieces of the browser that it stands on; tests bring their own. */
-export function browser() {
-  return {
-    WebSocket: globalThis.WebSocket,
-    fetch: (...given) => globalThis.fetch(...given),
-    setTimeout: (...given) => globalThis.setTimeout(...given),
-    clearTimeout: (timer) => globalThis.clearTimeout(timer),
-    now: () => Date.now(),
-    random: () => Math.random(),
-    document: globalThis.document,
-    window: globalThis.window ?? globalThis,
-  };
-}
-
-/** How long to wait before the `attempt`-th try (from 0 on): doubling, capped, and half of it by lot. */
-export function backoff(attempt, random) {
-  const whole = Math.min(TIMES.firstWait * 2 ** attempt, TIMES.longestWait);
-  return whole / 2 + (random() * whole) / 2;
-}
-
-/** What stops it beside the codes from 4500 on: what was sent was wrong, or HTTP says that it will not be otherwise. */
-const STOPPING = [1003, 1007, 1009, 400, 401, 403, 421];
-
-/** What a close code, or an HTTP status in its place, asks for: "retry", "token" (then retry) or "stop". */
-export function verdict(code) {
-  if (code === 4005) return "token";
-  if ((code >= 4500 && code <= 4999) || STOPPING.includes(code)) return "stop";
-  return "retry";
-}
 
 /**
  * @typedef {object} Want What one subscription asks for.
@@ -105,7 +58,7 @@ export class Link {
    * @param options.url The server's address, with its base path: "https://host/progress/".
    * @param options.token A token, or a function that gives one (or a promise of one) whenever a new one is needed.
    * @param options.transport "websocket" or "sse" for one of them only.
-   * @param env See `browser()`.
+   * @param env See `browser()` in policy.js.
    */
   constructor({ url, token = null, transport = null }, env) {
     this.#base = new URL(url);
@@ -440,14 +393,3 @@ export class Link {
     this.#timers.delete(name);
   }
 }
-
-/** What the codes mean that stop it, where the server gives no text. */
-const WHY = {
-  401: "the server asks for a token",
-  403: "the server does not allow this",
-  4005: "the token has expired",
-  4500: "the server does not take this token",
-  4501: "the server does not understand what it was asked",
-  4504: "the server says that these are too many subscriptions",
-  4507: "the server does not allow this",
-};

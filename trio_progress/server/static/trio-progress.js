@@ -10,7 +10,8 @@
  * messages are is written down in PROTOCOL.md beside the server; the types are in `trio-progress.d.ts`.
  */
 
-import { browser, Link } from "./link.js";
+import { Link } from "./link.js";
+import { browser } from "./policy.js";
 import { ListStore } from "./sessions.js";
 import { SessionStore } from "./session.js";
 
@@ -43,7 +44,7 @@ export class Client {
    * @param options.token A token, or a function that returns one or a promise of one. It is called once at first, and
    *   again whenever the server says that the token has expired.
    * @param options.transport "websocket" or "sse", to use only that; both, as it can be had, unless given.
-   * @param env For tests: the pieces of the browser, see `browser()`.
+   * @param env For tests: the pieces of the browser, see policy.js.
    */
   constructor(options = {}, env = browser()) {
     const url = new URL(options.url ?? new URL("..", import.meta.url).href, globalThis.location?.href);

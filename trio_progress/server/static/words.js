@@ -129,3 +129,27 @@ export function segments(phases) {
 export function fill(template, values) {
   return template.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
+
+/** Where a session stands, and for one that stalls since when. */
+export function said(state, now) {
+  const where = standing(state);
+  if (where === "stalled" && state.progressed_at) {
+    return `${WORDS.stalled} for ${duration((now - Date.parse(state.progressed_at)) / 1000)}`;
+  }
+  return WORDS[where] ?? where;
+}
+
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** The time of the day, in the reader's time zone. */
+export function clock(at) {
+  return CLOCK.format(new Date(at));
+}
+
+/** A moment as people say it: the time alone where it was today. */
+export function moment(at, now) {
+  const date = new Date(at);
+  const today = new Date(now).toDateString() === date.toDateString();
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
+}

@@ -1,16 +1,9 @@
 /** The log of a session's custom events, newest first. */
 
-import { number, spaced, valueText } from "../words.js";
+import { clock, number, spaced, valueText } from "../words.js";
 import { arrange, h, text } from "./dom.js";
 
 const PAGE = 100;
-
-const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-
-/** The time of the day, in the reader's time zone. */
-export function clock(at) {
-  return CLOCK.format(new Date(at));
-}
 
 /** The block "Events". */
 export class Events {

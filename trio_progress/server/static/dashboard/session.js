@@ -1,8 +1,12 @@
 /** The page of one session. */
 
-import { ENDED, duration, elapsed, number, percent, percentText, segments, spaced, standing, timeOf, took, valueText, WORDS } from "../words.js";
+import {
+  duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, spaced, standing, timeOf, took,
+  valueText, WORDS,
+} from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
-import { clock, Events } from "./events.js";
+import { Events } from "./events.js";
+import { pair, Pairs, resultOf } from "./facts.js";
 import { Phases } from "./phases.js";
 import { typedAs } from "./search.js";
 import { Throughput } from "./throughput.js";
@@ -283,65 +287,5 @@ export class SessionPage {
     if (words === this.#announced) return;
     this.#announced = words;
     text(this.#live, words);
-  }
-}
-
-/** Where a session stands, and for one that stalls since when. */
-export function said(state, now) {
-  const where = standing(state);
-  if (where === "stalled" && state.progressed_at) {
-    return `${WORDS.stalled} for ${duration((now - Date.parse(state.progressed_at)) / 1000)}`;
-  }
-  return WORDS[where] ?? where;
-}
-
-/** A moment as people say it: the time alone where it was today. */
-export function moment(at, now) {
-  const date = new Date(at);
-  const today = new Date(now).toDateString() === date.toDateString();
-  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-  return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
-}
-
-/** Text is for reading, and so are the values of an object's names; what is deeper is JSON. */
-function resultOf(result) {
-  if (typeof result === "string") return [h("p", {}, result)];
-  if (typeof result !== "object" || Array.isArray(result)) return [h("pre", {}, JSON.stringify(result, null, 2))];
-  return Object.entries(result).flatMap(([name, value]) => [
-    h("h3", {}, spaced(name)),
-    typeof value === "object" && value !== null ? h("pre", {}, JSON.stringify(value, null, 2)) : h("p", {}, valueText(value)),
-  ]);
-}
-
-function pair(name) {
-  const term = h("dt", {}, name);
-  const value = h("dd");
-  const element = h("div", { hidden: true }, term, value);
-  return {
-    element,
-    name: (words) => text(term, words),
-    set: (words) => {
-      element.hidden = words === null;
-      text(value, words ?? "");
-    },
-  };
-}
-
-class Pairs {
-  #list;
-  #rows = new Map();
-
-  constructor(name, kind) {
-    this.#list = h("dl", { class: `pairs ${kind}` });
-    this.element = h("section", { class: "block", "aria-label": name, hidden: true }, h("h2", {}, name), this.#list);
-  }
-
-  draw(pairs) {
-    this.element.hidden = pairs.length === 0;
-    const rows = arrange(this.#list, pairs, this.#rows, ([name]) => name, ([name]) => {
-      const value = h("dd");
-      return { value, element: h("div", {}, h("dt", {}, name), value) };
-    });
-    rows.forEach((row, index) => text(row.value, pairs[index][1]));
   }
 }
