@@ -82,9 +82,9 @@ def take(browser: Browser, host: HostProcess, url: str, folder: Path) -> None:
     host(OTHERS)
     pages = {}
     for name, size, scheme, scale, address in (
-        ("page-light", DESK, "light", 1, "#/s/demo"),
-        ("page-dark", DESK, "dark", 1, "#/s/demo"),
-        ("page-phone", PHONE, "dark", 2, "#/s/demo"),
+        ("page-light", DESK, "light", 1, "#/demo"),
+        ("page-dark", DESK, "dark", 1, "#/demo"),
+        ("page-phone", PHONE, "dark", 2, "#/demo"),
         ("list-light", {**DESK, "height": 980}, "light", 1, ""),
         ("list-dark", {**DESK, "height": 980}, "dark", 1, ""),
     ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,6 +120,27 @@ def test_a_session_is_watched_live_to_its_end(host: HostProcess, new_page: Calla
     expect(page.get_by_role("button", name="Cancel…")).to_be_hidden()
 
 
+def test_a_demo_that_serves_is_watched_to_its_end(new_page: Callable[..., Page]) -> None:
+    command = [sys.executable, "-m", "trio_progress", "demo", "--serve", "0", "--store", "memory:"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stderr is not None
+            address = re.search(r"http://\S+", demo.stderr.readline())
+            assert address is not None
+            page = new_page()
+            visit(page, address[0])
+            expect(page.get_by_role("heading", level=1)).to_have_text("How does asyncio cancel a task?")
+            expect(page.get_by_text("Read the files")).to_be_visible()
+            expect(page.get_by_text("source.found").first).to_be_visible()
+            expect(page.locator(".hero-standing")).to_have_text("Completed", timeout=60_000)
+            expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "100")
+            output, _ = demo.communicate(timeout=30)
+            assert "Task.cancel" in output
+            assert demo.returncode == 0
+        finally:
+            demo.kill()
+
+
 def test_a_reload_shows_the_sources_found_so_far(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
@@ -127,7 +150,7 @@ def test_a_reload_shows_the_sources_found_so_far(host: HostProcess, new_page: Ca
         """
     )
     page = new_page()
-    visit(page, host("return await start_server()") + "#/s/r-1")
+    visit(page, host("return await start_server()") + "#/r-1")
     for _ in range(2):
         events = page.get_by_role("region", name="Events")
         expect(events.get_by_role("heading")).to_have_text("Events250")
@@ -145,7 +168,7 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
 ) -> None:
     host("s = await open_session('r-1', {'a': 1, 'b': 1}); s.advance_to('a'); s.advance_to('b'); s.fail('no disk')")
     page = new_page()
-    visit(page, host("return await start_server()") + "#/s/r-1")
+    visit(page, host("return await start_server()") + "#/r-1")
     host("await end_session('r-1')")
     expect(page.get_by_text("no disk")).to_be_visible()
     expect(page.get_by_text("It can be gone on with")).to_be_visible()
@@ -159,7 +182,7 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
 def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1', title='A long crawl')")
     page = new_page()
-    visit(page, host("return await start_server()") + "#/s/r-1")
+    visit(page, host("return await start_server()") + "#/r-1")
     page.get_by_role("button", name="Cancel…").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("“A long crawl” is told to stop")
@@ -183,7 +206,7 @@ def test_pain_11_a_server_that_comes_back_shows_the_right_final_state_and_says_s
     host("kept['p'] = (await open_session('r-1', {'a': 1, 'b': 1}, title='On and on')).advance_to('a', total=100)")
     port = free_port()
     page = new_page()
-    visit(page, host(f"return await start_server({port}, drain_timeout=0.2)") + "#/s/r-1")
+    visit(page, host(f"return await start_server({port}, drain_timeout=0.2)") + "#/r-1")
     whole = page.get_by_role("progressbar", name="Progress")
     host("kept['p'].advance(50)")
     expect(whole).to_have_attribute("aria-valuenow", "25")
@@ -211,7 +234,7 @@ def test_a_server_that_is_killed_is_found_again_by_the_page_alone(
         worker("kept['p'] = (await open_session('r-1', {'a': 1}, title='Elsewhere')).advance_to('a', total=10)")
         first = HostProcess(store)
         page = new_page()
-        visit(page, first(f"return await start_server({port}, drain_timeout=0.2)") + "#/s/r-1")
+        visit(page, first(f"return await start_server({port}, drain_timeout=0.2)") + "#/r-1")
         whole = page.get_by_role("progressbar", name="Progress")
         worker("kept['p'].advance(5)")
         expect(whole).to_have_attribute("aria-valuenow", "50")
@@ -331,7 +354,7 @@ def test_two_hundred_hostile_strings_are_text(
     expect(page.get_by_role("listitem")).to_have_count(4)
     seen = page.inner_text("body")
     for number in range(4):
-        page.goto(f"{url}#/s/r-{number}")
+        page.goto(f"{url}#/r-{number}")
         expect(page.locator(".under")).to_contain_text(f"r-{number}")
         expect(page.get_by_role("region", name="Events").get_by_role("listitem")).to_have_count(10)
         for twist in page.locator(".twist").all():
@@ -539,7 +562,7 @@ def test_a_phone_needs_no_scrolling_sideways(host: HostProcess, new_page: Callab
     )
     page = new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     url = host("return await start_server()")
-    for address in (url, f"{url}#/s/r-1"):
+    for address in (url, f"{url}#/r-1"):
         visit(page, address)
         expect(page.get_by_text("TTT").first).to_be_visible()
         page.wait_for_timeout(300)
@@ -551,6 +574,6 @@ def test_a_phone_needs_no_scrolling_sideways(host: HostProcess, new_page: Callab
 def test_less_motion_means_none(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("(await open_session('r-1')).phase('a').__enter__()")
     page = new_page(reduced_motion="reduce")
-    visit(page, host("return await start_server()") + "#/s/r-1")
+    visit(page, host("return await start_server()") + "#/r-1")
     expect(page.get_by_text("a", exact=True)).to_be_visible()
     assert page.evaluate("document.getAnimations().length") == 0

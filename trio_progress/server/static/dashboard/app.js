@@ -38,11 +38,11 @@ const client = new Client({ url: new URL("./", document.baseURI).href, token: ke
 let page = null;
 let listAddress = "#/";
 
-// The address: "#/" with what is filtered by, or "#/s/<session>".
+// The address: "#/" with what is filtered by, or "#/<session>".
 
 function route() {
   const address = location.hash || "#/";
-  const session = /^#\/s\/([^?]+)$/.exec(address);
+  const session = /^#\/([^?]+)$/.exec(address);
   page?.hide();
   page = null;
   if (session) {

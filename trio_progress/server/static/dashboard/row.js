@@ -24,7 +24,7 @@ export class Row {
 
   constructor(id, label) {
     this.#label = label;
-    this.#title = h("a", { class: "row-title", href: `#/s/${encodeURIComponent(id)}` });
+    this.#title = h("a", { class: "row-title", href: `#/${encodeURIComponent(id)}` });
     this.element = h(
       "li",
       { class: "row" },
