@@ -179,6 +179,32 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
     expect(page.locator(".hero-standing")).to_have_text("Completed")
 
 
+def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host(
+        """
+        whole = (await open_session("r-1", {"all": 1})).advance_to("all")
+        for n in range(30):
+            with whole.phase(f"part-{n}", total=9) as part:
+                part.advance(3)
+        kept["parts"] = [whole.phase(f"running-{n}", total=9).__enter__() for n in range(5)]
+        """
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-1")
+    parts = page.get_by_role("region", name="Phases").get_by_role("listitem").get_by_role("listitem")
+    expect(parts).to_have_count(13)
+    expect(parts.first).to_contain_text("part-22")
+    expect(parts.last).to_contain_text("running-4")
+    page.get_by_role("button", name="Show the 22 that ended before").click()
+    expect(parts).to_have_count(35)
+    host("kept['parts'][2].advance(5)")
+    expect(parts.nth(32)).to_contain_text("5 / 9")
+    page.get_by_role("button", name="35 parts of all").click()
+    expect(parts.first).to_be_hidden()
+
+
 def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1', title='A long crawl')")
     page = new_page()

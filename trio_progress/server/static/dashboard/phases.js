@@ -3,25 +3,26 @@
 import { ENDED, count, duration, elapsed, percent, percentText, rate, spaced, took, valueText } from "../words.js";
 import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 
-/** Finished siblings beyond this number fold into one line, until somebody asks for them. */
-const SHOWN = 12;
+/** Of finished siblings the last few are shown; those before fold into one line, until somebody asks for them. */
+const SHOWN = 8;
+/** The same of the session's own phases, which are fewer and tell more. */
+const SHOWN_ABOVE = 24;
 
 /** The phases of a session, or of a phase. */
 export class Phases {
   #rows = new Map();
   #all = false;
   #rest = h("button", { class: "quiet", type: "button", onclick: () => this.#showAll() });
+  #folded = h("div", { class: "rest", hidden: true }, this.#rest);
+  #list = h("ul", { role: "list" });
   #drawn = null;
   #depth;
 
   constructor(depth = 0) {
     this.#depth = depth;
-    this.element = h("ul", { role: "list" });
-    this.#last = h("li", { class: "rest", hidden: true }, this.#rest);
-    this.#last.style.setProperty("--depth", String(depth));
+    this.#folded.style.setProperty("--depth", String(depth));
+    this.element = h("div", {}, this.#folded, this.#list);
   }
-
-  #last;
 
   #showAll() {
     this.#all = true;
@@ -37,13 +38,12 @@ export class Phases {
    */
   draw(phases, now, live) {
     this.#drawn = { phases, now, live };
-    const shown = this.#all ? phases : pruned(phases);
-    const rows = arrange(this.element, shown, this.#rows, (phase) => phase.name, () => new Row(this.#depth));
+    const shown = this.#all ? phases : pruned(phases, this.#depth === 0 ? SHOWN_ABOVE : SHOWN);
+    const rows = arrange(this.#list, shown, this.#rows, (phase) => phase.name, () => new Row(this.#depth));
     rows.forEach((row, index) => row.draw(shown[index], now, live));
     const left = phases.length - shown.length;
-    this.#last.hidden = left === 0;
-    text(this.#rest, `Show ${left} more that ended`);
-    if (this.element.lastElementChild !== this.#last) this.element.append(this.#last);
+    this.#folded.hidden = left === 0;
+    text(this.#rest, `Show the ${left} that ended before`);
   }
 
   /** Draws again those that count seconds. */
@@ -52,11 +52,11 @@ export class Phases {
   }
 }
 
-/** All that is not over, and of the rest the first few. */
-function pruned(phases) {
-  if (phases.length <= SHOWN) return phases;
-  let room = SHOWN;
-  return phases.filter((phase) => !over(phase) || room-- > 0);
+/** All that is not over, and of the rest the last few. */
+function pruned(phases, shown) {
+  let left = phases.filter(over).length - shown;
+  // One line in place of one or two others would save nothing.
+  return left < 3 ? phases : phases.filter((phase) => !over(phase) || left-- <= 0);
 }
 
 function over(phase) {
