@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from ._version import __version__ as __version__
 
 if _TYPE_CHECKING:
+    from .client import RemoteSubscription as RemoteSubscription
+    from .client import connect as connect
     from .current import current_session as current_session
     from .errors import FencedError as FencedError
     from .errors import ForeignThreadError as ForeignThreadError
@@ -30,6 +32,10 @@ if _TYPE_CHECKING:
     from .phase import PhaseScope as PhaseScope
     from .scope import SessionScope as SessionScope
     from .script import open_progress as open_progress
+    from .server.serving import Server as Server
+    from .server.serving import open_server as open_server
+    from .server.serving import serve as serve
+    from .server.tokens import issue_token as issue_token
     from .session import Session as Session
     from .settings import Settings as Settings
     from .state.limits import Limits as Limits
@@ -59,6 +65,7 @@ if _TYPE_CHECKING:
     from .tracker import open_tracker as open_tracker
 
 _HOMES = {
+    "client": ("RemoteSubscription", "connect"),
     "current": ("current_session",),
     "errors": (
         "FencedError",
@@ -98,6 +105,8 @@ _HOMES = {
     "stores.memory": ("MemoryStore",),
     "stores.redis_store": ("RedisStore",),
     "subscription": ("Subscription", "Watch", "WatchAll"),
+    "server.serving": ("Server", "open_server", "serve"),
+    "server.tokens": ("issue_token",),
     "terminal": ("open_display",),
     "threads": ("ThreadTicker",),
     "tracker": ("ProgressTracker", "open_tracker"),

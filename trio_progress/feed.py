@@ -8,11 +8,14 @@ and follow it to a new owner.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, final
+from typing import Final, NamedTuple, Protocol, final
 
 from .state.events import EventLog
-from .state.messages import Update
+from .state.messages import Position, Update
 from .state.snapshot import Liveness, SessionStatus, Snapshot
+
+MOST_STEPS: Final = 32
+"""Encoded updates that are kept for those who stand alike; slow ones stand in many places."""
 
 
 class Source(Protocol):
@@ -96,10 +99,12 @@ class Listener(Protocol):
 class Feed:
     """One session in one epoch, as its listeners read it."""
 
-    __slots__ = ("_at", "_updates", "ended", "source")
+    __slots__ = ("_at", "_steps", "_steps_of", "_updates", "ended", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self._steps_of = -1
+        self._steps: dict[tuple[object, Position], tuple[bytes, Position]] = {}
         self.ended: Ended | None = None
         self._at = (0, 0)
         self._updates: dict[tuple[int, str], Update] = {}
@@ -114,6 +119,21 @@ class Feed:
         if update is None:
             update = self._updates[since, resume] = self.source.update_since(since, resume)
         return update
+
+    def step(self, how: object, position: Position) -> tuple[bytes, Position] | None:
+        """The one update that leads from `position` to the newest state, as `remember()` was told; None if it was not.
+
+        What a thousand listeners that stand alike are told is so found by one look, and not made again.
+        """
+        return self._steps.get((how, position)) if self._steps_of == self.source.seq else None
+
+    def remember(self, how: object, position: Position, data: bytes, after: Position) -> None:
+        """Whoever stands at `position` is told all there is by `data`, encoded by `how`, and then stands at `after`."""
+        if self._steps_of != self.source.seq:
+            self._steps_of = self.source.seq
+            self._steps.clear()
+        if len(self._steps) < MOST_STEPS:
+            self._steps[how, position] = (data, after)
 
 
 @final

@@ -130,6 +130,14 @@ class Hub:
             self.on_remote(topic)  # Known from a list so far: its owner has yet to hear that somebody watches.
         return topic
 
+    def await_next(self, session_id: str, listener: Listener) -> Topic:
+        """Registers a listener for whatever comes next of a session, without what there is of it now."""
+        topic = self._topic(session_id)
+        topic.listeners[listener] = True
+        if topic.feed is None:
+            self.on_remote(topic)
+        return topic
+
     def leave(self, topic: Topic | None, listener: Listener) -> None:
         """Takes a listener out; does nothing for one that has been let go already."""
         if topic is not None:

@@ -19,8 +19,8 @@ from typing import final
 
 from .feed import Feed
 from .state.clock import Clock, utc
-from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed
-from .state.snapshot import RESUMABLE
+from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
+from .state.snapshot import RESUMABLE, Snapshot
 from .statistics import Tally
 
 
@@ -52,6 +52,7 @@ class Mailbox:
         "_wake",
         "not_before",
         "position",
+        "steady",
     )
 
     def __init__(
@@ -81,6 +82,8 @@ class Mailbox:
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
+        self.steady = False
+        """Whether all that it can owe is an update and events: no greeting, snapshot, bookmark or pause."""
 
     def attach(self, feed: Feed) -> None:
         """Takes the feed up where the token says, or anew; one of the same epoch just goes on."""
@@ -103,6 +106,7 @@ class Mailbox:
             else:
                 reason = None
         self._feed = feed
+        self.steady = False
         self._joined = self._clock.monotonic()
         self._snapshot = reason is not None
         if resuming is not None and reason is None:
@@ -136,6 +140,7 @@ class Mailbox:
     def bookmark(self) -> None:
         """The session lives."""
         self._bookmark = True
+        self.steady = False
         self._wake()
 
     def shut(self) -> None:
@@ -194,6 +199,53 @@ class Mailbox:
             )
         return None
 
+    def step(self, how: object) -> tuple[bytes, Position] | None:
+        """All there is to tell, if others that stand alike were told it already; `leap()` says that it was sent.
+
+        Args:
+            how: Who has encoded it.
+        """
+        feed = self._feed
+        return feed.step(how, self.position) if self.steady and feed is not None and feed.ended is None else None
+
+    def leap(self, after: Position) -> None:
+        """What `step()` gave was sent."""
+        feed = self._feed
+        assert feed is not None
+        published = feed.source.published
+        lag = self._clock.monotonic() - max(published, self._joined)
+        self._tally.handed_over(after.seq - self.position.seq - 1, lag)
+        self.position = after
+
+    def remember(self, how: object, before: Position, data: bytes) -> None:
+        """An update, `data`, was all there was to tell from `before` on: others that stand there are told the same."""
+        feed = self._feed
+        if self.steady and feed is not None and self.position.seq == feed.source.seq:
+            feed.remember(how, before, data, self.position)
+
+    def put_back(self, message: Message, before: Position) -> None:
+        """The message just taken was not begun on the wire: whatever is newest then is made in its place.
+
+        Args:
+            message: What `take()` has returned last.
+            before: The position as it was before that.
+        """
+        if isinstance(message, (Update, Snapshot)):
+            self._tally.broadcasts -= 1
+            self._snapshot = isinstance(message, Snapshot)
+            self.not_before = 0.0
+            if isinstance(message, Update):
+                self._tally.conflated -= max(message.seq - before.seq - 1, 0)
+        elif isinstance(message, Subscribed):
+            self._greet = message
+        elif isinstance(message, Gap):
+            self._tally.events_dropped -= message.dropped
+        elif isinstance(message, Bookmark):
+            self._bookmark = True
+        elif isinstance(message, End):
+            self._done = False
+        self.position = before
+
     def _moved(self, seq: int, missed: int, published: float | None) -> None:
         now = self._clock.monotonic()
         self.position = Position(self.position.epoch, seq, self.position.event)
@@ -214,6 +266,7 @@ class Mailbox:
         resume = self.position._replace(seq=seq).token()
         update = feed.update(since, resume)
         self._moved(seq, seq - since - 1, feed.source.published)
+        self.steady = not self._interval
         return update
 
     def _take_event(self, feed: Feed) -> Message:

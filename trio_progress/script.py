@@ -17,6 +17,7 @@ async def open_progress(
     phases: Phases | None = None,
     *,
     display: bool = True,
+    serve: int | None = None,
     store: str | Store = "memory:",
     session_id: str | None = None,
     title: str | None = None,
@@ -31,6 +32,7 @@ async def open_progress(
         name: What kind of work it is.
         phases: Weights by name, or a sequence of `PhaseSpec` and names; None: they come as they are entered.
         display: Whether to show it in the terminal.
+        serve: The port of its page, which only this machine can reach; needs the extra `server`. None: it has none.
         store: Where the session is kept.
         session_id: The session's id; made up unless given.
         title: What people are shown; `name` unless given.
@@ -38,6 +40,7 @@ async def open_progress(
 
     Raises:
         ValueError, TypeError: A value is out of range.
+        OSError: The port cannot be bound.
     """
     pipeline = None if phases is None else Pipeline(name, phases)
     async with AsyncExitStack() as stack:
@@ -46,5 +49,9 @@ async def open_progress(
             from .terminal import open_display
 
             await stack.enter_async_context(open_display(tracker))
+        if serve is not None:
+            from .server import open_server
+
+            await stack.enter_async_context(open_server(tracker, serve))
         scope = tracker.session(session_id, pipeline, title=name if title is None else title, labels=labels)
         yield await stack.enter_async_context(scope)

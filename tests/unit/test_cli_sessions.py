@@ -328,7 +328,8 @@ def completed(*words: str) -> list[str]:
 
 
 def test_commands_options_statuses_and_sessions_are_completed(store: str) -> None:
-    assert completed("") == ["demo", "ls", "show", "watch", "cancel", "rm", "completion", "--help", "--version"]
+    commands = ["demo", "ls", "show", "watch", "cancel", "rm", "serve", "token", "completion"]
+    assert completed("") == [*commands, "--help", "--version"]
     assert completed("c") == ["cancel", "completion"]
     assert completed("ls", "--l") == ["--label", "--limit"]
     assert completed("ls", "--json", "--") == ["--help", "--label", "--status", "--limit", "--all", "--store"]

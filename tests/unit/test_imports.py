@@ -14,9 +14,21 @@ import pytest
 import trio_progress
 
 PACKAGE = Path(trio_progress.__file__).parent
-OPTIONAL = ("redis", "rich", "trio_websocket", "prometheus_client", "hypothesis", "pytest", "h11", "tqdm", "sqlite3")
+OPTIONAL = (
+    "redis",
+    "rich",
+    "trio_websocket",
+    "wsproto",
+    "h11",
+    "jwt",
+    "prometheus_client",
+    "hypothesis",
+    "pytest",
+    "tqdm",
+    "sqlite3",
+)
 
-UPWARDS = ("terminal", "metrics", "demo", "cli", "__main__")
+UPWARDS = ("terminal", "metrics", "server", "client", "demo", "cli", "__main__")
 """What is built on a tracker, and known to nothing below."""
 
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from . import codes, output, parser, places
+from . import codes, output, parser, places, serving
 from .codes import CommandError
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ def add(commands: parser.Commands) -> None:
     )["folders"] = True
     parser.session_argument(command, "--resume", help="go on with this session of the demo, with its own question")
     command.add_argument(
+        "--serve",
+        metavar="PORT",
+        nargs="?",
+        type=serving.port,
+        const=serving.PORT,
+        help=f"have its page on a port of this machine while it runs; {serving.PORT} unless given",
+    )
+    command.add_argument(
         "--lost-after",
         metavar="SECONDS",
         type=parser.seconds,
@@ -98,6 +106,8 @@ class _Run:
     folder: str
     resume: bool
     lost_after: float
+    port: int | None
+    """Where its page is to be; None: nowhere."""
     session: Session | None = None
     answer: Answer | None = None
     signal: int | None = None
@@ -149,7 +159,16 @@ def _begun(arguments: argparse.Namespace) -> _Run:
     question = classify(" ".join(arguments.question) if arguments.question else DEFAULT_QUESTION).text
     folder = checked_folder(standard_library() if arguments.corpus is None else arguments.corpus)
     url = _usable(places.place(arguments))
-    return _Run(url, _hint(arguments), f"demo-{secrets.token_hex(3)}", question, folder, False, arguments.lost_after)
+    return _Run(
+        url,
+        _hint(arguments),
+        f"demo-{secrets.token_hex(3)}",
+        question,
+        folder,
+        False,
+        arguments.lost_after,
+        arguments.serve,
+    )
 
 
 def _usable(where: places.Place) -> str:
@@ -188,7 +207,7 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
     if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
         raise CommandError(codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be gone on with here")
     url = places.place(arguments).url
-    run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after)
+    run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after, arguments.serve)
     if snapshot.status == "completed":
         output.say(f"Session {session_id} has completed: this is its answer.")
         run.answer = handed_in(snapshot.result)
@@ -221,6 +240,9 @@ async def _research(run: _Run) -> None:
         )
         tracker.interrupt_on(signal.SIGTERM)
         try:
+            if run.port is not None:
+                opened = await serving.enter_server(stack, serving.server(), tracker, run.port, {})
+                output.say(f"Its page: {opened.url}#/{run.id}")
             await stack.enter_async_context(open_display(tracker))
             scope = tracker.session(
                 run.id,

@@ -17,6 +17,7 @@ MODULES: Final = (
     "trio_progress.cli.reading",
     "trio_progress.cli.watching",
     "trio_progress.cli.changing",
+    "trio_progress.cli.serving",
     "trio_progress.cli.completion",
 )
 """What commands there are, in the order of the help: modules with `add(commands)`, which uses `command()` below."""
@@ -44,6 +45,8 @@ examples:
 environment:
   TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB
   XDG_STATE_HOME        where the store of your own is: trio-progress/sessions.db in it
+  TRIO_PROGRESS_SECRET  what `serve` lets in by, and `token` signs with
+  TRIO_PROGRESS_TOKEN   what `watch --url` asks with
   NO_COLOR              no colours
 
 `trio-progress COMMAND --help` tells more of each command, and its exit codes.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from . import codes, output, parser, places
+from . import codes, output, parser, places, serving
 from .codes import CommandError
 
 if TYPE_CHECKING:
     from ..state.snapshot import Snapshot
     from ..terminal.screen import Model, Screen
     from ..tracker import ProgressTracker
+
+    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], Callable[[Snapshot], None], Model | None], Awaitable[None]]
 
 _WATCH: Final = """\
 Shows sessions live, from any process, until all of them have ended.
@@ -49,23 +53,31 @@ def add(commands: parser.Commands) -> None:
     parser.session_argument(watching, "ids", nargs="+", help="the sessions")
     watching.add_argument("--no-wait", action="store_true", help="refuse a session that is not there yet")
     watching.add_argument("--json", action="store_true", help="a line of JSON for each state")
+    watching.add_argument("--url", help="a server's, in place of a store; a token is taken from $TRIO_PROGRESS_TOKEN")
     parser.store_option(watching)
 
 
 def watch(arguments: argparse.Namespace) -> int:
     """`trio-progress watch`."""
+    if arguments.url is not None:
+        ids = list(dict.fromkeys(arguments.ids))
+        return _run(_watch_server, arguments.url, ids, not arguments.no_wait, arguments.json)
     where = places.place(arguments)
     if where.url == "memory:":
         raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: nobody else can watch it")
     if arguments.no_wait and where.missing:
         raise CommandError(codes.NOT_FOUND, f"there is no session {arguments.ids[0]!r}: {where.path} is not there yet")
+    return _run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
+
+
+def _run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
     import trio
 
     from ..endings import leaves
     from ..errors import ProgressError
 
     try:
-        return trio.run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
+        return trio.run(command, *arguments)
     except BaseExceptionGroup as group:
         # What ends the command comes out of nurseries in a group.
         for error in leaves(group):
@@ -80,13 +92,71 @@ async def _watch(where: places.Place, ids: Sequence[str], wait: bool, as_json: b
         tracker = await places.enter_tracker(stack, where.made())
         tracker.interrupt_on(signal.SIGTERM)
         await _announce(tracker, where, ids, wait=wait)
-        if as_json:
-            await _follow_all(tracker, ids, last, _put, None)
-        else:
-            await _draw_all(tracker, ids, last)
+        await _show_all(partial(_follow, tracker), ids, last, as_json=as_json)
     if tracker.interrupted_by is not None:
         return codes.SIGNAL + tracker.interrupted_by
     return max(_code(session_id, last) for session_id in ids)
+
+
+async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool) -> int:
+    """The same, from a server."""
+    import trio
+
+    from ..errors import ProtocolError
+
+    serving.server()
+    last: dict[str, Snapshot] = {}
+    stopped: list[int] = []
+    with trio.open_signal_receiver(signal.SIGTERM) as received:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                async for number in received:
+                    stopped.append(number)
+                    nursery.cancel_scope.cancel(reason="SIGTERM")
+
+            nursery.start_soon(stop)
+            try:
+                await _show_all(partial(_follow_server, url, wait), ids, last, as_json=as_json)
+            except* (ProtocolError, ValueError, OSError) as group:
+                error = next(leaves_of(group))
+                raise CommandError(codes.USAGE, str(error)) from None
+            nursery.cancel_scope.cancel(reason="all sessions have ended")
+    return codes.SIGNAL + stopped[0] if stopped else max(_code(session_id, last) for session_id in ids)
+
+
+def leaves_of(group: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group."""
+    from ..endings import leaves
+
+    return leaves(group)
+
+
+async def _follow_server(
+    url: str,
+    wait: bool,
+    session_id: str,
+    last: dict[str, Snapshot],
+    told: Callable[[Snapshot], None],
+    model: Model | None,
+) -> None:
+    from ..client import connect
+
+    del model
+    token = os.environ.get(serving.TOKEN) or None
+    async with connect(url, session_id, token=token, wait=wait) as messages:
+        async for _ in messages:
+            state = messages.state
+            if state is not None and state is not last.get(session_id):
+                last[session_id] = state
+                told(state)
+
+
+async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
+    if as_json:
+        await _follow_all(follow, ids, last, _put, None)
+    else:
+        await _draw_all(follow, ids, last)
 
 
 async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence[str], *, wait: bool) -> None:
@@ -103,7 +173,7 @@ async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence
 
 
 async def _follow_all(
-    tracker: ProgressTracker,
+    follow: Follow,
     ids: Sequence[str],
     last: dict[str, Snapshot],
     told: Callable[[Snapshot], None],
@@ -114,7 +184,7 @@ async def _follow_all(
 
     async with trio.open_nursery() as nursery:
         for session_id in ids:
-            nursery.start_soon(_follow, tracker, session_id, last, told, model)
+            nursery.start_soon(follow, session_id, last, told, model)
 
 
 async def _follow(
@@ -148,7 +218,7 @@ def _put(snapshot: Snapshot) -> None:
     output.put(output.as_json(as_data(snapshot)) + "\n")
 
 
-async def _draw_all(tracker: ProgressTracker, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
+async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
     """The same, on whatever standard output is."""
     import trio
 
@@ -162,7 +232,7 @@ async def _draw_all(tracker: ProgressTracker, ids: Sequence[str], last: dict[str
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_draw, screen, model)
-                await _follow_all(tracker, ids, last, model.put, model)
+                await _follow_all(follow, ids, last, model.put, model)
                 nursery.cancel_scope.cancel(reason="all sessions have ended")
         finally:
             try:

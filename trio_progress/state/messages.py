@@ -9,17 +9,23 @@
 4. `Gap` tells how many custom events were lost to this subscriber, at the place where they are missing.
 5. `End` is the last one. When the owner changed, a second `Subscribed` (never recovered) and a
    `Snapshot` of the new epoch come in place of it.
+
+Over the wire there are a few more, which are about the list of sessions, about one request, or about the
+connection: `Listed`, `Listing`, `Unlisted`, `ErrorMessage`, `Pong`. `server/PROTOCOL.md` tells of all.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ..errors import ProtocolError
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+
+Verb: TypeAlias = Literal["read", "cancel", "delete"]
+"""What somebody may do with a session."""
 
 
 class Position(NamedTuple):
@@ -52,6 +58,8 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     recovered: bool
     reason: str | None
     server_time: datetime
+    verbs: tuple[Verb, ...] = ()
+    """What the subscriber may do with the session; a server says it, a tracker has nobody to ask."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):
@@ -134,7 +142,60 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"
 Message: TypeAlias = Subscribed | Snapshot | Update | CustomEvent | Bookmark | Gap | End
 
 
-class _SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot"):
+class Listed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="listed"):
+    """A session as a list shows it: it has come, has changed, or has ended."""
+
+    session: str
+    head: Head
+    verbs: tuple[Verb, ...]
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="listing"):
+    """All of the list's first part has been sent."""
+
+    session: Literal["*"] = "*"
+    complete: bool
+    """False: there are older sessions, to be had by `GET /sessions` from `cursor` on."""
+    cursor: str | None
+
+
+class Unlisted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="unlisted"):
+    """A session was deleted."""
+
+    session: str
+
+
+ErrorCode: TypeAlias = Literal[
+    "bad_request",
+    "unauthorized",
+    "not_allowed",
+    "not_found",
+    "active",
+    "ended",
+    "too_large",
+    "too_many",
+    "unavailable",
+]
+
+
+class ErrorMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="error"):
+    """What was asked is not done; `session` where it was about one."""
+
+    code: ErrorCode
+    message: str
+    session: str | None = None
+
+
+class Pong(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="pong"):
+    """The answer to a `ping`, with its data."""
+
+    data: str
+
+
+WireMessage: TypeAlias = Message | Listed | Listing | Unlisted | ErrorMessage | Pong
+
+
+class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot"):
     """How a `Snapshot` travels: the state in an envelope like the others'."""
 
     session: str
@@ -144,14 +205,14 @@ class _SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
 
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(Subscribed | _SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End)
+_DECODER = msgspec.json.Decoder(Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End)
 
 
-def encode_message(message: Message) -> bytes:
+def encode_message(message: WireMessage) -> bytes:
     """The message as JSON, as the protocol has it."""
     if isinstance(message, Snapshot):
         state = msgspec.structs.replace(message, resume="") if message.resume else message
-        return _ENCODER.encode(_SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state))
+        return _ENCODER.encode(SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state))
     return _ENCODER.encode(message)
 
 
@@ -162,10 +223,10 @@ def decode_message(data: bytes | str) -> Message:
         ProtocolError: It is not one.
     """
     try:
-        message: Subscribed | _SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End = _DECODER.decode(data)
+        message: Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from None
-    if isinstance(message, _SnapshotFrame):
+    if isinstance(message, SnapshotFrame):
         return msgspec.structs.replace(message.state, resume=message.resume)
     return message
 

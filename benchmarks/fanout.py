@@ -1,0 +1,112 @@
+"""One payload told to many over WebSocket: what it costs the server, beside a bare `socket.send` and its rivals."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import sys
+from typing import Any
+
+from .fanout_server import CONTENDERS, Plan, Result, measure
+from .fanout_sink import drink
+from .harness import Values
+from .report import Report
+from .suites import Suite, count, register, seconds
+
+Told = list[list[tuple[int, float]]]
+"""By client: which number it was told, and when."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `fanout`."""
+    parser.add_argument("--clients", type=count, nargs="+", default=[10, 100, 1000], metavar="N")
+    parser.add_argument("--frames", type=count, default=20_000, metavar="N", help="in a run, flat out (default: 20000)")
+    parser.add_argument("--pace", type=seconds, default=0.02, metavar="S", help="between two payloads (default: 0.02)")
+    parser.add_argument("--ticks", type=count, default=100, metavar="N", help="payloads in a paced run (default: 100)")
+    parser.add_argument("--size", type=count, default=1000, metavar="BYTES", help="of a payload (default: 1000)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measures each contender once a round, at each number of clients, flat out and paced."""
+    names = ("clients", "frames", "pace", "ticks", "size", "rounds")
+    report = Report("fanout", {name: getattr(options, name) for name in names})
+    for clients in options.clients:
+        rounds = max(options.frames // clients, 10)
+        _group(report, options.rounds, Plan(clients, rounds, 0.0, options.size), "flat out", 1.3)
+        paced = Plan(clients, options.ticks, options.pace, options.size)
+        _group(report, options.rounds, paced, f"every {options.pace * 1000:g} ms", 1.6)
+    report.notes += [
+        "CPU time of the server, user and system, for each frame that was handed to a client's socket",
+        "the clients are in a process of their own, which only reads",
+        "ours is the whole way: session.set(), a tick of the broadcaster, an update made and encoded, and sent",
+    ]
+    return report
+
+
+def _group(report: Report, rounds: int, plan: Plan, how: str, limit: float) -> None:
+    values: Values = {name: [] for name in CONTENDERS}
+    for _ in range(rounds):
+        for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+            result, _ = measured(name, plan)
+            values[name].append(result.cpu / max(result.frames, 1) * 1e6)
+            print(f"\r{plan.clients} clients, {how}: {name:24}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=("floor",))
+    what = f"{plan.clients} clients, {how}: ours to "
+    report.aim(f"{what}the floor", "x", limit, values["ours"], values["floor"])
+    report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
+
+
+def measured(name: str, plan: Plan, *, stuck: int = 0, timed: bool = False) -> tuple[Result, Told]:
+    """One run of one contender, in a fresh process, with its clients in another.
+
+    Args:
+        name: The contender.
+        plan: What it tells.
+        stuck: So many of the clients never read.
+        timed: Whether the clients note when they were told what.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    clients, their = context.Pipe()
+    server = context.Process(target=measure, args=(name, plan, there), daemon=True)
+    server.start()
+    try:
+        port = _received(here, 60)
+        kind = "ours" if name == "ours" else name
+        sink = context.Process(target=drink, args=(kind, port, plan.clients, stuck, timed, their), daemon=True)
+        sink.start()
+        try:
+            _received(clients, 120)
+            here.send("go")
+            result = _received(here, 300)
+            clients.send("stop")
+            _, told = _received(clients, 60)
+            sink.join(10)
+        finally:
+            sink.kill()
+    finally:
+        server.join(5)
+        server.kill()
+    return result, told
+
+
+def _received(connection: Any, within: float) -> Any:
+    if not connection.poll(within):
+        raise TimeoutError(f"a process of the benchmark says nothing for {within:g} s")
+    value = connection.recv()
+    if isinstance(value, BaseException):
+        raise value
+    return value
+
+
+register(
+    Suite(
+        name="fanout",
+        summary="one update to 10, 100 and 1000 WebSockets: CPU of the server, beside a bare send and its rivals",
+        rounds=3,
+        add_arguments=add_arguments,
+        run=run,
+    )
+)

@@ -1,0 +1,101 @@
+"""The clients of the fan-out suites, in a process of their own: bare sockets that read all that comes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import select
+import socket
+import struct
+import time
+from multiprocessing.connection import Connection
+from typing import Final
+
+PATHS: Final = {"ours": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
+"""By contender; all others take `/`."""
+
+_NUMBER = re.compile(rb'"n":(\d+)')
+
+
+def masked(text: bytes) -> bytes:
+    """A client's text frame."""
+    size = len(text)
+    head = struct.pack("!BB", 0x81, 0x80 | size) if size < 126 else struct.pack("!BBH", 0x81, 0xFE, size)
+    return head + bytes(4) + text
+
+
+def connected(contender: str, port: int) -> socket.socket:
+    """A WebSocket to the contender that is about to be told."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    protocol = "Sec-WebSocket-Protocol: trio-progress.v1\r\n" if contender == "ours" else ""
+    sock.sendall(
+        f"GET {PATHS.get(contender, '/')} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n".encode()
+    )
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(65536)
+        if not more:
+            raise ConnectionError(f"{contender} has closed: {data[:200]!r}")
+        data += more
+    if b" 101 " not in data.partition(b"\r\n")[0]:
+        raise ConnectionError(f"{contender} does not take a WebSocket: {data[:200]!r}")
+    if contender == "ours":
+        sock.sendall(masked(json.dumps({"type": "subscribe", "session": "measured"}).encode()))
+    elif contender == "socket.io":
+        sock.sendall(masked(b"40"))
+    return sock
+
+
+def drink(contender: str, port: int, clients: int, stuck: int, timed: bool, control: Connection) -> None:
+    """Connects, says so, and reads until told to stop; then says what came.
+
+    Args:
+        contender: What is spoken to.
+        port: Where it is.
+        clients: How many connections.
+        stuck: So many of them never read.
+        timed: Whether to note when each client was told of which number (`"n":` in the payload).
+        control: Is sent "connected", and at the end what came: by client, a list of numbers and moments.
+    """
+    socks = [connected(contender, port) for _ in range(clients)]
+    poll = select.epoll()
+    for sock in socks[stuck:]:
+        sock.setblocking(False)
+        poll.register(sock.fileno(), select.EPOLLIN)
+    by_fd = {sock.fileno(): sock for sock in socks[stuck:]}
+    tails = dict.fromkeys(by_fd, b"")
+    told: dict[int, list[tuple[int, float]]] = {fd: [] for fd in by_fd}
+    volume = 0
+    control.send("connected")
+    poll.register(control.fileno(), select.EPOLLIN)
+    stopped = False
+    while not stopped:
+        for fd, _ in poll.poll():
+            if fd == control.fileno():
+                control.recv()
+                stopped = True
+                continue
+            try:
+                data = by_fd[fd].recv(262_144)
+            except BlockingIOError:
+                continue
+            if not data:
+                poll.unregister(fd)
+                continue
+            volume += len(data)
+            if timed:
+                now = time.monotonic()
+                text = tails[fd] + data
+                found = _NUMBER.findall(text)
+                if found:
+                    told[fd].append((int(found[-1]), now))
+                # A number may be cut in two; what is kept holds no whole one, or it would count twice.
+                tails[fd] = b"" if found and text.endswith(b"}") else text[-24:].rpartition(b'"n"')[2][-24:]
+    control.send((volume, list(told.values())))
+    for sock in socks:
+        sock.close()

@@ -1,0 +1,95 @@
+"""What the tests in a real browser share: the other process, and Chromium."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class HostProcess:
+    """`host.py` in a process of its own."""
+
+    def __init__(self, store: str = "memory:") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("host.py")), store],
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, code: str) -> Any:
+        """Runs code there, and returns what it returned."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the process has died"
+        answer = json.loads(line)
+        assert "raised" not in answer, answer["raised"]
+        return answer["returned"]
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Lets it end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._process.poll() is None:
+            self._process.stdin.close()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                raise
+        self._process.wait()
+        self._process.stdout.close()
+        if not self._process.stdin.closed:
+            self._process.stdin.close()
+
+
+@contextmanager
+def hosting(store: str = "memory:") -> Iterator[HostProcess]:
+    """A process with a tracker."""
+    process = HostProcess(store)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window."""
+    with sync_playwright() as playwright:
+        # The sandbox needs a kernel that lets it be made, which containers do not.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,120 @@
+// Figures as people read them, which sessions are shown, how fast the work goes, and events however they are cut.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as words from "../../trio_progress/server/static/words.js";
+import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "../../trio_progress/server/static/dashboard/search.js";
+import { lately, Meter, outline } from "../../trio_progress/server/static/dashboard/throughput.js";
+import { SseParser } from "../../trio_progress/server/static/sse.js";
+
+test("100 % is said of nothing that has not ended", () => {
+  assert.deepEqual([0, 0.29, 0.5, 0.999, 0.9999999, 1, 1.2, -1].map(words.percent), [0, 29, 50, 99, 99, 100, 100, 0]);
+});
+
+test("durations have two units at most", () => {
+  const said = [0, 59.9, 60, 3599, 3600, 86399, 86400 * 4 + 3600 * 3, -5].map(words.duration);
+  assert.deepEqual(said, ["0s", "59s", "1m 00s", "59m 59s", "1h 00m", "23h 59m", "4d 3h", "0s"]);
+  assert.deepEqual([0.04, 3.25, 9.96, 75].map(words.took), ["0.0s", "3.3s", "9s", "1m 15s"]);
+});
+
+test("counts, rates and values are short", () => {
+  assert.equal(words.count({ done: 12, total: 1200, unit: "pages" }), "12 / 1,200 pages");
+  assert.equal(words.count({ done: 0, total: null, unit: "pages" }), "");
+  assert.equal(words.count({ done: 1.239, total: null, unit: null }), "1.24");
+  assert.deepEqual([0.01234, 12.345, 99999.5].map(words.rate), ["0.0123", "12.3", "100,000"]);
+  assert.equal(words.valueText(["a", 1]), "a, 1");
+  assert.equal(words.valueText({ a: [null] }), '{"a":[null]}');
+  assert.equal(words.fill("{time} left, {other}", { time: "3s" }), "3s left, {other}");
+});
+
+const session = (id, changes = {}) => ({
+  id, title: id, pipeline: null, message: null, labels: {}, status: "running", liveness: "ok", started_at: null,
+  queued_at: null, ended_at: null, ...changes,
+});
+
+test("a search needs all its words, whatever their case, and labels exactly", () => {
+  const ada = session("r-1", { title: "Crawl Shoes", labels: { user: "ada", team: "Search" } });
+  for (const typed of ["", "crawl", "SHOES crawl", "user=ada", "user=ada r-1", "search", " ada  "]) assert.ok(searching(typed)(ada), typed);
+  for (const typed of ["user=ad", "user=ada boots", "team=search", "constructor=x", "__proto__=x"]) assert.ok(!searching(typed)(ada), typed);
+});
+
+test("what has spaces in it is kept together by quotation marks, there and back", () => {
+  const state = session("r-1", { labels: { team: "Data Science", "a b": "c" } });
+  assert.ok(searching('team="Data Science"')(state));
+  assert.ok(!searching("team=Data Science")(state));
+  for (const words of [["team=Data Science", "x"], ["a b=c"], ["plain"], []]) assert.deepEqual(wordsOf(typedAs(words)), words);
+  assert.deepEqual(wordsOf('half "open quote'), ["half", "open quote"]);
+});
+
+test("what goes on comes first, the last begun above; what has ended is ordered by its end", () => {
+  const sessions = [
+    session("old", { started_at: "2026-01-01T00:00:00.5Z" }),
+    session("new", { started_at: "2026-01-01T00:00:00.52Z" }),
+    session("queued", { status: "queued", queued_at: "2026-01-01T00:00:01Z" }),
+    session("first", { status: "completed", ended_at: "2026-01-01T00:00:02Z" }),
+    session("last", { status: "failed", ended_at: "2026-01-01T00:00:03Z" }),
+  ];
+  const { active, ended } = grouped(sessions);
+  assert.deepEqual(active.map(({ id }) => id), ["queued", "new", "old"]);
+  assert.deepEqual(ended.map(({ id }) => id), ["last", "first"]);
+});
+
+test("every standing is found by exactly one filter beside the one for all", () => {
+  const standings = [...words.ENDED.map((status) => session("x", { status })), session("x"), session("x", { status: "queued" }),
+    session("x", { liveness: "stalled" }), session("x", { liveness: "lost" })];
+  for (const state of standings) {
+    const counts = tally([state]);
+    assert.equal(counts.all, 1);
+    assert.equal(FILTERS.reduce((sum, { name }) => sum + counts[name], 0), 2, JSON.stringify(state));
+  }
+});
+
+const moving = (done, changes = {}) => ({ phases: [{ name: "a", title: "A", status: "running", attempt: 1, done, unit: "pages", phases: [], ...changes }] });
+
+test("throughput is what was done in each half second, however often states come", () => {
+  const meter = new Meter();
+  for (let at = 0; at <= 5000; at += 100) meter.take(moving(at / 10), at);
+  const { points } = meter.subject();
+  assert.deepEqual(points.map(({ speed }) => speed), Array(10).fill(100));
+  assert.equal(lately([9000, 0, 10, 20, 0, 10, 8].map((speed) => ({ speed }))), 8);
+});
+
+test("a count that falls and another attempt begin the line anew, and what never moved is not shown", () => {
+  const meter = new Meter();
+  for (const [done, at] of [[0, 0], [50, 1000], [0, 2000], [10, 3000]]) meter.take(moving(done), at);
+  assert.deepEqual(meter.subject().points.map(({ speed }) => speed), [10]);
+  const still = new Meter();
+  for (let at = 0; at < 5000; at += 1000) still.take(moving(7), at);
+  assert.equal(still.subject(), null);
+});
+
+test("phases that came and went are forgotten", () => {
+  const meter = new Meter();
+  for (let n = 0; n < 1000; n++) meter.take(moving(n, { name: `p${n}` }), n * 100);
+  assert.ok(meter.size <= 100);
+});
+
+test("the line stays in its box and is bounded", () => {
+  const meter = new Meter();
+  let done = 0;
+  for (let at = 0; at < 1_000_000; at += 1000) meter.take(moving((done += at % 7)), at);
+  const { points } = meter.subject();
+  assert.equal(points.length, 120);
+  for (const [x, y] of outline(points, 300, 56)) assert.ok(x >= 0 && x <= 300 && y >= 0 && y <= 56);
+});
+
+test("events are the same however the stream is cut", () => {
+  const stream = ': hi\r\nid: 7\r\nevent: update\r\ndata: {"a":\r\ndata: 1}\r\n\r\ndata:x\n\nid\ndata\n\n\n: only\n\nevent: e\n\ndata: last';
+  const whole = new SseParser().feed(stream);
+  assert.deepEqual(whole, [
+    { id: "7", event: "update", data: '{"a":\n1}' },
+    { id: "7", event: "message", data: "x" },
+    { id: "", event: "message", data: "" },
+  ]);
+  for (let size = 1; size < 12; size++) {
+    const parser = new SseParser();
+    const found = [];
+    for (let at = 0; at < stream.length; at += size) found.push(...parser.feed(stream.slice(at, at + size)));
+    assert.deepEqual(found, whole, `pieces of ${size}`);
+  }
+});

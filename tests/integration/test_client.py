@@ -1,0 +1,324 @@
+"""`connect()` against a server that follows a script: what it does about every way in which a connection can end."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
+
+from trio_progress import (
+    CustomEvent,
+    End,
+    Pipeline,
+    ProtocolError,
+    SessionNotFoundError,
+    Snapshot,
+    Subscribed,
+    Update,
+    client,
+    encode_message,
+    open_tracker,
+)
+from trio_progress.client import RemoteSubscription, connect
+
+pytestmark = pytest.mark.integration
+
+PIPELINE = Pipeline("p", ["search", "analysis"])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(client, "SILENCE", 0.2)
+
+
+@pytest.fixture
+async def messages() -> list[bytes]:
+    """All that a session of ours tells a subscriber: a snapshot, updates, events, the end."""
+    told: list[bytes] = []
+    async with open_tracker(broadcast_interval=0.001) as tracker, trio.open_nursery() as nursery:
+
+        async def follow(task_status: trio.TaskStatus[None]) -> None:
+            async with tracker.subscribe("a") as subscription:
+                task_status.started()
+                told.extend([encode_message(message) async for message in subscription])
+
+        async with tracker.session("a", PIPELINE) as session:
+            await nursery.start(follow)
+            with session.phase("search", total=4) as phase:
+                for number in range(4):
+                    phase.advance()
+                    session.emit("found", number)
+                    await trio.sleep(0.01)
+    return told
+
+
+Say = Callable[["Script", WebSocketConnection, dict[str, Any]], Awaitable[None]]
+
+
+class Script:
+    """A server that does one thing after the other, one a connection, and what it was told in each."""
+
+    def __init__(self, *steps: Say | int) -> None:
+        self.steps = list(steps)
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[str | None] = []
+
+    async def handle(self, request: WebSocketRequest) -> None:
+        given = dict(request.headers)
+        self.headers.append(given.get(b"authorization", b"").decode() or None)
+        step = self.steps.pop(0)
+        if isinstance(step, int):
+            await request.reject(step)
+            return
+        connection = await request.accept(subprotocol=client.SUBPROTOCOL)
+        try:
+            asked = json.loads(await connection.get_message())
+            self.asked.append(asked)
+            await step(self, connection, asked)
+        except ConnectionClosed:
+            pass
+
+
+@asynccontextmanager
+async def serving(script: Script) -> AsyncIterator[str]:
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(serve_websocket, script.handle, "127.0.0.1", 0, ssl_context=None)
+        server = await nursery.start(serve)
+        yield f"ws://127.0.0.1:{server.port}"
+        nursery.cancel_scope.cancel()
+
+
+def send(told: list[bytes], *, close: int | None = None, drop: bool = False) -> Any:
+    async def step(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
+        for message in told:
+            await connection.send_message(message.decode())
+        if drop:
+            await trio.aclose_forcefully(connection._stream)
+        elif close is not None:
+            await connection.aclose(close)
+        else:
+            await trio.sleep_forever()
+
+    return step
+
+
+def subscribed(*, recovered: bool) -> bytes:
+    return json.dumps(
+        {
+            "type": "subscribed",
+            "session": "a",
+            "recovered": recovered,
+            "reason": None if recovered else "new",
+            "server_time": "2026-01-01T00:00:00Z",
+            "verbs": ["read"],
+        }
+    ).encode()
+
+
+async def test_a_session_is_followed_to_its_end_and_merged(messages: list[bytes]) -> None:
+    script = Script(send(messages))
+    async with serving(script) as url, connect(url, "a", max_hz=5, events=3) as stream:
+        found = [message async for message in stream]
+        assert [encode_message(message) for message in found] == messages
+        assert isinstance(found[-1], End)
+        assert stream.state is not None
+        assert stream.state.status == "completed"
+        assert stream.state.phase("search").done == 4
+    assert script.asked == [{"type": "subscribe", "session": "a", "max_hz": 5, "events": 3}]
+
+
+@pytest.mark.parametrize("how", ["drop", 1000, 1001, 4001, 4008, 4013, 4005])
+async def test_a_connection_that_ends_is_followed_by_one_that_goes_on(how: str | int, messages: list[bytes]) -> None:
+    cut = 5
+    first = send(messages[:cut], drop=True) if how == "drop" else send(messages[:cut], close=int(how))
+    script = Script(first, send([subscribed(recovered=True), *messages[cut:]]))
+    async with serving(script) as url, connect(url, "a") as stream:
+        found = [message async for message in stream if not isinstance(message, Subscribed)]
+        assert stream.reconnects == 1
+    assert [encode_message(message) for message in found] == messages[1:], "nothing twice, nothing left out"
+    resume = json.loads(messages[cut - 1])["resume"]
+    assert script.asked[1] == {"type": "subscribe", "session": "a", "since": resume}
+
+
+async def test_events_that_a_new_connection_repeats_are_not_handed_over_again(messages: list[bytes]) -> None:
+    script = Script(send(messages[:-1], drop=True), send(messages))
+    async with serving(script) as url, connect(url, "a") as stream:
+        found = [message async for message in stream]
+    assert [message.n for message in found if isinstance(message, CustomEvent)] == [1, 2, 3, 4]
+    assert sum(isinstance(message, Snapshot) for message in found) == 2
+
+
+async def test_an_update_that_does_not_fit_is_not_handed_over_but_a_whole_state_asked_for(
+    messages: list[bytes],
+) -> None:
+    updates = [message for message in messages if b'"type":"update"' in message]
+    broken = [message for message in messages if message != updates[0]]
+
+    async def step(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
+        for message in broken[: broken.index(updates[1]) + 1]:
+            await connection.send_message(message.decode())
+        script.asked.append(json.loads(await connection.get_message()))
+        await send(messages)(script, connection, asked)
+
+    script = Script(step)
+    async with serving(script) as url, connect(url, "a") as stream:
+        state: Snapshot | None = None
+        async for message in stream:
+            if isinstance(message, Snapshot):
+                state = message
+            elif isinstance(message, Update):
+                assert state is not None
+                state = message.apply(state)
+        assert state == stream.state
+        assert state is not None
+        assert state.status == "completed"
+    assert "since" not in script.asked[1]
+
+
+async def test_a_token_is_asked_for_anew_for_each_connection_and_stands_in_no_address(messages: list[bytes]) -> None:
+    script = Script(send(messages[:3], close=4005), send(messages))
+    tokens = iter(["first", "second"])
+
+    async def token() -> str:
+        await trio.lowlevel.checkpoint()
+        return next(tokens)
+
+    async with serving(script) as url, connect(url, "a", token=token) as stream:
+        async for _ in stream:
+            pass
+    assert script.headers == ["Bearer first", "Bearer second"]
+
+
+async def test_what_the_token_callable_raises_is_raised_as_itself() -> None:
+    class NoTokenError(Exception):
+        pass
+
+    def token() -> str:
+        raise NoTokenError
+
+    async with serving(Script()) as url:
+        with pytest.raises(NoTokenError):
+            async with connect(url, "a", token=token):
+                pass
+
+
+@pytest.mark.parametrize("code", [4500, 4501, 4504, 4507, 1009])
+async def test_what_will_not_become_better_is_raised(code: int, messages: list[bytes]) -> None:
+    script = Script(send(messages[:3], close=code))
+    async with serving(script) as url, connect(url, "a") as stream:
+        with pytest.raises(ProtocolError, match=str(code)):
+            async for _ in stream:
+                pass
+    assert script.steps == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("not_found", SessionNotFoundError), ("not_allowed", ProtocolError), ("bad_request", ProtocolError)],
+)
+async def test_a_refusal_is_raised_when_entering(code: str, kind: type[Exception]) -> None:
+    error = json.dumps({"type": "error", "code": code, "message": "because", "session": "a"}).encode()
+    async with serving(Script(send([error]))) as url:
+        with pytest.raises(kind, match="a"):
+            async with connect(url, "a"):
+                pytest.fail("it was refused")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_rejected_upgrade_is_raised_and_one_that_may_pass_is_tried_again(
+    status: int, messages: list[bytes]
+) -> None:
+    async with serving(Script(status)) as url:
+        with pytest.raises(ProtocolError, match=str(status)):
+            async with connect(url, "a"):
+                pass
+    script = Script(send(messages[:3], drop=True), 503, 429, send(messages))
+    async with serving(script) as url, connect(url, "a") as stream:
+        async for _ in stream:
+            pass
+        assert stream.reconnects == 3
+
+
+async def test_no_server_at_first_is_an_error_and_later_is_waited_for(messages: list[bytes]) -> None:
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1"):
+        async with connect("ws://127.0.0.1:1", "a"):
+            pass
+    async with trio.open_nursery() as nursery:
+        script = Script(send(messages[:3]), send(messages))
+        up = trio.CancelScope()
+        serve = functools.partial(serve_websocket, script.handle, "127.0.0.1", 0, ssl_context=None)
+
+        async def first(task_status: trio.TaskStatus[Any]) -> None:  # noqa: ASYNC128 - the server says it
+            with up:
+                await serve(task_status=task_status)
+
+        server = await nursery.start(first)
+        port = server.port
+        async with connect(f"http://127.0.0.1:{port}", "a") as stream:
+            await anext(stream)
+            up.cancel()
+            await trio.sleep(0.1)
+            again = functools.partial(serve_websocket, script.handle, "127.0.0.1", port, ssl_context=None)
+            await nursery.start(again)
+            found = [message async for message in stream]
+            assert isinstance(found[-1], End)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[bytes]) -> None:
+    async def vanish(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
+        await connection.send_message(messages[0].decode())
+        await connection.send_message(messages[1].decode())
+        connection._reader_running = False  # It neither reads nor answers pings from here on.
+        await trio.sleep_forever()
+
+    script = Script(vanish, send(messages))
+    with trio.fail_after(5):
+        async with serving(script) as url, connect(url, "a") as stream:
+            found = [message async for message in stream]
+            assert isinstance(found[-1], End)
+
+
+async def test_leaving_ends_all_of_it_and_the_bodys_exception_leaves_as_itself(messages: list[bytes]) -> None:
+    script = Script(send(messages[:3]), send(messages[:3]))
+    kept: list[RemoteSubscription] = []
+    async with serving(script) as url:
+        with pytest.raises(KeyError):
+            async with connect(url, "a") as stream:
+                kept.append(stream)
+                raise KeyError
+        with trio.move_on_after(0.1) as scope:
+            async with connect(url, "a") as stream:
+                async for _ in stream:
+                    pass
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "says"),
+    [
+        ("127.0.0.1:8765", {}, "url must be like"),
+        ("ftp://x", {}, "url must be like"),
+        ("ws://x/?token=abc", {}, "never in an address"),
+        ("ws://user:secret@x/", {}, "never in an address"),
+        ("ws://x", {"max_hz": 0}, "max_hz"),
+        ("ws://x", {"max_hz": float("nan")}, "max_hz"),
+        ("ws://x", {"events": -1}, "events"),
+        ("ws://x", {"token": "a b"}, "token"),
+        ("ws://x", {"token": ""}, "token"),
+    ],
+)
+async def test_bad_input_is_refused_at_the_call(url: str, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        async with connect(url, "a", **given):
+            pass
+    with pytest.raises(ValueError, match="id"):
+        async with connect("ws://x", "no id"):
+            pass

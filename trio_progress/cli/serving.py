@@ -1,0 +1,227 @@
+"""`serve` and `token`: a store's sessions over one port, and what lets somebody in there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from . import codes, output, parser, places
+from .codes import CommandError
+
+PORT: Final = 8765
+
+SECRET: Final = "TRIO_PROGRESS_SECRET"  # noqa: S105 - the name of a variable
+"""The variable that holds the server's secret, or several with spaces between: the first one signs."""
+
+TOKEN: Final = "TRIO_PROGRESS_TOKEN"  # noqa: S105 - the name of a variable
+
+_SERVE: Final = f"""\
+Serves the sessions of a store over one port: a page, WebSockets, server-sent events, and JSON.
+
+Only this machine can reach it, unless --host says otherwise; then a secret is needed, in {SECRET} (two with a
+space between while it is changed) or a file. Who has the secret may do all; `trio-progress token` makes tokens that
+may do less. Ctrl-C and SIGTERM let those who watch see the end of what ends by then.
+"""
+
+_SERVE_EPILOG: Final = """\
+examples:
+  trio-progress serve
+  trio-progress serve --store sqlite:progress.db --port 0
+  trio-progress serve --host 0.0.0.0 --secret-file /run/secrets/progress --certificate cert.pem --key key.pem
+  trio-progress serve --base-path /progress --hosts progress.example.org --trusted-proxies 10.0.0.0/8
+
+exit codes:
+  2 wrong use, or the port is taken; 4 the store cannot be used; 130 Ctrl-C; 143 SIGTERM
+"""
+
+_TOKEN: Final = f"""\
+Makes a token that lets its bearer do something with some sessions for a while, signed with the secret in {SECRET}.
+
+It is for the sessions that are named and for those that have all of the labels; with neither, for all of them.
+"""
+
+_TOKEN_EPILOG: Final = f"""\
+examples:
+  export {SECRET}=$(trio-progress token --new-secret)
+  trio-progress token --label user=u1 --ttl 3600
+  trio-progress token --session r-42 --verb read --verb cancel
+
+exit codes: 0 done; 2 wrong use, or no secret
+"""
+
+
+def add(commands: parser.Commands) -> None:
+    """Adds `serve` and `token`."""
+    serving = parser.command(
+        commands, "serve", serve, says="serve sessions over a port", description=_SERVE, epilog=_SERVE_EPILOG
+    )
+    serving.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0 for any; {PORT} unless given")
+    serving.add_argument("--host", default="127.0.0.1", help="what to bind; this machine alone unless given")
+    serving.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
+    serving.add_argument("--certificate", metavar="FILE", help="for TLS, with --key")
+    serving.add_argument("--key", metavar="FILE", help="the certificate's private key")
+    serving.add_argument("--base-path", default="/", metavar="PATH", help="what all paths begin with, behind a proxy")
+    for name, says in (
+        ("origins", "other origins whose pages may read sessions"),
+        ("hosts", "names under which the server is reached"),
+        ("trusted-proxies", "addresses or networks that are believed in X-Forwarded-For"),
+    ):
+        serving.add_argument(f"--{name}", nargs="+", default=[], metavar=name[:-1].upper(), help=says)
+    serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone")
+    serving.add_argument("--admin-host", default="127.0.0.1", help="what that one is bound to")
+    serving.add_argument(
+        "--keepalive", type=parser.seconds, default=20.0, metavar="SECONDS", help="between pings; 20 unless given"
+    )
+    parser.store_option(serving)
+
+    signing = parser.command(
+        commands, "token", token, says="make a token for the server", description=_TOKEN, epilog=_TOKEN_EPILOG
+    )
+    signing.add_argument("--verb", action="append", choices=["read", "cancel", "delete"], help="read unless given")
+    signing.add_argument("--session", action="append", default=[], type=parser.session_id, metavar="ID")
+    parser.label_option(signing, "for sessions that have this label")
+    signing.add_argument("--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="900 unless given")
+    signing.add_argument("--name", help="who it is for")
+    signing.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
+    signing.add_argument("--new-secret", action="store_true", help="print a secret that nobody has, and no token")
+
+
+def port(text: str) -> int:
+    """A port as argparse wants it checked."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"it must be a port, 0 to 65535, not {text!r:.200}")
+    return int(text)
+
+
+def server() -> Any:
+    """The package `trio_progress.server`, typed as far as a command line needs it.
+
+    Raises:
+        CommandError: It needs what is not installed.
+    """
+    try:
+        return importlib.import_module("trio_progress.server")
+    except ModuleNotFoundError as error:
+        raise CommandError(codes.USAGE, f"{error.name} is not installed: pip install 'trio-progress[server]'") from None
+
+
+def secrets_of(arguments: argparse.Namespace) -> list[str]:
+    """The secrets that the file or the environment names; none where neither does.
+
+    Raises:
+        CommandError: The file cannot be read, or holds none.
+    """
+    if arguments.secret_file is None:
+        return os.environ.get(SECRET, "").split()
+    try:
+        found = Path(arguments.secret_file).read_text(encoding="ascii").split()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise CommandError(codes.USAGE, f"the secret cannot be read from {arguments.secret_file}: {why}") from None
+    if not found:
+        raise CommandError(codes.USAGE, f"there is no secret in {arguments.secret_file}")
+    return found
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """`trio-progress serve`."""
+    import trio
+
+    from ..endings import leaves
+
+    package = server()
+    secrets = secrets_of(arguments)
+    where = places.place(arguments)
+    try:
+        settings = {
+            "host": arguments.host,
+            "auth": [package.SharedSecret(*secrets), package.SignedTokens(*secrets)] if secrets else None,
+            "ssl_context": _tls(arguments),
+            "base_path": arguments.base_path,
+            "origins": arguments.origins,
+            "hosts": arguments.hosts,
+            "trusted_proxies": arguments.trusted_proxies,
+            "admin_port": arguments.admin_port,
+            "admin_host": arguments.admin_host,
+            "keepalive": arguments.keepalive,
+        }
+        package.ServerSettings(**settings)
+    except (ValueError, TypeError) as error:
+        raise CommandError(codes.USAGE, str(error)) from None
+    try:
+        return trio.run(_serve, package, where, arguments.port, settings)
+    except BaseExceptionGroup as group:
+        for leaf in leaves(group):
+            if isinstance(leaf, (CommandError, KeyboardInterrupt)):
+                raise leaf from None
+        raise
+
+
+async def _serve(package: Any, where: places.Place, port: int, settings: dict[str, Any]) -> int:
+    import trio
+
+    async with AsyncExitStack() as stack:
+        tracker = await places.enter_tracker(stack, where.made())
+        tracker.interrupt_on(signal.SIGTERM)
+        opened = await enter_server(stack, package, tracker, port, settings)
+        output.say(f"Serving {where.url} at {opened.url}")
+        await trio.Event().wait()  # until a signal
+    assert tracker.interrupted_by is not None
+    return codes.SIGNAL + int(tracker.interrupted_by)
+
+
+async def enter_server(stack: AsyncExitStack, package: Any, tracker: Any, port: int, settings: dict[str, Any]) -> Any:
+    """A server, left with the stack.
+
+    Raises:
+        CommandError: The port cannot be bound.
+    """
+    try:
+        return await stack.enter_async_context(package.open_server(tracker, port, **settings))
+    except OSError as error:
+        raise CommandError(codes.USAGE, f"port {port} cannot be bound: {error.strerror or error}") from None
+
+
+def _tls(arguments: argparse.Namespace) -> Any:
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise CommandError(codes.USAGE, "TLS needs both --certificate and --key")
+    if arguments.certificate is None:
+        return None
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(arguments.certificate, arguments.key)
+    except OSError as error:  # ssl.SSLError is one
+        why = getattr(error, "reason", None) or error.strerror
+        raise CommandError(codes.USAGE, f"the certificate or its key cannot be used: {why}") from None
+    return context
+
+
+def token(arguments: argparse.Namespace) -> int:
+    """`trio-progress token`."""
+    package = server()
+    if arguments.new_secret:
+        output.put(package.new_secret() + "\n")
+        return codes.OK
+    secrets = secrets_of(arguments)
+    if not secrets:
+        raise CommandError(codes.USAGE, f"there is no secret to sign with: set {SECRET}, or give --secret-file")
+    try:
+        made = package.issue_token(
+            secrets[0],
+            tuple(arguments.verb or ["read"]),
+            tuple(arguments.session),
+            dict(arguments.label),
+            arguments.ttl,
+            name=arguments.name,
+        )
+    except (ValueError, TypeError) as error:
+        raise CommandError(codes.USAGE, str(error)) from None
+    output.put(made + "\n")
+    return codes.OK

@@ -1,0 +1,170 @@
+"""Who asks, and what that one may: the ways of saying so, put together and asked under a deadline."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, final
+
+import trio
+
+from .grants import ALL, Authenticate, Credentials, Grant
+from .tokens import SharedSecret, SignedTokens
+
+logger = logging.getLogger("trio_progress")
+
+PATIENCE: Final = 10.0
+"""Seconds that an authenticator of one's own may take."""
+
+BEARER: Final = "bearer."
+"""What a subprotocol that carries a token begins with."""
+
+
+class UnauthorizedError(Exception):
+    """There is no grant: the text says why, and is shown to the client."""
+
+    def __init__(self, why: str, *, expired: bool = False) -> None:
+        super().__init__(why)
+        self.expired = expired
+
+
+class AuthUnavailableError(Exception):
+    """An authenticator did not answer, or has failed."""
+
+
+@final
+class Trusted:
+    """Lets in whom a trusted proxy names in a header: for single sign-on in front of the server.
+
+    Args:
+        header: The header's name; believed only from `trusted_proxies`, which must strip it from what clients send.
+        grant: What a user may, by name; None for nothing. Unless given, everybody may read and cancel the sessions
+            that carry their name in the label `user`.
+    """
+
+    wants_token = False
+
+    def __init__(self, header: str, grant: Callable[[str], Grant | None] | None = None) -> None:
+        self._header = header.lower()
+        self._grant = _own_sessions if grant is None else grant
+
+    async def __call__(self, credentials: Credentials) -> Grant | None:
+        """The user's grant."""
+        await trio.lowlevel.checkpoint()
+        name = credentials.headers.get(self._header, "").strip()
+        return self._grant(name) if credentials.trusted and name else None
+
+
+def _own_sessions(name: str) -> Grant:
+    return Grant(verbs=frozenset({"read", "cancel"}), labels={"user": name}, name=name)
+
+
+@final
+class Auth:
+    """All ways by which somebody may be let in.
+
+    Args:
+        given: None for nobody asked; a secret, which is then good as a token and for signing tokens; an
+            authenticator, or several of all these.
+
+    Raises:
+        ValueError, TypeError: It is none of them.
+    """
+
+    def __init__(self, given: object, wall_clock: Callable[[], float] = time.time) -> None:
+        self._wall_clock = wall_clock
+        self._ways: list[Authenticate] = [] if given is None else _ways(given, wall_clock)
+        if given is not None and not self._ways:
+            raise ValueError("auth is empty: give None to ask nobody, which is for loopback only")
+
+    @property
+    def kind(self) -> Literal["none", "token", "other"]:
+        """What a page has to know of it."""
+        if not self._ways:
+            return "none"
+        return "token" if any(getattr(way, "wants_token", False) for way in self._ways) else "other"
+
+    def now(self) -> float:
+        """Seconds since 1970, as expiry is told by."""
+        return self._wall_clock()
+
+    async def grant(self, credentials: Credentials) -> Grant:
+        """What the credentials grant.
+
+        Raises:
+            UnauthorizedError: Nothing.
+            AuthUnavailableError: That cannot be said now.
+        """
+        if not self._ways:
+            await trio.lowlevel.checkpoint()
+            return ALL
+        expired = False
+        for way in self._ways:
+            grant = await _asked(way, credentials)
+            if grant is not None and not grant.expired(self.now()):
+                return grant
+            expired = expired or grant is not None
+        if expired:
+            raise UnauthorizedError("the token has expired: get a new one", expired=True)
+        raise UnauthorizedError("a token is needed" if credentials.token is None else "the token is not valid")
+
+
+async def _asked(way: Authenticate, credentials: Credentials) -> Grant | None:
+    with trio.move_on_after(PATIENCE):
+        try:
+            grant: object = await way(credentials)
+        except Exception as error:
+            logger.exception("the authenticator %r has failed", way)
+            raise AuthUnavailableError("it cannot be said now who you are: try again later") from error
+        if grant is not None and not isinstance(grant, Grant):
+            logger.error("the authenticator %r has given neither a Grant nor None", way)
+            raise AuthUnavailableError("it cannot be said now who you are: try again later")
+        return grant
+    logger.error("the authenticator %r did not answer in %g s", way, PATIENCE)
+    raise AuthUnavailableError("it cannot be said now who you are: try again later")
+
+
+def _ways(given: object, wall_clock: Callable[[], float]) -> list[Authenticate]:
+    if isinstance(given, str):
+        return [SharedSecret(given), SignedTokens(given, wall_clock=wall_clock)]
+    if isinstance(given, Sequence):
+        return [way for one in given for way in _ways(one, wall_clock)]
+    if callable(given):
+        return [given]
+    raise TypeError(
+        "auth must be None, a secret, SharedSecret(...), SignedTokens(...), an async function that takes "
+        f"Credentials, or several of these; not a {type(given).__name__}"
+    )
+
+
+def token_of(headers: dict[str, str]) -> str | None:
+    """The bearer token in the headers: in `Authorization`, or among the WebSocket subprotocols."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        name = protocol.strip()
+        if name.startswith(BEARER):
+            return _decoded(name.removeprefix(BEARER))
+    return None
+
+
+def _decoded(text: str) -> str:
+    """A token in base64url; what is none becomes a token that nobody has."""
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return "\N{REPLACEMENT CHARACTER}"
+
+
+def cookies_of(header: str) -> dict[str, str]:
+    """The cookies in a `Cookie` header, by name; the first of each, as browsers put the most special one first."""
+    found: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, equals, value = pair.strip().partition("=")
+        if equals and name:
+            found.setdefault(name, value.strip('"'))
+    return found

@@ -1,0 +1,114 @@
+"""What somebody may do, and the question who decides that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeAlias, final, get_args
+
+from ..state import checks
+from ..state.messages import Verb
+
+VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What its holder may do, with which sessions, and until when.
+
+    Args:
+        verbs: Of `read`, `cancel` and `delete`; each is granted by itself.
+        sessions: The ids that it is for.
+        labels: It is also for all sessions that have these labels, all of them.
+        everything: It is for all sessions; `sessions` and `labels` must then be empty.
+        expires_at: When it ends, in seconds since 1970; None: never.
+        name: Who holds it, as far as that is known; shown to the holder only.
+
+    Raises:
+        ValueError, TypeError: A verb is unknown, or a value is no such thing.
+    """
+
+    verbs: frozenset[Verb] = frozenset({"read"})
+    sessions: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    everything: bool = False
+    expires_at: float | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verbs", checked_verbs(self.verbs))
+        object.__setattr__(self, "sessions", _ids(self.sessions))
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        if self.everything and (self.sessions or self.labels):
+            raise ValueError("a grant is for everything, or for some sessions and labels, not for both")
+
+    def allows(self, verb: Verb, session_id: str, labels: Mapping[str, str]) -> bool:
+        """Whether the holder may do this with a session that has these labels."""
+        if verb not in self.verbs:
+            return False
+        if self.everything or session_id in self.sessions:
+            return True
+        mine = self.labels
+        return bool(mine) and all(labels.get(name) == value for name, value in mine.items())
+
+    def verbs_on(self, session_id: str, labels: Mapping[str, str]) -> tuple[Verb, ...]:
+        """All that the holder may do with a session."""
+        return tuple(verb for verb in VERBS if self.allows(verb, session_id, labels))
+
+    def expired(self, now: float) -> bool:
+        """Whether it has ended, at this many seconds since 1970."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+def _ids(sessions: object) -> frozenset[str]:
+    if isinstance(sessions, str) or not hasattr(sessions, "__iter__"):
+        raise TypeError(f"sessions must be several ids, not {sessions!r:.200}")
+    return frozenset(map(checks.session_id, sessions))
+
+
+def checked_verbs(verbs: object) -> frozenset[Verb]:
+    """The verbs, if they are such.
+
+    Raises:
+        ValueError, TypeError: They are not.
+    """
+    if isinstance(verbs, str) or not hasattr(verbs, "__iter__"):
+        raise TypeError(f"verbs must be several of {', '.join(VERBS)}, not {verbs!r:.200}")
+    given = frozenset(verbs)
+    if not given or not given <= set(VERBS):
+        raise ValueError(f"verbs must be some of {', '.join(VERBS)}, not {sorted(map(str, given))!r:.200}")
+    return given
+
+
+ALL: Final = Grant(verbs=frozenset(VERBS), everything=True)
+"""Everything, for ever."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a request brings along to say who asks.
+
+    Args:
+        token: The bearer token, however it came; None where there is none.
+        headers: The request's headers by lower-case name; those that came more than once joined by ", ".
+        cookies: The cookies by name.
+        address: The client's address; behind a trusted proxy, the one that it tells.
+        trusted: Whether the request came through a trusted proxy.
+    """
+
+    token: str | None
+    headers: Mapping[str, str]
+    cookies: Mapping[str, str]
+    address: str
+    trusted: bool = False
+
+    def __repr__(self) -> str:
+        """Without what is secret: a log may hold it."""
+        return f"<Credentials from {self.address}, {'with' if self.token else 'without'} a token>"
+
+
+Authenticate: TypeAlias = Callable[[Credentials], Awaitable[Grant | None]]
+"""Who decides: an async function that gives a `Grant`, or None for credentials that are none to it."""

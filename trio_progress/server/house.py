@@ -1,0 +1,114 @@
+"""What all connections of one server share, and the list of those that there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, final
+
+import trio
+
+from ..hub import Hub
+from ..state.messages import Unlisted
+from ..tracker import ProgressTracker
+from .auth import Auth
+from .envelopes import as_event, as_frame
+from .files import StaticFile
+from .http import HttpConnection
+from .origins import Origins, Proxies
+from .outbox import Encoder
+from .settings import ServerSettings
+
+
+class Guest(Protocol):
+    """One connection, as far as a stop needs it."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether it is yet to be told of an end."""
+        ...
+
+    def stop(self, *, over: bool) -> None:
+        """Ends it, politely; `over`: there was nothing more to tell. Does not wait."""
+        ...
+
+    def unlisted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
+        """A session that had these labels was deleted."""
+        ...
+
+
+class FullError(Exception):
+    """There are as many connections as there may be."""
+
+
+@final
+class ServerHouse:
+    """What all connections of one server share."""
+
+    def __init__(self, tracker: ProgressTracker, settings: ServerSettings, files: dict[str, StaticFile]) -> None:
+        self.tracker = tracker
+        self.settings = settings
+        self.files = files
+        # The one name of the tracker that is not public: a server is told of news as the tracker's own readers are.
+        self.hub: Hub = tracker._house.hub
+        self.auth = Auth(settings.auth, self.hub.clock.wall)
+        self.origins = Origins(settings.origins, settings.hosts)
+        self.proxies = Proxies(settings.trusted_proxies)
+        self.as_frames = Encoder(as_frame)
+        self.as_events = Encoder(as_event)
+        self.draining = False
+        """Whether the server is being stopped."""
+        self.stopping = trio.Event()
+        """Set when it is to stop."""
+        self.guests: dict[Guest, None] = {}
+        self._addresses: Counter[str] = Counter()
+        self._doors: dict[HttpConnection, trio.CancelScope] = {}
+        self.connections = 0
+
+    @contextmanager
+    def counted(self, address: str) -> Iterator[None]:
+        """Counts a connection of this address, as long as the block lasts.
+
+        Raises:
+            FullError: There are too many of it, and nothing was counted.
+        """
+        if self._addresses[address] >= self.settings.max_connections_per_address:
+            raise FullError
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    @contextmanager
+    def hosting(self, guest: Guest) -> Iterator[None]:
+        """Has the guest in the list, as long as the block lasts."""
+        self.guests[guest] = None
+        try:
+            yield
+        finally:
+            del self.guests[guest]
+
+    @contextmanager
+    def at_door(self, http: HttpConnection) -> Iterator[None]:
+        """Has the connection in the list of those that are sent away by `clear_door()`, as long as the block lasts."""
+        with trio.CancelScope() as scope:
+            self._doors[http] = scope
+            try:
+                yield
+            finally:
+                del self._doors[http]
+
+    def clear_door(self) -> None:
+        """Ends the connections on which a request is waited for, and nothing of it has come."""
+        for http, scope in self._doors.items():
+            if http.waiting:
+                scope.cancel(reason="the server stops")
+
+    def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:
+        """Tells those who watch the list that a session was deleted."""
+        for guest in list(self.guests):
+            guest.unlisted(message, labels)

@@ -1,0 +1,420 @@
+"""What one connection still has to be told: cursors and a few letters, never a queue of states.
+
+Each subscription is a `Mailbox`: a position in its session. When something new is published, `notify()` runs in
+the publisher's task; if the wire is idle, the newest is made and written there and then, and otherwise the
+subscription is marked as ready, and the connection's pump makes the newest once the peer can take it.
+
+What a publisher calls raises nothing and waits for nothing: whatever goes wrong ends the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+import msgspec
+import trio
+
+from ..feed import Feed, Topic
+from ..hub import Hub
+from ..mailbox import Mailbox
+from ..state.messages import (
+    CustomEvent,
+    End,
+    ErrorMessage,
+    Message,
+    Subscribed,
+    Update,
+    Verb,
+    WireMessage,
+    encode_message,
+)
+from ..state.snapshot import Snapshot
+from .grants import Grant
+from .stream import Wire
+
+logger = logging.getLogger("trio_progress")
+
+Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
+"""How an encoded message is framed: as a WebSocket frame, or as a server-sent event."""
+
+AT_ONCE: Final = 16
+"""Messages that are written in the publisher's task before the rest is left to the pump."""
+
+BATCH: Final = 64 * 1024
+"""Bytes that the pump makes of what is ready before it writes them."""
+
+MOST_LETTERS: Final = 256
+"""Answers and list entries that may wait; who lets more pile up reads too slowly."""
+
+REMEMBERED: Final = 64
+"""Encoded messages that are kept for those who need the same."""
+
+
+@final
+class Encoder:
+    """Encodes messages, each once for all who are told the same."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self._frames: dict[object, tuple[WireMessage, bytes]] = {}
+
+    def __call__(self, message: WireMessage) -> bytes:
+        """The message as it goes over the wire, made once for all who need the same at about the same time."""
+        key = id(message) if type(message) is Update else _key(message)
+        known = self._frames.get(key)
+        if known is not None:  # The message is kept with its frame, so no other one can have its id.
+            return known[1]
+        data = self.once(message)
+        if len(self._frames) >= REMEMBERED:
+            self._frames.clear()
+        self._frames[key] = (message, data)
+        return data
+
+    def once(self, message: WireMessage) -> bytes:
+        """The message as it goes over the wire, which nobody else needs."""
+        return self._envelope(message, encode_message(message))
+
+
+def _key(message: WireMessage) -> object:
+    """What two messages that are told to different subscribers have in common, if they are the same."""
+    if isinstance(message, CustomEvent):
+        return (message.session, message.resume)
+    if isinstance(message, Snapshot):
+        return (message.id, message.resume, message.liveness, message.heartbeat_at)
+    return id(message)
+
+
+@final
+class Subscriber:
+    """One session, as one connection is told of it: a listener around a mailbox that asks who may see it.
+
+    Args:
+        outbox: The connection's.
+        events: At most so many of the retained events at a first subscription; None: all.
+        close: Whether the connection is to be closed once the session has ended.
+    """
+
+    __slots__ = ("_outbox", "close", "events", "id", "keyed", "mailbox", "refused", "topic", "verbs", "wait")
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        session_id: str,
+        *,
+        since: str | None,
+        interval: float,
+        events: int | None,
+        wait: bool,
+        close: bool,
+    ) -> None:
+        self.id = session_id
+        self.events = events
+        self.wait = wait
+        self.close = close
+        self.topic: Topic | None = None
+        self.verbs: tuple[Verb, ...] = ()
+        self.refused = False
+        """Whether the session may not be seen: then it is as if there were none."""
+        self.keyed = False
+        """Whether it was attached to a session, allowed or not."""
+        self._outbox = outbox
+        hub = outbox.hub
+        self.mailbox = Mailbox(
+            session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._nothing
+        )
+
+    def _nothing(self) -> None:
+        """The mailbox wakes nobody: whoever tells it of news is told by us."""
+
+    def attach(self, feed: Feed) -> None:
+        """There is a session, or a new owner of it; a new one may have other labels, so it is asked again."""
+        try:
+            self._attach(feed)
+        except Exception:
+            logger.exception("a subscriber of session %r is dropped", self.id)
+            self._outbox.wire.kill()
+
+    def _attach(self, feed: Feed) -> None:
+        self.keyed = True
+        snapshot = feed.source.snapshot()
+        if not self._outbox.grant.allows("read", self.id, snapshot.labels):
+            self.refused = True
+            self._outbox.refuse(self)
+            return
+        self.refused = False
+        self.verbs = self._outbox.grant.verbs_on(self.id, snapshot.labels)
+        first = self.mailbox.position.epoch == 0
+        self.mailbox.attach(feed)
+        if first and self.events is not None:
+            position = self.mailbox.position
+            if position.seq == 0:
+                kept = max(position.event, feed.source.event_log.newest - self.events)
+                self.mailbox.position = position._replace(event=kept)
+        self.notify()
+
+    def notify(self) -> None:
+        """Something new was published, or the session has ended."""
+        outbox = self._outbox
+        if self.refused:
+            outbox.wait_on(self)
+            return
+        wire = outbox.wire
+        if wire.direct and not outbox.busy:
+            step = self.mailbox.step(outbox.encode)
+            if step is not None and wire.offer(step[0]):
+                self.mailbox.leap(step[1])
+                return
+        try:
+            if wire.direct and not outbox.busy:
+                outbox.tell(self)
+            else:
+                outbox.ready[self] = None
+                wire.stir()
+        except Exception:
+            logger.exception("a subscriber of session %r is dropped", self.id)
+            wire.kill()
+
+    def bookmark(self) -> None:
+        """The session lives."""
+        self.mailbox.bookmark()
+        self.notify()
+
+    def shut(self) -> None:
+        """The tracker is left."""
+        self.mailbox.shut()
+        self.notify()
+
+
+@final
+class Outbox:
+    """The subscriptions of one connection, and what is to be said besides.
+
+    Args:
+        wire: Where it goes.
+        hub: Where the sessions are.
+        encode: Makes frames of messages.
+        grant: What the client may see.
+        on_end: Called when a subscription is over, with whether its session has ended.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        hub: Hub,
+        encode: Encoder,
+        grant: Grant,
+        on_end: Callable[[Subscriber, bool], None],
+    ) -> None:
+        self.wire = wire
+        self.hub = hub
+        self.grant = grant
+        self.ready: dict[Subscriber, None] = {}
+        """Those that there is something to tell of, in the order in which they came."""
+        self.busy = False
+        """Whether something waits that comes before what is broadcast."""
+        self.subscribers: dict[str, Subscriber] = {}
+        self.encode = encode
+        self._on_end = on_end
+        self._letters: deque[bytes] = deque()
+        self._later: dict[Subscriber, None] = {}
+        """Those that are not to be told more yet, by their `max_hz`."""
+        self._room = trio.Event()
+        wire.build = self._build
+        wire.due = self._due
+
+    # Subscribing
+
+    async def subscribe(self, subscriber: Subscriber) -> None:
+        """Joins the session; what there is to tell goes out. Replaces what is subscribed under the same id.
+
+        Raises:
+            SessionNotFoundError: There is none, or none that the client may see.
+            StoreError: It is not open here, and the store did not answer.
+            SessionClosedError: The tracker is left.
+        """
+        self.unsubscribe(subscriber.id)
+        self.subscribers[subscriber.id] = subscriber
+        try:
+            topic = await self.hub.join(subscriber.id, subscriber, wait=subscriber.wait)
+        except BaseException:
+            if self.subscribers.get(subscriber.id) is subscriber:
+                del self.subscribers[subscriber.id]
+            raise
+        if self.subscribers.get(subscriber.id) is not subscriber:
+            self.hub.leave(topic, subscriber)
+        elif topic is None and subscriber.refused:
+            subscriber.topic = self.hub.await_next(subscriber.id, subscriber)
+        else:
+            subscriber.topic = topic
+
+    def unsubscribe(self, session_id: str) -> None:
+        """Leaves the session; one that is not subscribed is no matter."""
+        subscriber = self.subscribers.pop(session_id, None)
+        if subscriber is not None:
+            self.ready.pop(subscriber, None)
+            self._later.pop(subscriber, None)
+            self.hub.leave(subscriber.topic, subscriber)
+            subscriber.refused = True
+
+    def refuse(self, subscriber: Subscriber) -> None:
+        """The session may not be seen. Who waits goes on waiting, as for one that there is not."""
+        self.ready.pop(subscriber, None)
+        self._later.pop(subscriber, None)
+        if not subscriber.wait and self.subscribers.get(subscriber.id) is subscriber:
+            self.unsubscribe(subscriber.id)
+            self.say(not_found(subscriber.id))
+            self._on_end(subscriber, False)
+
+    def wait_on(self, subscriber: Subscriber) -> None:
+        """A session that may not be seen has ended: who waits for another one under that id still does."""
+        topic = subscriber.topic
+        if topic is not None and topic.feed is None and self.subscribers.get(subscriber.id) is subscriber:
+            topic.join(subscriber)
+
+    def regrant(self, grant: Grant) -> None:
+        """The client may see something else from now on."""
+        self.grant = grant
+        for subscriber in list(self.subscribers.values()):
+            feed = None if subscriber.topic is None else subscriber.topic.feed
+            if feed is None:
+                continue
+            labels = feed.source.snapshot().labels
+            if not grant.allows("read", subscriber.id, labels):
+                subscriber.wait = False
+                self.refuse(subscriber)
+            else:
+                subscriber.verbs = grant.verbs_on(subscriber.id, labels)
+
+    def close(self) -> None:
+        """Leaves all sessions."""
+        for session_id in list(self.subscribers):
+            self.unsubscribe(session_id)
+        self._room.set()
+
+    # Telling
+
+    def say(self, message: WireMessage) -> None:
+        """Says something besides what is broadcast; a client that lets too much of it pile up is dropped."""
+        if len(self._letters) >= MOST_LETTERS:
+            self.wire.drop(4008, "you read too slowly")
+            return
+        self._letters.append(self.encode.once(message))
+        self.busy = True
+        self.wire.stir()
+
+    def head(self, data: bytes) -> None:
+        """Puts bytes in front of all else."""
+        self._letters.appendleft(data)
+        self.busy = True
+        self.wire.stir()
+
+    async def give(self, message: WireMessage) -> None:
+        """Says something, once there is room for it.
+
+        Raises:
+            trio.BrokenResourceError: The connection is over.
+        """
+        while len(self._letters) >= MOST_LETTERS // 2 and not self.wire.dead:
+            self._room = trio.Event()
+            await self._room.wait()
+        if self.wire.dead or self.wire.closing:
+            raise trio.BrokenResourceError("the connection is over")
+        self.say(message)
+        await trio.lowlevel.checkpoint()
+
+    def tell(self, subscriber: Subscriber) -> None:
+        """Writes what there is to tell of one session, as far as the peer takes it."""
+        wire, mailbox, encode = self.wire, subscriber.mailbox, self.encode
+        data = b""
+        first = mailbox.position
+        for number in range(AT_ONCE):
+            position = mailbox.position
+            message = mailbox.take()
+            if message is None:
+                if number == 1:
+                    mailbox.remember(encode, first, data)
+                self._nothing_more(subscriber)
+                return
+            data = encode(self._dressed(subscriber, message))
+            if not wire.offer(data):
+                mailbox.put_back(message, position)
+                break
+            if type(message) is End:
+                self._over(subscriber, ended=True)
+                return
+            if not wire.direct:
+                break
+        self.ready[subscriber] = None
+        wire.stir()
+
+    def _dressed(self, subscriber: Subscriber, message: Message) -> Message:
+        if type(message) is Subscribed:
+            return msgspec.structs.replace(message, verbs=subscriber.verbs)
+        return message
+
+    def _nothing_more(self, subscriber: Subscriber) -> None:
+        """All is told, or the rest is not due yet."""
+        mailbox = subscriber.mailbox
+        if mailbox.done:
+            self._over(subscriber, ended=False)
+        elif mailbox.not_before > trio.current_time():
+            if subscriber not in self._later:
+                self._later[subscriber] = None
+                self.wire.stir()  # So that the pump's pause ends when it is due.
+        else:
+            self._later.pop(subscriber, None)
+
+    def _over(self, subscriber: Subscriber, *, ended: bool) -> None:
+        if self.subscribers.get(subscriber.id) is subscriber:
+            self.unsubscribe(subscriber.id)
+            self._on_end(subscriber, ended)
+
+    def _build(self) -> bytes:
+        """The newest of all that is ready, up to a batch of it; what the pump writes next."""
+        parts: list[bytes] = []
+        size = 0
+        while self._letters and size < BATCH:
+            parts.append(self._letters.popleft())
+            size += len(parts[-1])
+        self._room.set()
+        if self._letters:
+            return b"".join(parts)
+        self.busy = False
+        now = trio.current_time()
+        for subscriber in [one for one in self._later if one.mailbox.not_before <= now]:
+            del self._later[subscriber]
+            self.ready[subscriber] = None
+        while self.ready and size < BATCH:
+            subscriber = next(iter(self.ready))
+            message = subscriber.mailbox.take()
+            if message is None:
+                del self.ready[subscriber]
+                self._nothing_more(subscriber)
+                continue
+            parts.append(self.encode(self._dressed(subscriber, message)))
+            size += len(parts[-1])
+            if type(message) is End:
+                self._over(subscriber, ended=True)
+            else:
+                # To the back: a session with a thousand events keeps no other one waiting.
+                del self.ready[subscriber]
+                self.ready[subscriber] = None
+        return b"".join(parts)
+
+    def _due(self) -> float:
+        return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))
+
+
+def not_found(session_id: str) -> ErrorMessage:
+    """What is said of a session that there is not, or that may not be seen: the two look the same."""
+    return ErrorMessage(code="not_found", message=f"there is no session {session_id!r}", session=session_id)
+
+
+def unavailable(session_id: str | None) -> ErrorMessage:
+    """What is said while the store does not answer."""
+    return ErrorMessage(
+        code="unavailable", message="the store does not answer now: try again later", session=session_id
+    )

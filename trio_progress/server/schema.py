@@ -1,0 +1,85 @@
+"""The JSON Schema of the protocol's messages, made of the types that encode and decode them.
+
+`python -m trio_progress.server.schema > trio_progress/server/schema.json` after a change of them; a test tells when
+that was forgotten.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from .._version import __version__
+from ..state import messages, requests
+from ..state.snapshot import Snapshot
+
+FROM_SERVER: Final = (
+    messages.Subscribed,
+    messages.SnapshotFrame,
+    messages.Update,
+    messages.CustomEvent,
+    messages.Bookmark,
+    messages.Gap,
+    messages.End,
+    messages.Listed,
+    messages.Listing,
+    messages.Unlisted,
+    messages.ErrorMessage,
+    messages.Pong,
+)
+FROM_CLIENT: Final = (
+    requests.Subscribe,
+    requests.Unsubscribe,
+    requests.Auth,
+    requests.Cancel,
+    requests.Ping,
+)
+
+
+class SessionList(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /sessions`."""
+
+    sessions: tuple[Snapshot, ...]
+    cursor: str | None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /config`: what a page needs to know."""
+
+    protocol: str
+    auth: str
+    """Who decides what one may see: "none" (all may all), "token", or "other" (cookies, a proxy)."""
+    authenticated: bool
+    name: str | None
+    verbs: tuple[messages.Verb, ...]
+    keepalive: float
+    version: str = __version__
+
+
+def schema() -> dict[str, Any]:
+    """The schema as JSON data: in `$defs` are `ServerMessage`, `ClientMessage` and all that they are made of."""
+    (*_, state, listed, config), definitions = msgspec.json.schema_components(
+        (*FROM_SERVER, *FROM_CLIENT, Snapshot, SessionList, Config), ref_template="#/$defs/{name}"
+    )
+    del state, listed, config
+    definitions = dict(definitions)
+    definitions["ServerMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_SERVER]}
+    definitions["ClientMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_CLIENT]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "trio-progress.v1",
+        "description": "The messages of the protocol that PROTOCOL.md describes.",
+        "anyOf": [{"$ref": "#/$defs/ServerMessage"}, {"$ref": "#/$defs/ClientMessage"}],
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def encoded() -> bytes:
+    """The schema as it stands in `schema.json`."""
+    return msgspec.json.format(msgspec.json.encode(schema()), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(encoded())

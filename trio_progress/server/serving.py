@@ -1,0 +1,197 @@
+"""`serve()` and `open_server()`: the lifetime of a server, from binding its port to the last word to each client."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, final
+
+import trio
+
+from ..tracker import ProgressTracker
+from . import files
+from .door import Door
+from .house import ServerHouse
+from .routes import Routes
+from .settings import DEFAULT_PORT, ServerSettings, checked_port
+from .stream import Transport
+
+logger = logging.getLogger("trio_progress")
+
+BACKLOG: Final = 1024
+"""Connections that the kernel keeps until they are taken: a thousand pages come back at once after a restart."""
+
+LOOK_EVERY: Final = 0.05
+"""Seconds between two looks at who is still to be told of an end, while the server stops."""
+
+GRACE: Final = 0.5
+"""Seconds that are left, at the end of a stop, for closing politely those who are still there."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs: where it is to be found."""
+
+    host: str
+    port: int
+    url: str
+    """The address of the page, with the base path and a slash at its end."""
+    admin_port: int | None = None
+
+
+async def serve(
+    tracker: ProgressTracker,
+    port: int = DEFAULT_PORT,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    **settings: Any,
+) -> None:
+    """Serves the tracker's sessions over one port, until it is cancelled; needs the extra `server`.
+
+    `server = await nursery.start(partial(serve, tracker, port=8765))`. Being cancelled it stops accepting, lets
+    the sessions that are watched come to their end, for at most `drain_timeout`, tells all clients, and ends;
+    that takes half a second longer at most, whatever the clients do.
+
+    Args:
+        tracker: Whose sessions. It must outlive the server.
+        port: What is bound; 0 for one that is free.
+        task_status: Told when the port is bound, with the `Server`.
+        settings: The fields of `ServerSettings`: `host="127.0.0.1"`, `auth=None`, `ssl_context=None`,
+            `base_path="/"`, `origins=()`, `hosts=()`, `trusted_proxies=()`, `admin_port=None`, and limits.
+
+    Raises:
+        ValueError, TypeError: A setting is out of range, or lets in everybody from everywhere.
+        OSError: The port cannot be bound.
+    """
+    checked_port("port", port)
+    checked = ServerSettings(**settings)
+    if not isinstance(tracker, ProgressTracker):
+        raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
+    house = ServerHouse(tracker, checked, await trio.to_thread.run_sync(files.load))
+    routes = Routes(house)
+    listeners = await _bound(checked.host, port)
+    try:
+        admin = [] if checked.admin_port is None else await _bound(checked.admin_host, checked.admin_port)
+    except BaseException:
+        await _close(listeners)
+        raise
+    found = str(listeners[0].socket.getsockname()[0]), int(listeners[0].socket.getsockname()[1])
+    server = Server(
+        host=found[0],
+        port=found[1],
+        url=_url(checked, found[0], found[1]),
+        admin_port=admin[0].socket.getsockname()[1] if admin else None,
+    )
+    async with trio.open_nursery() as keeper:
+        connections: trio.Nursery = await keeper.start(_keep, house)
+        try:
+            async with trio.open_nursery() as nursery:
+                accept = partial(trio.serve_listeners, handler_nursery=connections)
+                main: Sequence[trio.abc.Listener[Transport]] = (
+                    listeners
+                    if checked.ssl_context is None
+                    else [trio.SSLListener(one, checked.ssl_context, https_compatible=True) for one in listeners]
+                )
+                await nursery.start(accept, Door(house, routes), main)
+                if admin:
+                    await nursery.start(accept, Door(house, routes, admin=True), admin)
+                logger.info("serving at %s", server.url)
+                task_status.started(server)
+        finally:
+            house.stopping.set()
+
+
+async def _keep(house: ServerHouse, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Keeps the connections while the server runs, and for a bounded time longer: shielded until it stops."""
+    drain = house.settings.drain_timeout
+    patience = house.tracker.settings.flush_timeout + 1.0 if drain is None else drain
+    with trio.CancelScope(shield=True) as scope:
+        async with trio.open_nursery() as connections:
+            task_status.started(connections)
+            await house.stopping.wait()
+            house.draining = True
+            end = trio.current_time() + patience
+            scope.deadline = end + GRACE
+            while house.connections and trio.current_time() < end:
+                house.clear_door()
+                for guest in [one for one in house.guests if not one.watching]:
+                    guest.stop(over=True)
+                await trio.sleep(min(LOOK_EVERY, max(end - trio.current_time(), 0.001)))
+            for guest in list(house.guests):
+                guest.stop(over=False)
+            with trio.move_on_after(GRACE / 2):
+                while house.connections:  # noqa: ASYNC110 - the connections count themselves
+                    await trio.sleep(LOOK_EVERY / 5)
+            connections.cancel_scope.cancel(reason="the server stops")
+
+
+async def _bound(host: str, port: int) -> list[trio.SocketListener]:
+    """Listeners on the host's addresses, all on one port.
+
+    Raises:
+        OSError: It cannot be bound; the message names it.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise OSError(problem.errno, f"port {port} of {host} is in use: choose another one, or 0 for any") from None
+        raise
+    if port == 0 and len(listeners) > 1:
+        # `localhost` may be two addresses, each of which was given a port of its own.
+        await _close(listeners[1:])
+        del listeners[1:]
+    return listeners
+
+
+async def _close(listeners: Sequence[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
+    await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _url(settings: ServerSettings, host: str, port: int) -> str:
+    """The page's address, as somebody on this machine would type it."""
+    scheme = "http" if settings.ssl_context is None else "https"
+    named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"{scheme}://{named}:{port}{settings.base_path}"
+
+
+@asynccontextmanager
+async def open_server(tracker: ProgressTracker, port: int = DEFAULT_PORT, **settings: Any) -> AsyncIterator[Server]:
+    """A server of the tracker's sessions, as long as the block lasts; needs the extra `server`.
+
+    `async with open_server(tracker, port=8765) as server`, then `server.url`. Leaving stops it as cancelling
+    `serve()` does. The body's own exception leaves as itself.
+
+    Args:
+        tracker: Whose sessions.
+        port: What is bound; 0 for one that is free.
+        settings: See `serve()`.
+
+    Raises:
+        ValueError, TypeError: A setting is out of range.
+        OSError: The port cannot be bound.
+    """
+    body_error: BaseException | None = None
+    start_error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            server: Server = await nursery.start(partial(serve, tracker, port, **settings))
+        except (OSError, ValueError, TypeError) as error:
+            start_error = error
+        else:
+            try:
+                yield server
+            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
+                body_error = error
+        nursery.cancel_scope.cancel(reason="the server is left")
+    if start_error is not None:
+        raise start_error
+    if body_error is not None:
+        raise body_error

@@ -1,0 +1,106 @@
+"""What a server can be told, checked once."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+from ..state import checks
+from .auth import Auth
+from .origins import Origins, Proxies, is_loopback
+
+DEFAULT_PORT = 8765
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The keywords of `serve` and `open_server`; all times in seconds.
+
+    Args:
+        host: What is bound; only this machine can reach the default.
+        auth: Who is let in; see `Auth`. None asks nobody, which is for loopback only.
+        ssl_context: For TLS; made by `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)`, with a certificate.
+        base_path: What all paths begin with, behind a proxy that passes it on: `/progress`.
+        origins: Other origins whose pages may read sessions, such as `https://app.example.org`.
+        hosts: Names under which the server is reached, beside IP addresses and `localhost`.
+        trusted_proxies: Addresses or networks of proxies that are believed in `X-Forwarded-For`.
+        admin_port: Probes and metrics have this port for themselves, and are not on the other one. It asks for
+            no token, origin or host.
+        admin_host: What that one is bound to.
+        keepalive: How often a silent connection is asked for a sign of life; it has as long to give it.
+        request_timeout: How long a request's head may take to come, and a connection may be idle.
+        auth_timeout: How long the first message may take where it must say who asks.
+        write_timeout: How long a peer may stay unwritable before it is dropped.
+        drain_timeout: How long a stop waits for the sessions that are watched to end; above the tracker's
+            `flush_timeout`, by a second unless given.
+        max_connections: Connections at once.
+        max_connections_per_address: Of one client's address.
+        max_subscriptions: Of one connection.
+        message_rate: Messages and pings a second that a client may send, on average.
+        message_burst: At once.
+    """
+
+    host: str = "127.0.0.1"
+    auth: object = None
+    ssl_context: ssl.SSLContext | None = None
+    base_path: str = "/"
+    origins: Iterable[str] = ()
+    hosts: Iterable[str] = ()
+    trusted_proxies: Iterable[str] = ()
+    admin_port: int | None = None
+    admin_host: str = "127.0.0.1"
+    keepalive: float = 20.0
+    request_timeout: float = 10.0
+    auth_timeout: float = 5.0
+    write_timeout: float = 10.0
+    drain_timeout: float | None = None
+    max_connections: int = 10_000
+    max_connections_per_address: int = 500
+    max_subscriptions: int = 100
+    message_rate: float = 20.0
+    message_burst: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("keepalive", "request_timeout", "auth_timeout", "write_timeout", "message_rate"):
+            checks.number(name, getattr(self, name), above=0)
+        if self.drain_timeout is not None:
+            checks.number("drain_timeout", self.drain_timeout)
+        for name in ("max_connections", "max_connections_per_address", "max_subscriptions", "message_burst"):
+            value: object = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r:.200}")
+        for name in ("origins", "hosts", "trusted_proxies"):
+            texts: Any = getattr(self, name)
+            if isinstance(texts, (str, bytes)):
+                raise TypeError(f"{name} must be several texts, such as [{texts!r:.100}], not one")
+            object.__setattr__(self, name, tuple(texts))
+        if not self.base_path.startswith("/") or "//" in self.base_path:
+            raise ValueError(f"base_path must begin with a slash, such as '/progress', not {self.base_path!r:.200}")
+        object.__setattr__(self, "base_path", self.base_path.rstrip("/") + "/")
+        if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
+            raise TypeError(f"ssl_context must be an ssl.SSLContext or None, not {self.ssl_context!r:.200}")
+        if not self.host:
+            raise ValueError("host must be an address such as '127.0.0.1', or '0.0.0.0' for all of this machine")
+        if self.auth is None and not is_loopback(self.host):
+            raise ValueError(
+                f"{self.host} can be reached from other machines, so who is let in must be said: give `auth`, such as "
+                "a secret of 32 characters or SignedTokens(...), or bind to 127.0.0.1"
+            )
+        # What is wrong in these is to be said at the call as well.
+        Auth(self.auth)
+        Origins(self.origins, self.hosts)
+        Proxies(self.trusted_proxies)
+
+
+def checked_port(what: str, port: object) -> int:
+    """A port to bind; 0 for one that is free.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(port) is not int or not 0 <= port <= 65535:
+        raise ValueError(f"{what} must be a whole number from 0 (any that is free) to 65535, not {port!r:.200}")
+    return port

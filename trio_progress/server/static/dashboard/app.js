@@ -1,0 +1,247 @@
+/** The page: its address, the connection, the token and the keys. */
+
+import { Client } from "../trio-progress.js";
+import { duration } from "../words.js";
+import { attribute, h, s, text } from "./dom.js";
+import { ListPage } from "./list.js";
+import { SessionPage } from "./session.js";
+
+const TOKEN = "trio-progress token";
+const THEME = "trio-progress theme";
+/** A connection that comes back sooner than this (milliseconds) was never worth a word. */
+const PATIENCE = 1200;
+/** How long (milliseconds) the page says that the connection is back. */
+const SAID = 6000;
+
+const find = (id) => document.getElementById(id);
+const main = find("main");
+
+// A browser that keeps nothing for pages throws at the mere name of a storage.
+
+function kept(storage, name) {
+  try {
+    return window[storage].getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function keep(storage, name, value) {
+  try {
+    window[storage].setItem(name, value);
+  } catch {
+    // It is forgotten with the page.
+  }
+}
+
+const client = new Client({ url: new URL("./", document.baseURI).href, token: kept("sessionStorage", TOKEN) });
+let page = null;
+let listAddress = "#/";
+
+// The address: "#/" with what is filtered by, or "#/<session>".
+
+function route() {
+  const address = location.hash || "#/";
+  const session = /^#\/([^?]+)$/.exec(address);
+  page?.hide();
+  page = null;
+  if (session) {
+    try {
+      page = new SessionPage(client, decodeURIComponent(session[1]), askToCancel, listAddress);
+    } catch {
+      main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "This is no address of a session"), h("a", { href: "#/" }, "To the list")));
+      return;
+    }
+  } else {
+    listAddress = address;
+    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), (query) => {
+      listAddress = query.size ? `#/?${query}` : "#/";
+      history.replaceState(null, "", listAddress);
+    });
+  }
+  main.replaceChildren(page.element);
+  page.show();
+  window.scrollTo(0, 0);
+}
+
+window.addEventListener("hashchange", () => {
+  if (!started) return;
+  route();
+  main.focus({ preventScroll: true });
+});
+
+let started = false;
+
+/** Asks the server first whether it wants a token: a connection without one would only be told so by its end. */
+async function start() {
+  const config = await client.config().catch(() => null);
+  find("token-button").hidden = config?.auth !== "token";
+  if (config !== null && config.auth !== "none" && !config.authenticated) {
+    if (config.auth === "token") askForToken();
+    else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in where you have found this page, and load it again."));
+    return;
+  }
+  started = true;
+  route();
+}
+
+// The connection: quiet while it stands; when it is lost, since when, and when it is back.
+
+let announced = "";
+let backUntil = 0;
+let lostAt = null;
+
+function drawLink() {
+  const { status, since, lostAt: lost, retryAt, reason, transport } = client.connection.getSnapshot();
+  const now = Date.now();
+  if (status === "open") {
+    if (lostAt !== null && since - lostAt > PATIENCE) backUntil = since + SAID;
+    else if (lostAt !== null) lostAt = null;
+  } else if (lost !== null) {
+    lostAt = lost;
+  }
+  const words = { idle: "Not connected", connecting: "Connecting", open: transport === "sse" ? "Live (SSE)" : "Live", stopped: "Stopped" };
+  const down = status !== "open" && status !== "stopped" && lostAt !== null && now - lostAt > PATIENCE;
+  attribute(find("link"), "data-link", down ? "lost" : status);
+  attribute(document.body, "data-still", down || status === "stopped");
+  text(find("link").querySelector("span"), down ? "Connection lost" : (words[status] ?? words.connecting));
+  const notice = find("notice");
+  if (down) {
+    const wait = retryAt === null ? 0 : Math.ceil((retryAt - now) / 1000);
+    say("lost", `The connection was lost ${duration((now - lostAt) / 1000)} ago. What is shown is how it stood then.`,
+      wait > 1 ? `Try now (in ${wait}s)` : null);
+  } else if (status === "stopped") {
+    say("stopped", reason ?? "The server does not take this connection.", "Try again");
+  } else if (status === "open" && now < backUntil) {
+    say("back", `The connection is back after ${duration((since - lostAt) / 1000)}. All that is shown is up to date.`, null);
+  } else {
+    if (status === "open") lostAt = null;
+    announced = "";
+    notice.hidden = true;
+  }
+}
+
+function say(kind, words, button) {
+  const notice = find("notice");
+  notice.hidden = false;
+  if (announced !== kind) {
+    announced = kind;
+    notice.dataset.kind = kind;
+    notice.replaceChildren(h("span"), h("button", { type: "button", onclick: () => client.retry() }));
+  }
+  text(notice.firstChild, words);
+  notice.lastChild.hidden = button === null;
+  text(notice.lastChild, button ?? "");
+}
+
+client.connection.subscribe(() => {
+  drawLink();
+  const { status, code } = client.connection.getSnapshot();
+  if (status === "stopped" && TOKEN_CODES.includes(code)) askForToken();
+});
+setInterval(drawLink, 500);
+
+// The token: asked for when the server wants one.
+
+/** Close codes, and what HTTP says, of a server that wants a token, another one, or a fresh one. */
+const TOKEN_CODES = [4500, 4005, 401];
+
+function askForToken() {
+  const dialog = find("token");
+  find("token-button").hidden = false;
+  if (dialog.open) return;
+  text(find("token-why"), kept("sessionStorage", TOKEN)
+    ? "The server did not take the token that it was given, or it has expired."
+    : "This server shows its sessions to those who have a token.");
+  find("token-value").value = "";
+  dialog.showModal();
+}
+
+find("token-button").addEventListener("click", askForToken);
+find("token").querySelector("form").addEventListener("submit", () => {
+  const token = find("token-value").value.trim();
+  if (!token) return;
+  keep("sessionStorage", TOKEN, token);
+  find("token-value").value = "";
+  client.useToken(token);
+  if (!started) start();
+});
+
+// Cancelling: asked once more, with a reason for those who watch.
+
+let cancelling = null;
+
+function askToCancel(state) {
+  cancelling = state.id;
+  text(find("cancel-what"), `“${state.title}” is told to stop. What it has done so far is kept.`);
+  text(find("cancel-wrong"), "");
+  find("cancel-reason").value = "";
+  find("cancel").showModal();
+}
+
+find("cancel").querySelector("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await client.cancel(cancelling, find("cancel-reason").value.trim() || null);
+    find("cancel").close();
+  } catch (error) {
+    text(find("cancel-wrong"), error.message);
+  }
+});
+
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+
+// Colours: as the system has them, or as the reader wants them.
+
+const ICONS = {
+  system: ["Colours: as the system has them", "M8 2.5a5.5 5.5 0 0 1 0 11z", true],
+  light: ["Colours: light", "M8 1v1.4M8 13.6V15M1 8h1.4M13.6 8H15M3.05 3.05l1 1M11.95 11.95l1 1M3.05 12.95l1-1M11.95 4.05l1-1", false],
+  dark: ["Colours: dark", "M13.2 9.6A5.6 5.6 0 0 1 6.4 2.8a5.6 5.6 0 1 0 6.8 6.8z", false],
+};
+
+function paint(theme) {
+  const [words, d, filled] = ICONS[theme];
+  attribute(document.documentElement, "data-theme", theme === "system" ? null : theme);
+  const button = find("theme");
+  attribute(button, "aria-label", words);
+  attribute(button, "title", words);
+  const ring = theme === "dark" ? [] : [s("circle", { cx: 8, cy: 8, r: theme === "light" ? 3 : 5.5 })];
+  button.replaceChildren(s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, ...ring, s("path", { d, fill: filled ? "currentColor" : null })));
+}
+
+let theme = kept("localStorage", THEME);
+if (theme === null || !Object.hasOwn(ICONS, theme)) theme = "system";
+paint(theme);
+find("theme").addEventListener("click", () => {
+  const names = Object.keys(ICONS);
+  theme = names[(names.indexOf(theme) + 1) % names.length];
+  keep("localStorage", THEME, theme);
+  paint(theme);
+});
+
+// Keys: "/" searches; the arrows, or j and k, go from row to row; Escape goes back to the list.
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (page instanceof ListPage) {
+    const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, Home: -Infinity, End: Infinity };
+    if (event.key === "/") {
+      event.preventDefault();
+      page.search();
+    } else if (event.key in moves && (event.key.length === 1 || document.activeElement?.matches(".row-title"))) {
+      event.preventDefault();
+      page.move(moves[event.key]);
+    } else if (event.key === "ArrowDown" && document.activeElement === document.body) {
+      event.preventDefault();
+      page.move(1);
+    }
+  } else if (event.key === "Escape") {
+    location.hash = listAddress;
+  }
+});
+
+start();
+drawLink();

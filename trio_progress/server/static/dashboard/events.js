@@ -1,0 +1,66 @@
+/** The log of a session's custom events, newest first. */
+
+import { clock, number, spaced, valueText } from "../words.js";
+import { arrange, h, text } from "./dom.js";
+
+const PAGE = 100;
+
+/** The block "Events". */
+export class Events {
+  #rows = new Map();
+  #list = h("ol", { class: "events", reversed: true });
+  #count = h("b");
+  #gone = h("p", { class: "gone", hidden: true });
+  #none = h("p", { class: "none" }, "Nothing has been told yet.");
+  #shown = PAGE;
+  #drawn = null;
+  #more = h("button", {
+    class: "quiet more",
+    type: "button",
+    onclick: () => {
+      this.#shown += PAGE;
+      this.draw(this.#drawn.events, this.#drawn.dropped);
+    },
+  });
+
+  constructor() {
+    this.element = h(
+      "section",
+      { class: "block", "aria-labelledby": "events-name" },
+      h("h2", {}, h("span", { id: "events-name" }, "Events"), this.#count),
+      this.#gone,
+      this.#none,
+      this.#list,
+      this.#more,
+    );
+  }
+
+  draw(events, dropped) {
+    this.#drawn = { events, dropped };
+    const shown = events.slice(-this.#shown).reverse();
+    arrange(this.#list, shown, this.#rows, (event) => event.n, (event) => ({ element: item(event) }));
+    text(this.#count, events.length ? number(events.at(-1).n) : "");
+    this.#none.hidden = events.length > 0;
+    this.#gone.hidden = dropped === 0;
+    text(this.#gone, `${number(dropped)} ${dropped === 1 ? "event was" : "events were"} dropped before this page could take them.`);
+    this.#more.hidden = events.length <= shown.length;
+    text(this.#more, `Show older ones (${number(events.length - shown.length)})`);
+  }
+}
+
+function item(event) {
+  return h(
+    "li",
+    {},
+    h("time", { datetime: event.at, title: new Date(event.at).toLocaleString() }, clock(event.at)),
+    h("div", { class: "what" }, h("b", {}, event.name), h("span", { class: "data" }, ...dataOf(event.data))),
+  );
+}
+
+function dataOf(data) {
+  if (data === null || data === undefined) return [];
+  if (typeof data !== "object" || Array.isArray(data)) return [valueText(data)];
+  return Object.entries(data).map(([name, value]) =>
+    h("span", {}, h("i", {}, spaced(name)), ` ${valueText(value)}`),
+  );
+}

@@ -1,0 +1,190 @@
+/** The tree of phases: what runs is open, what has ended is one line, and long lists of what has ended fold. */
+
+import { ENDED, count, duration, elapsed, percent, percentText, rate, spaced, took, valueText } from "../words.js";
+import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
+
+/** Of finished siblings the last few are shown; those before fold into one line, until somebody asks for them. */
+const SHOWN = 8;
+/** The same of the session's own phases, which are fewer and tell more. */
+const SHOWN_ABOVE = 24;
+
+/** The phases of a session, or of a phase. */
+export class Phases {
+  #rows = new Map();
+  #all = false;
+  #rest = h("button", { class: "quiet", type: "button", onclick: () => this.#showAll() });
+  #folded = h("div", { class: "rest", hidden: true }, this.#rest);
+  #list = h("ul", { role: "list" });
+  #drawn = null;
+  #depth;
+
+  constructor(depth = 0) {
+    this.#depth = depth;
+    this.#folded.style.setProperty("--depth", String(depth));
+    this.element = h("div", {}, this.#folded, this.#list);
+  }
+
+  #showAll() {
+    this.#all = true;
+    const drawn = this.#drawn;
+    this.#drawn = null;
+    this.draw(drawn.phases, drawn.now, drawn.live);
+  }
+
+  /**
+   * @param phases The phases, in order.
+   * @param now The time, in milliseconds.
+   * @param live Whether the session still runs.
+   */
+  draw(phases, now, live) {
+    this.#drawn = { phases, now, live };
+    const shown = this.#all ? phases : pruned(phases, this.#depth === 0 ? SHOWN_ABOVE : SHOWN);
+    const rows = arrange(this.#list, shown, this.#rows, (phase) => phase.name, () => new Row(this.#depth));
+    rows.forEach((row, index) => row.draw(shown[index], now, live));
+    const left = phases.length - shown.length;
+    this.#folded.hidden = left === 0;
+    text(this.#rest, `Show the ${left} that ended before`);
+  }
+
+  /** Draws again those that count seconds. */
+  tick(now, live) {
+    if (this.#drawn !== null) this.draw(this.#drawn.phases, now, live);
+  }
+}
+
+/** All that is not over, and of the rest the last few. */
+function pruned(phases, shown) {
+  let left = phases.filter(over).length - shown;
+  // One line in place of one or two others would save nothing.
+  return left < 3 ? phases : phases.filter((phase) => !over(phase) || left-- <= 0);
+}
+
+function over(phase) {
+  return phase.status === "completed" || phase.status === "skipped";
+}
+
+class Row {
+  #depth;
+  #glyph = glyph("pending");
+  #title = h("span");
+  #attempt = h("em");
+  #note = h("div", { class: "phase-note" });
+  #bar = h("div", { class: "bar" });
+  #count = h("span");
+  #rate = h("small");
+  #time = h("div", { class: "phase-time" });
+  #fields = null;
+  #below = null;
+  #open = null;
+  #twist = null;
+  #line;
+  #phase = null;
+  #live = true;
+  #now = 0;
+
+  constructor(depth) {
+    this.#depth = depth;
+    this.#line = h(
+      "div",
+      { class: "phase-line" },
+      h(
+        "div",
+        { class: "phase-name" },
+        this.#glyph,
+        h("div", {}, h("div", { class: "phase-title" }, this.#title, this.#attempt), this.#note),
+      ),
+      this.#bar,
+      h("div", { class: "phase-count" }, this.#count, this.#rate),
+      this.#time,
+    );
+    this.#line.style.setProperty("--depth", String(depth));
+    this.element = h("li", {}, this.#line);
+  }
+
+  draw(phase, now, live) {
+    const runs = phase.status === "running";
+    this.#now = now;
+    if (phase !== this.#phase || live !== this.#live) {
+      this.#phase = phase;
+      this.#live = live;
+      this.#values(phase, runs);
+    }
+    const seconds = elapsed(phase, now);
+    const told = seconds === null || phase.status === "skipped" ? "" : (phase.ended_at ? took : duration)(seconds);
+    text(this.#time, told);
+    if (this.#below !== null && this.#isOpen()) this.#below.draw(phase.phases, now, live);
+  }
+
+  #values(phase, runs) {
+    setGlyph(this.#glyph, phase.status);
+    attribute(this.#line, "data-standing", phase.status);
+    attribute(this.#bar, "data-standing", phase.status);
+    text(this.#title, phase.title);
+    attribute(this.#title, "title", phase.title === phase.name ? null : phase.name);
+    text(this.#attempt, phase.attempt > 1 ? `attempt ${phase.attempt}` : "");
+    const folded = phase.folded ? `${phase.folded} parts folded` : "";
+    text(this.#note, [phase.message, folded].filter(Boolean).join(" · "));
+    this.#note.hidden = !phase.message && !folded;
+    fillBar(this.#bar, phase.status === "completed" ? 1 : phase.status === "pending" ? 0 : phase.fraction);
+    attribute(this.#bar, "role", runs ? "progressbar" : null);
+    attribute(this.#bar, "aria-label", runs ? phase.title : null);
+    attribute(this.#bar, "aria-valuenow", runs && phase.fraction !== null ? percent(phase.fraction) : null);
+    const counted = count(phase);
+    text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
+    const speed = runs && phase.rate ? `${rate(phase.rate)}/s` : "";
+    const left = runs && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
+    text(this.#rate, [speed, left].filter(Boolean).join(" · "));
+    this.#drawFields(phase);
+    this.#children(phase);
+  }
+
+  #drawFields(phase) {
+    const fields = Object.entries(phase.fields ?? {});
+    if (fields.length === 0) {
+      this.#fields?.remove();
+      this.#fields = null;
+      return;
+    }
+    if (this.#fields === null) {
+      this.#fields = h("div", { class: "phase-fields" });
+      this.#line.append(this.#fields);
+    }
+    this.#fields.replaceChildren(
+      ...fields.map(([name, value]) => h("span", {}, h("i", {}, spaced(name)), ` ${valueText(value)}`)),
+    );
+  }
+
+  #isOpen() {
+    // What runs is open and what has ended is closed, until somebody says otherwise.
+    return this.#open ?? (this.#phase.status === "running" || ENDED.includes(this.#phase.status) && !over(this.#phase));
+  }
+
+  #children(phase) {
+    if (phase.phases.length === 0) {
+      this.#twist?.remove();
+      this.#below?.element.remove();
+      this.#twist = this.#below = null;
+      return;
+    }
+    if (this.#twist === null) {
+      this.#twist = h(
+        "button",
+        { class: "twist", type: "button", onclick: () => this.#toggle() },
+        s("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, s("path", { d: "M3.5 1.5L7 5L3.5 8.5" })),
+      );
+      this.#attempt.after(this.#twist);
+      this.#below = new Phases(this.#depth + 1);
+      this.element.append(this.#below.element);
+    }
+    const open = this.#isOpen();
+    attribute(this.#twist, "aria-expanded", String(open));
+    attribute(this.#twist, "aria-label", `${phase.phases.length} parts of ${phase.title}`);
+    this.#below.element.hidden = !open;
+  }
+
+  #toggle() {
+    this.#open = !this.#isOpen();
+    this.#children(this.#phase);
+    if (this.#open) this.#below.draw(this.#phase.phases, this.#now, this.#live);
+  }
+}

@@ -1,0 +1,122 @@
+/** One session in the list. */
+
+import { ENDED, duration, elapsed, moment, percent, percentText, said, standing, took, WORDS } from "../words.js";
+import { attribute, fillBar, glyph, h, setGlyph, text } from "./dom.js";
+import { wordsOf } from "./search.js";
+
+/** Labels shown in a row. */
+const TAGS = 3;
+
+export class Row {
+  #label;
+  #state = null;
+  #taken = null;
+  #etaAt = 0;
+  #marked = null;
+  #glyph = glyph("pending");
+  #title;
+  #said = h("span", { class: "said" });
+  #tags = h("span", { class: "tags" });
+  #bar = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 });
+  #figure = h("div", { class: "row-figure" });
+  #when = h("div", { class: "row-when" });
+  visible = true;
+
+  constructor(id, label) {
+    this.#label = label;
+    this.#title = h("a", { class: "row-title", href: `#/${encodeURIComponent(id)}` });
+    this.element = h(
+      "li",
+      { class: "row" },
+      h(
+        "div",
+        { class: "row-in" },
+        this.#glyph,
+        h("div", { class: "row-name" }, this.#title, h("div", { class: "row-sub" }, this.#said, this.#tags)),
+        this.#bar,
+        this.#figure,
+        this.#when,
+      ),
+    );
+  }
+
+  take(state, now) {
+    if (state !== this.#taken) this.#etaAt = now;
+    this.#taken = state;
+  }
+
+  draw(now, query) {
+    const state = this.#taken;
+    const where = standing(state);
+    const ended = ENDED.includes(state.status);
+    if (state !== this.#state || query !== this.#marked) {
+      this.#state = state;
+      this.#marked = query;
+      setGlyph(this.#glyph, where);
+      attribute(this.element, "data-standing", where);
+      attribute(this.element, "data-ended", ended);
+      attribute(this.#bar, "data-standing", where);
+      text(this.#title, state.title);
+      this.#drawTags(state, query);
+      text(this.#said, this.#subtitle(state));
+      fillBar(this.#bar, state.progress);
+      const value = percent(state.progress);
+      attribute(this.#bar, "aria-valuenow", value);
+      attribute(this.#bar, "aria-label", state.title);
+      attribute(this.#bar, "aria-valuetext", `${percentText(value)}, ${WORDS[where]}`);
+      text(this.#figure, state.status === "queued" ? "" : percentText(value));
+    }
+    text(this.#when, this.#whenText(state, where, ended, now));
+    attribute(this.#when, "title", ended ? `${said(state, now)}${state.ended_at ? `, ${moment(state.ended_at, now)}` : ""}` : null);
+  }
+
+  #subtitle(state) {
+    if (ENDED.includes(state.status) && state.error) {
+      return [state.error.type, state.error.message].filter(Boolean).join(": ");
+    }
+    const running = state.phases?.find((phase) => phase.status === "running");
+    const doing = ENDED.includes(state.status) ? null : (running?.title ?? null);
+    const shown = [state.id === state.title ? null : state.id, doing, state.message];
+    return shown.filter(Boolean).join(" · ") || (state.pipeline ?? "");
+  }
+
+  #drawTags(state, query) {
+    const labels = Object.entries(state.labels);
+    const words = wordsOf(query);
+    const key = JSON.stringify([labels, labels.map(([name, value]) => words.includes(`${name}=${value}`))]);
+    if (this.#tags.dataset.key === key) return;
+    this.#tags.dataset.key = key;
+    this.#tags.hidden = labels.length === 0;
+    this.#tags.replaceChildren(
+      ...labels.slice(0, TAGS).map(([name, value]) =>
+        h(
+          "button",
+          {
+            type: "button",
+            tabindex: -1,
+            class: words.includes(`${name}=${value}`) ? "tag on" : "tag",
+            title: `Only ${name}=${value}`,
+            onclick: () => this.#label(name, value),
+          },
+          h("span", {}, `${name}=${value}`),
+        ),
+      ),
+    );
+  }
+
+  #whenText(state, where, ended, now) {
+    if (ended) {
+      const seconds = elapsed(state, now);
+      if (state.status === "completed") return seconds === null ? "" : `in ${took(seconds)}`;
+      return WORDS[where];
+    }
+    if (where === "queued") return "Queued";
+    if (where !== "running") return said(state, now).replace(" for ", " ");
+    if (state.eta === null) {
+      const seconds = elapsed(state, now);
+      return seconds === null ? "" : `for ${duration(seconds)}`;
+    }
+    const left = state.eta - (now - this.#etaAt) / 1000;
+    return left < 1 ? "a moment left" : `${duration(left)} left`;
+  }
+}

@@ -1,0 +1,291 @@
+/** The page of one session. */
+
+import {
+  duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, spaced, standing, timeOf, took,
+  valueText, WORDS,
+} from "../words.js";
+import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
+import { Events } from "./events.js";
+import { pair, Pairs, resultOf } from "./facts.js";
+import { Phases } from "./phases.js";
+import { typedAs } from "./search.js";
+import { Throughput } from "./throughput.js";
+
+/** How many custom events the page keeps. */
+const EVENTS = 1000;
+
+export class SessionPage {
+  #store;
+  #leave;
+  #timer;
+  #draw = framed(() => this.#drawNow());
+  #state = null;
+  #etaAt = 0;
+  #announced = "";
+
+  #title = h("h1");
+  #under = h("div", { class: "under" });
+  #stop;
+  #callout = h("div", { class: "callout", hidden: true });
+  #hero;
+  #figure = h("span");
+  #glyph = glyph("pending");
+  #standing = h("span");
+  #message = h("p", { class: "hero-message" });
+  #eta = pair("Left");
+  #ran = pair("Running for");
+  #began = pair("Started");
+  #segments = h("div", { class: "segments" });
+  #segmentRows = new Map();
+  #progress;
+  #phases = new Phases();
+  #phaseCount = h("b");
+  #counters = new Pairs("Counters", "big");
+  #fields = new Pairs("Fields", "");
+  #throughput = new Throughput();
+  #events = new Events();
+  #result = h("section", { class: "block", hidden: true, "aria-label": "Result" });
+  #shownResult = undefined;
+  #live = h("p", { class: "sr", role: "status" });
+  #missing = h("div", { class: "empty", hidden: true });
+  #body;
+
+  /**
+   * @param client The connection to the server.
+   * @param id The session.
+   * @param ask Called with the session when the reader wants it cancelled.
+   * @param list The address of the list to go back to.
+   */
+  constructor(client, id, ask, list) {
+    this.#store = client.session(id, { events: EVENTS, wait: true });
+    this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
+    this.#progress = h(
+      "div",
+      { role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 },
+      this.#segments,
+    );
+    this.#hero = h(
+      "section",
+      { class: "hero", "aria-label": "Progress" },
+      h(
+        "div",
+        { class: "hero-line" },
+        h("div", { class: "hero-figure", "aria-hidden": "true" }, this.#figure, h("small", {}, "%")),
+        h("div", { class: "hero-said" }, h("div", { class: "hero-standing" }, this.#glyph, this.#standing), this.#message),
+        h("dl", { class: "figures" }, this.#eta.element, this.#ran.element, this.#began.element),
+      ),
+      this.#progress,
+    );
+    this.#body = h(
+      "div",
+      { hidden: true },
+      h("div", { class: "head" }, h("div", { class: "head-name" }, this.#title, this.#under), this.#stop),
+      this.#hero,
+      this.#callout,
+      h(
+        "div",
+        { class: "columns" },
+        h(
+          "div",
+          {},
+          h(
+            "section",
+            { class: "block", "aria-labelledby": "phases-name" },
+            h("h2", {}, h("span", { id: "phases-name" }, "Phases"), this.#phaseCount),
+            this.#phases.element,
+          ),
+          this.#result,
+          this.#events.element,
+        ),
+        h("div", {}, this.#throughput.element, this.#counters.element, this.#fields.element),
+      ),
+    );
+    this.element = h(
+      "div",
+      {},
+      h(
+        "a",
+        { class: "crumb", href: list },
+        s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, s("path", { d: "M9.5 3.5L5 8l4.5 4.5" })),
+        "Sessions",
+      ),
+      this.#missing,
+      this.#body,
+      this.#live,
+    );
+  }
+
+  show() {
+    this.#leave = this.#store.subscribe(() => this.#took());
+    this.#timer = setInterval(() => this.#tick(), 1000);
+    this.#took();
+  }
+
+  hide() {
+    this.#leave();
+    clearInterval(this.#timer);
+  }
+
+  #took() {
+    const view = this.#store.getSnapshot();
+    if (view.state !== null && view.state !== this.#state) {
+      this.#etaAt = timeOf(view);
+      this.#throughput.meter.take(view.state, Date.now());
+    }
+    this.#state = view.state;
+    if (view.state !== null) {
+      const done = ENDED.includes(view.state.status) ? "" : `${percentText(percent(view.state.progress))} · `;
+      document.title = `${done}${view.state.title}`;
+    }
+    this.#draw();
+  }
+
+  #drawNow() {
+    const view = this.#store.getSnapshot();
+    const { state } = view;
+    this.#body.hidden = state === null;
+    this.#missing.hidden = state !== null;
+    if (state === null) {
+      this.#drawMissing(view);
+      return;
+    }
+    const now = timeOf(view);
+    const where = standing(state);
+    const ended = ENDED.includes(state.status);
+    text(this.#title, state.title);
+    this.#drawUnder(state);
+    this.#stop.hidden = ended || !view.verbs.includes("cancel");
+    attribute(this.#hero, "data-standing", where);
+    text(this.#figure, String(percent(state.progress)));
+    setGlyph(this.#glyph, where);
+    text(this.#message, state.message ?? "");
+    this.#drawSegments(state);
+    this.#drawCallout(state, view, now);
+    this.#phases.draw(state.phases, now, !ended);
+    const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
+    text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
+    this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
+    this.#fields.draw(Object.entries(state.fields).map(([name, value]) => [spaced(name), valueText(value)]));
+    this.#throughput.draw();
+    this.#events.draw(view.events, view.dropped);
+    this.#drawResult(state.result);
+    this.#announce(state, where);
+    this.#tick();
+  }
+
+  /** What changes with the time alone. */
+  #tick() {
+    const view = this.#store.getSnapshot();
+    const { state } = view;
+    if (state === null) return;
+    const now = timeOf(view);
+    const ended = ENDED.includes(state.status);
+    text(this.#standing, said(state, now));
+    const left = state.eta === null || ended ? null : state.eta - (now - this.#etaAt) / 1000;
+    this.#eta.set(left === null || state.liveness !== "ok" ? null : left < 1 ? "a moment" : duration(left));
+    const seconds = elapsed(state, now);
+    this.#ran.name(ended ? "Took" : "Running for");
+    this.#ran.set(seconds === null ? null : (ended ? took : duration)(seconds));
+    const began = state.started_at ?? state.queued_at;
+    this.#began.name(state.started_at ? "Started" : "Queued");
+    this.#began.set(began ? moment(began, now) : null);
+    this.#phases.tick(now, !ended);
+  }
+
+  #drawUnder(state) {
+    const parts = [
+      state.id === state.title ? null : h("span", { class: "mono" }, state.id),
+      state.pipeline && state.pipeline !== state.title ? h("span", {}, state.pipeline) : null,
+      state.attempt > 1 ? h("span", {}, `attempt ${state.attempt}`) : null,
+      ...Object.entries(state.labels).map(([name, value]) =>
+        h("a", { class: "tag", href: `#/?${new URLSearchParams({ q: typedAs([`${name}=${value}`]) })}` }, h("span", {}, `${name}=${value}`)),
+      ),
+    ];
+    const key = JSON.stringify([state.id, state.title, state.pipeline, state.attempt, state.labels]);
+    if (this.#under.dataset.key === key) return;
+    this.#under.dataset.key = key;
+    this.#under.replaceChildren(...parts.filter(Boolean));
+  }
+
+  #drawSegments(state) {
+    const parts = state.phases.length
+      ? segments(state.phases)
+      : [{ name: "", title: state.title, status: state.status, share: 1, fraction: state.progress }];
+    const rows = arrange(this.#segments, parts, this.#segmentRows, (part) => part.name, () => ({
+      element: h("div", { class: "bar" }),
+    }));
+    rows.forEach(({ element }, index) => {
+      const part = parts[index];
+      element.style.setProperty("--share", String(part.share));
+      attribute(element, "data-standing", part.status);
+      attribute(element, "title", part.fraction === null ? part.title : `${part.title}: ${percentText(percent(part.fraction))}`);
+      fillBar(element, part.status === "running" ? part.fraction : (part.fraction ?? 0));
+    });
+    const value = percent(state.progress);
+    attribute(this.#progress, "aria-valuenow", value);
+    attribute(this.#progress, "aria-valuetext", `${percentText(value)}, ${WORDS[standing(state)]}`);
+  }
+
+  #drawCallout(state, view, now) {
+    const parts = [];
+    let kind = "bad";
+    if (state.error !== null && state.error !== undefined) {
+      const { type, message, details } = state.error;
+      kind = ["cancelled", "interrupted"].includes(state.status) ? "warn" : "bad";
+      parts.push(h("strong", {}, type), message ? h("p", {}, message) : null);
+      if (details && Object.keys(details).length) parts.push(h("pre", {}, JSON.stringify(details, null, 2)));
+    } else if (state.status === "lost" || state.liveness === "lost") {
+      const since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
+      parts.push(h("strong", {}, "Its process is gone"), h("p", {}, `Nobody has said how it ended.${since}`));
+    }
+    const { end } = view;
+    if (end !== null && end.persisted_seq !== null && end.persisted_seq < end.seq) {
+      kind = "warn";
+      parts.push(h("p", {}, "The final state is shown here, but the store does not have it."));
+    }
+    if (end?.resumable) parts.push(h("p", {}, "It can be gone on with from where it stopped."));
+    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end]);
+    this.#callout.hidden = parts.length === 0 || (parts.length === 1 && Boolean(end?.resumable) && !state.error);
+    attribute(this.#callout, "data-kind", kind);
+    if (this.#callout.dataset.key === key) return;
+    this.#callout.dataset.key = key;
+    this.#callout.replaceChildren(...parts.filter(Boolean));
+  }
+
+  #drawResult(result) {
+    if (result === this.#shownResult) return;
+    this.#shownResult = result;
+    this.#result.hidden = result === null || result === undefined;
+    if (this.#result.hidden) return;
+    const written = typeof result === "string" ? result : JSON.stringify(result, null, 2);
+    const copy = h("button", { class: "quiet", type: "button" }, "Copy");
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(written);
+      text(copy, "Copied");
+    });
+    // A secure context is what the clipboard asks for.
+    copy.hidden = navigator.clipboard === undefined;
+    const head = h("h2", {}, "Result", h("span", { class: "aside" }, copy));
+    this.#result.replaceChildren(head, h("div", { class: "result", tabindex: 0 }, ...resultOf(result)));
+  }
+
+  #drawMissing(view) {
+    const stopped = view.connection.status === "stopped" || view.error !== null;
+    const id = h("strong", {}, stopped ? "This session cannot be shown" : "Nothing of it yet");
+    const why = stopped
+      ? (view.error?.message ?? view.connection.reason ?? "The server does not say why.")
+      : view.recovered === null
+        ? "Asking the server for it."
+        : "It is shown here as soon as it begins.";
+    this.#missing.replaceChildren(id, h("span", {}, why));
+  }
+
+  #announce(state, where) {
+    // Each standing and each phase once, not each percent: this is read aloud.
+    const running = state.phases.find((phase) => phase.status === "running");
+    const words = [WORDS[where], where === "running" && running ? running.title : null].filter(Boolean).join(": ");
+    if (words === this.#announced) return;
+    this.#announced = words;
+    text(this.#live, words);
+  }
+}

@@ -1,0 +1,155 @@
+/** Figures and statuses as people read them. Pure; shared by the page and the element. */
+
+/** The words for what a program calls otherwise. The element lets a page replace each of them. */
+export const WORDS = Object.freeze({
+  queued: "Queued",
+  pending: "Pending",
+  running: "Running",
+  completed: "Completed",
+  skipped: "Skipped",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  timed_out: "Timed out",
+  interrupted: "Interrupted",
+  lost: "Lost",
+  stalled: "Stalled",
+  connecting: "Connecting",
+  reconnecting: "Connection lost, trying again",
+  unreachable: "Cannot be reached, trying again",
+  refused: "Not available",
+  remaining: "{time} left",
+  attempt: "attempt {n}",
+});
+
+/** The statuses after which nothing comes within an attempt. */
+export const ENDED = Object.freeze(["completed", "failed", "cancelled", "timed_out", "interrupted", "lost"]);
+
+/** One word for where a session stands: its status, or how little it lives. */
+export function standing(state) {
+  if (state.status === "running" && state.liveness !== "ok") {
+    return state.liveness;
+  }
+  return state.status;
+}
+
+/** The server's time, in milliseconds, at which what a view shows was true: it stands still while the connection is lost. */
+export function timeOf(view) {
+  return (view.connection.lostAt ?? Date.now()) + view.clockOffset;
+}
+
+/** 0 to 100, rounded down: 100 is said of nothing that has not ended. */
+export function percent(fraction) {
+  return Math.floor(Math.min(Math.max(fraction, 0), 1) * 100 + 1e-9);
+}
+
+/** The same with its sign, set apart as print does. */
+export function percentText(whole) {
+  return `${whole}\u202f%`;
+}
+
+/** How long something took that is over: as `duration`, but to a tenth below ten seconds. */
+export function took(seconds) {
+  return seconds < 9.95 ? `${Math.max(seconds, 0).toFixed(1)}s` : duration(seconds);
+}
+
+/** Two units at most: "45s", "3m 20s", "2h 05m", "4d 3h". */
+export function duration(seconds) {
+  const whole = Math.max(Math.floor(seconds), 0);
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${two(whole % 60)}s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)}h ${two(Math.floor((whole % 3600) / 60))}m`;
+  return `${Math.floor(whole / 86400)}d ${Math.floor((whole % 86400) / 3600)}h`;
+}
+
+function two(number) {
+  return String(number).padStart(2, "0");
+}
+
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const FINE = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+
+/** A count: thousands are set apart, and there are two decimals at most. */
+export function number(value) {
+  return Number.isInteger(value) ? WHOLE.format(value) : FINE.format(value);
+}
+
+/** Units a second, three digits. */
+export function rate(value) {
+  if (value >= 1000) return WHOLE.format(value);
+  return String(Number(value.toPrecision(3)));
+}
+
+/** How much is done, of how much: "12 / 40 pages"; empty for a phase that counts nothing. */
+export function count(phase) {
+  if (phase.total === null && !phase.done) return "";
+  const of = phase.total === null ? "" : ` / ${number(phase.total)}`;
+  return `${number(phase.done)}${of}${phase.unit ? ` ${phase.unit}` : ""}`;
+}
+
+/** Seconds that a session or a phase has run, or ran; null for one that has not begun. `now` in milliseconds. */
+export function elapsed(what, now) {
+  if (!what.started_at) return null;
+  const until = what.ended_at ? Date.parse(what.ended_at) : now;
+  return Math.max((until - Date.parse(what.started_at)) / 1000, 0);
+}
+
+/** Names that programs give, as words: "sources_found" -> "sources found". */
+export function spaced(name) {
+  return name.replaceAll("_", " ");
+}
+
+/** A field's value in one line: text as it is, plain lists and pairs by commas, all else as JSON. */
+export function valueText(value) {
+  if (typeof value === "string") return value;
+  if (typeof value === "number") return number(value);
+  if (typeof value === "object" && value !== null && Object.values(value).every(isPlain)) {
+    if (Array.isArray(value)) return value.map(valueText).join(", ");
+    return Object.entries(value).map(([name, one]) => `${spaced(name)} ${valueText(one)}`).join(", ");
+  }
+  return JSON.stringify(value);
+}
+
+function isPlain(value) {
+  return typeof value === "string" || typeof value === "number";
+}
+
+/** The parts of the whole that the phases are, by weight, for a bar in segments. */
+export function segments(phases) {
+  const sum = phases.reduce((total, phase) => total + (phase.weight ?? 0), 0);
+  return phases.map((phase) => ({
+    name: phase.name,
+    title: phase.title,
+    status: phase.status,
+    share: sum > 0 ? (phase.weight ?? 0) / sum : 1 / phases.length,
+    fraction: phase.status === "completed" || phase.status === "skipped" ? 1 : phase.fraction,
+  }));
+}
+
+/** `template` with `{name}` replaced by what `values` has for it. */
+export function fill(template, values) {
+  return template.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+/** Where a session stands, and for one that stalls since when. */
+export function said(state, now) {
+  const where = standing(state);
+  if (where === "stalled" && state.progressed_at) {
+    return `${WORDS.stalled} for ${duration((now - Date.parse(state.progressed_at)) / 1000)}`;
+  }
+  return WORDS[where] ?? where;
+}
+
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** The time of the day, in the reader's time zone. */
+export function clock(at) {
+  return CLOCK.format(new Date(at));
+}
+
+/** A moment as people say it: the time alone where it was today. */
+export function moment(at, now) {
+  const date = new Date(at);
+  const today = new Date(now).toDateString() === date.toDateString();
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
+}

@@ -1,0 +1,357 @@
+"""One connection's way to the wire, shared by trio-websocket and by what is broadcast.
+
+1. Bytes reach the wire in two places only: `offer()`, which is synchronous and used when nothing is pending, and
+   `pump()`, the connection's one task that writes or waits.
+2. What trio-websocket sends (`send_all`: pongs, pings, its closes) is queued, and waits for the pump. A sender that
+   is cancelled leaves its frame to the pump; more than a few queued end the connection.
+3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered before the 101 is out.
+4. A frame once begun is finished, or the transport is closed: the rest of a partial write goes to the queue's head.
+5. What could not be begun stays where it came from, and the pump builds the newest after its wait.
+6. The file descriptor is asked for each time: a closed one's number soon belongs to somebody else's connection.
+7. Over TLS only the pump writes.
+8. A peer that stays unwritable for `patience` seconds is dropped.
+
+(A lock around whole frames, the obvious other way, corrupts the stream as soon as a sender is cancelled.)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+import trio
+
+Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+MOST_QUEUED: Final = 8
+"""Frames of trio-websocket's that wait for the pump; a peer that pings and does not read makes them pile up."""
+
+PIECE: Final = 64 * 1024
+"""Bytes that TLS is given at a time: each has the whole of `patience` to go."""
+
+TEXT: Final = 0x81
+CLOSE: Final = 0x88
+
+
+def frame(payload: bytes, opcode: int = TEXT) -> bytes:
+    """The payload as one unmasked frame (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", opcode, size) + payload
+    if size < 65536:
+        return struct.pack("!BBH", opcode, 126, size) + payload
+    return struct.pack("!BBQ", opcode, 127, size) + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A CLOSE with its code; the reason is cut to what a control frame holds."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return frame(struct.pack("!H", code) + text, CLOSE)
+
+
+def socket_of(transport: Transport) -> trio.SocketStream:
+    """The TCP stream under a transport."""
+    if isinstance(transport, trio.SSLStream):
+        return transport.transport_stream
+    return transport
+
+
+@final
+class Wire(trio.abc.Stream):
+    """The stream that stands between a transport and trio-websocket, or a stream of events.
+
+    Args:
+        transport: TCP, or TLS over it.
+        patience: Seconds that the peer may stay unwritable.
+        replay: What was read of the request already, its head; the peer of `send_all` reads it first.
+        early: What came behind the head; read once `open()` was called.
+        inspect: Called with all that is received; may wait, to slow a peer down, or raise `BrokenResourceError`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        patience: float,
+        replay: bytes = b"",
+        early: bytes = b"",
+        inspect: Callable[[bytes], float] = lambda data: 0.0,
+    ) -> None:
+        self._transport = transport
+        self._tcp = socket_of(transport)
+        self._plain = transport is self._tcp
+        self._fileno = self._tcp.socket.fileno
+        self._patience = patience
+        self._replay = replay
+        self._early = early
+        self._inspect = inspect
+        self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
+        self._opened = trio.Event()
+        self._wake = trio.Event()
+        self._writing = False
+        self._blocked = False
+        self._partial = False
+        self._last: bytes | None = None
+        self.direct = False
+        """Whether `offer()` may try now: the pump rests, and nothing is pending."""
+        self.closing = False
+        """Whether a CLOSE is on its way or out: nothing follows it."""
+        self.dead = False
+        """Whether the transport has been closed."""
+        self.evicted = False
+        """Whether that was because the peer did not read."""
+        self.flushed = trio.Event()
+        """Set when the CLOSE is out, or the wire is dead."""
+        self.heard_at = trio.current_time()
+        """When the last bytes came."""
+        self.build: Callable[[], bytes] = bytes
+        """Makes the newest of what is to be sent, now that there is room; empty where there is nothing."""
+        self.due: Callable[[], float] = lambda: float("inf")
+        """When, on Trio's clock, there may be something to build without any `stir()`."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it goes over TLS."""
+        return not self._plain
+
+    def open(self) -> None:
+        """What is broadcast may go out from now on, and what came behind the head is read."""
+        self._opened.set()
+        self.stir()
+
+    def stir(self) -> None:
+        """There may be something to build."""
+        self._wake.set()
+
+    def offer(self, data: bytes) -> bool:
+        """Sends a frame now if that can be. True: it is on its way. False: nothing of it was begun. Never waits."""
+        if not self.direct:
+            return False
+        try:
+            sent = os.write(self._fileno(), data)
+        except BlockingIOError:
+            self.direct = False
+            self._blocked = True
+            self._wake.set()
+            return False
+        except OSError:
+            self.kill()
+            return False
+        if sent != len(data):
+            self.direct = False
+            self._blocked = self._partial = True
+            self._queue.append((memoryview(data)[sent:], None))
+            self._wake.set()
+        return True
+
+    def finish(self, last: bytes = b"") -> None:
+        """Sends `last`, a CLOSE or nothing, behind what is queued, and then nothing more. Does not wait."""
+        if self.closing or self.dead:
+            return
+        self.closing = True
+        self.direct = False
+        if last:
+            self._queue.append((memoryview(last), None))
+        self._wake.set()
+
+    def finish_soon(self, last: bytes = b"") -> None:
+        """Sends `last`, a CLOSE or nothing, once nothing is left to be built. Does not wait."""
+        self._last = last
+        self._wake.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was finished, or will be soon."""
+        return self.closing or self._last is not None
+
+    async def discard(self) -> None:
+        """Says that nothing more will come, and reads what the peer still sends until it has closed.
+
+        Closing while something unread is left would take back what was sent last. For whoever knows that
+        nobody else reads.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
+        """
+        await self.half_close()
+        while await self._transport.receive_some(PIECE):
+            pass
+
+    async def half_close(self) -> None:
+        """Says that nothing more will come; the peer may go on sending.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
+        """
+        if self._plain:
+            await self._tcp.send_eof()
+        else:
+            await trio.lowlevel.checkpoint()  # TLS would have to wait for the peer; closing tells it as well.
+
+    async def pump(self) -> None:
+        """Writes what is queued and what can be built, until the wire is dead. The only task that waits to write."""
+        try:
+            while not self.dead:
+                if self._queue:
+                    await self._write_queued()
+                elif self.closing:
+                    self.flushed.set()
+                    await self._rest(float("inf"))
+                elif self._blocked or not self._writable():
+                    await self._until_writable()
+                    self._blocked = False
+                elif self._opened.is_set() and (batch := self.build()):
+                    self._queue.append((memoryview(batch), None))
+                    await trio.lowlevel.checkpoint()
+                elif self._last is not None:
+                    self.finish(self._last)
+                else:
+                    self.direct = self._plain and self._opened.is_set() and not self.dead
+                    await self._rest(self.due())
+                    self.direct = False
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.direct = False
+            self.kill()
+
+    async def _rest(self, until: float) -> None:
+        if self._wake.is_set():
+            await trio.lowlevel.checkpoint()
+        else:
+            with trio.move_on_at(until):
+                await self._wake.wait()
+        self._wake = trio.Event()
+
+    async def _write_queued(self) -> None:
+        data, done = self._queue[0]
+        self._writing = True
+        try:
+            if self._plain:
+                while data:
+                    try:
+                        data = data[os.write(self._fileno(), data) :]
+                        self._partial = True
+                    except BlockingIOError:
+                        await self._until_writable()
+            else:
+                for at in range(0, len(data), PIECE):
+                    with trio.move_on_after(self._patience) as scope:
+                        await self._transport.send_all(data[at : at + PIECE])
+                    if scope.cancelled_caught:
+                        self._evict()
+            self._writing = False
+            if self.dead:
+                raise trio.BrokenResourceError
+            self._queue.popleft()
+            self._partial = False
+        finally:
+            if self._writing:
+                self.dead = True  # Begun and not finished: nothing may follow.
+            if done is not None:
+                done.set()
+
+    def _writable(self) -> bool:
+        """Whether the transport takes something now; asked before a frame is made, so that it is the newest."""
+        if not self._plain:
+            return True
+        poll = select.poll()
+        poll.register(self._fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+
+    async def _until_writable(self) -> None:
+        with trio.move_on_after(self._patience) as scope:
+            await self._tcp.wait_send_all_might_not_block()
+        if scope.cancelled_caught:
+            self._evict()
+
+    def _evict(self) -> None:
+        """The peer does not read: it is told so where a frame has room and none is begun, and is dropped."""
+        self.evicted = True
+        if self._plain and not self._partial and self._opened.is_set() and not self.closing:
+            try:
+                os.write(self._fileno(), close_frame(4008, "you read too slowly"))
+            except OSError:
+                pass
+        self.kill()
+        raise trio.BrokenResourceError("the peer does not read")
+
+    def drop(self, code: int, reason: str) -> None:
+        """Ends a connection whose peer does not answer; it is told so where that can be."""
+        self.evicted = True
+        if self.direct:
+            self.offer(close_frame(code, reason))
+        self.kill()
+
+    def kill(self) -> None:
+        """Closes the transport, now and without a word. Does not wait."""
+        self.dead = True
+        self.direct = False
+        for _, done in self._queue:
+            if done is not None:
+                done.set()
+        self._queue.clear()
+        self._wake.set()
+        self.flushed.set()
+        self._opened.set()
+        self._tcp.socket.close()
+
+    # What trio-websocket calls
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queues the data, one frame, and waits until it is out; being cancelled leaves it to the pump.
+
+        Raises:
+            trio.BrokenResourceError: The transport is closed.
+        """
+        if self.dead:
+            raise trio.BrokenResourceError("the connection is closed")
+        opened = self._opened.is_set()
+        if self.closing:
+            await trio.lowlevel.checkpoint()
+            return
+        if opened and data[0] == CLOSE:
+            self.closing = True
+        if len(self._queue) >= MOST_QUEUED:
+            self.kill()
+            raise trio.BrokenResourceError("control frames pile up")
+        self.direct = False
+        done = trio.Event()
+        self._queue.append((memoryview(bytes(data)), done))
+        self._wake.set()
+        await done.wait()
+        if self.dead:
+            raise trio.BrokenResourceError("the connection is closed")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """A checkpoint: what is sent is queued."""
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """What the peer has sent: first the head that was read already."""
+        if self._replay:
+            data, self._replay = self._replay, b""
+            await trio.lowlevel.checkpoint()
+            return data
+        await self._opened.wait()
+        if self.dead:
+            raise trio.ClosedResourceError
+        if self._early:
+            data, self._early = self._early, b""
+            await trio.lowlevel.checkpoint()
+        else:
+            data = bytes(await self._transport.receive_some(max_bytes))
+        if data:
+            self.heard_at = trio.current_time()
+            pause = self._inspect(data)
+            if pause > 0:
+                await trio.sleep(pause)
+        return data
+
+    async def aclose(self) -> None:
+        """A checkpoint: trio-websocket wants no more; whoever owns the wire says the last word and closes it."""
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,346 @@
+"""One WebSocket connection: what the client asks for, and the tasks that keep it honest.
+
+trio-websocket does the handshake, pings and closes over our `Wire`; messages are written past it, through the
+same wire. Facts about it (0.12) that this stands on: `get_message()` must be called all the time, or pings and
+closes go unread; `ping()` may never return when the peer has vanished; `aclose()` waits behind a blocked send, so
+closing is our own; its reader may raise `LocalProtocolError` after our close.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final, final
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from ..errors import ProgressError, ProtocolError, SessionNotFoundError
+from ..state import checks
+from ..state.messages import ErrorMessage, Pong, Unlisted
+from ..state.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
+from ..state.snapshot import ENDED
+from .auth import AuthUnavailableError, UnauthorizedError
+from .expiry import until_expired
+from .grants import Credentials, Grant
+from .house import ServerHouse
+from .http import Request
+from .lists import tell_list
+from .metering import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
+from .outbox import Outbox, Subscriber, not_found, unavailable
+from .stream import Transport, Wire, close_frame
+
+logger = logging.getLogger("trio_progress")
+
+SUBPROTOCOL: Final = "trio-progress.v1"
+
+HANDSHAKE: Final = 5.0
+"""Seconds that the 101 may take to be written."""
+
+PARTING: Final = 1.0
+"""Seconds that a CLOSE may take to be written, and the client to answer it."""
+
+NOBODY: Final = Grant(verbs=frozenset({"read"}))
+"""Nothing at all: a grant for no session."""
+
+
+@final
+class WebSocketGuest:
+    """One client on a WebSocket.
+
+    Args:
+        grant: What it may do; None where its first message must say who asks.
+        turned_away: Close at once, with this code and reason.
+    """
+
+    def __init__(
+        self,
+        house: ServerHouse,
+        transport: Transport,
+        request: Request,
+        credentials: Credentials,
+        grant: Grant | None,
+        turned_away: tuple[int, str] | None,
+    ) -> None:
+        settings = house.settings
+        self._house = house
+        self._credentials = credentials
+        self._granted = grant is not None
+        self._turned_away = turned_away
+        self._regranted = trio.Event()
+        self._unread = False
+        """Whether nobody reads any more what the client sends."""
+        self._scope = trio.CancelScope()
+        meter = FrameMeter(
+            Bucket(settings.message_rate, settings.message_burst, trio.current_time),
+            Bucket(BYTES_RATE, BYTES_BURST, trio.current_time),
+        )
+        self._meter = meter
+        self._wire = Wire(
+            transport,
+            patience=settings.write_timeout,
+            replay=request.raw,
+            early=request.trailing,
+            inspect=self._inspect,
+        )
+        self._outbox = Outbox(self._wire, house.hub, house.as_frames, NOBODY if grant is None else grant, self._ended)
+        self._list: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def watching(self) -> bool:
+        """Whether it is yet to be told of an end."""
+        if self._list is not None and self._house.tracker.statistics().sessions_open > 0:
+            return True
+        return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
+
+    def stop(self, *, over: bool) -> None:
+        """Closes it: what was watched has ended, or will not before the server does."""
+        self._close(1001 if over else 4001, "the server stops")
+
+    def unlisted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
+        """A session that had these labels was deleted."""
+        if self._list is not None and self._outbox.grant.allows("read", message.session, labels):
+            self._outbox.say(message)
+
+    def kill(self) -> None:
+        """Leaves all sessions and closes the transport. Does not wait."""
+        self._outbox.close()
+        self._wire.kill()
+
+    async def run(self) -> None:
+        """Serves the client until either side closes.
+
+        Raises:
+            ExceptionGroup: Of what breaks when a connection does.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._wire.pump)
+            connection = None
+            with trio.move_on_after(HANDSHAKE):
+                asked = await wrap_server_stream(
+                    nursery,
+                    self._wire,
+                    message_queue_size=1,
+                    max_message_size=LARGEST_MESSAGE,
+                    receive_buffer_size=16384,
+                )
+                connection = await asked.accept(subprotocol=SUBPROTOCOL)
+            if connection is not None:
+                self._wire.open()
+                nursery.start_soon(self._keep_alive, connection)
+                nursery.start_soon(self._expire)
+                with self._scope:
+                    await self._converse(connection)
+                await self._part(connection)
+            nursery.cancel_scope.cancel(reason="the connection is over")
+
+    async def _converse(self, connection: WebSocketConnection) -> None:
+        try:
+            if self._turned_away is not None:
+                self._close(*self._turned_away)
+                return
+            if not self._granted:
+                with trio.move_on_after(self._house.settings.auth_timeout):
+                    await self._take(await connection.get_message())
+                if not self._granted:
+                    self._close(4500, "the first message must be `auth`, and come in time")
+                    return
+            while True:
+                await self._take(await connection.get_message())
+        except ConnectionClosed as closed:
+            # What is wrong with its frames, trio-websocket leaves to its owner to be said.
+            if closed.reason is not None and closed.reason.code in (1002, 1003, 1007, 1009):
+                self._unread = True
+                self._close(closed.reason.code, closed.reason.reason or "")
+        except trio.BrokenResourceError:
+            pass
+
+    async def _part(self, connection: WebSocketConnection) -> None:
+        """Lets the CLOSE out, and waits a moment for the client's: closing at once could take it back."""
+        self._outbox.close()
+        with trio.move_on_after(PARTING):
+            try:
+                if self._wire.ending:
+                    await self._wire.flushed.wait()
+                    while not self._unread:
+                        await connection.get_message()
+                    await self._wire.discard()
+            except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        self._wire.kill()
+
+    # What the client says
+
+    def _inspect(self, data: bytes) -> float:
+        try:
+            return self._meter.feed(data)
+        except ExcessError as excess:
+            self._unread = True
+            self._close(excess.code, excess.reason)
+            raise trio.BrokenResourceError("the client sends too much") from None
+
+    async def _take(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            self._close(1003, "text only")
+            return
+        try:
+            request = decode_request(message)
+        except ProtocolError as error:
+            self._close(4501, str(error))
+            return
+        if isinstance(request, Auth):
+            await self._authorise(request.token)
+        elif not self._granted:
+            return
+        elif isinstance(request, Subscribe):
+            await self._subscribe(request)
+        elif isinstance(request, Unsubscribe):
+            self._unsubscribe(request.session)
+        elif isinstance(request, Cancel):
+            await self._cancel(request)
+        elif isinstance(request, Ping):
+            self._outbox.say(Pong(data=request.data))
+
+    async def _authorise(self, token: str) -> None:
+        credentials = self._credentials
+        told = Credentials(
+            token=token,
+            headers=credentials.headers,
+            cookies=credentials.cookies,
+            address=credentials.address,
+            trusted=credentials.trusted,
+        )
+        try:
+            grant = await self._house.auth.grant(told)
+        except UnauthorizedError as error:
+            self._close(4005 if error.expired else 4500, str(error))
+        except AuthUnavailableError as error:
+            self._close(4001, str(error))
+        else:
+            self._granted = True
+            self._regranted.set()
+            self._outbox.regrant(grant)
+
+    async def _subscribe(self, request: Subscribe) -> None:
+        session = request.session
+        known = session in self._outbox.subscribers or (session == "*" and self._list is not None)
+        number = len(self._outbox.subscribers) + (self._list is not None)
+        limit = self._house.settings.max_subscriptions
+        if not known and number >= limit:
+            text = f"a connection has at most {limit} subscriptions"
+            self._outbox.say(ErrorMessage(code="too_many", message=text, session=session))
+            return
+        if session == "*":
+            self._unsubscribe("*")
+            assert self._nursery is not None
+            self._list = trio.CancelScope()
+            self._nursery.start_soon(self._tell_list, request, self._list)
+            return
+        try:
+            checks.session_id(session)
+        except ValueError as error:
+            self._outbox.say(ErrorMessage(code="bad_request", message=str(error), session=session))
+            return
+        if request.labels:
+            text = "labels are for the list only"
+            self._outbox.say(ErrorMessage(code="bad_request", message=text, session=session))
+            return
+        subscriber = Subscriber(
+            self._outbox,
+            session,
+            since=request.since,
+            interval=0.0 if request.max_hz is None else 1.0 / request.max_hz,
+            events=request.events,
+            wait=request.wait,
+            close=request.close,
+        )
+        try:
+            await self._outbox.subscribe(subscriber)
+        except SessionNotFoundError:
+            self._outbox.say(not_found(session))
+        except ProgressError:
+            self._outbox.say(unavailable(session))
+
+    async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                await tell_list(self._house, self._outbox, lambda: self._outbox.grant, request.labels, request.max_hz)
+            except trio.BrokenResourceError:
+                pass
+        if self._list is scope:
+            self._list = None
+
+    def _unsubscribe(self, session: str) -> None:
+        if session != "*":
+            self._outbox.unsubscribe(session)
+        elif self._list is not None:
+            self._list.cancel(reason="unsubscribed")
+            self._list = None
+
+    async def _cancel(self, request: Cancel) -> None:
+        session, grant, say = request.session, self._outbox.grant, self._outbox.say
+        tracker = self._house.tracker
+        try:
+            snapshot = await tracker.snapshot(session)
+            if not grant.allows("read", session, snapshot.labels):
+                say(not_found(session))
+            elif not grant.allows("cancel", session, snapshot.labels):
+                say(ErrorMessage(code="not_allowed", message="you may not cancel this session", session=session))
+            elif snapshot.status in ENDED:
+                text = f"it has ended already: {snapshot.status}"
+                say(ErrorMessage(code="ended", message=text, session=session))
+            else:
+                logger.info("session %r: a client at %s asks to cancel it", session, self._credentials.address)
+                await tracker.cancel(session, request.reason)
+        except (SessionNotFoundError, ValueError):
+            say(not_found(session))
+        except ProgressError:
+            say(unavailable(session))
+
+    # What ends it
+
+    def _close(self, code: int, reason: str) -> None:
+        """Closes the connection, behind what is on its way. Does not wait."""
+        self._wire.finish(close_frame(code, reason))
+        self._scope.cancel(reason=reason)
+
+    def _ended(self, subscriber: Subscriber, ended: bool) -> None:
+        """A subscription is over."""
+        if subscriber.close and ended:
+            # Behind the end, which the wire has or is about to be given.
+            self._wire.finish_soon(close_frame(1000, "the session has ended"))
+            self._scope.cancel(reason="what was asked for has ended")
+
+    async def _keep_alive(self, connection: WebSocketConnection) -> None:
+        """Pings a client that is silent, and drops one that does not answer."""
+        interval = self._house.settings.keepalive
+        try:
+            while True:
+                await trio.sleep(interval)
+                asked = trio.current_time()
+                if asked - self._wire.heard_at < interval:
+                    continue
+                with trio.move_on_after(interval) as patience:
+                    await connection.ping()
+                if patience.cancelled_caught and self._wire.heard_at < asked:
+                    self._wire.drop(4008, "you do not answer pings")
+        except ConnectionClosed:
+            pass
+
+    async def _expire(self) -> None:
+        """Closes when the token expires, unless a newer one comes before."""
+        while True:
+            self._regranted = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_regranted, nursery.cancel_scope)
+                await until_expired(self._house.auth, self._outbox.grant)
+                self._close(4005, "the token has expired: get a new one")
+                nursery.cancel_scope.cancel(reason="the token has expired")
+            if self._wire.closing or self._wire.dead:
+                return
+
+    async def _until_regranted(self, scope: trio.CancelScope) -> None:
+        await self._regranted.wait()
+        scope.cancel(reason="there is a newer token")
