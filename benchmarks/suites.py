@@ -24,7 +24,7 @@ class Suite:
         rounds: How many it does unless told.
         add_arguments: Adds the suite's own options; `--json` and `--rounds` are there already.
         run: Measures, by the options, and gives a report.
-        short: The arguments with which it takes about half a minute at most.
+        short: The arguments with which it takes about a minute.
     """
 
     name: str

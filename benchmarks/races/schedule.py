@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
-PHASES: Final = {"classification": 8, "search": 38, "credibility": 10, "analysis": 32, "synthesis": 12}
+PHASES: Final = {"classification": 8, "search": 38, "analysis": 32, "follow-ups": 10, "synthesis": 12}
 """The pipeline, with weights that add up to 100."""
 
 ORDER: Final = tuple(PHASES)
@@ -105,15 +105,15 @@ def draw(seed: int) -> Schedule:
     """A run of about ten seconds: many workers, random timing, three clients of which one is slow.
 
     A phase is handed over as the seed tells it: a worker marks it as complete while the coroutine of the next
-    phase sets that, within two milliseconds, in either order. In half of the runs no source needs its
-    credibility checked, so that phase is over as soon as it began.
+    phase sets that, within two milliseconds, in either order. In two of three runs the analysis leaves nothing
+    to follow up, so that phase is over as soon as it has begun.
     """
     rng = random.Random(seed)
     calls: list[Call] = []
     now = 10
     for name in ORDER:
         total = rng.randint(8, 24)
-        if name == "credibility" and rng.random() < 0.5:
+        if name == "follow-ups" and rng.random() < 2 / 3:
             total = 0
         calls.append(_call(now, name, "enter", name, 0, total))
         moment = now

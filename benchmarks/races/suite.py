@@ -141,6 +141,6 @@ register(
         rounds=5,
         add_arguments=add_arguments,
         run=run,
-        short=("--runs", "100", "--rounds", "3"),
+        short=("--rounds", "3"),
     )
 )
