@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +13,6 @@ END: Final = "<!-- end of results -->"
 
 EXACT: Final = ("schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters")
 """Units of what is counted."""
-
-_ROW: Final = r"\| .+ \|(?: .* \|)+"
-FORM: Final = re.compile(rf"{re.escape(BEGIN)}\n\n(?:[^|\n].*\n|{_ROW}\n|\|(?:---\|)+\n|\n)+\n{re.escape(END)}")
-"""What the page looks like; a test holds README to it."""
 
 
 def page(run: Mapping[str, Any]) -> str:
@@ -63,6 +58,27 @@ def _figures(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _value(row: Mapping[str, Any]) -> str:
     return f"{row['median']:,.0f}" if row["unit"] in EXACT else number(row["median"])
+
+
+def find(text: str) -> str | None:
+    """The page that a text holds, without its markers; None where it holds none, or one that is out of form.
+
+    In form are: a line on the machine first, then for each suite a line in bold and a table whose rows all
+    have as many cells as its head.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        return None
+    made = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+    blocks = made.split("\n\n")
+    tables = [place for place, block in enumerate(blocks) if block.startswith("|")]
+    for place in tables:
+        lines = blocks[place].splitlines()
+        cells = lines[0].count("|")
+        if set(lines[1]) != {"|", "-"} or any(line.count("|") != cells or line[-1] != "|" for line in lines):
+            return None
+        if not blocks[place - 1].startswith("**`python -m benchmarks "):
+            return None
+    return made if tables and " run of " in blocks[0] else None
 
 
 def put(text: str, made: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -14,7 +15,7 @@ from .summary import RACES, Case
 COLOURS: Final = ("#c0392b", "#d68910", "#1e8449", "#5d6d7e")
 
 WIDTH, HEIGHT = 720, 320
-LEFT, TOP, BOTTOM, RIGHT = 64, 48, 44, 16
+LEFT, TOP, BOTTOM, RIGHT = 64, 64, 44, 16
 
 Line = Sequence[tuple[float, float]]
 
@@ -89,17 +90,25 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
 
 def lines(title: str, below: str, drawn: Mapping[str, Line]) -> str:
     """A line for each name; upwards 0 to 100, to the right from 0."""
-    furthest = max(x for line in drawn.values() for x, _ in line) or 1.0
+    step = _step(max(x for line in drawn.values() for x, _ in line))
+    furthest = 5 * step
     parts = [*_frame(title, list(drawn)), *_grid()]
     for tick in range(6):
         x = LEFT + tick / 5 * (WIDTH - LEFT - RIGHT)
-        parts.append(_text(x, HEIGHT - BOTTOM + 16, f"{furthest * tick / 5:.3g}", "middle", 10))
+        parts.append(_text(x, HEIGHT - BOTTOM + 16, f"{tick * step:g}", "middle", 10))
     parts.append(_text((WIDTH + LEFT) / 2, HEIGHT - 8, below, "middle", 11))
     for place, line in enumerate(drawn.values()):
         points = " ".join(f"{LEFT + x / furthest * (WIDTH - LEFT - RIGHT):.1f},{_y(y):.1f}" for x, y in line)
         colour = COLOURS[place % len(COLOURS)]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        wide = max(1.5, 6 - 1.5 * place)  # The later ones lie on top: where they agree, all can be seen.
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{wide}"/>')
     return _svg(parts)
+
+
+def _step(most: float) -> float:
+    """A fifth of the axis: the smallest of 1, 2, 2.5 or 5 times a power of ten that takes `most`."""
+    power = 10.0 ** math.floor(math.log10(most / 5)) if most > 0 else 1.0
+    return next(power * times for times in (1, 2, 2.5, 5, 10) if most <= 5 * power * times * (1 + 1e-9))
 
 
 def _y(value: float) -> float:

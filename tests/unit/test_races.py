@@ -22,7 +22,7 @@ from benchmarks.races.drive_trio import TrioProgress
 from benchmarks.races.loop import run as run_virtual
 from benchmarks.races.old import ConnectionManager, OldTracker, Redis, Socket
 from benchmarks.races.outcome import Look, Replay
-from benchmarks.races.plot import bars
+from benchmarks.races.plot import bars, lines
 from benchmarks.races.remedied import RemediedTracker
 from benchmarks.races.schedule import ORDER, PHASES, Call, Client, Schedule, draw
 from benchmarks.races.suite import CONTENDERS, OLD, OURS, REMEDIED, races_in, replay
@@ -255,3 +255,10 @@ def test_a_bar_is_as_high_as_its_value_and_names_are_escaped() -> None:
     assert heights[0] == 0
     assert heights[2] == pytest.approx(2 * heights[1])
     assert "a < b" in {text.text for text in drawn.iter() if text.tag.endswith("text")}
+
+
+def test_the_axis_of_a_drawing_ends_at_a_round_number_above_all_values() -> None:
+    for most, last in ((3.9, "5"), (5.0, "5"), (0.07, "0.1"), (11.0, "12.5"), (0.0, "5")):
+        drawn = ElementTree.parse(io.StringIO(lines("title", "seconds", {"one": [(0.0, 0.0), (most, 50.0)]})))
+        ticks = [text.text for text in drawn.iter() if text.attrib.get("text-anchor") == "middle"]
+        assert ticks[5] == last
