@@ -1,36 +1,77 @@
-"""`python -m benchmarks`: runs one suite, prints its table and, with `--json`, writes it to a file."""
+"""`python -m benchmarks`: runs one suite or all, compares two runs, makes README's page of one."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from .suites import count, discover
+from . import page, together
+from .suites import Suite, count, discover
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the suite that the arguments name. A missed target is printed; it is no error."""
+    """Runs what the arguments name. A missed target is printed; it is no error."""
+    suites = discover()
+    parser = _parser(suites)
+    options = parser.parse_args(arguments)
+    try:
+        if options.suite == "all":
+            run = together.run_all(suites, parser.parse_args, full=options.full)
+            _write(options.json, run)
+        elif options.suite == "compare":
+            together.compare(together.read(options.before), together.read(options.after), sys.stdout)
+        elif options.suite == "page":
+            _page(options)
+        else:
+            report = suites[options.suite].run(options)
+            report.print(sys.stdout)
+            if options.json is not None:
+                report.write(options.json)
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        if options.suite not in ("all", "compare", "page"):
+            raise
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(suites: dict[str, Suite]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="What trio-progress costs, beside its rivals."
     )
     commands = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
-    suites = discover()
     for suite in suites.values():
         command = commands.add_parser(suite.name, help=suite.summary, description=suite.summary)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
         command.add_argument("--rounds", type=count, default=suite.rounds, metavar="N", help="default: %(default)s")
         suite.add_arguments(command)
-    options = parser.parse_args(arguments)
-    try:
-        report = suites[options.suite].run(options)
-    except ModuleNotFoundError as error:
-        print(f"{error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr)
-        return 1
-    report.print(sys.stdout)
-    if options.json is not None:
-        report.write(options.json)
-    return 0
+    every = commands.add_parser("all", help="every suite, short unless told, into one file")
+    every.add_argument("--json", type=Path, metavar="OUT", required=True, help="the file")
+    every.add_argument("--full", action="store_true", help="with each suite's defaults: many minutes")
+    two = commands.add_parser("compare", help="what moved between two files that were written by --json")
+    two.add_argument("before", type=Path, metavar="A")
+    two.add_argument("after", type=Path, metavar="B")
+    made = commands.add_parser("page", help="README's page of results, from a file that `all` has written")
+    made.add_argument("run", type=Path, metavar="RUN")
+    made.add_argument("--into", type=Path, metavar="README", help="put it there, instead of printing it")
+    return parser
+
+
+def _write(path: Path, run: together.Run) -> None:
+    path.write_text(json.dumps(run, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _page(options: argparse.Namespace) -> None:
+    made = page.page(together.read(options.run))
+    if options.into is None:
+        print(made)
+    else:
+        page.put_into(options.into, made)
 
 
 if __name__ == "__main__":

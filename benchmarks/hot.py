@@ -193,5 +193,6 @@ register(
         rounds=11,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "5", "--span", "0.02"),
     )
 )

@@ -122,21 +122,34 @@ class Report:
         )
         groups: dict[str, list[tuple[str, ...]]] = {}
         for row in self.rows:
-            line = (row.name, _number(row.spread.median), f"{row.unit} {_range(row.spread)}", *_ratios(row))
+            line = (row.name, number(row.spread.median), f"{row.unit} {_range(row.spread)}", *_ratios(row))
             groups.setdefault(row.group, []).append(line)
         if self.targets:
-            groups["targets"] = [
-                (
-                    target.what,
-                    _number(target.value),
-                    f"{target.unit} <= {_number(target.limit)}",
-                    "met" if target.met else "MISSED",
-                )
-                for target in self.targets
-            ]
+            groups["targets"] = self._target_lines()
         for group, lines in groups.items():
             print(f"\n{group}", file=file)
             _print_columns(lines, file)
+        self._print_notes(file)
+
+    def print_end(self, file: TextIO) -> None:
+        """Prints what follows the figures: targets, notes, the machine."""
+        if self.targets:
+            print("\ntargets", file=file)
+            _print_columns(self._target_lines(), file)
+        self._print_notes(file)
+
+    def _target_lines(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                target.what,
+                number(target.value),
+                f"{target.unit} <= {number(target.limit)}",
+                "met" if target.met else "MISSED",
+            )
+            for target in self.targets
+        ]
+
+    def _print_notes(self, file: TextIO) -> None:
         if self.notes:
             print(file=file)
         for note in self.notes:
@@ -176,7 +189,7 @@ def _cpu() -> str:
     return platform.processor() or "unknown processor"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """With three significant digits, and no exponent."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -184,11 +197,25 @@ def _number(value: float) -> str:
 
 
 def _range(spread: Spread) -> str:
-    return f"({_number(spread.low)} to {_number(spread.high)})"
+    return f"({number(spread.low)} to {number(spread.high)})"
 
 
 def _ratios(row: Row) -> list[str]:
-    return [f"{_number(ratio.median)}x {rival} {_range(ratio)}" for rival, ratio in row.ratios.items()]
+    return [f"{number(ratio.median)}x {rival} {_range(ratio)}" for rival, ratio in row.ratios.items()]
+
+
+def columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines in columns: the first one and the last one flush left, the others flush right; lines of one cell as is."""
+    widths = [max(map(len, column)) for column in zip_longest(*(line for line in lines if len(line) > 1), fillvalue="")]
+    shown = []
+    for line in lines:
+        if len(line) == 1:
+            shown.append(line[0])
+            continue
+        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=False)]
+        cells[0], cells[-1] = line[0].ljust(widths[0]), line[-1]
+        shown.append("  ".join(cells).rstrip())
+    return shown
 
 
 def _print_columns(lines: Sequence[tuple[str, ...]], file: TextIO) -> None:

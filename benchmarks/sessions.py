@@ -89,5 +89,6 @@ register(
         rounds=5,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "1", "--count", "2000", "--idle", "2", "--settle", "1"),
     )
 )

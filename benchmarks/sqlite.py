@@ -261,5 +261,6 @@ register(
         rounds=5,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "1", "--count", "300", "--updates", "60", "--idle", "3"),
     )
 )

@@ -24,6 +24,7 @@ class Suite:
         rounds: How many it does unless told.
         add_arguments: Adds the suite's own options; `--json` and `--rounds` are there already.
         run: Measures, by the options, and gives a report.
+        short: The arguments with which it takes about a minute.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Suite:
     rounds: int
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Report]
+    short: tuple[str, ...] = ()
 
 
 _SUITES: dict[str, Suite] = {}

@@ -1,0 +1,113 @@
+"""All suites in one go, into one file; and what two such files differ in.
+
+`python -m benchmarks all --json OUT` and `python -m benchmarks compare A B`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from .report import Report, columns, machine, number
+from .suites import Suite
+
+Run = dict[str, Any]
+"""What `all` writes: when and where it ran, and the report of each suite, by name."""
+
+
+def run_all(suites: Mapping[str, Suite], parse: Callable[[list[str]], argparse.Namespace], *, full: bool) -> Run:
+    """Runs every suite, short or in full, and prints each as it comes. One whose rival is missing is left out.
+
+    Args:
+        suites: By name.
+        parse: The command line's parser, from which each suite's defaults come.
+        full: With their defaults, instead of what makes them short.
+    """
+    run: Run = {
+        "began": datetime.now(UTC).isoformat(),
+        "machine": machine(),
+        "full": full,
+        "suites": {},
+        "left_out": {},
+    }
+    for name, suite in suites.items():
+        options = parse([name, *(() if full else suite.short)])
+        try:
+            report: Report = suite.run(options)
+        except ModuleNotFoundError as error:
+            run["left_out"][name] = f"{error.name} is not installed"
+            print(
+                f"{name}: left out, {error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr
+            )
+            continue
+        report.print(sys.stdout)
+        print(flush=True)
+        run["suites"][name] = report.as_json()
+    return run
+
+
+def read(path: Path) -> Run:
+    """What `all`, or one suite, has written.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if isinstance(data, dict) and isinstance(data.get("suites"), dict):
+        return data
+    if isinstance(data, dict) and "rows" in data and "suite" in data:
+        return {"began": data["began"], "machine": data["machine"], "suites": {data["suite"]: data}}
+    raise ValueError(f"{path} is not what `python -m benchmarks` writes")
+
+
+def compare(before: Run, after: Run, file: TextIO) -> int:
+    """Prints each figure of both runs, and marks those that moved: whose ranges do not overlap.
+
+    Returns:
+        How many have moved.
+    """
+    if _facts(before) != _facts(after):
+        print("The machine, or a version, is another one: only ratios within each run can be compared.\n", file=file)
+    moved = 0
+    lines: list[tuple[str, ...]] = [("", "before", "after", "")]
+    for suite in before["suites"].keys() | after["suites"].keys():
+        lines.append((f"\n{suite}",))
+        old, new = _rows(before, suite), _rows(after, suite)
+        for key in [*old, *(key for key in new if key not in old)]:
+            row, then = old.get(key), new.get(key)
+            what = f"  {key[0]}, {key[1]}"
+            if row is None or then is None:
+                cells = [number(one["median"]) if one else "-" for one in (row, then)]
+                lines.append((what, *cells, "only after" if row is None else "only before"))
+                continue
+            change, away = _change(row, then)
+            moved += away
+            lines.append((what, number(row["median"]), number(then["median"]), f"{row['unit']} {change}".rstrip()))
+    print("\n".join(columns(lines)), file=file)
+    print(f"\n{moved} moved: all of a figure's rounds lie on one side of all of its rounds before", file=file)
+    return moved
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run["machine"].items() if name != "load"}
+
+
+def _rows(run: Run, suite: str) -> dict[tuple[str, str], dict[str, Any]]:
+    report = run["suites"].get(suite, {"rows": []})
+    return {(row["group"], row["name"]): row for row in report["rows"]}
+
+
+def _change(row: Mapping[str, Any], then: Mapping[str, Any]) -> tuple[str, bool]:
+    away = row["low"] > then["high"] or row["high"] < then["low"]
+    if row["median"] == then["median"]:
+        return "", away
+    ratio = f"{then['median'] / row['median']:.2f}x" if row["median"] > 0 else ""
+    return f"{ratio} MOVED".strip() if away else ratio, away
