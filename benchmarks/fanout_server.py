@@ -37,6 +37,8 @@ class Plan:
     size: int
     """Bytes of a payload, about."""
     write_timeout: float = 10.0
+    interval: float | None = None
+    """Our `broadcast_interval`, where it is not the pace."""
 
 
 @dataclass(slots=True)
@@ -136,7 +138,7 @@ async def _ours(plan: Plan, control: Connection) -> Result:
     from trio_progress import open_tracker
     from trio_progress.server import open_server
 
-    interval = plan.pace or 1e-9
+    interval = plan.interval or plan.pace or 1e-9
     result: Result
     async with (
         open_tracker(broadcast_interval=interval, persist_interval=60.0) as tracker,
@@ -171,7 +173,7 @@ async def _ours(plan: Plan, control: Connection) -> Result:
                     await trio.lowlevel.checkpoint()
             if evicted is None and tracker.statistics().subscribers < plan.clients:
                 evicted = time.monotonic() - began
-        await trio.sleep(plan.pace)
+        await trio.sleep(interval)
         result = meter.stop(tracker.statistics().broadcasts - before, evicted)
     return result
 

@@ -16,7 +16,7 @@ from typing import Final
 PATHS: Final = {"ours": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
 """By contender; all others take `/`."""
 
-_NUMBER = re.compile(rb'"n":(\d+)')
+_NUMBER = re.compile(rb'"n": ?(\d+)[,}]')
 
 
 def masked(text: bytes) -> bytes:
@@ -91,11 +91,13 @@ def drink(contender: str, port: int, clients: int, stuck: int, timed: bool, cont
             if timed:
                 now = time.monotonic()
                 text = tails[fd] + data
-                found = _NUMBER.findall(text)
-                if found:
-                    told[fd].append((int(found[-1]), now))
-                # A number may be cut in two; what is kept holds no whole one, or it would count twice.
-                tails[fd] = b"" if found and text.endswith(b"}") else text[-24:].rpartition(b'"n"')[2][-24:]
+                # The last number that is whole, which one more character behind it shows.
+                found = _NUMBER.match(text, at) if (at := text.rfind(b'"n":')) >= 0 else None
+                if found is not None:
+                    told[fd].append((int(found[1]), now))
+                    tails[fd] = text[found.end() :][-32:]
+                else:
+                    tails[fd] = text[-32:]
     control.send((volume, list(told.values())))
     for sock in socks:
         sock.close()

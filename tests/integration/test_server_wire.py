@@ -224,8 +224,8 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
         nursery.cancel_scope.cancel()
     assert seen["corrupt"] == 0, seen
     assert seen["after CLOSE"] == 0, seen
-    assert seen["frames"] > 2000, seen
-    assert seen["closes"] > 20, seen
+    assert seen["frames"] > 500, seen
+    assert seen["closes"] > 5, seen
     assert seen["pings cancelled"] > 20, seen
     print(dict(seen))
 
