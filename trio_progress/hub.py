@@ -128,12 +128,17 @@ class Hub:
         self._check_open()
         queued = await self._store.list(Query(status=frozenset({"queued"})))
         self._check_open()
-        self._everything[everything] = None
         for stored in reversed(queued.sessions):
             try:
                 everything.show(RemoteState(stored, self.clock, self._event_limit).snapshot())
             except StoreError as error:
                 logger.warning("passed over: %s", error)
+        self.follow_all(everything)
+
+    def follow_all(self, everything: Everything) -> None:
+        """Registers for all sessions that are open here, now or later; has no checkpoint."""
+        self._check_open()
+        self._everything[everything] = None
         for topic in self._topics.values():
             if topic.feed is not None and not isinstance(topic.feed.source, RemoteState):
                 everything.follow(topic)

@@ -72,7 +72,8 @@ class ProgressTracker:
         self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float]
     ) -> None:
         tally = Tally()
-        rng = random.Random()  # noqa: S311 - jitter
+        # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
+        rng = random.Random(random.random())  # noqa: S311 - jitter
         hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
         committer = Committer(store, tally, rng)
         self._house = House(settings, store, committer, hub, tally, {})
