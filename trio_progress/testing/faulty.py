@@ -81,7 +81,8 @@ class FaultyStore:
     async def _before(self, mode: Mode) -> None:
         """Fails, or hangs, as `mode` says; a mode that is set meanwhile counts."""
         while mode == "hang":
-            await self._changed.wait()
+            if self._mode == "hang":
+                await self._changed.wait()
             mode = self._mode
         if mode == "down":
             raise StoreError("connection refused (by a FaultyStore)")
