@@ -21,6 +21,7 @@ from trio_progress import (
     SessionActiveError,
     SessionNotFoundError,
     Snapshot,
+    StoreError,
     Subscribed,
     open_tracker,
 )
@@ -112,7 +113,7 @@ async def workers_on_overlapping_phases() -> None:
 
 async def hand_over_while_others_report() -> None:
     """The seed's first race: a worker reports a phase while the coordinator is on to the next."""
-    async with open_tracker() as tracker:
+    async with open_tracker(broadcast_interval=0.001) as tracker:
         async with tracker.session("a", PIPELINE) as session:
             calls = 0
 
@@ -131,7 +132,9 @@ async def hand_over_while_others_report() -> None:
                             nursery.start_soon(straggler, name)
                         await jitter(0.02)
         final = session.snapshot()
-    assert [phase.status for phase in final.phases] == ["completed"] * 3
+    assert [(phase.status, phase.attempt) for phase in final.phases] == [("completed", 1)] * 3
+    for state in messages.states("a"):
+        assert sum(phase.status == "running" for phase in state.phases) <= 1, "a hand-over has left a phase open"
     assert sum(phase.done for phase in final.phases) + tracker.statistics().late >= calls == 6
     check = Subscriber("a")
     for message in messages:
@@ -163,7 +166,8 @@ async def concurrent_updates_of_one_session() -> None:
 async def start_and_cleanup_of_one_id() -> None:
     """The seed's third race: one id opened, cancelled and left by many tasks. One owner at a time, one end each."""
     rng = seeded_random()
-    store = FaultyStore(delay=0.001)
+    trouble = rng.choice([0.0, 0.4])
+    store = FaultyStore(delay=0.001, seed=rng.randrange(2**32) if trouble else None, trouble=trouble)
     open_now = begun = 0
     async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
 
@@ -186,18 +190,26 @@ async def start_and_cleanup_of_one_id() -> None:
             if rng.random() < 0.4:
                 try:
                     await tracker.cancel("a", "enough")
-                except SessionNotFoundError:
+                except (SessionNotFoundError, StoreError):
                     pass
 
+        async def calm() -> None:
+            await trio.sleep(0.06)
+            store.trouble = 0.0
+
+        nursery.start_soon(calm)
         for number in range(6):
             nursery.start_soon(one, number)
-    ends: dict[int, int] = {}
-    for _, _, batch in store.commits:
+    ends: dict[int, list[int]] = {}
+    for _, mode, batch in store.commits:
         for write in batch:
-            if isinstance(write, Append) and write.lease is None:
-                ends[write.key.epoch] = ends.get(write.key.epoch, 0) + 1
+            if isinstance(write, Append) and write.lease is None and mode != "down":
+                ends.setdefault(write.key.epoch, []).append(write.key.seq)
     assert len(ends) >= begun, f"{begun} sessions had {len(ends)} ends"
-    assert all(number == 1 for number in ends.values()), f"an attempt ended twice: {ends}"
+    for epoch, seqs in ends.items():
+        # Where an answer was lost the very same end may have been written again.
+        assert len(set(seqs)) == 1, f"epoch {epoch} had different ends: {seqs}"
+        assert len(seqs) == 1 or trouble, f"epoch {epoch} ended {len(seqs)} times"
     assert (await stored(store)).ended
     nothing_left(tracker)
 
@@ -219,8 +231,8 @@ async def subscribe_while_it_is_published() -> None:
                     for n in range(3):
                         phase.advance()
                         session.emit("found", n)
-                        phase.extend(2)  # The more one finds the more there is to do: the fraction must not fall.
                         await jitter(0.02)
+                        phase.extend(2)  # The more one finds the more there is to do: the fraction must not fall.
         final = session.snapshot()
     same_state(final, *(subscriber.view for subscriber in subscribers))
     for subscriber in subscribers:
@@ -294,7 +306,7 @@ async def store_down_and_back() -> None:
                     for _ in range(3):
                         phase.advance()
                         await jitter(0.3)
-            store.mode = "up"
+            store.mode, store.trouble = "up", 0.0
         final = session.snapshot()
         assert tracker.statistics().final_lost == 0
     same_state(final, await stored(store))

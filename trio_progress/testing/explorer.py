@@ -65,10 +65,9 @@ class ScheduleError(AssertionError):
         self.timeline = timeline
         self.deterministic = deterministic
         self.replay = replay_command(f"{seed}{where}", scenario)
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         lines = [
             f"{scenario} fails under seed {seed}{where}, the {_nth(tried)} schedule tried ({distinct} distinct):",
-            *(f"  {line}" for line in what.splitlines()[:20]),
+            *(f"  {line}" for line in _told(error)[:20]),
             "",
             f"replay it:  {self.replay}",
             "",
@@ -351,6 +350,14 @@ def _tasks() -> list[trio.lowlevel.Task]:
         for nursery in task.child_nurseries:
             todo += sorted(nursery.child_tasks, key=lambda child: child.name)
     return found
+
+
+def _told(error: BaseException) -> list[str]:
+    """What was raised, by line; of a group what is in it, for that it is a group says nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        return [line for inner in error.exceptions for line in _told(inner)]
+    text = str(error)
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
 
 
 def _nth(number: int) -> str:

@@ -53,7 +53,8 @@ class FaultyStore:
         self._changed = trio.Event()
         self._script = [_checked(mode) for mode in script]
         self._rng = None if seed is None else random.Random(seed)  # noqa: S311 - to be repeated
-        self._trouble = trouble
+        self.trouble = trouble
+        """How likely a commit or read that is drawn fails; may be set at any time, so 0 for "from here on it works"."""
         self._gates = gates
         self.commits: list[tuple[float, Mode, Sequence[Write]]] = []
         """What it was asked to commit: when, on Trio's clock, what became of it, and the batch."""
@@ -70,7 +71,7 @@ class FaultyStore:
         changed.set()
 
     def _drawn(self) -> Mode:
-        if self._rng is not None and self._rng.random() < self._trouble:
+        if self._rng is not None and self._rng.random() < self.trouble:
             return self._rng.choice(("down", "down", "lost"))  # One that hangs for ever stops everything.
         return self._mode
 
