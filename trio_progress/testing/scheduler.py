@@ -24,8 +24,8 @@ import trio
 import trio._core._run as trio_run
 from trio.testing import MockClock
 
-HOLDS: Final = (0.0, 0.0, 0.3, 0.6, 0.9)
-"""How likely a task is held back for a pass; a seed draws the largest, and each task one up to that."""
+HOLDS: Final = (0.0, 0.0, 0.5, 0.9, 0.98)
+"""How likely a slow task is held back for a pass; a seed draws one. Others are held back half as often, or not."""
 
 REDRAW: Final = 0.03
 """How likely, at a pass, the tasks' shares are drawn anew."""
@@ -34,6 +34,9 @@ STALL: Final = 0.1
 """How likely time passes before a pass, where a seed lets any pass."""
 
 PRIVATE: Final = ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT")
+
+HIDDEN: Final = ("<", "the explorer's")
+"""How the names of tasks begin that are no part of a history: Trio's own, and ours."""
 
 _replaced = threading.Lock()
 
@@ -74,12 +77,14 @@ class Scheduler:
         self._shares: dict[trio.lowlevel.Task, float] = {}
         self._numbers: dict[trio.lowlevel.Task, int] = {}
         self.order = array("I")
-        """The tasks in the order in which they were run, by number."""
+        """The scenario's tasks in the order in which they were run, by number."""
         self.names: list[str] = []
         """The name of each task, by number: the order in which they came."""
         self.notes: list[tuple[int, str]] = []
         """What was noted, and after how many steps."""
         self.passes = 0
+        self.steps = 0
+        """How often any task was run, Trio's own as well."""
         self.broken_off = False
         """Whether the run is to be ended by force."""
 
@@ -101,13 +106,14 @@ class Scheduler:
                 self._hold_back(batch, runner)
         if self._jitter and rng.random() < STALL:
             self._clock.jump(rng.random() * self._jitter)
+        self.steps += len(batch)
         for task in reversed(batch):  # Trio takes them from the end.
             number = self._numbers.get(task)
             if number is None:
-                number = self._numbers[task] = len(self.names)
-                self.names.append(task.name)
-            self.order.append(number)
-        if len(self.order) > self._limit:
+                number = self._number(task)
+            if number >= 0:
+                self.order.append(number)
+        if self.steps > self._limit:
             self._exceeded()
 
     def random(self) -> float:
@@ -117,6 +123,15 @@ class Scheduler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plain, name)
 
+    def _number(self, task: trio.lowlevel.Task) -> int:
+        if task.name.startswith(HIDDEN):
+            number = -1
+        else:
+            number = len(self.names)
+            self.names.append(task.name)
+        self._numbers[task] = number
+        return number
+
     def _hold_back(self, batch: list[trio.lowlevel.Task], runner: Any) -> None:
         rng, shares = self.rng, self._shares
         if rng.random() < REDRAW:
@@ -125,7 +140,7 @@ class Scheduler:
         for task in batch:
             share = shares.get(task)
             if share is None:
-                share = shares[task] = rng.random() * self._hold
+                share = shares[task] = rng.choice((0.0, 0.5, 1.0)) * self._hold
             if rng.random() < share:
                 held.append(task)
         if len(held) == len(batch):
@@ -135,7 +150,7 @@ class Scheduler:
             runner.runq.extend(held)
 
     def _exceeded(self) -> None:
-        if len(self.order) > 2 * self._limit:
+        if self.steps > 2 * self._limit:
             self.broken_off = True
         on_limit, self._on_limit = self._on_limit, lambda: None
         on_limit()

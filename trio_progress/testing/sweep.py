@@ -109,6 +109,7 @@ def cancel_everywhere(
     given = os.environ.get(SEED_VARIABLE)
     if given is not None:
         this, only = parse_seed(given)
+    __tracebackhide__ = True
     begun = time.perf_counter()
     outcomes: Counter[str] = Counter()
 

@@ -169,7 +169,7 @@ def _variables(task: trio.lowlevel.Task, frame: FrameType) -> Iterator[tuple[obj
 
 
 _NOWHERE = object()
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # Another one in every process.
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # Another one in every process.
 
 
 def _tells(value: object) -> bool:
@@ -188,7 +188,7 @@ def _own_class(kind: type) -> bool:
 
 def _shown(value: object) -> str:
     try:
-        text = _ADDRESS.sub("", repr(value))
+        text = ADDRESS.sub("", repr(value))
     except Exception as error:
         text = f"<its repr() raised {type(error).__name__}>"
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
