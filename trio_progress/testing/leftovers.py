@@ -15,7 +15,7 @@ import trio
 from ..tracker import ProgressTracker
 
 _IDLE: Final = "Trio thread"
-"""How Trio names threads that wait for work; it keeps them for a while."""
+"""How Trio names threads that wait for work, which it keeps for a while; those that work are "f from task"."""
 
 
 @final
@@ -54,7 +54,7 @@ class Leftovers(trio.abc.Instrument):
         self.found += [
             f"the thread {thread.name!r} still runs"
             for thread in threading.enumerate()
-            if thread not in self._threads and not thread.name.startswith(_IDLE) and thread.is_alive()
+            if thread not in self._threads and thread.is_alive() and not _of_trio(thread)
         ]
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
@@ -95,6 +95,11 @@ def newcomers_only() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _of_trio(thread: threading.Thread) -> bool:
+    """Whether it is one of those of `trio.to_thread`, which are counted by their limiter."""
+    return thread.name.startswith(_IDLE) or " from " in thread.name
 
 
 def _open(thing: Any) -> str | None:
