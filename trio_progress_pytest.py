@@ -77,11 +77,6 @@ class _Values:
         return self._made[id(given)]
 
 
-def _explored(item: pytest.Item) -> pytest.Mark | None:
-    marker = item.get_closest_marker(MARKER)
-    return marker if marker is not None and hasattr(item, "_explores") else None
-
-
 def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[..., None]:
     """A plain function in place of the test: what pytest calls."""
 
@@ -149,23 +144,35 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> object | None:
-    """For a test under the explorer an async fixture, of whoever's, becomes a placeholder."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """For a test under the explorer an async fixture, of whoever's, is a plain one that gives a placeholder.
+
+    Outermost, so that anyio's plugin and pytest-trio see the plain one.
+    """
     function: Any = fixturedef.func
-    if _explored(request.node) is None:
-        return None
-    if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
-        return None
-    if fixturedef.scope != "function":
-        raise pytest.UsageError(f"the async fixture {fixturedef.argname!r} is made in each schedule: give it no scope")
-    arguments = {name: request.getfixturevalue(name) for name in fixturedef.argnames}
-    if request.instance is not None:
-        bound = getattr(request.instance, getattr(function, "__name__", ""), None)
-        function = bound if getattr(bound, "__func__", None) is function else function
-    placeholder = _PerSchedule(function, arguments)
-    fixturedef.cached_result = (placeholder, fixturedef.cache_key(request), None)  # type: ignore[arg-type]
-    return placeholder
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if not is_async or not hasattr(request.node, "_explores"):
+        if is_async and any(hasattr(item, "_explores") for item in [getattr(request, "_pyfuncitem", None)]):
+            raise pytest.UsageError(
+                f"the async fixture {fixturedef.argname!r} is made in each schedule: give it no scope"
+            )
+        return (yield)
+    if inspect.ismethod(function) and isinstance(request.instance, type(function.__self__)):
+        bound = function.__func__.__get__(request.instance)
+    else:
+        bound = function
+
+    def placeholder(**arguments: Any) -> _PerSchedule:
+        return _PerSchedule(bound, arguments)
+
+    fixturedef.func = placeholder
+    try:
+        return (yield)
+    finally:
+        fixturedef.func = function
 
 
 # Fixtures

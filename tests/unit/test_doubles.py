@@ -87,7 +87,7 @@ async def test_a_session_outlives_each_kind_of_trouble(autojump_clock: Clock) ->
     for mode in ("down", "lost", "hang"):
         store = FaultyStore()
         async with open_tracker(store) as tracker, tracker.session("a", PIPELINE) as session:
-            store.mode = mode  # type: ignore[assignment]
+            store.mode = mode
             with session.phase("search", total=3) as phase:
                 await work(phase, 3)
             await trio.sleep(10)
@@ -185,7 +185,8 @@ async def test_subscribers_that_are_slow_stall_leave_or_vanish_come_to_the_same_
         assert [event.name for event in subscriber.events] == ["found"]
     assert slow.received < quick.received
     assert len(leaves.greetings) > 3
-    assert all(greeting.recovered for greeting in leaves.greetings[1:-1])
+    # Once it comes back after the end, when only the last state is there any more.
+    assert sum(not greeting.recovered for greeting in leaves.greetings[1:]) <= 1
     assert vanishes.received == 2
     assert vanishes.end is None
 
