@@ -159,12 +159,24 @@ class Hub:
         found: list[Stored] = []
         if not here:
             found = [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
-            self._check_open()
         else:
             await trio.lowlevel.checkpoint()
-        self._everything[everything] = here
+        self.follow_all(everything, here=here)
         for stored in reversed(found):
             self._meet(stored, [everything])
+
+    def follow_all(self, everything: Everything, *, here: bool) -> None:
+        """Registers for all sessions that are open, now or later; has no checkpoint.
+
+        Args:
+            everything: Who is to be told.
+            here: Whether only of what this tracker runs or declares.
+
+        Raises:
+            SessionClosedError: The tracker has been left.
+        """
+        self._check_open()
+        self._everything[everything] = here
         for topic in self._topics.values():
             if topic.feed is not None and not isinstance(topic.feed.source, RemoteState):
                 everything.follow(topic)

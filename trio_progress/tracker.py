@@ -57,7 +57,8 @@ class ProgressTracker:
         self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float], spool: bool
     ) -> None:
         tally = Tally()
-        rng = random.Random()  # noqa: S311 - jitter
+        # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
+        rng = random.Random(random.random())  # noqa: S311 - jitter
         hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
         committer = Committer(store, tally, rng)
         kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None

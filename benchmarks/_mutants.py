@@ -1,0 +1,310 @@
+"""Bugs that are planted into a copy of the package, each of which the explorer has to find in our scenarios.
+
+Each is a few lines of source put in place of others, of the kind that a review lets pass. `hunt()` makes the
+copy, and runs the scenarios on it in a process of its own. Where the text to be replaced is no longer there,
+that is an error: the bug is then to be planted anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug.
+
+    Args:
+        name: What it is.
+        file: Below `trio_progress`.
+        old: What is replaced; once in the file.
+        new: By what.
+        scenarios: Which are to find it, in this order; each has the whole budget.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    scenarios: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What found a bug, and after how many schedules in all; or that nothing did."""
+
+    mutant: str
+    scenario: str | None
+    schedules: int
+    error: str
+
+
+MUTANTS = (
+    Mutant(
+        "race 1: a hand-over looks first, and completes what runs in a second step",
+        "state/tree.py",
+        """            if node.status == "running":
+                self._close(node, "completed", now, wall)
+            elif""",
+        """            if node.status == "running" and node.done < 2:
+                self._close(node, "completed", now, wall)
+            elif""",
+        ("hand_over_while_others_report",),
+    ),
+    Mutant(
+        "race 1, the other way: a late hand-over goes back to a phase that has completed",
+        "state/tree.py",
+        "        if target is not None and target.status in ABSORBING:",
+        "        if target is not None and target.status in ABSORBING and target.done:",
+        ("hand_over_while_others_report",),
+    ),
+    Mutant(
+        "race 2: a counter goes on from the state that was published, not from the newest",
+        "state/session.py",
+        "self.counters.get(name, 0) + n, least=None)\n        if name not in",
+        "(self._snapshot.counters if self._snapshot else {}).get(name, 0) + n, least=None)\n        if name not in",
+        ("concurrent_updates_of_one_session",),
+    ),
+    Mutant(
+        "race 3: the id is reserved after the store has answered",
+        "scope.py",
+        """        house.open[session_id] = self
+        try:
+            tenure, interrupt = await self._claimed()
+""",
+        """        try:
+            tenure, interrupt = await self._claimed()
+            house.open[session_id] = self
+""",
+        ("start_and_cleanup_of_one_id",),
+    ),
+    Mutant(
+        "race 4: the mailbox is registered by what was there before the store was read",
+        "hub.py",
+        """            topic = self._topics.get(session_id)
+            if topic is None or topic.feed is None:
+                if stored is None:""",
+        """            if topic is None or topic.feed is None:
+                if stored is None:""",
+        ("subscribe_while_it_is_published", "workers_on_overlapping_phases"),
+    ),
+    Mutant(
+        "race 4, the other way: a subscriber listens for news after it has read the state",
+        "subscription.py",
+        """            waited = True
+            self._news = trio.Event()
+""",
+        """            waited = True
+            await trio.lowlevel.checkpoint()
+            self._news = trio.Event()
+""",
+        ("subscribe_while_it_is_published", "one_session_two_workers"),
+    ),
+    Mutant(
+        "a lost wake-up: a token that came during the broadcaster's pause is thrown away",
+        "broadcaster.py",
+        """                        await self._left.wait()
+""",
+        """                        await self._left.wait()
+                    self._wake.statistics().current_buffer_used and self._wake.receive_nowait()
+""",
+        ("burst_and_debounce",),
+    ),
+    Mutant(
+        "a lost wake-up: the committer makes its event anew after it has looked",
+        "committer.py",
+        """            if not self._waiting:
+                self._wake = trio.Event()
+""",
+        """            if not self._waiting:
+                await trio.lowlevel.checkpoint()
+                self._wake = trio.Event()
+""",
+        ("store_down_and_back", "one_session_two_workers", "start_and_cleanup_of_one_id"),
+    ),
+    Mutant(
+        "an unshielded flush: a cancel around the session stops the persister",
+        "persister.py",
+        "        self._scope = trio.CancelScope(shield=True)\n        self._settled",
+        "        self._scope = trio.CancelScope()\n        self._settled",
+        ("leaving_while_being_cancelled",),
+    ),
+    Mutant(
+        "a frame after the close: what is new goes out after End",
+        "mailbox.py",
+        "            self._done = True\n            return End(",
+        "            self._snapshot = True\n            return End(",
+        ("slow_and_dying_subscribers", "subscribe_while_it_is_published"),
+    ),
+    Mutant(
+        "a second end: the final state is written twice",
+        "persister.py",
+        """                await self._store()
+        finally:
+            self.flushed.set()""",
+        """                await self._store()
+                self.stored = None
+                await self._store()
+        finally:
+            self.flushed.set()""",
+        ("start_and_cleanup_of_one_id",),
+    ),
+    Mutant(
+        "a fraction that falls when the total grows",
+        "state/session.py",
+        "        self.progress = max(self.progress, self.raw)\n        return seq",
+        "        self.progress = self.raw\n        return seq",
+        ("subscribe_while_it_is_published",),
+    ),
+    Mutant(
+        "an update lacks what changed in the very state that follows its own",
+        "state/session.py",
+        "            phases=tuple(self.root.changes(since)),",
+        "            phases=tuple(self.root.changes(since + 1)),",
+        ("subscribe_while_it_is_published", "slow_and_dying_subscribers"),
+    ),
+    Mutant(
+        "the store is thought to hold what was published while it wrote",
+        "persister.py",
+        "                    self.stored, self._stored_event = self._sent",
+        "                    self.stored, self._stored_event = self._state.seq, self._sent[1]",
+        ("workers_on_overlapping_phases", "store_down_and_back"),
+    ),
+    Mutant(
+        "a claim whose answer was lost is made anew, as somebody else's",
+        "persister.py",
+        "            self._claiming = self._claiming or self._claim()",
+        "            self._claiming = self._claim()",
+        ("store_down_and_back", "leaving_while_being_cancelled"),
+    ),
+    Mutant(
+        "the lease is kept when the session has ended",
+        "persister.py",
+        "            lease=None if state.over else lease,",
+        "            lease=lease,",
+        ("leaving_while_being_cancelled", "start_and_cleanup_of_one_id"),
+    ),
+    Mutant(
+        "an owner that was fenced goes on",
+        "persister.py",
+        """            case Fenced():
+                self._lose(outcome)
+""",
+        """            case Fenced():
+                self.stored, self._stored_event = self._sent
+""",
+        ("two_owners_and_fencing",),
+    ),
+    Mutant(
+        "End comes before the flush, and does not say what the store holds",
+        "broadcaster.py",
+        "                await self._flushed.wait()\n",
+        "",
+        ("leaving_while_being_cancelled",),
+    ),
+    Mutant(
+        "the heartbeat outlives the session",
+        "heartbeat.py",
+        '        self._scope.cancel(reason="the session has been left")',
+        "        self._scope.deadline = trio.current_time() + 1e6",
+        ("one_session_two_workers",),
+    ),
+    Mutant(
+        "the reader goes on waiting for what nobody watches any more",
+        "reader.py",
+        "        if self._waiting is not None:",
+        "        if self._waiting is not None and not self._seen:",
+        ("watched_from_another_process",),
+    ),
+    Mutant(
+        "an event is skipped where two are owed",
+        "mailbox.py",
+        "        logged = source.event_log.first_after(event)\n",
+        "        logged = source.event_log.first_after(event + 1) or source.event_log.first_after(event)\n",
+        ("subscribe_while_it_is_published",),
+    ),
+)
+"""All of them; the first are the races that the project began with."""
+
+
+def hunt(mutant: Mutant, budget: int, seed: int) -> Found:
+    """Plants the bug in a copy, and explores that in a fresh process, at most `budget` schedules a scenario.
+
+    Raises:
+        LookupError: What is to be replaced is not there, or not once.
+        RuntimeError: The process did not get as far as exploring.
+    """
+    with tempfile.TemporaryDirectory(prefix="trio-progress-mutant-") as folder:
+        copy = Path(folder) / "trio_progress"
+        shutil.copytree(ROOT / "trio_progress", copy, ignore=shutil.ignore_patterns("__pycache__", "static", "demo"))
+        plant(copy, mutant)
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+        for name in ("TRIO_PROGRESS_SEED", "PYTEST_CURRENT_TEST"):
+            environment.pop(name, None)
+        run = subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-P", "-m", "benchmarks._mutants", str(budget), str(seed), folder, *mutant.scenarios],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=folder,
+            check=False,
+        )
+    if run.returncode:
+        raise RuntimeError(f"{mutant.name}: exploring has failed by itself:\n{run.stderr[-3000:]}")
+    scenario, schedules, error = json.loads(run.stdout.splitlines()[-1])
+    return Found(mutant.name, scenario, schedules, error)
+
+
+def plant(package: Path, mutant: Mutant) -> None:
+    """Replaces the lines.
+
+    Raises:
+        LookupError: They are not there, or not once.
+    """
+    path = package / mutant.file
+    source = path.read_text(encoding="utf-8")
+    if source.count(mutant.old) != 1:
+        raise LookupError(f"{mutant.name}: its place is {source.count(mutant.old)} times in {path}; plant it anew")
+    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def _explore(budget: int, seed: int, names: list[str]) -> tuple[str | None, int, str]:
+    from trio_progress.testing import ScheduleError, explore
+
+    from . import _scenarios
+
+    _scenarios.quiet()
+    tried = 0
+    for name in names:
+        try:
+            explore(getattr(_scenarios, name), schedules=budget, seed=seed, horizon=600.0, steps=20_000)
+        except ScheduleError as error:
+            leaf: BaseException = error.error
+            while isinstance(leaf, BaseExceptionGroup):
+                leaf = leaf.exceptions[0]
+            return name, tried + error.tried, f"{type(leaf).__name__}: {leaf}"[:200]
+        tried += budget
+    return None, tried, ""
+
+
+def _main() -> None:
+    budget, seed, folder, *names = sys.argv[1:]
+    import trio_progress
+
+    assert Path(trio_progress.__file__).is_relative_to(Path(folder).resolve()) or trio_progress.__file__.startswith(
+        folder
+    ), trio_progress.__file__
+    print(json.dumps(_explore(int(budget), int(seed), names)))
+
+
+if __name__ == "__main__":
+    _main()

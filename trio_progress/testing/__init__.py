@@ -1,0 +1,19 @@
+"""What pipelines are tested with: every schedule from a seed, a cancel at every step, doubles that behave."""
+
+from .doubles import Subscriber as Subscriber
+from .expecting import assert_progress as assert_progress
+from .explorer import Exploration as Exploration
+from .explorer import ScheduleError as ScheduleError
+from .explorer import StuckError as StuckError
+from .explorer import explore as explore
+from .explorer import jitter as jitter
+from .explorer import note as note
+from .explorer import seeded_random as seeded_random
+from .faulty import FaultyStore as FaultyStore
+from .gates import Gates as Gates
+from .recording import Recording as Recording
+from .recording import recorded as recorded
+from .scheduler import UnsupportedTrioError as UnsupportedTrioError
+from .sweep import LeftoverError as LeftoverError
+from .sweep import Sweep as Sweep
+from .sweep import cancel_everywhere as cancel_everywhere
