@@ -210,7 +210,10 @@ async def test_an_outage_and_storms_of_client_kill_end_no_session_and_leave_noth
         for gateway in gateways:
             answer = await gateway.ask("GET", "/readyz")
             assert answer.status == 503
+            assert (answer.json["store_up"], answer.json["sessions_followed"]) == (False, 2)
+            assert answer.json["read_lag"] > 2 * LOST_AFTER, "it is seen since when nothing is known"
             assert await gateway.metric("store_up") == 0
+            assert await gateway.metric("read_lag_seconds") > 2 * LOST_AFTER
             assert (await gateway.ask("GET", "/healthz")).status == 200
         reached = max(viewer.steps for viewer in viewers)
         server.thaw()
@@ -220,7 +223,9 @@ async def test_an_outage_and_storms_of_client_kill_end_no_session_and_leave_noth
         # Longer than both gateways need for a verdict.
         await trio.sleep(2.5 * LOST_AFTER)
         for gateway in gateways:
-            assert (await gateway.ask("GET", "/readyz")).status == 200
+            answer = await gateway.ask("GET", "/readyz")
+            assert answer.status == 200
+            assert answer.json["read_lag"] < 2 * LOST_AFTER
             found = {one["id"]: one["status"] for one in (await gateway.ask("GET", "/sessions")).json["sessions"]}
             assert found == dict.fromkeys(names, "running")
             assert await gateway.metric('sessions_ended_total{.*status="lost"') == 0
