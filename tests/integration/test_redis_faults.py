@@ -28,7 +28,7 @@ StartRedis = Callable[..., RedisServer]
 
 FAULTS_A_RUN = 200
 FAULTS_EACH = 10
-AT_ONCE = 4
+AT_ONCE = 12
 
 
 async def test_two_hundred_seeded_faults_break_no_promise(
@@ -120,7 +120,7 @@ async def test_a_call_that_timed_out_never_hands_its_reply_to_another(redis_url:
     async with open_fault_proxy(host_of(redis_url), rng) as proxy:
         store = ThreadedStore(RedisBackend(f"redis://127.0.0.1:{proxy.port}/0", prefix=prefix, timeout=0.05))
         failed = 0
-        for n in range(60):
+        for n in range(40):
             proxy.latency = rng.choice((0.0, 0.04, 0.06))
             try:
                 found = await store.read(f"s{n % 10}")
@@ -194,10 +194,10 @@ async def work(session_id: str, tracker: Any, until_set: trio.Event, steps: list
     return session
 
 
-async def test_redis_that_is_stopped_or_killed_never_slows_the_work_and_ends_no_session(
+async def test_redis_that_is_killed_and_begun_anew_never_slows_the_work_and_ends_no_session(
     start_redis: StartRedis, tmp_path: Path
 ) -> None:
-    """An outage of three times `lost_after`: frozen, then gone and empty."""
+    """An outage of three times `lost_after`, and then it is empty. For one that is stopped see `test_redis_chain`."""
     server = start_redis()
     near, far = RedisStore(server.url, timeout=0.3), RedisStore(server.url, timeout=0.3)
     lost_after = 0.9
@@ -219,25 +219,18 @@ async def test_redis_that_is_stopped_or_killed_never_slows_the_work_and_ends_no_
             nursery.start_soon(watch)
             nursery.start_soon(own)
             await until(partial(seen.reached, 20))
-            for freeze in (True, False):
-                if freeze:
-                    server.freeze()
-                else:
-                    server.kill()
-                await trio.sleep(3 * lost_after)
-                assert not owner.statistics().store_up
-                if freeze:
-                    server.thaw()
-                else:
-                    await trio.to_thread.run_sync(server.start)
-                began = steps[-1]
-                await until(lambda: owner.statistics().store_up and watcher.statistics().store_up)
-                await until(partial(seen.reached, seen.counted + 50))
-                assert seen.state is not None
-                assert seen.state.status == "running"
-                assert steps[-1] > began
-            # Longer than the reapers of both trackers need for a verdict.
+            server.kill()
             await trio.sleep(3 * lost_after)
+            assert not owner.statistics().store_up
+            await trio.to_thread.run_sync(server.start)
+            began = steps[-1]
+            await until(lambda: owner.statistics().store_up and watcher.statistics().store_up)
+            await until(partial(seen.reached, seen.counted + 50))
+            assert seen.state is not None
+            assert seen.state.status == "running"
+            assert steps[-1] > began
+            # Longer than the reapers of both trackers need for a verdict.
+            await trio.sleep(2 * lost_after)
             snapshot = await watcher.snapshot("outage")
             assert (snapshot.status, snapshot.liveness) == ("running", "ok")
             end.set()
