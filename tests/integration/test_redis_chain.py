@@ -134,6 +134,7 @@ async def test_a_client_that_moves_between_gateways_goes_on_by_the_same_token(st
                 nursery.start_soon(viewer.watch, gateways[turn % 2])
                 await viewer.sees(reached + 5)
                 nursery.cancel_scope.cancel()
+            await trio.sleep(0.15)  # The session goes on meanwhile.
         assert [greeting.recovered for greeting in viewer.greetings] == [False, True, True, True, True, True]
         assert len(viewer.events) > 20
         assert viewer.holes == viewer.dropped == 0, "no event twice, and none left out"
