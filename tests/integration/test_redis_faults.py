@@ -28,7 +28,7 @@ StartRedis = Callable[..., RedisServer]
 
 FAULTS_A_RUN = 200
 FAULTS_EACH = 10
-AT_ONCE = 12
+AT_ONCE = 20
 
 
 async def test_two_hundred_seeded_faults_break_no_promise(
@@ -339,7 +339,7 @@ async def test_of_two_who_begin_while_redis_is_down_one_is_fenced(start_redis: S
         async with trio.open_nursery() as nursery:
             nursery.start_soon(begin, one, release)
             nursery.start_soon(begin, other, release)
-            await trio.sleep(1.5)
+            await trio.sleep(1.2)
             await trio.to_thread.run_sync(server.start)
             await until(lambda: ended == ["fenced"])
             release.set()
