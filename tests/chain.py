@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import trio
 
@@ -120,7 +123,8 @@ class Gateway:
     def __init__(self, store: str, *options: str) -> None:
         self._store = store
         self._options = options
-        self._process: trio.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
         self.port = 0
 
     @property
@@ -128,40 +132,44 @@ class Gateway:
         """What clients connect to."""
         return f"ws://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
-        """Begins it, on the port that it had before, and returns when it serves."""
+    def launch(self) -> None:
+        """Begins it, on the port that it had before, and returns when it serves. Blocks."""
         command = [sys.executable, "-m", "trio_progress", "serve", "--store", self._store, "--port", str(self.port)]
         command += ["--lost-after", str(LOST_AFTER), "--drain-timeout", "1", *self._options]
-        self._process = await trio.lowlevel.open_process(
-            command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=self._said
         )
-        assert self._process.stdout is not None
-        said = b""
-        with trio.fail_after(PATIENCE):
-            while b"Serving" not in said or not said.endswith(b"\n"):
-                more = await self._process.stdout.receive_some()
-                assert more, said.decode()
-                said += more
-        found = re.search(rb"http://[^:]+:(\d+)/", said)
-        assert found is not None, said
+        deadline = time.monotonic() + PATIENCE
+        while (found := re.search(rb"at http://[^:]+:(\d+)/\n", self.said())) is None:
+            assert self._process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
         self.port = int(found[1])
+
+    def said(self) -> bytes:
+        """What it has said on standard error since it was begun."""
+        assert self._said is not None
+        return os.pread(self._said.fileno(), 1_000_000, 0)
+
+    async def start(self) -> None:
+        """Begins it, on the port that it had before, and returns when it serves."""
+        await trio.to_thread.run_sync(self.launch)
 
     def signal(self, number: int) -> None:
         """Sends it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
 
-    async def end(self, *, kill: bool = False) -> int:
-        """Ends it; its exit code, negative for a signal."""
+    def end(self, *, kill: bool = False) -> int:
+        """Ends it; its exit code, negative for a signal. Blocks."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
-        if process.returncode is None:
-            process.kill() if kill else process.terminate()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-            code = await process.wait()
-            assert process.stdout is not None
-            await process.stdout.aclose()
+        process.kill() if kill else process.terminate()
+        code = process.wait(PATIENCE)
+        assert self._said is not None
+        self._said.close()
         return code
 
     async def ask(self, method: str, path: str) -> Answer:
@@ -174,19 +182,18 @@ class Gateway:
         return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(f"trio_progress_{name}", line))
 
 
-@asynccontextmanager
-async def open_gateways(*stores: str, options: tuple[str, ...] = ()) -> AsyncIterator[list[Gateway]]:
-    """A gateway on each of the stores, which may be the same."""
+@contextmanager
+def gateways_on(*stores: str, options: tuple[str, ...] = ()) -> Iterator[list[Gateway]]:
+    """A gateway on each of the stores, which may be the same. Blocks, but not for one after the other."""
     gateways = [Gateway(store, *options) for store in stores]
     try:
-        async with trio.open_nursery() as nursery:
-            for gateway in gateways:
-                nursery.start_soon(gateway.start)
+        with ThreadPoolExecutor(len(gateways)) as threads:
+            for begun in [threads.submit(gateway.launch) for gateway in gateways]:
+                begun.result()
         yield gateways
     finally:
         for gateway in gateways:
-            with suppress(ProcessLookupError):
-                await gateway.end(kill=True)
+            gateway.end(kill=True)
 
 
 @dataclass

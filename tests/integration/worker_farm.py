@@ -29,7 +29,8 @@ def tell(*what: object) -> None:
 
 
 async def own(store: str, session_id: str, settings: dict[str, Any]) -> None:
-    """Counts for as long as it may; SIGTERM is a polite stop."""
+    """Counts for as long as it may, a step every `pace` seconds; SIGTERM is a polite stop."""
+    pace = settings.pop("pace", 0.02)
     async with open_tracker(store, **settings) as tracker:
         tracker.interrupt_on(signal.SIGTERM)
         async with tracker.session(session_id, PIPELINE, labels={"user": "u1"}, resume="interrupted") as session:
@@ -37,7 +38,7 @@ async def own(store: str, session_id: str, settings: dict[str, Any]) -> None:
                 await session.flush()
                 tell("begun", session_id, os.getpid(), session.attempt)
                 while True:
-                    await trio.sleep(0.02)
+                    await trio.sleep(pace)
                     phase.advance()
                     session.increment("steps")
                     session.emit("step.done", {"n": phase.done})
@@ -52,7 +53,7 @@ def hatch(order: list[Any], said: IO[bytes]) -> int:
             os.dup2(said.fileno(), 2)
             trio.run(own, *order)
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: ASYNC103 - told, and then the process ends
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stderr.flush()
