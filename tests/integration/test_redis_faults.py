@@ -138,6 +138,30 @@ async def test_a_call_that_timed_out_never_hands_its_reply_to_another(redis_url:
     assert failed > 5
 
 
+async def test_of_connections_that_have_died_while_they_lay_idle_one_call_at_most_finds_out(
+    redis_url: str, rng: random.Random
+) -> None:
+    prefix = f"test:{uuid.uuid4().hex[:12]}"
+    async with open_tracker(f"{redis_url}?prefix={prefix}", **options()) as tracker:
+        await tracker.declare("s")
+    async with open_fault_proxy(host_of(redis_url), rng) as proxy:
+        store = ThreadedStore(RedisBackend(f"redis://127.0.0.1:{proxy.port}/0", prefix=prefix, timeout=0.3))
+        proxy.latency = 0.1
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(store.read, "s")
+        assert proxy.taken == 4
+        proxy.latency = 0.0
+        await proxy.begin("black_hole")
+        await proxy.end()
+        with pytest.raises(StoreError):
+            await store.read("s")
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(store.read, "s")
+        await store.aclose()
+
+
 async def test_storms_of_client_kill_lose_nothing(redis_url: str) -> None:
     prefix = f"test:{uuid.uuid4().hex[:12]}"
     near, far = RedisStore(redis_url, prefix=prefix), RedisStore(redis_url, prefix=prefix)
