@@ -7,7 +7,9 @@
    are told as one `Gap`.
 4. A position that cannot be gone on from (another epoch, too old, not ours) gets a whole snapshot, and
    `Subscribed` says why.
-5. The end comes last, after the ended state and all events.
+5. A position can be ahead of what a reader of the store has found so far: its subscriber was told more by another
+   gateway. Nothing is told until that is made up for, for nobody is shown an older state than before.
+6. The end comes last, after the ended state and all events.
 
 (One slot of delta frames per subscriber, the obvious other way, leaves every reader wrong that missed one.)
 """
@@ -97,11 +99,7 @@ class Mailbox:
         if resuming is not None:
             if resuming.epoch != source.epoch:
                 reason = "epoch"
-            elif (
-                resuming.seq < 1
-                or not source.oldest_delta <= resuming.seq <= source.seq
-                or resuming.event > source.event_log.newest
-            ):
+            elif resuming.seq < max(source.oldest_delta, 1) or not _reached(feed, resuming):
                 reason = "too_old"
             else:
                 reason = None
@@ -124,13 +122,13 @@ class Mailbox:
 
     def _goes_on(self, feed: Feed) -> bool:
         source = feed.source
-        epoch, seq, event = self.position
+        epoch, seq, _ = self.position
         return (
             self._feed is not None
             and self._greet is None
             and epoch == source.epoch
-            and (self._snapshot or source.oldest_delta <= seq <= source.seq)
-            and event <= source.event_log.newest
+            and (self._snapshot or source.oldest_delta <= seq)
+            and _reached(feed, self.position)
         )
 
     def notify(self) -> None:
@@ -174,6 +172,8 @@ class Mailbox:
             return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
         if event < source.event_log.newest:
             return self._take_event(feed)
+        if feed.ended is not None and seq > source.seq:
+            return self._take_snapshot(feed)  # The store has lost what this subscriber was told, for good.
         if feed.ended is not None:
             self._done = True
             return End(
@@ -289,3 +289,11 @@ class Mailbox:
             data=logged.data,
             at=utc(logged.at),
         )
+
+
+def _reached(feed: Feed, position: Position) -> bool:
+    """Whether the source has come to a position of its epoch, or still may."""
+    source = feed.source
+    if source.secondhand and feed.ended is None:
+        return True
+    return position.seq <= source.seq and position.event <= source.event_log.newest

@@ -59,6 +59,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     version: str = __version__
 
 
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /readyz`."""
+
+    ready: bool
+    stopping: bool
+    store_up: bool
+    read_lag: float
+    """Seconds since it was last known what news of other processes' sessions there is in the store."""
+    sessions_followed: int
+    """Sessions of other processes that are watched here."""
+
+
 def schema() -> dict[str, Any]:
     """The schema as JSON data: in `$defs` are `ServerMessage`, `ClientMessage` and all that they are made of."""
     (*_, state, listed, config), definitions = msgspec.json.schema_components(
