@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import trio
@@ -34,22 +35,25 @@ CHILDREN = ("Heartbeat of", "Persister of", "Broadcaster of")
 
 
 class TimedStore:
-    """A memory store that takes as long as the models' does, and remembers when it took what."""
+    """A memory store that takes as long as the models' does, and remembers when it took which state."""
 
     def __init__(self) -> None:
         self._inner = MemoryStore()
         self.taken: list[float] = []
-        self.appends = 0
+        self.numbers: list[int] = []
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Stores; counts the states that were taken."""
         await trio.sleep(STORE_SECONDS)
         outcomes = await self._inner.commit(batch)
         for write, outcome in zip(batch, outcomes, strict=True):
-            append = isinstance(write, Append) and isinstance(outcome, Done)
-            self.appends += append
-            if append or (isinstance(write, Claim) and isinstance(outcome, Claimed)):
-                self.taken.append(trio.current_time())
+            if isinstance(write, Append) and isinstance(outcome, Done):
+                self.numbers.append(write.key.seq)
+            elif isinstance(write, Claim) and isinstance(outcome, Claimed):
+                self.numbers.append(write.seq)
+            else:
+                continue
+            self.taken.append(trio.current_time())
         return outcomes
 
     async def read(self, session_id: str) -> Stored | None:
@@ -223,7 +227,8 @@ class _Replaying:
         for name, says, got in (
             ("broadcasts", counted.broadcasts, sum(reader.got for reader in readers)),
             ("conflated", counted.conflated, sum(reader.conflated for reader in readers)),
-            ("persists", counted.persists, store.appends),
+            ("persists", counted.persists, len(store.numbers)),
+            ("persists_coalesced", counted.persists_coalesced, _passed_over(store.numbers)),
             ("states", counted.states, final.seq),
             ("late", counted.late, self._late),
             ("sessions", counted.sessions_ended, 1),
@@ -234,6 +239,11 @@ class _Replaying:
 
     async def _until(self, moment: float) -> None:
         await trio.sleep_until(self._begin + moment)
+
+
+def _passed_over(numbers: Sequence[int]) -> int:
+    """How many published states lie between those that were stored."""
+    return sum(max(then - number - 1, 0) for number, then in pairwise(numbers))
 
 
 def _state(stored: Stored) -> tuple[object, ...]:

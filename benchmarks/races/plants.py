@@ -163,7 +163,7 @@ PLANTS: Final = (
     Plant(
         "a counter counts what did not happen",
         "beyond the four: own counters that disagree",
-        (Change("mailbox.py", "self._tally.broadcasts += 1", "self._tally.broadcasts += 1 + (seq % 7 == 0)"),),
+        (Change("statistics.py", "self.broadcasts += 1", "self.broadcasts += 1 + (self.broadcasts % 7 == 0)"),),
     ),
 )
 
