@@ -36,11 +36,12 @@ async def scraped(door: Door) -> dict[str, float]:
     """What Prometheus would be told, by name and labels."""
     answer = await ask(door.port, "GET", "/metrics")
     assert answer.status == 200
-    return {
-        ",".join([sample.name.removeprefix("trio_progress_"), *(value for _, value in sorted(sample.labels.items()))]): sample.value
-        for family in text_string_to_metric_families(answer.body.decode())
-        for sample in family.samples
-    }
+    found = {}
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for sample in family.samples:
+            labels = [value for _, value in sorted(sample.labels.items())]
+            found[",".join([sample.name.removeprefix("trio_progress_"), *labels])] = sample.value
+    return found
 
 
 async def follow(client: Talk, **subscription: Any) -> None:
