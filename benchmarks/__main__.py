@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from . import page, together
-from .suites import Suite, count, discover
+from .suites import MissingError, Suite, count, discover
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what the arguments name. A missed target is printed; it is no error."""
+    """Runs what the arguments name. A missed target is printed; it is no error.
+
+    Returns:
+        1 where something is missing that was asked for, or a suite of `all` has failed; else 0.
+    """
     suites = discover()
     parser = _parser(suites)
     options = parser.parse_args(arguments)
     try:
         if options.suite == "all":
-            run = together.run_all(suites, parser.parse_args, full=options.full)
-            _write(options.json, run)
+            options.json.touch()  # Or many minutes would be lost where it cannot be written.
+            save = partial(_write, options.json)
+            run = together.run_all(suites, parser.parse_args, full=options.full, save=save)
+            if run["failed"]:
+                print(f"failed: {', '.join(run['failed'])}", file=sys.stderr)
+                return 1
         elif options.suite == "compare":
             together.compare(together.read(options.before), together.read(options.after), sys.stdout)
         elif options.suite == "page":
@@ -31,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
                 report.write(options.json)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr)
+        return 1
+    except MissingError as error:
+        print(error, file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         if options.suite not in ("all", "compare", "page"):

@@ -130,5 +130,6 @@ register(
         rounds=1,
         add_arguments=add_arguments,
         run=run,
+        short=("--schedules", "1200"),
     )
 )

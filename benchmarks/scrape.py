@@ -18,7 +18,7 @@ from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
 from trio_progress import distribution as ours
 from trio_progress.metrics.families import FAMILIES
 
-from .harness import Timing, interleave
+from .harness import Timing, Values, interleave
 from .hot import Bare
 from .report import Report
 from .suites import Suite, count, register, seconds
@@ -85,7 +85,9 @@ async def _counting(report: Report, options: argparse.Namespace, stack: AsyncExi
         options.rounds,
         passes=PASSES,
     )
-    report.add("counting once", "ns", values, against=("bare method", "prometheus_client Counter.inc()"))
+    counter, observed = "prometheus_client Counter.inc()", "prometheus_client Histogram.observe()"
+    shown = {"phase.advance()": (counter,), "our histogram": (observed,)}
+    report.add("counting once", "ns", values, against=("bare method", counter, observed), headline=shown)
     advance, inc = values["phase.advance()"], values["prometheus_client Counter.inc()"]
     report.aim("phase.advance() to Counter.inc()", "x", 0.5, advance, inc)
     theirs = values["prometheus_client Histogram.observe()"]
@@ -102,7 +104,9 @@ async def _scraping(report: Report, options: argparse.Namespace, stack: AsyncExi
     }
     registry = _rival(few)
     values = await interleave(contenders, options.rounds)
-    report.add("a scrape", "us", values, against=("prometheus_client, as many series",))
+    rivals = ("prometheus_client, as many series",)
+    shown = {name: rivals for name in contenders if name not in rivals}
+    report.add("a scrape", "us", values, against=rivals, headline=shown)
     report.aim("a scrape, each open session", "us", 10.0, [value / options.sessions for value in values[crowd]])
 
 
@@ -117,7 +121,9 @@ async def _growing(report: Report, past: int) -> None:
                     session.set(message=name)
             if number in (0, past):
                 found.append(_series(tracker))
-    report.add("series told", "series", {"after one session": [found[0]], f"after {past} more": [found[1]]})
+    many = f"after {past} more"
+    values: Values = {"after one session": [found[0]], many: [found[1]]}
+    report.add("series told", "series", values, headline={many: ("after one session",)})
     report.aim(f"series that {past} sessions add", "series", 0, [found[1] - found[0]])
 
 

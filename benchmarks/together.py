@@ -8,25 +8,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from .report import Report, columns, machine, number
-from .suites import Suite
+from .suites import MissingError, Suite
 
 Run = dict[str, Any]
 """What `all` writes: when and where it ran, and the report of each suite, by name."""
 
 
-def run_all(suites: Mapping[str, Suite], parse: Callable[[list[str]], argparse.Namespace], *, full: bool) -> Run:
-    """Runs every suite, short or in full, and prints each as it comes. One whose rival is missing is left out.
+def run_all(
+    suites: Mapping[str, Suite],
+    parse: Callable[[list[str]], argparse.Namespace],
+    *,
+    full: bool,
+    save: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Runs every suite, short or in full, and prints each as it comes.
+
+    One whose rival or program is missing is left out, and says so; one that fails does not keep the others from
+    running, and is told of in `failed`.
 
     Args:
         suites: By name.
         parse: The command line's parser, from which each suite's defaults come.
         full: With their defaults, instead of what makes them short.
+        save: Given the run after each suite, for a run may be stopped half-way.
     """
     run: Run = {
         "began": datetime.now(UTC).isoformat(),
@@ -34,20 +46,29 @@ def run_all(suites: Mapping[str, Suite], parse: Callable[[list[str]], argparse.N
         "full": full,
         "suites": {},
         "left_out": {},
+        "failed": {},
     }
     for name, suite in suites.items():
         options = parse([name, *(() if full else suite.short)])
+        began = time.monotonic()
         try:
             report: Report = suite.run(options)
         except ModuleNotFoundError as error:
-            run["left_out"][name] = f"{error.name} is not installed"
-            print(
-                f"{name}: left out, {error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr
-            )
-            continue
-        report.print(sys.stdout)
-        print(flush=True)
-        run["suites"][name] = report.as_json()
+            run["left_out"][name] = f"{error.name} is not installed: pip install 'trio-progress[bench]'"
+        except MissingError as error:
+            run["left_out"][name] = str(error)
+        except (Exception, SystemExit) as error:
+            run["failed"][name] = f"{type(error).__name__}: {error}"
+            print(f"{name}: failed", file=sys.stderr)
+            traceback.print_exception(error)
+        else:
+            took = time.monotonic() - began
+            report.print(sys.stdout)
+            print(f"{name} took {took:.0f} s\n", flush=True)
+            run["suites"][name] = {**report.as_json(), "took": round(took, 1)}
+        if name in run["left_out"]:
+            print(f"{name}: left out, {run['left_out'][name]}", file=sys.stderr)
+        save(run)
     return run
 
 

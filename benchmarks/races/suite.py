@@ -17,7 +17,7 @@ from .old import ROOM, OldTracker
 from .outcome import Cancelled, Stays
 from .remedied import RemediedTracker
 from .schedule import Schedule, draw, draw_stays
-from .summary import FIGURES, RACES, Case
+from .summary import FIGURES, RACES, SHOWN, Case
 
 OLD, REMEDIED, OURS = "old", "old, remedied", "trio-progress"
 
@@ -90,8 +90,14 @@ def run(options: argparse.Namespace) -> Report:
         values = {name: value for name, cases in found.items() if (value := figure.of(cases)) is not None}
         if figure.name == "own counters that disagree":
             values = {name: value for name, value in values.items() if name == OURS}
-        report.add(f"{figure.race}: {figure.name}", figure.unit, {name: [value] for name, value in values.items()})
-    cost.measure(report, options, chosen, OLD)
+        shown = {OURS: [name for name in values if name != OURS]} if figure.name in SHOWN and OURS in values else {}
+        report.add(
+            f"{figure.race}: {figure.name}",
+            figure.unit,
+            {name: [value] for name, value in values.items()},
+            headline=shown,
+        )
+    cost.measure(report, options, chosen, (OLD, REMEDIED), OURS)
     for race, shows in RACES.items():
         if OURS in found:
             report.aim(f"{race}, {OURS}", "schedules", 0, [sum(map(shows, found[OURS]))])

@@ -123,3 +123,25 @@ FIGURES: Final = (
     Figure(BEYOND, "own counters that disagree", "counters", _count(lambda c: len(c.replay.disagreements))),
     Figure(BEYOND, "distinct histories", "schedules", lambda cases: len({case.replay.history for case in cases})),
 )
+
+SHOWN: Final = frozenset(
+    {
+        "schedules with it",
+        "phases held to be over too early",
+        "the bar was wrong by, median worst",
+        "without a snapshot, median longest",
+        "final state not stored",
+        "KeyErrors",
+        "heartbeats left beating",
+        "messages sent, to one client each",
+        "messages lost",
+        "messages after a newer one",
+        "clients that ended on a wrong state",
+        "fast clients had the final state after, median",
+        "a cancelled run loses a completion",
+        "cancelled runs leave behind, without `finally`",
+    }
+)
+"""Names of the figures that README's page shows."""
+
+assert {figure.name for figure in FIGURES} >= SHOWN
