@@ -354,7 +354,7 @@ async def _idling(report: Report, options: argparse.Namespace, url: str) -> None
         async with trio.open_nursery() as starting:
             for first in range(OPENING):
                 starting.start_soon(begin, range(first, options.open, OPENING))
-        await trio.sleep(3.0)
+        await trio.sleep(min(3.0, options.idle))
         began, server = time.process_time(), _used(client)
         await trio.sleep(options.idle)
         ours = (time.process_time() - began) / options.idle * 100

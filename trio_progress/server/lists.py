@@ -41,7 +41,6 @@ async def tell_list(
     """
     tracker = house.tracker
     pause = 1.0 / (PACE if max_hz is None else max_hz)
-    outbox.lists += 1
     try:
         async with tracker.watch_all(labels) as snapshots:
             page = await tracker.sessions(labels=labels, limit=FIRST)
@@ -62,8 +61,6 @@ async def tell_list(
                 await trio.sleep(pause)
     except ProgressError:
         await outbox.give(unavailable("*"))
-    finally:
-        outbox.lists -= 1
 
 
 async def _tell(outbox: Outbox, grant: Grant, snapshot: Snapshot) -> None:

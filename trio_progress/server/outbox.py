@@ -225,8 +225,6 @@ class Outbox:
         wire.build = self._build
         wire.due = self._due
         wire.on_evicted = self._evicted
-        self.lists = 0
-        """Subscriptions to the list."""
 
     # Subscribing
 
@@ -408,7 +406,7 @@ class Outbox:
         return b"".join(parts)
 
     def _evicted(self) -> None:
-        self.hub.tally.subscribers_dropped += len(self.subscribers) + self.lists
+        self.hub.tally.subscribers_dropped += 1
 
     def _due(self) -> float:
         return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))
