@@ -84,6 +84,8 @@ async def _run(report: Report, options: argparse.Namespace, port: int) -> None:
     report.add("faults", "times", counts)
     report.add("what went on meanwhile", "", sums)
     report.aim("scenarios that broke a promise", "", 0, broken)
+    faults = sum(map(sum, counts.values()))
+    report.notes.append(f"{done} scenarios held, in which there were {faults:.0f} faults")
 
 
 register(

@@ -57,9 +57,10 @@ def _suite(name: str, report: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield "\n".join(_limits(report))
         yield from report["notes"][:1]
-    missed = [f"{one['what']} {number(one['value'])} {one['unit']}" for one in report["targets"] if not one["met"]]
+    missed = [one for one in report["targets"] if not one["met"]]
     if missed and shown:
-        yield f"Limits that we have set ourselves and missed in this run: {'; '.join(missed)}."
+        told = "; ".join(f"{one['what']} {_found(one)}, not {_plain(one['limit'])}" for one in missed)
+        yield f"Missed in this run, of {len(report['targets'])} limits that we have set ourselves: {told}."
 
 
 def _setting(value: Any) -> str:
@@ -90,8 +91,17 @@ def _limits(report: Mapping[str, Any]) -> Iterator[str]:
     yield "| what | found | at most |"
     yield "|---|---|---|"
     for one in report["targets"]:
-        found = number(one["value"]) if one["met"] else f"**{number(one['value'])}**"
-        yield f"| {one['what']} | {found} {one['unit']} | {number(one['limit'])} |"
+        found = _found(one) if one["met"] else f"**{_found(one)}**"
+        yield f"| {one['what']} | {found} | {_plain(one['limit'])} |"
+
+
+def _found(target: Mapping[str, Any]) -> str:
+    return f"{_plain(target['value'])} {target['unit']}".rstrip()
+
+
+def _plain(value: float) -> str:
+    """Whole numbers without places."""
+    return f"{value:,.0f}" if value == round(value) else number(value)
 
 
 def _row(report: Mapping[str, Any], group: str, name: str) -> Mapping[str, Any]:

@@ -380,6 +380,6 @@ register(
         rounds=5,
         add_arguments=add_arguments,
         run=run,
-        short=("--rounds", "2", "--count", "100", "1000", "--updates", "100", "--open", "2000", "--idle", "5"),
+        short=("--rounds", "2", "--count", "100", "1000", "--updates", "100", "--open", "2000", "--idle", "10"),
     )
 )
