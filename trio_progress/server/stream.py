@@ -181,7 +181,7 @@ class Wire(trio.abc.Stream):
         """
         await self.half_close()
         while await self._transport.receive_some(PIECE):
-            self.on_evicted()
+            pass
 
     async def half_close(self) -> None:
         """Says that nothing more will come; the peer may go on sending.
