@@ -154,7 +154,7 @@ async def stuck(door: Door, path: str) -> trio.SocketStream:
 
 
 async def test_each_client_that_is_let_go_because_it_does_not_read_is_counted_once() -> None:
-    async with open_door(write_timeout=0.3, tracker_settings={"broadcast_interval": 0.005}) as door:
+    async with open_door(write_timeout=1.0, tracker_settings={"broadcast_interval": 0.005}) as door:
         tracker = door.tracker
         async with tracker.session("r-1") as session, talk(door.port) as reader:
             await reader.say(type="subscribe", session="r-1")
