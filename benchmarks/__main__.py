@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"failed: {', '.join(run['failed'])}", file=sys.stderr)
                 return 1
         elif options.suite == "compare":
-            together.compare(together.read(options.before), together.read(options.after), sys.stdout)
+            before, after = together.read(options.before), together.read(options.after)
+            together.compare(before, after, sys.stdout, every=options.every)
         elif options.suite == "page":
             _page(options)
         else:
@@ -68,6 +69,7 @@ def _parser(suites: dict[str, Suite]) -> argparse.ArgumentParser:
     two = commands.add_parser("compare", help="what moved between two files that were written by --json")
     two.add_argument("before", type=Path, metavar="A")
     two.add_argument("after", type=Path, metavar="B")
+    two.add_argument("--every", action="store_true", help="print also what has not moved")
     made = commands.add_parser("page", help="README's page of results, from a file that `all` has written")
     made.add_argument("run", type=Path, metavar="RUN")
     made.add_argument("--into", type=Path, metavar="README", help="put it there, instead of printing it")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .report import number
+from .report import EXACT, number
 
 BEGIN: Final = "<!-- results: made by `python -m benchmarks page` -->"
 END: Final = "<!-- end of results -->"
@@ -21,9 +21,6 @@ FIRST: Final = ("races", "hot", "sessions", "fanout", "slow", "latency", "soak",
 
 COUNTED: Final = ("races",)
 """Suites whose contenders have a column each: they count what goes wrong, where a ratio would say nothing."""
-
-EXACT: Final = ("schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters")
-"""Units of what is counted."""
 
 
 def page(run: Mapping[str, Any]) -> str:

@@ -13,11 +13,16 @@ from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from trio_progress import __version__
 
 from .harness import Spread, Values
+
+EXACT: Final = (
+    "schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters", "series",
+)  # fmt: skip
+"""Units of what is counted, not measured."""
 
 
 @dataclass(frozen=True, slots=True)

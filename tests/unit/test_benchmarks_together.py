@@ -114,14 +114,29 @@ def test_every_suite_can_be_parsed_with_its_short_arguments(
 
 def test_compare_tells_what_moved_from_what_only_wavered() -> None:
     before, after = run_of([10.0, 11.0, 12.0], [5.0, 5.0, 5.0]), run_of([20.0, 21.0, 22.0], [5.0, 4.0, 6.0])
-    printed = io.StringIO()
-    assert together.compare(before, after, printed) == 1
-    lines = [line.split() for line in printed.getvalue().splitlines()]
-    assert ["an", "operation,", "ours", "11.0", "21.0", "ns", "1.91x", "MOVED"] in lines
-    assert ["an", "operation,", "rival", "5.00", "5.00", "ns"] in lines
-    assert "another one" not in printed.getvalue()
+    for every in (False, True):
+        printed = io.StringIO()
+        assert together.compare(before, after, printed, every=every) == 1
+        lines = [line.split() for line in printed.getvalue().splitlines()]
+        assert ["an", "operation,", "ours", "11.0", "21.0", "ns", "1.91x", "MOVED"] in lines
+        assert (["an", "operation,", "rival", "5.00", "5.00", "ns"] in lines) == every
+        assert "another one" not in printed.getvalue()
     same = io.StringIO()
     assert together.compare(before, before, same) == 0
+    assert "\none" not in same.getvalue(), "no heading above nothing"
+
+
+def test_what_was_measured_once_moves_by_a_quarter_and_what_is_counted_by_one() -> None:
+    def moved(ours: float, then: float, unit: str = "ns") -> int:
+        before, after = run_of([ours], [5.0]), run_of([then], [5.0])
+        for run in (before, after):
+            run["suites"]["one"]["rows"][0]["unit"] = unit
+        return together.compare(before, after, io.StringIO())
+
+    assert moved(10.0, 12.0) == moved(12.0, 10.0) == 0
+    assert moved(10.0, 12.6) == moved(12.6, 10.0) == 1
+    assert moved(0.0, 1.0) == 1
+    assert moved(112.0, 113.0, "schedules") == 1
 
 
 def test_compare_says_when_the_machine_is_another_and_when_a_figure_is_in_one_file_only() -> None:
@@ -134,7 +149,7 @@ def test_compare_says_when_the_machine_is_another_and_when_a_figure_is_in_one_fi
     together.compare(before, after, printed)
     assert "The machine, or a version, is another one" in printed.getvalue()
     assert "only before" in printed.getvalue()
-    assert printed.getvalue().count("only after") == 3
+    assert printed.getvalue().count("only after") == 1, "one line for a suite"
 
 
 def test_compare_on_the_command_line_takes_files_of_one_suite_as_well(
