@@ -52,7 +52,8 @@ def _suite(name: str, report: Mapping[str, Any]) -> Iterator[str]:
     elif shown:
         yield "\n".join(_beside(report, shown))
     else:
-        yield "\n".join(_limits(report))
+        if report["targets"]:
+            yield "\n".join(_limits(report))
         yield from report["notes"][:1]
     missed = [one for one in report["targets"] if not one["met"]]
     if missed and shown:
