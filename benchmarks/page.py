@@ -32,7 +32,7 @@ def page(run: Mapping[str, Any]) -> str:
         f"A {size} run of {run['began'][:10]}: {facts['cpu']}, {facts['cores']} cores, load {facts['load']} when it "
         f"began, {facts['system']}, {facts['python']}; {packages}."
     )
-    read = "Medians. Beside ours: how many times the other one it is; **bold** where the other one is cheaper."
+    read = "Medians. Beside ours: how many times the other one it is; **bold** where the other one is better."
     parts = [BEGIN, ran, read]
     for name in sorted(suites, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
         parts += _suite(name, suites[name])
@@ -45,7 +45,8 @@ def page(run: Mapping[str, Any]) -> str:
 
 def _suite(name: str, report: Mapping[str, Any]) -> Iterator[str]:
     settings = ", ".join(f"{key} {_setting(value)}" for key, value in report["settings"].items())
-    yield f"**`python -m benchmarks {name}`** ({settings})"
+    summary = f": {report['summary']}" if "summary" in report else ""
+    yield f"**`python -m benchmarks {name}`**{summary} ({settings})"
     shown = [row for row in report["rows"] if "headline" in row]
     if shown and name in COUNTED:
         yield "\n".join(_columns(report, shown))
@@ -71,8 +72,14 @@ def _columns(report: Mapping[str, Any], shown: list[dict[str, Any]]) -> Iterator
     yield f"| | {' | '.join(names)} | |"
     yield "|" + "---|" * (len(names) + 2)
     for row in shown:
-        cells = [_value(_row(report, row["group"], name)) if name in row["headline"] else "-" for name in names[:-1]]
+        cells = [_cell(row, report, name) if name in row["headline"] else "-" for name in names[:-1]]
         yield f"| {row['group']} | {' | '.join([*cells, _value(row)])} | {row['unit']} |"
+
+
+def _cell(row: Mapping[str, Any], report: Mapping[str, Any], name: str) -> str:
+    other = _row(report, row["group"], name)
+    better = row["unit"] not in EXACT and other["median"] < row["median"]
+    return f"**{_value(other)}**" if better else _value(other)
 
 
 def _beside(report: Mapping[str, Any], shown: list[dict[str, Any]]) -> Iterator[str]:

@@ -70,7 +70,7 @@ def run_all(
             took = time.monotonic() - began
             report.print(sys.stdout)
             print(f"{name} took {took:.0f} s\n", flush=True)
-            run["suites"][name] = {**report.as_json(), "took": round(took, 1)}
+            run["suites"][name] = {**report.as_json(), "summary": suite.summary, "took": round(took, 1)}
         if name in run["left_out"]:
             print(f"{name}: left out, {run['left_out'][name]}", file=sys.stderr)
         save(run)

@@ -185,6 +185,20 @@ def test_a_page_is_put_where_the_one_before_was_and_nothing_else_changes(tmp_pat
     assert main(["page", str(run), "--into", str(readme)]) == 1
 
 
+def test_trackers_that_are_counted_have_a_column_each_and_the_better_one_stands_out() -> None:
+    made = Report("races", {"runs": 3})
+    every = {"old": [7.0], "old, remedied": [2.0], "ours": [3.0]}
+    made.add("messages lost", "messages", every, headline={"ours": ("old", "old, remedied")})
+    made.add("CPU", "us", every, headline={"ours": ("old", "old, remedied")})
+    made.add("waited", "s", {"old, remedied": [9.0], "ours": [3.0]}, headline={"ours": ("old, remedied",)})
+    shown = page.page({**run_of([1.0], [1.0]), "suites": {"races": {**made.as_json(), "summary": "what it is"}}})
+    assert "**`python -m benchmarks races`**: what it is (runs 3)\n\n| | old | old, remedied | ours | |\n" in shown
+    assert "| messages lost | 7 | 2 | 3 | messages |" in shown
+    assert "| CPU | 7.00 | **2.00** | 3.00 | us |" in shown
+    assert "| waited | - | 9.00 | 3.00 | s |" in shown
+    assert page.find(shown)
+
+
 def test_a_suite_without_headlines_shows_its_limits_and_its_first_note() -> None:
     made = Report("two", {"rounds": 1})
     made.add("schedules", "schedules", {"explore": [200.0]})
