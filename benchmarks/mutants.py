@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> Report:
 register(
     Suite(
         name="mutants",
-        summary="Plants bugs into a copy of the package, and counts the schedules that it takes to find each.",
+        summary="bugs planted into a copy of the package: the schedules that it takes to find each",
         rounds=1,
         add_arguments=add_arguments,
         run=run,

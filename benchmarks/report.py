@@ -21,6 +21,7 @@ from .harness import Spread, Values
 
 EXACT: Final = (
     "schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters", "series",
+    "descriptors", "times",
 )  # fmt: skip
 """Units of what is counted, not measured."""
 
