@@ -163,7 +163,13 @@ PLANTS: Final = (
     Plant(
         "a counter counts what did not happen",
         "beyond the four: own counters that disagree",
-        (Change("statistics.py", "self.broadcasts += 1", "self.broadcasts += 1 + (self.broadcasts % 7 == 0)"),),
+        (
+            Change(
+                "committer.py",
+                "self._tally.persists += 1",
+                "self._tally.persists += 1 + (self._tally.persists % 3 == 0)",
+            ),
+        ),
     ),
 )
 
