@@ -202,11 +202,11 @@ def test_ours_is_replayed_by_its_seed_and_shuffled_by_another() -> None:
     assert len({TRIO.replay(schedule, seed).history for seed in range(4)}) > 1
 
 
-def test_the_old_tracker_shows_each_race_in_forty_schedules_of_any_seed(seed: int) -> None:
-    found = replay({OLD: MODELS[OLD]}, seed, 40)[OLD]
+def test_the_old_tracker_shows_each_race_in_a_hundred_schedules_of_any_seed(seed: int) -> None:
+    found = replay({OLD: MODELS[OLD]}, seed, 100)[OLD]
     counts = races_in(found)
-    assert all(counts.values())
-    assert min(count for race, count in counts.items() if not race.startswith("1")) > 20
+    assert all(counts.values()), "the first one shows in one of nine: in none of a hundred by one seed of 100,000"
+    assert min(count for race, count in counts.items() if not race.startswith("1")) > 60
 
 
 # Planting: tests/integration/test_races_planted.py runs them
