@@ -52,7 +52,8 @@ def _group(report: Report, rounds: int, plan: Plan, how: str, limit: float) -> N
             values[name].append(result.cpu / max(result.frames, 1) * 1e6)
             print(f"\r{plan.clients} clients, {how}: {name:24}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=("floor",))
+    rivals = [name for name in CONTENDERS if name != "ours"]
+    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=rivals, headline={"ours": rivals})
     what = f"{plan.clients} clients, {how}: ours to "
     report.aim(f"{what}the floor", "x", limit, values["ours"], values["floor"])
     report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
@@ -108,5 +109,6 @@ register(
         rounds=3,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "1", "--frames", "10000", "--ticks", "40"),
     )
 )

@@ -46,6 +46,7 @@ class Mailbox:
         "_id",
         "_interval",
         "_joined",
+        "_lag",
         "_reason",
         "_resuming",
         "_shut",
@@ -81,6 +82,8 @@ class Mailbox:
         self._done = False
         self._shut = False
         self._joined = 0.0
+        self._lag: float | None = None
+        """What was counted for the newest update."""
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -236,8 +239,11 @@ class Mailbox:
             self.not_before = 0.0
             if isinstance(message, Update):
                 self._tally.conflated -= max(message.seq - before.seq - 1, 0)
+                if self._lag is not None:
+                    self._tally.delivery_lag.retract(self._lag)
         elif isinstance(message, Subscribed):
             self._greet = message
+            return  # It moves nothing, but taking it may have: to another epoch, which it is about.
         elif isinstance(message, Gap):
             self._tally.events_dropped -= message.dropped
         elif isinstance(message, Bookmark):
@@ -252,7 +258,8 @@ class Mailbox:
         self.not_before = now + self._interval
         self._bookmark = False
         # What is older than the subscriber has not kept it waiting.
-        self._tally.handed_over(missed, None if published is None else now - max(published, self._joined))
+        self._lag = None if published is None else now - max(published, self._joined)
+        self._tally.handed_over(missed, self._lag)
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False
