@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from .feed import Feed
 from .state.clock import Clock, utc
@@ -54,6 +54,8 @@ class Mailbox:
         "position",
         "steady",
     )
+
+    crier: Final = None
 
     def __init__(
         self,

@@ -127,6 +127,11 @@ class Wire(trio.abc.Stream):
         """There may be something to build."""
         self._wake.set()
 
+    def hold(self) -> None:
+        """There is something to build, and nothing may be offered before it."""
+        self.direct = False
+        self._wake.set()
+
     def offer(self, data: bytes) -> bool:
         """Sends a frame now if that can be. True: it is on its way. False: nothing of it was begun. Never waits."""
         if not self.direct:
