@@ -16,6 +16,7 @@ from ..state.clock import Clock
 from ..state.messages import CustomEvent, Position, Update, WireMessage, encode_message
 from ..state.snapshot import Snapshot
 from ..statistics import Tally
+from .stream import offer_all
 
 if TYPE_CHECKING:
     from .outbox import Subscriber
@@ -68,27 +69,44 @@ class Encoder:
             self._tell(feed, listeners[start : start + BLOCK])
 
     def _tell(self, feed: Feed, subscribers: Sequence[Subscriber]) -> None:
-        before: Position | None = None
-        after, data, told = Position(0, 0, 0), b"", 0
+        while subscribers:
+            first = subscribers[0]
+            before = first.mailbox.position
+            step = feed.step(self, before)
+            if step is None:
+                first.notify()
+                subscribers = subscribers[1:]
+                step = feed.step(self, before)
+                if step is None:
+                    continue
+            subscribers = self._step(feed, before, step, subscribers)
+
+    def _step(
+        self, feed: Feed, before: Position, step: tuple[bytes, Position], subscribers: Sequence[Subscriber]
+    ) -> Sequence[Subscriber]:
+        """Takes the step with all who stand at `before`; returns those who do not."""
+        data, after = step
+        alike: dict[int, Subscriber] = {}
+        apart: list[Subscriber] = []
+        others: list[Subscriber] = []
         for subscriber in subscribers:
             mailbox = subscriber.mailbox
-            stands = mailbox.position
             # Those who were told the same share one position, so to ask whether it is the same object will do.
-            if stands is before and mailbox.steady and subscriber.wire.offer(data):
-                mailbox.position = after
-                told += 1
-                continue
-            subscriber.notify()
-            step = feed.step(self, stands)
-            if step is not None and stands is not before:
-                self._count(feed, before, after, told)
-                before, (data, after), told = stands, step, 0
-        self._count(feed, before, after, told)
-
-    def _count(self, feed: Feed, before: Position | None, after: Position, told: int) -> None:
-        if told and before is not None:
+            if mailbox.position is not before:
+                others.append(subscriber)
+            elif mailbox.steady and subscriber.wire.direct:
+                alike[subscriber.wire.fileno()] = subscriber
+            else:
+                apart.append(subscriber)
+        apart += [alike.pop(descriptor) for descriptor in offer_all(alike, data)]
+        for subscriber in alike.values():
+            subscriber.mailbox.position = after
+        if alike:
             lag = self._clock.monotonic() - feed.source.published
-            self._tally.handed_over(after.seq - before.seq - 1, lag, told)
+            self._tally.handed_over(after.seq - before.seq - 1, lag, len(alike))
+        for subscriber in apart:
+            subscriber.notify()
+        return others
 
 
 def _key(message: WireMessage) -> object:
