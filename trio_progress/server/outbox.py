@@ -323,7 +323,7 @@ class Outbox:
         mailbox = subscriber.mailbox
         if mailbox.done:
             self._over(subscriber, ended=False)
-        elif mailbox.not_before > trio.current_time():
+        elif mailbox.not_before and mailbox.not_before > trio.current_time():
             if subscriber not in self._later:
                 self._later[subscriber] = None
                 self.wire.stir()  # So that the pump's pause ends when it is due.

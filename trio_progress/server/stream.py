@@ -81,6 +81,32 @@ class Wire(trio.abc.Stream):
         inspect: Called with all that is received; may wait, to slow a peer down, or raise `BrokenResourceError`.
     """
 
+    __slots__ = (
+        "_blocked",
+        "_early",
+        "_inspect",
+        "_last",
+        "_opened",
+        "_partial",
+        "_patience",
+        "_plain",
+        "_queue",
+        "_replay",
+        "_tcp",
+        "_transport",
+        "_wake",
+        "_writing",
+        "build",
+        "closing",
+        "dead",
+        "direct",
+        "due",
+        "evicted",
+        "fileno",
+        "flushed",
+        "heard_at",
+    )
+
     def __init__(
         self,
         transport: Transport,
