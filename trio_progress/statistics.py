@@ -107,7 +107,7 @@ class TrackerStatistics:
     events_dropped: int
     """Custom events that a subscriber did not get; each was told as a gap."""
     subscribers_dropped: int
-    """Subscribers that were let go because they did not read."""
+    """Clients of servers that were dropped because they did not read, or answer; each one once."""
     persists: int
     """States that the store has taken, those that claims bring among them."""
     persists_coalesced: int

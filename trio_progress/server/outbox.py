@@ -187,6 +187,7 @@ class Outbox:
         self._room = trio.Event()
         wire.build = self._build
         wire.due = self._due
+        wire.on_evicted = self._evicted
 
     # Subscribing
 
@@ -365,6 +366,9 @@ class Outbox:
                 del self.ready[subscriber]
                 self.ready[subscriber] = None
         return b"".join(parts)
+
+    def _evicted(self) -> None:
+        self.hub.tally.subscribers_dropped += 1
 
     def _due(self) -> float:
         return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))

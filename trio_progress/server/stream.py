@@ -105,6 +105,7 @@ class Wire(trio.abc.Stream):
         "fileno",
         "flushed",
         "heard_at",
+        "on_evicted",
     )
 
     def __init__(
@@ -139,7 +140,9 @@ class Wire(trio.abc.Stream):
         self.dead = False
         """Whether the transport has been closed."""
         self.evicted = False
-        """Whether that was because the peer did not read."""
+        """Whether that was because the peer did not read, or did not answer."""
+        self.on_evicted: Callable[[], None] = lambda: None
+        """Called once, when it comes to that."""
         self.flushed = trio.Event()
         """Set when the CLOSE is out, or the wire is dead."""
         self.heard_at = trio.current_time()
@@ -320,7 +323,7 @@ class Wire(trio.abc.Stream):
 
     def _evict(self) -> None:
         """The peer does not read: it is told so where a frame has room and none is begun, and is dropped."""
-        self.evicted = True
+        self._note_eviction()
         if self._plain and not self._partial and self._opened.is_set() and not self.closing:
             try:
                 os.write(self.fileno(), close_frame(4008, "you read too slowly"))
@@ -331,10 +334,15 @@ class Wire(trio.abc.Stream):
 
     def drop(self, code: int, reason: str) -> None:
         """Ends a connection whose peer does not answer; it is told so where that can be."""
-        self.evicted = True
+        self._note_eviction()
         if self.direct:
             self.offer(close_frame(code, reason))
         self.kill()
+
+    def _note_eviction(self) -> None:
+        if not (self.evicted or self.dead):
+            self.evicted = True
+            self.on_evicted()
 
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
