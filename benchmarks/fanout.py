@@ -73,15 +73,15 @@ def measured(name: str, plan: Plan, *, timed: bool = False) -> tuple[Result, Tol
     server = context.Process(target=measure, args=(name, plan, there), daemon=True)
     server.start()
     try:
-        port = _received(here, 60)
+        port = received(here, 60)
         sink = context.Process(target=drink, args=(name, port, plan.clients, plan.stuck, timed, their), daemon=True)
         sink.start()
         try:
-            _received(clients, 120)
+            received(clients, 120)
             here.send("go")
-            result = _received(here, 300)
+            result = received(here, 300)
             clients.send("stop")
-            _, told = _received(clients, 60)
+            _, told = received(clients, 60)
             sink.join(10)
         finally:
             sink.kill()
@@ -91,7 +91,8 @@ def measured(name: str, plan: Plan, *, timed: bool = False) -> tuple[Result, Tol
     return result, told
 
 
-def _received(connection: Any, within: float) -> Any:
+def received(connection: Any, within: float) -> Any:
+    """What a process says next; what it raises, if it says that."""
     if not connection.poll(within):
         raise TimeoutError(f"a process of the benchmark says nothing for {within:g} s")
     value = connection.recv()

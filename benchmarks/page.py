@@ -11,7 +11,19 @@ from .report import number
 BEGIN: Final = "<!-- results: made by `python -m benchmarks page` -->"
 END: Final = "<!-- end of results -->"
 
-EXACT: Final = ("schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters")
+EXACT: Final = (
+    "schedules",
+    "phases",
+    "errors",
+    "tasks",
+    "callers",
+    "messages",
+    "clients",
+    "entries",
+    "counters",
+    "descriptors",
+    "times",
+)
 """Units of what is counted."""
 
 

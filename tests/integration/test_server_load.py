@@ -8,6 +8,7 @@ import socket
 import pytest
 import trio
 
+from benchmarks.soak import Soak, soaked
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, close_code, drained, masked, opened, raw
 
@@ -76,3 +77,16 @@ async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
             while door.tracker.statistics().subscribers:  # noqa: ASYNC110 - a tracker tells nobody of it
                 await trio.sleep(0.01)
         assert door.tracker.statistics().subscribers_dropped == 0
+
+
+def test_all_of_a_hundred_clients_that_come_go_and_stall_end_on_one_state_and_nothing_of_them_is_left() -> None:
+    soak = Soak(clients=100, seconds=5.0, leaving=0.1, write_timeout=0.5)
+    shown = soaked(soak)
+    seen = shown.outcome.seen
+    assert shown.astray == 0, seen
+    assert seen["updates that do not fit"] == 0
+    assert seen["connections"] > 120, seen
+    assert seen["resumed"] > 3, seen
+    assert shown.after.dropped >= 1
+    assert (shown.after.tasks, shown.after.descriptors) == (shown.before.tasks, shown.before.descriptors)
+    assert shown.after.memory < shown.before.memory + 30e6
