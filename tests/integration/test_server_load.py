@@ -8,7 +8,8 @@ import socket
 import pytest
 import trio
 
-from benchmarks.soak import Soak, soaked
+from benchmarks.soak import soaked
+from benchmarks.soak_server import Soak
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, close_code, drained, masked, opened, raw
 
