@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 import random
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from .fanout_server import CONTENDERS, Plan, Result, measure
@@ -13,6 +14,9 @@ from .fanout_sink import drink
 from .harness import Values
 from .report import Report
 from .suites import Suite, count, register, seconds
+
+ALWAYS = ("floor", "floor on Trio", "ours")
+"""Those that are measured in any case."""
 
 Told = list[list[tuple[int, float]]]
 """By client: which number it was told, and when."""
@@ -25,17 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pace", type=seconds, default=0.02, metavar="S", help="between two payloads (default: 0.02)")
     parser.add_argument("--ticks", type=count, default=100, metavar="N", help="payloads in a paced run (default: 100)")
     parser.add_argument("--size", type=count, default=1000, metavar="BYTES", help="of a payload (default: 1000)")
+    rivals = [name for name in CONTENDERS if name not in ALWAYS]
+    parser.add_argument(
+        "--rivals", nargs="*", default=rivals, choices=rivals, metavar="NAME", help=f"of {', '.join(rivals)}"
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measures each contender once a round, at each number of clients, flat out and paced."""
-    names = ("clients", "frames", "pace", "ticks", "size", "rounds")
-    report = Report("fanout", {name: getattr(options, name) for name in names})
+    settings = ("clients", "frames", "pace", "ticks", "size", "rounds")
+    report = Report("fanout", {name: getattr(options, name) for name in settings})
     for clients in options.clients:
         rounds = max(options.frames // clients, 10)
-        _group(report, options.rounds, Plan(clients, rounds, 0.0, options.size), "flat out", 1.3)
+        names = [name for name in CONTENDERS if name in ALWAYS or name in options.rivals]
+        _group(report, options.rounds, names, Plan(clients, rounds, 0.0, options.size), "flat out", 1.3)
         paced = Plan(clients, options.ticks, options.pace, options.size)
-        _group(report, options.rounds, paced, f"every {options.pace * 1000:g} ms", 1.6)
+        _group(report, options.rounds, names, paced, f"every {options.pace * 1000:g} ms", 1.6)
     report.notes += [
         "CPU time of the server, user and system, for each frame that was handed to a client's socket",
         "the floor is a loop of socket.send, with time.sleep() between payloads; on Trio, with trio.sleep()",
@@ -45,10 +54,10 @@ def run(options: argparse.Namespace) -> Report:
     return report
 
 
-def _group(report: Report, rounds: int, plan: Plan, how: str, limit: float) -> None:
-    values: Values = {name: [] for name in CONTENDERS}
+def _group(report: Report, rounds: int, names: Sequence[str], plan: Plan, how: str, limit: float) -> None:
+    values: Values = {name: [] for name in names}
     for _ in range(rounds):
-        for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+        for name in random.sample(names, len(names)):
             result, _ = measured(name, plan)
             values[name].append(result.cpu / max(result.frames, 1) * 1e6)
             print(f"\r{plan.clients} clients, {how}: {name:24}", end="", file=sys.stderr, flush=True)
@@ -56,7 +65,8 @@ def _group(report: Report, rounds: int, plan: Plan, how: str, limit: float) -> N
     report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=("floor", "floor on Trio"))
     what = f"{plan.clients} clients, {how}: ours to "
     report.aim(f"{what}the floor", "x", limit, values["ours"], values["floor"])
-    report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
+    if "websockets.broadcast" in values:
+        report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
 
 
 def measured(name: str, plan: Plan, *, timed: bool = False) -> tuple[Result, Told]:

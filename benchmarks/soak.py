@@ -13,7 +13,7 @@ from .soak_clients import LATE, Outcome, visit
 from .soak_server import Soak, Standing, serve
 from .suites import Suite, count, register, seconds
 
-WARM = 2.0
+WARM = 10.0
 """Seconds of a run before it, after which it is noted how the server stands: what is kept for good is there then."""
 
 ALLOWED = 5.0

@@ -21,6 +21,10 @@ BULKY: Final = 0.01
 """The share of the clients that never read; they watch a session whose updates soon fill all buffers."""
 
 
+INTERVAL: Final = 0.2
+"""Seconds between two states: one process merges what a thousand clients are told, and must keep up with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Soak:
     """What is done to the server."""
@@ -67,7 +71,7 @@ def serve(soak: Soak, control: Connection) -> None:
 
 async def _serve(soak: Soak, control: Connection) -> None:
     async with (
-        open_tracker(broadcast_interval=0.1) as tracker,
+        open_tracker(broadcast_interval=INTERVAL) as tracker,
         open_server(
             tracker,
             port=0,
