@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from .feed import Feed
 from .state.clock import Clock, utc
@@ -57,6 +57,8 @@ class Mailbox:
         "position",
         "steady",
     )
+
+    crier: Final = None
 
     def __init__(
         self,
@@ -171,7 +173,9 @@ class Mailbox:
             return self.take()
         if self._snapshot:
             return self._take_snapshot(feed)
-        if seq < source.seq and (feed.ended is not None or self._clock.monotonic() >= self.not_before):
+        if seq < source.seq and (
+            not self._interval or feed.ended is not None or self._clock.monotonic() >= self.not_before
+        ):
             return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
         if event < source.event_log.newest:
             return self._take_event(feed)
@@ -255,7 +259,8 @@ class Mailbox:
     def _moved(self, seq: int, missed: int, published: float | None) -> None:
         now = self._clock.monotonic()
         self.position = Position(self.position.epoch, seq, self.position.event)
-        self.not_before = now + self._interval
+        if self._interval:
+            self.not_before = now + self._interval
         self._bookmark = False
         # What is older than the subscriber has not kept it waiting.
         self._lag = None if published is None else now - max(published, self._joined)

@@ -107,7 +107,7 @@ def test_every_suite_can_be_parsed_with_its_short_arguments(
 
     monkeypatch.setattr(together, "run_all", note)
     assert main(["all", "--json", str(tmp_path / "all.json")]) == 0
-    assert set(parsed) == set(discover()) >= {"hot", "races", "sessions", "sqlite"}
+    assert set(parsed) == set(discover()) >= {"fanout", "hot", "latency", "races", "sessions", "slow", "soak", "sqlite"}
     assert parsed["races"].runs == 1000
     assert json.loads((tmp_path / "all.json").read_text()) == {"suites": {}}
 
