@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 import random
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from .fanout_server import CONTENDERS, Plan, Result, measure
@@ -13,6 +14,9 @@ from .fanout_sink import drink
 from .harness import Values
 from .report import Report
 from .suites import Suite, count, register, seconds
+
+ALWAYS = ("floor", "floor on Trio", "ours")
+"""Those that are measured in any case."""
 
 Told = list[list[tuple[int, float]]]
 """By client: which number it was told, and when."""
@@ -25,46 +29,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pace", type=seconds, default=0.02, metavar="S", help="between two payloads (default: 0.02)")
     parser.add_argument("--ticks", type=count, default=100, metavar="N", help="payloads in a paced run (default: 100)")
     parser.add_argument("--size", type=count, default=1000, metavar="BYTES", help="of a payload (default: 1000)")
+    rivals = [name for name in CONTENDERS if name not in ALWAYS]
+    parser.add_argument(
+        "--rivals", nargs="*", default=rivals, choices=rivals, metavar="NAME", help=f"of {', '.join(rivals)}"
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measures each contender once a round, at each number of clients, flat out and paced."""
-    names = ("clients", "frames", "pace", "ticks", "size", "rounds")
-    report = Report("fanout", {name: getattr(options, name) for name in names})
+    settings = ("clients", "frames", "pace", "ticks", "size", "rounds")
+    report = Report("fanout", {name: getattr(options, name) for name in settings})
     for clients in options.clients:
         rounds = max(options.frames // clients, 10)
-        _group(report, options.rounds, Plan(clients, rounds, 0.0, options.size), "flat out", 1.3)
+        names = [name for name in CONTENDERS if name in ALWAYS or name in options.rivals]
+        _group(report, options.rounds, names, Plan(clients, rounds, 0.0, options.size), "flat out", 1.3)
         paced = Plan(clients, options.ticks, options.pace, options.size)
-        _group(report, options.rounds, paced, f"every {options.pace * 1000:g} ms", 1.6)
+        _group(report, options.rounds, names, paced, f"every {options.pace * 1000:g} ms", 1.6)
     report.notes += [
         "CPU time of the server, user and system, for each frame that was handed to a client's socket",
+        "the floor is a loop of socket.send, with time.sleep() between payloads; on Trio, with trio.sleep()",
         "the clients are in a process of their own, which only reads",
         "ours is the whole way: session.set(), a tick of the broadcaster, an update made and encoded, and sent",
     ]
     return report
 
 
-def _group(report: Report, rounds: int, plan: Plan, how: str, limit: float) -> None:
-    values: Values = {name: [] for name in CONTENDERS}
+def _group(report: Report, rounds: int, names: Sequence[str], plan: Plan, how: str, limit: float) -> None:
+    values: Values = {name: [] for name in names}
     for _ in range(rounds):
-        for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+        for name in random.sample(names, len(names)):
             result, _ = measured(name, plan)
             values[name].append(result.cpu / max(result.frames, 1) * 1e6)
             print(f"\r{plan.clients} clients, {how}: {name:24}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=("floor",))
+    rivals = [name for name in values if name != "ours"]
+    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=rivals, headline={"ours": rivals})
     what = f"{plan.clients} clients, {how}: ours to "
     report.aim(f"{what}the floor", "x", limit, values["ours"], values["floor"])
-    report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
+    if "websockets.broadcast" in values:
+        report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
 
 
-def measured(name: str, plan: Plan, *, stuck: int = 0, timed: bool = False) -> tuple[Result, Told]:
+def measured(name: str, plan: Plan, *, timed: bool = False) -> tuple[Result, Told]:
     """One run of one contender, in a fresh process, with its clients in another.
 
     Args:
         name: The contender.
         plan: What it tells.
-        stuck: So many of the clients never read.
         timed: Whether the clients note when they were told what.
     """
     context = multiprocessing.get_context("spawn")
@@ -73,16 +84,15 @@ def measured(name: str, plan: Plan, *, stuck: int = 0, timed: bool = False) -> t
     server = context.Process(target=measure, args=(name, plan, there), daemon=True)
     server.start()
     try:
-        port = _received(here, 60)
-        kind = "ours" if name == "ours" else name
-        sink = context.Process(target=drink, args=(kind, port, plan.clients, stuck, timed, their), daemon=True)
+        port = received(here, 60)
+        sink = context.Process(target=drink, args=(name, port, plan.clients, plan.stuck, timed, their), daemon=True)
         sink.start()
         try:
-            _received(clients, 120)
+            received(clients, 120)
             here.send("go")
-            result = _received(here, 300)
+            result = received(here, 300)
             clients.send("stop")
-            _, told = _received(clients, 60)
+            _, told = received(clients, 60)
             sink.join(10)
         finally:
             sink.kill()
@@ -92,7 +102,8 @@ def measured(name: str, plan: Plan, *, stuck: int = 0, timed: bool = False) -> t
     return result, told
 
 
-def _received(connection: Any, within: float) -> Any:
+def received(connection: Any, within: float) -> Any:
+    """What a process says next; what it raises, if it says that."""
     if not connection.poll(within):
         raise TimeoutError(f"a process of the benchmark says nothing for {within:g} s")
     value = connection.recv()
@@ -108,5 +119,6 @@ register(
         rounds=3,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "1", "--clients", "100", "1000", "--frames", "10000", "--ticks", "50"),
     )
 )

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import trio
 
+from trio_progress import ProgressTracker
 from trio_progress.server.stream import frame
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -37,8 +38,10 @@ class Plan:
     size: int
     """Bytes of a payload, about."""
     write_timeout: float = 10.0
+    stuck: int = 0
+    """So many of the clients never read."""
     interval: float | None = None
-    """Our `broadcast_interval`, where it is not the pace."""
+    """Our `broadcast_interval`, where it is not below the pace: then each payload is told, as the rivals do."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,38 @@ class Meter:
 
 def floor(plan: Plan, control: Connection) -> Result:
     """Bare `socket.send` in a loop: what nobody can be below."""
+    socks = _bare(plan, control)
+    meter = Meter()
+    meter.start()
+    for n in paced(plan, time.sleep):
+        meter.tick()
+        data = frame(json.dumps(payload(plan, n)).encode())
+        for sock in socks:
+            sock.sendall(data)
+    return meter.stop(plan.clients * plan.rounds)
+
+
+def floor_on_trio(plan: Plan, control: Connection) -> Result:
+    """The same loop in a task of Trio, whose pauses are Trio's: what nobody on Trio can be below."""
+
+    async def tell() -> Result:
+        meter = Meter()
+        meter.start()
+        began = time.monotonic()
+        for n in range(1, plan.rounds + 1):
+            await trio.sleep(max(began + n * plan.pace - time.monotonic(), 0.0) if plan.pace else 0)
+            meter.tick()
+            data = frame(json.dumps(payload(plan, n)).encode())
+            for sock in socks:
+                sock.sendall(data)
+        return meter.stop(plan.clients * plan.rounds)
+
+    socks = _bare(plan, control)
+    return trio.run(tell)
+
+
+def _bare(plan: Plan, control: Connection) -> list[socket.socket]:
+    """The sockets of all clients, behind their handshakes, once it is time to begin."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     control.send(listener.getsockname()[1])
     socks = []
@@ -110,14 +145,7 @@ def floor(plan: Plan, control: Connection) -> Result:
         )
         socks.append(sock)
     control.recv()
-    meter = Meter()
-    meter.start()
-    for n in paced(plan, time.sleep):
-        meter.tick()
-        data = frame(json.dumps(payload(plan, n)).encode())
-        for sock in socks:
-            sock.sendall(data)
-    return meter.stop(plan.clients * plan.rounds)
+    return socks
 
 
 def paced(plan: Plan, sleep: Callable[[float], object]) -> Iterator[int]:
@@ -138,7 +166,7 @@ async def _ours(plan: Plan, control: Connection) -> Result:
     from trio_progress import open_tracker
     from trio_progress.server import open_server
 
-    interval = plan.interval or plan.pace or 1e-9
+    interval = plan.interval or plan.pace / 2 or 1e-9
     result: Result
     async with (
         open_tracker(broadcast_interval=interval, persist_interval=60.0) as tracker,
@@ -150,6 +178,7 @@ async def _ours(plan: Plan, control: Connection) -> Result:
             drain_timeout=0.0,
         ) as server,
         tracker.session("measured") as session,
+        trio.open_nursery() as nursery,
     ):
         session.set(data="x" * max(plan.size - FRAME, 0), n=0)
         control.send(server.port)
@@ -158,9 +187,11 @@ async def _ours(plan: Plan, control: Connection) -> Result:
                 await trio.sleep(0.02)
         await trio.to_thread.run_sync(control.recv)
         await trio.sleep(0.2)
+        evicted: list[float] = []
+        if plan.stuck:
+            nursery.start_soon(_note_eviction, tracker, evicted)
         meter = Meter()
         before = tracker.statistics().broadcasts
-        evicted = None
         meter.start()
         began = time.monotonic()
         for n in range(1, plan.rounds + 1):
@@ -169,13 +200,20 @@ async def _ours(plan: Plan, control: Connection) -> Result:
             meter.tick()
             session.set(n=n)
             if not plan.pace:
-                for _ in range(4):  # in which the broadcaster wakes, tells it, and pauses
+                for _ in range(2):  # in which the broadcaster wakes and tells it
                     await trio.lowlevel.checkpoint()
-            if evicted is None and tracker.statistics().subscribers < plan.clients:
-                evicted = time.monotonic() - began
         await trio.sleep(interval)
-        result = meter.stop(tracker.statistics().broadcasts - before, evicted)
+        result = meter.stop(tracker.statistics().broadcasts - before, *evicted)
+        nursery.cancel_scope.cancel()
     return result
+
+
+async def _note_eviction(tracker: ProgressTracker, evicted: list[float]) -> None:
+    """Notes after how many seconds the first client was dropped."""
+    began = time.monotonic()
+    while not tracker.statistics().subscribers_dropped:  # noqa: ASYNC110 - the tracker tells nobody
+        await trio.sleep(0.05)
+    evicted.append(time.monotonic() - began)
 
 
 FRAME: Final = 640
@@ -343,11 +381,12 @@ class _uvicorn:  # noqa: N801 - used as a function
 
     async def __aexit__(self, *_: object) -> None:
         self._server.force_exit = self._server.should_exit = True
-        await asyncio.wait([self._task], timeout=5)
+        await asyncio.wait([self._task], timeout=5)  # noqa: ASYNC102 - asyncio; nobody cancels it
 
 
 CONTENDERS: Final[dict[str, Callable[[Plan, Connection], Result]]] = {
     "floor": floor,
+    "floor on Trio": floor_on_trio,
     "ours": ours,
     "websockets.broadcast": websockets_broadcast,
     "trio-websocket": trio_websocket,
@@ -360,6 +399,6 @@ def measure(name: str, plan: Plan, control: Connection) -> None:
     """Runs a contender; sends its port, and then its result."""
     try:
         control.send(CONTENDERS[name](plan, control))
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the other process raises it
         control.send(error)
         sys.exit(1)

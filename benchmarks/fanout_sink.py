@@ -10,11 +10,16 @@ import select
 import socket
 import struct
 import time
+from collections import deque
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Final
 
 PATHS: Final = {"ours": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
 """By contender; all others take `/`."""
+
+MOST_HELD: Final = 128 * 1024 * 1024
+"""Bytes that may wait to be looked through."""
 
 _NUMBER = re.compile(rb'"n": ?(\d+)[,}]')
 
@@ -68,14 +73,17 @@ def drink(contender: str, port: int, clients: int, stuck: int, timed: bool, cont
         sock.setblocking(False)
         poll.register(sock.fileno(), select.EPOLLIN)
     by_fd = {sock.fileno(): sock for sock in socks[stuck:]}
-    tails = dict.fromkeys(by_fd, b"")
-    told: dict[int, list[tuple[int, float]]] = {fd: [] for fd in by_fd}
+    diary = Diary(by_fd)
     volume = 0
     control.send("connected")
     poll.register(control.fileno(), select.EPOLLIN)
     stopped = False
     while not stopped:
-        for fd, _ in poll.poll():
+        events = poll.poll(0 if diary.unread else None)
+        now = time.monotonic()  # By now all of these have it; that one process reads for all is not their wait.
+        if not events:
+            diary.read(16)
+        for fd, _ in events:
             if fd == control.fileno():
                 control.recv()
                 stopped = True
@@ -89,15 +97,44 @@ def drink(contender: str, port: int, clients: int, stuck: int, timed: bool, cont
                 continue
             volume += len(data)
             if timed:
-                now = time.monotonic()
-                text = tails[fd] + data
-                # The last number that is whole, which one more character behind it shows.
-                found = _NUMBER.match(text, at) if (at := text.rfind(b'"n":')) >= 0 else None
-                if found is not None:
-                    told[fd].append((int(found[1]), now))
-                    tails[fd] = text[found.end() :][-32:]
-                else:
-                    tails[fd] = text[-32:]
-    control.send((volume, list(told.values())))
+                diary.note(fd, now, data)
+    control.send((volume, diary.told()))
     for sock in socks:
         sock.close()
+
+
+class Diary:
+    """Which number came when, by client. What came is looked through when nothing comes, to keep nothing waiting."""
+
+    def __init__(self, clients: Iterable[int]) -> None:
+        self._told: dict[int, list[tuple[int, float]]] = {client: [] for client in clients}
+        self._tails = dict.fromkeys(self._told, b"")
+        self.unread: deque[tuple[int, float, bytes]] = deque()
+        """What was not looked through yet."""
+        self._held = 0
+
+    def note(self, client: int, moment: float, data: bytes) -> None:
+        """Some bytes came."""
+        self.unread.append((client, moment, data))
+        self._held += len(data)
+        if self._held > MOST_HELD:
+            self.read(len(self.unread))
+
+    def told(self) -> list[list[tuple[int, float]]]:
+        """By client: each number, and when it came."""
+        self.read(len(self.unread))
+        return list(self._told.values())
+
+    def read(self, most: int) -> None:
+        """Looks through as many of what came."""
+        for _ in range(min(most, len(self.unread))):
+            client, moment, data = self.unread.popleft()
+            self._held -= len(data)
+            text = self._tails[client] + data
+            # The last number that is whole, which one more character behind it shows.
+            found = _NUMBER.match(text, at) if (at := text.rfind(b'"n":')) >= 0 else None
+            if found is not None:
+                self._told[client].append((int(found[1]), moment))
+                self._tails[client] = text[found.end() :][-32:]
+            else:
+                self._tails[client] = text[-32:]

@@ -37,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails",
     )
+    parser.addoption(
+        "--frames",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many WebSocket frames are looked at by the tests of whole frames (default: %(default)s)",
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,8 @@ from .state.session import SessionState
 class Broadcaster:
     """Ticks at once at the first change, and then at most once an interval; never waits for a subscriber.
 
+    A change that comes later than an interval after the last tick is told at once, and costs no timer.
+
     When the session is left it offers the ended state at once, waits until that is flushed, and then ends
     the subscribers' streams.
 
@@ -60,10 +62,14 @@ class Broadcaster:
         """Tells the subscribers until the session has ended. Shielded; ends once it is flushed."""
         try:
             with self._scope, self._wake:
+                not_before = 0.0
                 async for _ in self._wake:
+                    if trio.current_time() < not_before:
+                        with trio.move_on_at(not_before):
+                            await self._left.wait()
+                    # From its beginning: to tell a thousand takes a while, which is not to come on top.
+                    not_before = trio.current_time() + self._interval
                     self._tick()
-                    with trio.move_on_after(self._interval):
-                        await self._left.wait()
                 self._tick()
                 await self._flushed.wait()
         finally:

@@ -71,14 +71,19 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Counts one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Counts one value, once unless told."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
 
     def frozen(self) -> Distribution:
         """What was counted so far."""
         return Distribution(self.bounds, tuple(self.counts), self.sum)
+
+    def retract(self, value: float) -> None:
+        """Takes one value back that was counted."""
+        self.counts[bisect_left(self.bounds, value)] -= 1
+        self.sum -= value
 
 
 @final

@@ -8,7 +8,8 @@ and follow it to a new owner.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol, final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol, final
 
 from .state.events import EventLog
 from .state.messages import Position, Update
@@ -80,8 +81,21 @@ class Ended(NamedTuple):
     persisted_seq: int | None
 
 
+class Crier(Protocol):
+    """Who tells news to many at once, at less than it costs to tell each."""
+
+    def tell(self, feed: Feed, listeners: Sequence[Any]) -> None:
+        """Something new was published, for all of these, which are this crier's. Does not wait, and raises nothing."""
+        ...
+
+
 class Listener(Protocol):
     """Whoever is told that there is something new, and comes to get it when it can. No method waits."""
+
+    @property
+    def crier(self) -> Crier | None:
+        """Who tells it of what is published, together with others; None: it is notified by itself."""
+        ...
 
     def attach(self, feed: Feed) -> None:
         """There is a feed to read, a new one."""
@@ -145,10 +159,12 @@ class Feed:
 class Topic:
     """The listeners to one session id."""
 
-    __slots__ = ("feed", "id", "listeners")
+    __slots__ = ("_audiences", "feed", "id", "listeners")
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
+        self._audiences: dict[Crier | None, list[Listener]] | None = None
+        """The listeners by who tells them; None once they are others."""
         self.feed: Feed | None = None
         self.listeners: dict[Listener, bool] = {}
         """And whether each is keen: wants states at broadcast pace, not only as they are stored anyway."""
@@ -161,19 +177,34 @@ class Topic:
 
     def join(self, listener: Listener, *, keen: bool = True) -> None:
         """Adds a listener. It is registered before it reads the state, so nothing falls in between."""
-        self.listeners[listener] = keen
+        self.expect(listener, keen=keen)
         if self.feed is not None:
             self.feed.source.publish()
             listener.attach(self.feed)
 
+    def expect(self, listener: Listener, *, keen: bool = True) -> None:
+        """Adds a listener that is told of what comes from now on, and not of what there is."""
+        self.listeners[listener] = keen
+        self._audiences = None
+
     def leave(self, listener: Listener) -> None:
         """Removes a listener; one that has gone already is no matter."""
         self.listeners.pop(listener, None)
+        self._audiences = None
 
     def announce(self) -> None:
         """Something new was published."""
-        for listener in list(self.listeners):
-            listener.notify()
+        audiences = self._audiences
+        if audiences is None:
+            audiences = self._audiences = {}
+            for listener in self.listeners:
+                audiences.setdefault(listener.crier, []).append(listener)
+        for crier, listeners in audiences.items():
+            if crier is not None and self.feed is not None:
+                crier.tell(self.feed, listeners)
+            else:
+                for listener in listeners:
+                    listener.notify()
 
     def bookmark(self) -> None:
         """The session's event loop lives."""
@@ -187,6 +218,7 @@ class Topic:
             return
         feed.ended = ended
         listeners, self.listeners = self.listeners, {}
+        self._audiences = None
         for listener in listeners:
             listener.notify()
 

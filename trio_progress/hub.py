@@ -133,7 +133,7 @@ class Hub:
     def await_next(self, session_id: str, listener: Listener) -> Topic:
         """Registers a listener for whatever comes next of a session, without what there is of it now."""
         topic = self._topic(session_id)
-        topic.listeners[listener] = True
+        topic.expect(listener)
         if topic.feed is None:
             self.on_remote(topic)
         return topic

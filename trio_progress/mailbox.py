@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from .feed import Feed
 from .state.clock import Clock, utc
@@ -46,6 +46,7 @@ class Mailbox:
         "_id",
         "_interval",
         "_joined",
+        "_lag",
         "_reason",
         "_resuming",
         "_shut",
@@ -56,6 +57,8 @@ class Mailbox:
         "position",
         "steady",
     )
+
+    crier: Final = None
 
     def __init__(
         self,
@@ -81,6 +84,8 @@ class Mailbox:
         self._done = False
         self._shut = False
         self._joined = 0.0
+        self._lag: float | None = None
+        """What was counted for the newest update."""
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -168,7 +173,9 @@ class Mailbox:
             return self.take()
         if self._snapshot:
             return self._take_snapshot(feed)
-        if seq < source.seq and (feed.ended is not None or self._clock.monotonic() >= self.not_before):
+        if seq < source.seq and (
+            not self._interval or feed.ended is not None or self._clock.monotonic() >= self.not_before
+        ):
             return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
         if event < source.event_log.newest:
             return self._take_event(feed)
@@ -236,8 +243,11 @@ class Mailbox:
             self.not_before = 0.0
             if isinstance(message, Update):
                 self._tally.conflated -= max(message.seq - before.seq - 1, 0)
+                if self._lag is not None:
+                    self._tally.delivery_lag.retract(self._lag)
         elif isinstance(message, Subscribed):
             self._greet = message
+            return  # It moves nothing, but taking it may have: to another epoch, which it is about.
         elif isinstance(message, Gap):
             self._tally.events_dropped -= message.dropped
         elif isinstance(message, Bookmark):
@@ -249,10 +259,12 @@ class Mailbox:
     def _moved(self, seq: int, missed: int, published: float | None) -> None:
         now = self._clock.monotonic()
         self.position = Position(self.position.epoch, seq, self.position.event)
-        self.not_before = now + self._interval
+        if self._interval:
+            self.not_before = now + self._interval
         self._bookmark = False
         # What is older than the subscriber has not kept it waiting.
-        self._tally.handed_over(missed, None if published is None else now - max(published, self._joined))
+        self._lag = None if published is None else now - max(published, self._joined)
+        self._tally.handed_over(missed, self._lag)
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False

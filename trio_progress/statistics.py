@@ -68,18 +68,19 @@ class Tally:
             reason=error,
         )
 
-    def handed_over(self, missed: int, lag: float | None) -> None:
-        """A subscriber was given an update or a snapshot.
+    def handed_over(self, missed: int, lag: float | None, subscribers: int = 1) -> None:
+        """Subscribers, one unless told, were each given an update or a snapshot.
 
         Args:
-            missed: Published states that it did not see one by one.
-            lag: Seconds since the state was published; None where the subscriber had not been waiting for it.
+            missed: Published states that each did not see one by one.
+            lag: Seconds since the state was published; None where the subscribers had not been waiting for it.
+            subscribers: How many were given the same, at about the same time.
         """
-        self.broadcasts += 1
+        self.broadcasts += subscribers
         if missed > 0:
-            self.conflated += missed
+            self.conflated += missed * subscribers
         if lag is not None:
-            self.delivery_lag.observe(lag)
+            self.delivery_lag.observe(lag, subscribers)
 
 
 @final
@@ -106,7 +107,7 @@ class TrackerStatistics:
     events_dropped: int
     """Custom events that a subscriber did not get; each was told as a gap."""
     subscribers_dropped: int
-    """Subscribers that were let go because they did not read."""
+    """Clients of servers that were dropped because they did not read, or answer; each one once."""
     persists: int
     """States that the store has taken, those that claims bring among them."""
     persists_coalesced: int

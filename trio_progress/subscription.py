@@ -169,6 +169,8 @@ class Watch(Stream[Snapshot]):
 
     __slots__ = ("_feed", "_given", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
 
+    crier: Final = None
+
     def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
         super().__init__()
         self._hub = hub
@@ -228,6 +230,8 @@ class _Entry:
     """One session's part in a `WatchAll`."""
 
     __slots__ = ("_all", "feed", "given")
+
+    crier: Final = None
 
     def __init__(self, everything: WatchAll) -> None:
         self._all = everything

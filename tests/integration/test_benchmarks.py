@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import page, together
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,3 +75,40 @@ def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) ->
     assert {target["limit"] for target in report["targets"]} == {120.0, 200.0, 24.0}
     assert "targets" in run.stdout
     assert "6 of 6 runs" in run.stderr
+
+
+def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "fanout.json"
+    small = ["--clients", "3", "--frames", "30", "--ticks", "3", "--rounds", "1", "--rivals", "websockets.broadcast"]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "fanout", *small, "--json", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(out.read_text())
+    rows = [(row["group"], row["name"]) for row in report["rows"]]
+    names = ["floor", "floor on Trio", "ours", "websockets.broadcast"]
+    assert rows == [(f"3 clients, {how}", name) for how in ("flat out", "every 20 ms") for name in names]
+    assert all(row["low"] > 0 for row in report["rows"])
+    assert [target["limit"] for target in report["targets"]] == [1.3, 1.0, 1.6, 1.0]
+    assert "floor on Trio" in run.stdout
+    made = page.page(together.read(out))
+    assert page.find(made) is not None
+    assert "`websockets.broadcast`" in made
+
+
+def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path) -> None:
+    for small in (
+        ["slow", "--clients", "4", "--ticks", "30", "--rounds", "1", "--rivals"],
+        ["latency", "--clients", "4", "--seconds", "0.5", "--rounds", "1"],
+    ):
+        out = tmp_path / "out.json"
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks", *small, "--json", str(out)], cwd=ROOT, capture_output=True, check=True
+        )
+        report = json.loads(out.read_text())
+        waits = [row for row in report["rows"] if "told within" in row["group"]]
+        assert all(0 < row["median"] < 60_000 for row in waits)
+        assert {row["name"].partition(",")[0] for row in waits} == {"ours"}

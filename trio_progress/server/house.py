@@ -13,11 +13,11 @@ from ..hub import Hub
 from ..state.messages import Unlisted
 from ..tracker import ProgressTracker
 from .auth import Auth
+from .encoder import Encoder
 from .envelopes import as_event, as_frame
 from .files import StaticFile
 from .http import HttpConnection
 from .origins import Origins, Proxies
-from .outbox import Encoder
 from .settings import ServerSettings
 
 
@@ -55,8 +55,8 @@ class ServerHouse:
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts)
         self.proxies = Proxies(settings.trusted_proxies)
-        self.as_frames = Encoder(as_frame)
-        self.as_events = Encoder(as_event)
+        self.as_frames = Encoder(as_frame, self.hub.clock, self.hub.tally)
+        self.as_events = Encoder(as_event, self.hub.clock, self.hub.tally)
         self.draining = False
         """Whether the server is being stopped."""
         self.stopping = trio.Event()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 import msgspec
 import trio
@@ -20,25 +20,12 @@ import trio
 from ..feed import Feed, Topic
 from ..hub import Hub
 from ..mailbox import Mailbox
-from ..state.messages import (
-    CustomEvent,
-    End,
-    ErrorMessage,
-    Message,
-    Subscribed,
-    Update,
-    Verb,
-    WireMessage,
-    encode_message,
-)
-from ..state.snapshot import Snapshot
+from ..state.messages import End, ErrorMessage, Message, Subscribed, Verb, WireMessage
+from .encoder import Encoder
 from .grants import Grant
 from .stream import Wire
 
 logger = logging.getLogger("trio_progress")
-
-Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
-"""How an encoded message is framed: as a WebSocket frame, or as a server-sent event."""
 
 AT_ONCE: Final = 16
 """Messages that are written in the publisher's task before the rest is left to the pump."""
@@ -48,43 +35,6 @@ BATCH: Final = 64 * 1024
 
 MOST_LETTERS: Final = 256
 """Answers and list entries that may wait; who lets more pile up reads too slowly."""
-
-REMEMBERED: Final = 64
-"""Encoded messages that are kept for those who need the same."""
-
-
-@final
-class Encoder:
-    """Encodes messages, each once for all who are told the same."""
-
-    def __init__(self, envelope: Envelope) -> None:
-        self._envelope = envelope
-        self._frames: dict[object, tuple[WireMessage, bytes]] = {}
-
-    def __call__(self, message: WireMessage) -> bytes:
-        """The message as it goes over the wire, made once for all who need the same at about the same time."""
-        key = id(message) if type(message) is Update else _key(message)
-        known = self._frames.get(key)
-        if known is not None:  # The message is kept with its frame, so no other one can have its id.
-            return known[1]
-        data = self.once(message)
-        if len(self._frames) >= REMEMBERED:
-            self._frames.clear()
-        self._frames[key] = (message, data)
-        return data
-
-    def once(self, message: WireMessage) -> bytes:
-        """The message as it goes over the wire, which nobody else needs."""
-        return self._envelope(message, encode_message(message))
-
-
-def _key(message: WireMessage) -> object:
-    """What two messages that are told to different subscribers have in common, if they are the same."""
-    if isinstance(message, CustomEvent):
-        return (message.session, message.resume)
-    if isinstance(message, Snapshot):
-        return (message.id, message.resume, message.liveness, message.heartbeat_at)
-    return id(message)
 
 
 @final
@@ -97,7 +47,20 @@ class Subscriber:
         close: Whether the connection is to be closed once the session has ended.
     """
 
-    __slots__ = ("_outbox", "close", "events", "id", "keyed", "mailbox", "refused", "topic", "verbs", "wait")
+    __slots__ = (
+        "_outbox",
+        "close",
+        "crier",
+        "events",
+        "id",
+        "keyed",
+        "mailbox",
+        "refused",
+        "topic",
+        "verbs",
+        "wait",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -121,6 +84,8 @@ class Subscriber:
         self.keyed = False
         """Whether it was attached to a session, allowed or not."""
         self._outbox = outbox
+        self.wire = outbox.wire
+        self.crier = outbox.encode
         hub = outbox.hub
         self.mailbox = Mailbox(
             session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._nothing
@@ -161,14 +126,14 @@ class Subscriber:
         if self.refused:
             outbox.wait_on(self)
             return
-        wire = outbox.wire
-        if wire.direct and not outbox.busy:
+        wire = self.wire
+        if wire.direct:
             step = self.mailbox.step(outbox.encode)
             if step is not None and wire.offer(step[0]):
                 self.mailbox.leap(step[1])
                 return
         try:
-            if wire.direct and not outbox.busy:
+            if wire.direct:
                 outbox.tell(self)
             else:
                 outbox.ready[self] = None
@@ -213,8 +178,6 @@ class Outbox:
         self.grant = grant
         self.ready: dict[Subscriber, None] = {}
         """Those that there is something to tell of, in the order in which they came."""
-        self.busy = False
-        """Whether something waits that comes before what is broadcast."""
         self.subscribers: dict[str, Subscriber] = {}
         self.encode = encode
         self._on_end = on_end
@@ -224,6 +187,7 @@ class Outbox:
         self._room = trio.Event()
         wire.build = self._build
         wire.due = self._due
+        wire.on_evicted = self._evicted
 
     # Subscribing
 
@@ -258,9 +222,11 @@ class Outbox:
             self._later.pop(subscriber, None)
             self.hub.leave(subscriber.topic, subscriber)
             subscriber.refused = True
+            subscriber.mailbox.steady = False
 
     def refuse(self, subscriber: Subscriber) -> None:
         """The session may not be seen. Who waits goes on waiting, as for one that there is not."""
+        subscriber.mailbox.steady = False
         self.ready.pop(subscriber, None)
         self._later.pop(subscriber, None)
         if not subscriber.wait and self.subscribers.get(subscriber.id) is subscriber:
@@ -302,14 +268,12 @@ class Outbox:
             self.wire.drop(4008, "you read too slowly")
             return
         self._letters.append(self.encode.once(message))
-        self.busy = True
-        self.wire.stir()
+        self.wire.hold()
 
     def head(self, data: bytes) -> None:
         """Puts bytes in front of all else."""
         self._letters.appendleft(data)
-        self.busy = True
-        self.wire.stir()
+        self.wire.hold()
 
     async def give(self, message: WireMessage) -> None:
         """Says something, once there is room for it.
@@ -360,7 +324,7 @@ class Outbox:
         mailbox = subscriber.mailbox
         if mailbox.done:
             self._over(subscriber, ended=False)
-        elif mailbox.not_before > trio.current_time():
+        elif mailbox.not_before and mailbox.not_before > trio.current_time():
             if subscriber not in self._later:
                 self._later[subscriber] = None
                 self.wire.stir()  # So that the pump's pause ends when it is due.
@@ -382,7 +346,6 @@ class Outbox:
         self._room.set()
         if self._letters:
             return b"".join(parts)
-        self.busy = False
         now = trio.current_time()
         for subscriber in [one for one in self._later if one.mailbox.not_before <= now]:
             del self._later[subscriber]
@@ -403,6 +366,9 @@ class Outbox:
                 del self.ready[subscriber]
                 self.ready[subscriber] = None
         return b"".join(parts)
+
+    def _evicted(self) -> None:
+        self.hub.tally.subscribers_dropped += 1
 
     def _due(self) -> float:
         return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))

@@ -6,6 +6,7 @@ that was forgotten.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any, Final
 
@@ -76,7 +77,11 @@ def schema() -> dict[str, Any]:
         (*FROM_SERVER, *FROM_CLIENT, Snapshot, SessionList, Config), ref_template="#/$defs/{name}"
     )
     del state, listed, config
-    definitions = dict(definitions)
+    # A docstring is indented as it stands in the source, but for CPython 3.13 and newer.
+    definitions = {
+        name: one | {"description": inspect.cleandoc(one["description"])} if "description" in one else one
+        for name, one in definitions.items()
+    }
     definitions["ServerMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_SERVER]}
     definitions["ClientMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_CLIENT]}
     return {

@@ -1,7 +1,7 @@
 """One connection's way to the wire, shared by trio-websocket and by what is broadcast.
 
-1. Bytes reach the wire in two places only: `offer()`, which is synchronous and used when nothing is pending, and
-   `pump()`, the connection's one task that writes or waits.
+1. Bytes reach the wire in two ways only: by `offer()`, or `offer_all()` for many wires at once, which is
+   synchronous and used when nothing is pending; and by `pump()`, the connection's one task that writes or waits.
 2. What trio-websocket sends (`send_all`: pongs, pings, its closes) is queued, and waits for the pump. A sender that
    is cancelled leaves its frame to the pump; more than a few queued end the connection.
 3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered before the 101 is out.
@@ -20,8 +20,8 @@ import os
 import select
 import struct
 from collections import deque
-from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeAlias, final
 
 import trio
 
@@ -53,6 +53,15 @@ def close_frame(code: int, reason: str) -> bytes:
     return frame(struct.pack("!H", code) + text, CLOSE)
 
 
+class HasWire(Protocol):
+    """Whoever is told over a wire."""
+
+    @property
+    def wire(self) -> Wire:
+        """The wire."""
+        ...
+
+
 def socket_of(transport: Transport) -> trio.SocketStream:
     """The TCP stream under a transport."""
     if isinstance(transport, trio.SSLStream):
@@ -72,6 +81,33 @@ class Wire(trio.abc.Stream):
         inspect: Called with all that is received; may wait, to slow a peer down, or raise `BrokenResourceError`.
     """
 
+    __slots__ = (
+        "_blocked",
+        "_early",
+        "_inspect",
+        "_last",
+        "_opened",
+        "_partial",
+        "_patience",
+        "_plain",
+        "_queue",
+        "_replay",
+        "_tcp",
+        "_transport",
+        "_wake",
+        "_writing",
+        "build",
+        "closing",
+        "dead",
+        "direct",
+        "due",
+        "evicted",
+        "fileno",
+        "flushed",
+        "heard_at",
+        "on_evicted",
+    )
+
     def __init__(
         self,
         transport: Transport,
@@ -84,7 +120,8 @@ class Wire(trio.abc.Stream):
         self._transport = transport
         self._tcp = socket_of(transport)
         self._plain = transport is self._tcp
-        self._fileno = self._tcp.socket.fileno
+        self.fileno: Final = self._tcp.socket.fileno
+        """The file descriptor; asked for each time, just before it is used."""
         self._patience = patience
         self._replay = replay
         self._early = early
@@ -103,7 +140,9 @@ class Wire(trio.abc.Stream):
         self.dead = False
         """Whether the transport has been closed."""
         self.evicted = False
-        """Whether that was because the peer did not read."""
+        """Whether that was because the peer did not read, or did not answer."""
+        self.on_evicted: Callable[[], None] = lambda: None
+        """Called once, when it comes to that."""
         self.flushed = trio.Event()
         """Set when the CLOSE is out, or the wire is dead."""
         self.heard_at = trio.current_time()
@@ -127,26 +166,39 @@ class Wire(trio.abc.Stream):
         """There may be something to build."""
         self._wake.set()
 
+    def hold(self) -> None:
+        """There is something to build, and nothing may be offered before it."""
+        self.direct = False
+        self._wake.set()
+
     def offer(self, data: bytes) -> bool:
         """Sends a frame now if that can be. True: it is on its way. False: nothing of it was begun. Never waits."""
         if not self.direct:
             return False
         try:
-            sent = os.write(self._fileno(), data)
-        except BlockingIOError:
+            sent = os.write(self.fileno(), data)
+        except OSError as problem:
+            self._refused(problem)
+            return False
+        if sent != len(data):
+            self._begun(data, sent)
+        return True
+
+    def _refused(self, problem: OSError) -> None:
+        """Nothing was written: the peer's turn to read, or it has gone."""
+        if isinstance(problem, BlockingIOError):
             self.direct = False
             self._blocked = True
             self._wake.set()
-            return False
-        except OSError:
+        else:
             self.kill()
-            return False
-        if sent != len(data):
-            self.direct = False
-            self._blocked = self._partial = True
-            self._queue.append((memoryview(data)[sent:], None))
-            self._wake.set()
-        return True
+
+    def _begun(self, data: bytes, sent: int) -> None:
+        """Only so many bytes were written: the rest comes first."""
+        self.direct = False
+        self._blocked = self._partial = True
+        self._queue.append((memoryview(data)[sent:], None))
+        self._wake.set()
 
     def finish(self, last: bytes = b"") -> None:
         """Sends `last`, a CLOSE or nothing, behind what is queued, and then nothing more. Does not wait."""
@@ -234,7 +286,7 @@ class Wire(trio.abc.Stream):
             if self._plain:
                 while data:
                     try:
-                        data = data[os.write(self._fileno(), data) :]
+                        data = data[os.write(self.fileno(), data) :]
                         self._partial = True
                     except BlockingIOError:
                         await self._until_writable()
@@ -260,7 +312,7 @@ class Wire(trio.abc.Stream):
         if not self._plain:
             return True
         poll = select.poll()
-        poll.register(self._fileno(), select.POLLOUT)
+        poll.register(self.fileno(), select.POLLOUT)
         return bool(poll.poll(0))
 
     async def _until_writable(self) -> None:
@@ -271,10 +323,10 @@ class Wire(trio.abc.Stream):
 
     def _evict(self) -> None:
         """The peer does not read: it is told so where a frame has room and none is begun, and is dropped."""
-        self.evicted = True
+        self._note_eviction()
         if self._plain and not self._partial and self._opened.is_set() and not self.closing:
             try:
-                os.write(self._fileno(), close_frame(4008, "you read too slowly"))
+                os.write(self.fileno(), close_frame(4008, "you read too slowly"))
             except OSError:
                 pass
         self.kill()
@@ -282,10 +334,15 @@ class Wire(trio.abc.Stream):
 
     def drop(self, code: int, reason: str) -> None:
         """Ends a connection whose peer does not answer; it is told so where that can be."""
-        self.evicted = True
+        self._note_eviction()
         if self.direct:
             self.offer(close_frame(code, reason))
         self.kill()
+
+    def _note_eviction(self) -> None:
+        if not (self.evicted or self.dead):
+            self.evicted = True
+            self.on_evicted()
 
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
@@ -355,3 +412,31 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """A checkpoint: trio-websocket wants no more; whoever owns the wire says the last word and closes it."""
         await trio.lowlevel.checkpoint()
+
+
+def offer_all(told: Mapping[int, HasWire], data: bytes) -> list[int]:
+    """Offers a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
+
+    One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
+    caches, and what a thousand connections are made of would have to be fetched anew in between.
+
+    Args:
+        told: By the file descriptor, as `fileno()` has just given it, of a wire that is `direct`.
+        data: The frame.
+
+    Returns:
+        The descriptors to which nothing of it was sent.
+    """
+    size = len(data)
+    write = os.write
+    missed: list[int] = []
+    for descriptor in told:
+        try:
+            sent = write(descriptor, data)
+        except OSError as problem:
+            told[descriptor].wire._refused(problem)
+            missed.append(descriptor)
+        else:
+            if sent != size:
+                told[descriptor].wire._begun(data, sent)
+    return missed
