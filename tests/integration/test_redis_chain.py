@@ -294,11 +294,12 @@ async def cut_off(server: RedisServer, farm: Farm, gateways: list[Gateway], pati
             assert (await gateway.ask("GET", "/healthz")).status == 200
         reached = max(viewer.steps for viewer in viewers)
         server.thaw()
+        thawed = trio.current_time()
         for viewer in viewers:
-            await viewer.sees(reached + 50)
+            await viewer.sees(reached + 20)
             assert viewer.end is None
         # Longer than both gateways need for a verdict.
-        await trio.sleep(1.4 * patience)
+        await trio.sleep_until(thawed + 1.4 * patience)
         for gateway in gateways:
             answer = await gateway.ask("GET", "/readyz")
             assert answer.status == 200
