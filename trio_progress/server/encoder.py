@@ -33,12 +33,15 @@ class Subscriber(Protocol):
     """Who is told: where it stands, by what it is written to, and the long way round."""
 
     @property
-    def mailbox(self) -> Mailbox: ...
+    def mailbox(self) -> Mailbox:
+        """What it has been told, and what it is owed."""
 
     @property
-    def wire(self) -> Wire: ...
+    def wire(self) -> Wire:
+        """What it is written to."""
 
-    def notify(self) -> None: ...
+    def notify(self) -> None:
+        """Something new was published: it is told what it is owed, as soon as its peer takes it."""
 
 
 @final
