@@ -119,7 +119,7 @@ def _rival(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return f"`{other['name']}` {_value(other)} {other['unit']}"
     times = row["median"] / other["median"] if ratio is None else ratio["median"]
     shown = f"{number(times)}x"
-    return f"{f'**{shown}**' if times > 1 else shown} `{other['name']}` ({_value(other)})"
+    return f"{f'**{shown}**' if round(times, 2) > 1 else shown} `{other['name']}` ({_value(other)})"
 
 
 def _value(row: Mapping[str, Any]) -> str:
