@@ -82,6 +82,8 @@ class Reader:
     @property
     def lag(self) -> float:
         """Seconds since it was last known what news there is in the store; 0 where the store wakes its readers."""
+        if self._scope.cancel_called:
+            return 0.0  # The tracker has been left, perhaps with its event loop: there is no clock to ask.
         since = self._hub.clock.monotonic() - self._answered_at
         if isinstance(self._store, Looks):
             return max(min(since, time.monotonic() - self._store.looked_at), 0.0)
