@@ -18,6 +18,7 @@ import trio
 from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_farm, until
 from tests.redis_server import RedisServer, client_of
 from trio_progress import Pipeline, open_tracker
+from trio_progress.stores.redis import RedisBackend
 
 pytestmark = pytest.mark.integration
 
@@ -218,6 +219,40 @@ async def test_an_owner_that_is_stopped_for_too_long_is_replaced_and_fenced_when
             assert (ended["status"], ended["attempt"]) == ("cancelled", 2), "who slept has overwritten nothing"
 
 
+async def test_what_anybody_was_shown_is_there_when_redis_was_killed(start_redis: StartRedis, farm: Farm) -> None:
+    """With `appendfsync always`: a state that a gateway has read was acknowledged, and is on the disk."""
+    server = start_redis("--appendonly", "yes", "--appendfsync", "always")
+    backend = RedisBackend(server.url, timeout=5.0)
+    options = ("--lost-after", "60")
+    with gateways_on(server.url, server.url, options=options) as gateways:
+        async with trio.open_nursery() as nursery:
+            await farm.work(server.url, "kept", lost_after=60.0)
+            viewers = [Viewer("kept") for _ in gateways]
+            for viewer, gateway in zip(viewers, gateways, strict=True):
+                nursery.start_soon(viewer.watch, gateway)
+            for _ in range(KILLS):
+                reached = max(viewer.steps for viewer in viewers)
+                for viewer in viewers:
+                    await viewer.sees(reached + 1)
+                server.kill()
+                farm.signal("kept", signal.SIGSTOP)  # Nobody writes, and what is on the disk is what there is.
+                shown = max((viewer.state.epoch, viewer.state.seq) for viewer in viewers if viewer.state is not None)
+                await trio.to_thread.run_sync(server.start)
+                stored = await trio.to_thread.run_sync(backend.read, "kept")
+                assert stored is not None
+                assert stored.key >= shown
+                farm.signal("kept", signal.SIGCONT)
+            farm.signal("kept", signal.SIGTERM)
+            assert (await farm.gone("kept")).code == 0
+            await until(lambda: all(viewer.end for viewer in viewers))
+    backend.close()
+    for viewer in viewers:
+        assert viewer.end is not None
+        assert viewer.end.status == "interrupted"
+        assert len(viewer.greetings) == 1
+        assert viewer.holes == viewer.dropped == 0
+
+
 async def test_an_outage_and_storms_of_client_kill_end_no_session_and_leave_nothing_out(
     start_redis: StartRedis, farm: Farm
 ) -> None:
@@ -259,11 +294,12 @@ async def cut_off(server: RedisServer, farm: Farm, gateways: list[Gateway], pati
             assert (await gateway.ask("GET", "/healthz")).status == 200
         reached = max(viewer.steps for viewer in viewers)
         server.thaw()
+        thawed = trio.current_time()
         for viewer in viewers:
-            await viewer.sees(reached + 50)
+            await viewer.sees(reached + 20)
             assert viewer.end is None
         # Longer than both gateways need for a verdict.
-        await trio.sleep(1.4 * patience)
+        await trio.sleep_until(thawed + 1.4 * patience)
         for gateway in gateways:
             answer = await gateway.ask("GET", "/readyz")
             assert answer.status == 200

@@ -228,7 +228,7 @@ async def test_redis_that_is_killed_and_begun_anew_never_slows_the_work_and_ends
     """An outage of three times `lost_after`, and then it is empty. For one that is stopped see `test_redis_chain`."""
     server = start_redis()
     near, far = RedisStore(server.url, timeout=0.3), RedisStore(server.url, timeout=0.3)
-    lost_after = 0.8
+    lost_after = 0.6
     settings = options(heartbeat_interval=0.2, lost_after=lost_after)
     seen, end = Seen(), trio.Event()
     steps: list[float] = []

@@ -454,7 +454,9 @@ def race(url: str, prefix: str, session: str, owner: str, at: float, expect: Key
 def test_of_processes_that_claim_or_write_off_a_session_exactly_one_wins(
     redis_url: str, prefix: str, backend: RedisBackend, client: redis.Redis
 ) -> None:
-    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([__name__])  # One interpreter loads what four need.
+    with ProcessPoolExecutor(4, mp_context=forks) as pool:
         list(pool.map(race, *zip(*[(redis_url, prefix, f"warm{n}", "x", 0.0, None) for n in range(4)], strict=True)))
         for n in range(10):
             at = time.time() + 0.1
