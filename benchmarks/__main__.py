@@ -5,23 +5,33 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from . import page, together
-from .suites import Suite, count, discover
+from .suites import MissingError, Suite, count, discover
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what the arguments name. A missed target is printed; it is no error."""
+    """Runs what the arguments name. A missed target is printed; it is no error.
+
+    Returns:
+        1 where something is missing that was asked for, or a suite of `all` has failed; else 0.
+    """
     suites = discover()
     parser = _parser(suites)
     options = parser.parse_args(arguments)
     try:
         if options.suite == "all":
-            run = together.run_all(suites, parser.parse_args, full=options.full)
-            _write(options.json, run)
+            options.json.touch()  # Or many minutes would be lost where it cannot be written.
+            save = partial(_write, options.json)
+            run = together.run_all(suites, parser.parse_args, full=options.full, save=save)
+            if run["failed"]:
+                print(f"failed: {', '.join(run['failed'])}", file=sys.stderr)
+                return 1
         elif options.suite == "compare":
-            together.compare(together.read(options.before), together.read(options.after), sys.stdout)
+            before, after = together.read(options.before), together.read(options.after)
+            together.compare(before, after, sys.stdout, every=options.every)
         elif options.suite == "page":
             _page(options)
         else:
@@ -31,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
                 report.write(options.json)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: pip install 'trio-progress[bench]'", file=sys.stderr)
+        return 1
+    except MissingError as error:
+        print(error, file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         if options.suite not in ("all", "compare", "page"):
@@ -56,6 +69,7 @@ def _parser(suites: dict[str, Suite]) -> argparse.ArgumentParser:
     two = commands.add_parser("compare", help="what moved between two files that were written by --json")
     two.add_argument("before", type=Path, metavar="A")
     two.add_argument("after", type=Path, metavar="B")
+    two.add_argument("--every", action="store_true", help="print also what has not moved")
     made = commands.add_parser("page", help="README's page of results, from a file that `all` has written")
     made.add_argument("run", type=Path, metavar="RUN")
     made.add_argument("--into", type=Path, metavar="README", help="put it there, instead of printing it")

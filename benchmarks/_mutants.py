@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "race 2: a counter goes on from the state that was published, not from the newest",
         "state/session.py",
-        "self.counters.get(name, 0) + n, least=None)\n        if name not in",
-        "(self._snapshot.counters if self._snapshot else {}).get(name, 0) + n, least=None)\n        if name not in",
+        "self.counters.get(name, 0) + n, least=None)",
+        "(self._snapshot.counters if self._snapshot else {}).get(name, 0) + n, least=None)",
         ("concurrent_updates_of_one_session",),
     ),
     Mutant(

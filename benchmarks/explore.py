@@ -126,9 +126,10 @@ def _explore(tallies: dict[str, Tally], wanted: int, jobs: int) -> None:
 register(
     Suite(
         name="explore",
-        summary="Our own scenarios under many schedules; looks for failures, and says how fast that goes.",
+        summary="our own scenarios under many schedules: whether any fails, and how fast that goes",
         rounds=1,
         add_arguments=add_arguments,
         run=run,
+        short=("--schedules", "1200"),
     )
 )

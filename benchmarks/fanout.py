@@ -62,7 +62,8 @@ def _group(report: Report, rounds: int, names: Sequence[str], plan: Plan, how: s
             values[name].append(result.cpu / max(result.frames, 1) * 1e6)
             print(f"\r{plan.clients} clients, {how}: {name:24}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=("floor", "floor on Trio"))
+    rivals = [name for name in values if name != "ours"]
+    report.add(f"{plan.clients} clients, {how}", "us a frame", values, against=rivals, headline={"ours": rivals})
     what = f"{plan.clients} clients, {how}: ours to "
     report.aim(f"{what}the floor", "x", limit, values["ours"], values["floor"])
     if "websockets.broadcast" in values:

@@ -381,7 +381,7 @@ class _uvicorn:  # noqa: N801 - used as a function
 
     async def __aexit__(self, *_: object) -> None:
         self._server.force_exit = self._server.should_exit = True
-        await asyncio.wait([self._task], timeout=5)
+        await asyncio.wait([self._task], timeout=5)  # noqa: ASYNC102 - asyncio; nobody cancels it
 
 
 CONTENDERS: Final[dict[str, Callable[[Plan, Connection], Result]]] = {
@@ -399,6 +399,6 @@ def measure(name: str, plan: Plan, control: Connection) -> None:
     """Runs a contender; sends its port, and then its result."""
     try:
         control.send(CONTENDERS[name](plan, control))
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the other process raises it
         control.send(error)
         sys.exit(1)

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from .report import Report
-from .suites import Suite, count, register
+from .suites import MissingError, Suite, count, register
 
 EACH: Final = 10
 """Faults in one scenario."""
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> Report:
 
     program = binary()
     if program is None:
-        raise SystemExit("there is no redis-server on the PATH")
+        raise MissingError("there is no redis-server on the PATH")
     report = Report("faults", {"rounds": options.rounds, "count": options.count, "each": EACH})
     logging.getLogger("trio_progress").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="trio-progress-") as folder:
@@ -84,6 +84,8 @@ async def _run(report: Report, options: argparse.Namespace, port: int) -> None:
     report.add("faults", "times", counts)
     report.add("what went on meanwhile", "", sums)
     report.aim("scenarios that broke a promise", "", 0, broken)
+    faults = sum(map(sum, counts.values()))
+    report.notes.append(f"{done} scenarios held, in which there were {faults:.0f} faults")
 
 
 register(
@@ -93,5 +95,6 @@ register(
         rounds=1,
         add_arguments=add_arguments,
         run=run,
+        short=("--count", "200"),
     )
 )

@@ -109,7 +109,12 @@ async def _updates(report: Report, options: argparse.Namespace, alone: Any, watc
             passes=PASSES,
             between=_settle,
         )
-    report.add("one update, no checkpoint", "ns", values, against=("bare method", "tqdm.update(1)"))
+    shown = {
+        "phase.advance()": ("bare method", "tqdm.update(1)", "rich Progress.advance(task)"),
+        crowded: ("phase.advance()",),
+    }
+    against = ("bare method", "tqdm.update(1)", "rich Progress.advance(task)", "phase.advance()")
+    report.add("one update, no checkpoint", "ns", values, against=against, headline=shown)
     ours = values["phase.advance()"]
     report.aim("phase.advance() to a bare method", "x", 1.6, ours, values["bare method"])
     report.aim("phase.advance() to tqdm.update(1)", "x", 0.6, ours, values["tqdm.update(1)"])
@@ -129,21 +134,25 @@ async def _items(report: Report, options: argparse.Namespace, alone: Any, sink: 
     span = options.span / PASSES
     contenders = {name: Timing(statement, given, span=span, each=ITEMS) for name, statement in statements.items()}
     values = await interleave(contenders, options.rounds, passes=PASSES, between=_settle)
-    report.add("one item of a loop, no checkpoint", "ns", values, against=("bare method", "tqdm(items)"))
+    against = ("bare method", "tqdm(items)")
+    shown = {"phase.track(items)": against}
+    report.add("one item of a loop, no checkpoint", "ns", values, against=against, headline=shown)
 
 
 async def _with_checkpoints(report: Report, options: argparse.Namespace, alone: Any, watched: Any) -> None:
     span = options.span * 10  # some ticks of the broadcaster
+    crowded = f"phase.advance(), {options.subscribers} subscribers"
     values = await interleave(
         {
             "bare method": _stretches("counter.add()", Bare(), span),
             "phase.advance()": _stretches("counter.advance()", alone, span),
-            f"phase.advance(), {options.subscribers} subscribers": _stretches("counter.advance()", watched, span),
+            crowded: _stretches("counter.advance()", watched, span),
         },
         options.rounds,
     )
     what = f"one update, a checkpoint every {STRETCH}, broadcasting meanwhile"
-    report.add(what, "ns", values, against=("bare method", "phase.advance()"))
+    against = ("bare method", "phase.advance()")
+    report.add(what, "ns", values, against=against, headline={crowded: against})
 
 
 def _stretches(statement: str, counter: Any, span: float) -> Callable[[], Awaitable[float]]:

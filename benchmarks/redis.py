@@ -31,7 +31,7 @@ from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
 
 from .harness import interleave
 from .report import Report
-from .suites import Suite, count, register, seconds
+from .suites import MissingError, Suite, count, register, seconds
 from .watching import Watched, watch, watch_idle
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _server(url: str | None) -> Iterator[str]:
         return
     program = binary()
     if program is None:
-        raise SystemExit("there is no redis-server on the PATH: install it, or give the --url of an empty Redis")
+        raise MissingError("there is no redis-server on the PATH: install it, or give the --url of an empty Redis")
     with tempfile.TemporaryDirectory(prefix="trio-progress-") as folder:
         server = RedisServer(program, Path(folder)).start()
         try:
@@ -171,7 +171,10 @@ async def _storing(report: Report, number: int, rounds: int, url: str) -> None:
 
             contenders |= {COREDIS: _cpu(pipelined, number), COREDIS_SINGLE: _cpu(each, few)}
         values = await interleave(contenders, rounds, passes=max(10, min(200, 3000 // number)))
-    report.add(f"a snapshot of {len(record)} bytes, {number} at once", "us", values, against=(BARE,))
+    shown = [name for name in values if name != OURS]
+    report.add(
+        f"a snapshot of {len(record)} bytes, {number} at once", "us", values, against=shown, headline={OURS: shown}
+    )
     if number == 1000:
         report.aim("a snapshot of ours, 1000 at once", "us", 25.0, values[OURS])
     report.aim(f"ours, of the bare pipeline, {number} at once", "times", 1.3, values[OURS], values[BARE])
@@ -298,7 +301,9 @@ def _watching(report: Report, options: argparse.Namespace, url: str) -> None:
     print(file=sys.stderr)
     p50 = [statistics.median(one.seconds) * 1e3 for one in latency]
     p99 = [statistics.quantiles(one.seconds, n=100)[98] * 1e3 for one in latency]
-    report.add("an update, to a watcher in another process", "ms", {"p50": p50, "p99": p99})
+    report.add(
+        "an update, to a watcher in another process", "ms", {"p50": p50, "p99": p99}, headline={"p50": (), "p99": ()}
+    )
     report.aim("an update to a watcher, p50", "ms", 100.0, p50)
     report.add("watching an idle session of another process, of a core", "%", {"watcher": idle})
 
@@ -349,14 +354,15 @@ async def _idling(report: Report, options: argparse.Namespace, url: str) -> None
         async with trio.open_nursery() as starting:
             for first in range(OPENING):
                 starting.start_soon(begin, range(first, options.open, OPENING))
-        await trio.sleep(3.0)
+        await trio.sleep(min(3.0, options.idle))
         began, server = time.process_time(), _used(client)
         await trio.sleep(options.idle)
         ours = (time.process_time() - began) / options.idle * 100
         after = _used(client)
         nursery.cancel_scope.cancel()
     group = f"{options.open} idle sessions in one process"
-    report.add(f"{group}: of a core", "%", {"process": [ours], "Redis": [(after[0] - server[0]) / options.idle * 100]})
+    cores = {"process": [ours], "Redis": [(after[0] - server[0]) / options.idle * 100]}
+    report.add(f"{group}: of a core", "%", cores, headline={"process": (), "Redis": ()})
     report.add(f"{group}: memory in Redis, each", "KB", {"Redis": [(server[1] - before[1]) / options.open / 1024]})
     client.close()
 
@@ -374,5 +380,6 @@ register(
         rounds=5,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "2", "--count", "100", "1000", "--updates", "100", "--open", "2000", "--idle", "10"),
     )
 )

@@ -6,17 +6,24 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from types import MappingProxyType
+from typing import Any, Final, TextIO
 
 from trio_progress import __version__
 
 from .harness import Spread, Values
+
+EXACT: Final = (
+    "schedules", "phases", "errors", "tasks", "callers", "messages", "clients", "entries", "counters", "series",
+    "descriptors", "times",
+)  # fmt: skip
+"""Units of what is counted, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Row:
         unit: Of the values.
         values: One a round.
         ratios: How many times each of the named others it is.
+        headline: With which others README's page shows it; None: it does not.
     """
 
     group: str
@@ -36,6 +44,7 @@ class Row:
     unit: str
     values: tuple[float, ...]
     ratios: dict[str, Spread] = field(default_factory=dict)
+    headline: tuple[str, ...] | None = None
 
     @property
     def spread(self) -> Spread:
@@ -69,15 +78,39 @@ class Report:
     notes: list[str] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def add(self, group: str, unit: str, values: Values, *, against: Sequence[str] = ()) -> None:
-        """A group of rows that were measured together, with the ratios of each to those named in `against`."""
+    def add(
+        self,
+        group: str,
+        unit: str,
+        values: Values,
+        *,
+        against: Sequence[str] = (),
+        headline: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        """A group of rows that were measured together.
+
+        Args:
+            group: What was measured.
+            unit: Of the values; of what is measured, less is better.
+            values: By contender.
+            against: Contenders to which each has its ratio.
+            headline: Those that README's page shows, each with the others that stand beside it there.
+
+        Raises:
+            ValueError: `headline` names somebody who was not measured.
+        """
+        named = {name for one, others in headline.items() for name in (one, *others)}
+        if not named <= values.keys():
+            raise ValueError(f"{group}: the headline names {sorted(named - values.keys())}, measured are {[*values]}")
         for name, measured in values.items():
             ratios = {
                 rival: ratio
                 for rival in against
                 if rival != name and (ratio := Spread.ratio(measured, values[rival])) is not None
             }
-            self.rows.append(Row(group, name, unit, tuple(measured), ratios))
+            others = headline.get(name)
+            shown = None if others is None else tuple(others)
+            self.rows.append(Row(group, name, unit, tuple(measured), ratios, shown))
 
     def aim(self, what: str, unit: str, limit: float, values: Sequence[float], rivals: Sequence[float] = ()) -> None:
         """A target for the median of `values`, or where there are rivals, of the ratio to them."""
@@ -102,6 +135,7 @@ class Report:
                     **asdict(row.spread),
                     "rounds": list(row.values),
                     "ratios": {rival: asdict(ratio) for rival, ratio in row.ratios.items()},
+                    **({} if row.headline is None else {"headline": list(row.headline)}),
                 }
                 for row in self.rows
             ],

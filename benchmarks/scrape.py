@@ -1,6 +1,7 @@
 """What telemetry costs: counting beside prometheus_client's own instruments, and a scrape with few and many sessions.
 
-Counting is what the work pays, over and over; a scrape is what the event loop pays, every fifteen seconds or so.
+Counting is what the work pays, over and over; a scrape is what the event loop pays, every fifteen seconds or so; and
+series are what the Prometheus pays, for as long as it keeps them: as many after any number of sessions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
 from trio_progress import distribution as ours
 from trio_progress.metrics.families import FAMILIES
 
-from .harness import Timing, interleave
+from .harness import Timing, Values, interleave
 from .hot import Bare
 from .report import Report
 from .suites import Suite, count, register, seconds
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--span", type=seconds, default=0.05, metavar="S", help="seconds each contender has in a round (default: 0.05)"
     )
     parser.add_argument("--sessions", type=count, default=1000, metavar="N", help="open at once (default: 1000)")
+    parser.add_argument(
+        "--past", type=count, default=100_000, metavar="N", help="that come and go, for the series (default: 100000)"
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -46,11 +50,12 @@ def run(options: argparse.Namespace) -> Report:
 
 async def measure(options: argparse.Namespace) -> Report:
     """Measures both; the trackers have their default settings."""
-    settings = {"rounds": options.rounds, "span": options.span, "sessions": options.sessions}
+    settings = {name: getattr(options, name) for name in ("rounds", "span", "sessions", "past")}
     report = Report("scrape", settings)
     async with AsyncExitStack() as stack:
         await _counting(report, options, stack)
         await _scraping(report, options, stack)
+    await _growing(report, options.past)
     report.notes += [
         "CPU time; the loop around each call is in its figure",
         "a scrape is the whole text in Prometheus' format; the rival has as many series, in instruments of its own",
@@ -80,7 +85,9 @@ async def _counting(report: Report, options: argparse.Namespace, stack: AsyncExi
         options.rounds,
         passes=PASSES,
     )
-    report.add("counting once", "ns", values, against=("bare method", "prometheus_client Counter.inc()"))
+    counter, observed = "prometheus_client Counter.inc()", "prometheus_client Histogram.observe()"
+    shown = {"phase.advance()": (counter,), "our histogram": (observed,)}
+    report.add("counting once", "ns", values, against=("bare method", counter, observed), headline=shown)
     advance, inc = values["phase.advance()"], values["prometheus_client Counter.inc()"]
     report.aim("phase.advance() to Counter.inc()", "x", 0.5, advance, inc)
     theirs = values["prometheus_client Histogram.observe()"]
@@ -97,8 +104,32 @@ async def _scraping(report: Report, options: argparse.Namespace, stack: AsyncExi
     }
     registry = _rival(few)
     values = await interleave(contenders, options.rounds)
-    report.add("a scrape", "us", values, against=("prometheus_client, as many series",))
+    rivals = ("prometheus_client, as many series",)
+    shown = {name: rivals for name in contenders if name not in rivals}
+    report.add("a scrape", "us", values, against=rivals, headline=shown)
     report.aim("a scrape, each open session", "us", 10.0, [value / options.sessions for value in values[crowd]])
+
+
+async def _growing(report: Report, past: int) -> None:
+    """How many series there are after one session, and after as many as are told."""
+    async with open_tracker(retention=1.0) as tracker:
+        found: list[int] = []
+        for number in range(past + 1):
+            name = f"s-{number}"
+            async with tracker.session(name, RESEARCH, title=f"title {name}", labels={"user": name}) as session:
+                with session.phase("phase 0") as phase, phase.phase(f"site {name}"):
+                    session.set(message=name)
+            if number in (0, past):
+                found.append(_series(tracker))
+    many = f"after {past} more"
+    values: Values = {"after one session": [found[0]], many: [found[1]]}
+    report.add("series told", "series", values, headline={many: ("after one session",)})
+    report.aim(f"series that {past} sessions add", "series", 0, [found[1] - found[0]])
+
+
+def _series(tracker: ProgressTracker) -> int:
+    _, text = metrics.exposition(tracker)
+    return sum(not line.startswith(b"#") for line in text.splitlines())
 
 
 async def _tracker(stack: AsyncExitStack, sessions: int) -> ProgressTracker:
@@ -142,5 +173,6 @@ register(
         rounds=7,
         add_arguments=add_arguments,
         run=run,
+        short=("--rounds", "3", "--past", "2000"),
     )
 )

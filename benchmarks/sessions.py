@@ -24,6 +24,9 @@ TRACED = 2000
 LIMITS = {"enter": 120.0, "leave": 200.0, "memory": 24.0}
 """Microseconds, microseconds, KB."""
 
+SHOWN = ("enter, alone", "leave, alone", "memory", "idle CPU, all together")
+"""What README's page shows."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `sessions`."""
@@ -77,7 +80,8 @@ def _in_fresh_process(name: str, plan: Plan) -> dict[str, float]:
 
 
 def _add(report: Report, what: str, unit: str, kind: str, values: Values) -> None:
-    report.add(what, unit, values, against=[name for name in CONTENDERS if name != OURS])
+    others = [name for name in CONTENDERS if name != OURS]
+    report.add(what, unit, values, against=others, headline={OURS: others} if what in SHOWN else {})
     if kind in LIMITS:
         report.aim(what, unit, LIMITS[kind], values[OURS])
 

@@ -109,7 +109,8 @@ async def _storing(report: Report, options: argparse.Namespace, folder: Path) ->
             options.rounds,
             passes=3,
         )
-    report.add(f"a snapshot of {len(record)} bytes, {options.count} sessions", "us", values, against=(BARE,))
+    what = f"a snapshot of {len(record)} bytes, {options.count} sessions"
+    report.add(what, "us", values, against=(BARE, SINGLE), headline={OURS: (BARE, SINGLE)})
     report.aim("a snapshot in a batch", "us", 30.0, values[OURS])
 
 
@@ -223,9 +224,12 @@ def _watching(report: Report, options: argparse.Namespace, folder: Path) -> None
     print(file=sys.stderr)
     p50 = [statistics.median(one.seconds) * 1e3 for one in latency]
     p99 = [statistics.quantiles(one.seconds, n=100)[98] * 1e3 for one in latency]
-    report.add("an update, to a watcher in another process", "ms", {"p50": p50, "p99": p99})
+    report.add(
+        "an update, to a watcher in another process", "ms", {"p50": p50, "p99": p99}, headline={"p50": (), "p99": ()}
+    )
     report.aim("an update to a watcher, p50", "ms", 100.0, p50)
-    report.add("watching an idle session of another process, of a core", "%", {"watcher": idle})
+    what = "watching an idle session of another process, of a core"
+    report.add(what, "%", {"watcher": idle}, headline={"watcher": ()})
     report.aim("watching an idle session", "% of a core", 1.5, idle)
 
 

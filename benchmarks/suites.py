@@ -35,6 +35,10 @@ class Suite:
     short: tuple[str, ...] = ()
 
 
+class MissingError(Exception):
+    """A program, or whatever else a suite measures with, is not here: the suite is left out."""
+
+
 _SUITES: dict[str, Suite] = {}
 
 

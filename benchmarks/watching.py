@@ -53,7 +53,8 @@ async def _watch_idle(store: str, seconds: float) -> float:
     async with open_tracker(store) as tracker, tracker.watch("resting") as snapshots:
         async for _ in snapshots:
             break
-        await trio.sleep(3.0)  # As long as the file counts as changed lately, it is looked at more often.
+        # As long as the file counts as changed lately, it is looked at more often.
+        await trio.sleep(min(3.0, seconds))
         began, until = time.process_time(), trio.current_time() + seconds
         with trio.move_on_at(until):
             async for _ in snapshots:

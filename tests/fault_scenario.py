@@ -126,6 +126,9 @@ async def run_scenario(target: tuple[str, int], seed: int, faults: int, *, passw
     rng = random.Random(seed)
     session_id = f"faults-{seed}"
     async with open_fault_proxy(target, rng) as near, open_fault_proxy(target, rng) as far:
+        host, port = target
+        # What the store holds is asked past the proxies, whose faults have left connections broken.
+        sound = ThreadedStore(RedisBackend(f"redis://{password}{host}:{port}/0", prefix=f"faults:{seed}", timeout=5.0))
         stores = [
             ThreadedStore(
                 RedisBackend(
@@ -154,10 +157,10 @@ async def run_scenario(target: tuple[str, int], seed: int, faults: int, *, passw
                     stores[1], broadcast_interval=0.02, lost_after=60.0, event_limit=200, spool=False
                 ) as watcher,
             ):
-                outcome = await _both(owner, watcher, stores[1], (near, far), rng, session_id, faults)
+                outcome = await _both(owner, watcher, sound, (near, far), rng, session_id, faults)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                for store in stores:
+                for store in (*stores, sound):
                     await store.aclose()
     return outcome
 

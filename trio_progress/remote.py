@@ -1,4 +1,10 @@
-"""A session that another tracker owns, as its stored states show it: a source of news like a live one."""
+"""A session that another tracker owns, as its stored states show it: a source of news like a live one.
+
+What led to the first state that is found here is not known. An update from any older one is made all the same, by
+telling all phases whole: that leads to this state from wherever, so that a subscriber who comes from another process
+(another gateway, or this one before it was restarted) goes on by its token. Only where phases were folded into their
+parents, and nobody here knows which, is it given a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +51,13 @@ class RemoteState:
         self.epoch, self.seq = stored.key
         self.published = clock.monotonic()
         """When `seq` was found in the store, on the monotonic clock of this process."""
-        self.oldest_delta = self.seq
+        self.oldest_delta = self.seq if any(phase.folded for phase in self._flat.values()) else 1
         self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
+
+    @property
+    def secondhand(self) -> bool:
+        """Always: what is here was read in the store, a moment ago at best."""
+        return True
 
     @property
     def record(self) -> Record:

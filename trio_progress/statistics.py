@@ -128,6 +128,10 @@ class TrackerStatistics:
     """Bad input that was dropped, with `strict=False`."""
     store_up: bool
     """Whether the store answers: it can be read, and nothing waits that it did not take the last time."""
+    sessions_followed: int
+    """Sessions of other processes that somebody watches here."""
+    read_lag: float
+    """Seconds since it was last known what news there is of them in the store; some 1 where Redis answers."""
     persist_lag: float
     """Seconds for which the open session that waits longest has waited for the store to take its newest state."""
     persist_seconds: Distribution = field(repr=False)

@@ -365,6 +365,8 @@ class ProgressTracker:
             sessions_missing=self._reaper.missing,
             subscribers=house.hub.listeners,
             states=sum(session.state.seq for session in sessions),
+            sessions_followed=self._reader.followed,
+            read_lag=self._reader.lag,
             store_up=self._reader.up and not house.committer.stuck,
             persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..harness import Values
 from ..report import Report
@@ -23,9 +23,15 @@ SLOW = (*FAST[:2], Client("slow", 0.1, slow=True))
 
 
 def measure(
-    report: Report, options: argparse.Namespace, contenders: Mapping[str, AsyncioModel | TrioProgress], against: str
+    report: Report,
+    options: argparse.Namespace,
+    contenders: Mapping[str, AsyncioModel | TrioProgress],
+    rivals: Sequence[str],
+    ours: str,
 ) -> None:
     """Adds both groups; each round asks the contenders in an order of its own."""
+    there = [rival for rival in rivals if rival in contenders]
+    shown = {ours: there} if ours in contenders and there else {}
     for what, clients in (("three fast clients", FAST), ("one of three clients is slow", SLOW)):
         schedule = _steady(clients)
         values: Values = {name: [] for name in contenders}
@@ -34,8 +40,7 @@ def measure(
                 began = time.process_time()
                 contenders[name].replay(schedule, 0)
                 values[name].append((time.process_time() - began) / len(schedule.calls) * 1e6)
-        rivals = [against] if against in contenders else []
-        report.add(f"CPU for one update and all it leads to, {what}", "us", values, against=rivals)
+        report.add(f"CPU for one update and all it leads to, {what}", "us", values, against=there, headline=shown)
 
 
 def _steady(clients: tuple[Client, ...]) -> Schedule:

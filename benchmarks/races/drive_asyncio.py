@@ -10,8 +10,8 @@ from operator import itemgetter
 from typing import Final
 
 from . import loop
-from .old import ConnectionManager, OldTracker, Redis, Socket, overall, snapshot_of
-from .outcome import NEVER, Look, Replay, Stays
+from .old import ROOM, ConnectionManager, OldTracker, Redis, Socket, overall, snapshot_of
+from .outcome import NEVER, Cancelled, Look, Replay, Stays
 from .schedule import Call, Schedule, Stay
 
 ID: Final = "r-42"
@@ -24,27 +24,34 @@ AFTERWARDS: Final = 35.0
 
 
 class AsyncioModel:
-    """One of the two models as a contender."""
+    """One of the two models as a contender.
 
-    def __init__(self, kind: type[OldTracker]) -> None:
+    Args:
+        kind: Which.
+        room: Messages that a client's socket takes before a sender has to wait.
+    """
+
+    def __init__(self, kind: type[OldTracker], room: int = ROOM) -> None:
         self._kind = kind
+        self._room = room
 
     def replay(self, schedule: Schedule, seed: int) -> Replay:
         """Replays a schedule. The seed decides nothing more: the loop's order is asyncio's own."""
-        return loop.run(_Replaying(self._kind, schedule).run())
+        return loop.run(_Replaying(self._kind, schedule, self._room).run())
 
     def stays(self, stays: Sequence[Stay], seed: int) -> Stays:
         """Lets each caller start the research, and clean it up."""
         return loop.run(_stays(self._kind, stays))
 
-    def cancelled(self, seed: int) -> int:
-        """A caller is cancelled about when it sets a phase; the completions that are lost, 0 or 1."""
+    def cancelled(self, seed: int) -> Cancelled:
+        """A run is cancelled about when it sets its second phase."""
         return loop.run(_cancelled(self._kind, random.Random(seed).randrange(4)))
 
 
 class _Replaying:
-    def __init__(self, kind: type[OldTracker], schedule: Schedule) -> None:
+    def __init__(self, kind: type[OldTracker], schedule: Schedule, room: int) -> None:
         self._schedule = schedule
+        self._room = room
         self._manager = ConnectionManager()
         self._redis = Redis()
         self._tracker = kind(self._manager, self._redis)
@@ -53,7 +60,7 @@ class _Replaying:
 
     async def run(self) -> Replay:
         schedule, tracker, found = self._schedule, self._tracker, self._found
-        sockets = [Socket(client.pace) for client in schedule.clients]
+        sockets = [Socket(client.pace, self._room) for client in schedule.clients]
         self._manager.connections[ID] = sockets
         readers = [asyncio.create_task(socket.read()) for socket in sockets]
         await tracker.start_research(ID)
@@ -73,7 +80,7 @@ class _Replaying:
         await asyncio.wait(readers)
         found.stored_at = [at for at, _ in self._redis.stored]
         found.final_stored = bool(self._redis.stored) and self._redis.stored[-1][1] == final
-        found.lost = self._manager.lost
+        found.sent, found.lost = self._manager.sent, self._manager.lost
         found.left_behind = tracker.left_behind
         last_call = schedule.calls[-1].at
         for client, socket in zip(schedule.clients, sockets, strict=True):
@@ -125,18 +132,28 @@ async def _stays(kind: type[OldTracker], stays: Sequence[Stay]) -> Stays:
     return found
 
 
-async def _cancelled(kind: type[OldTracker], passes: int) -> int:
+async def _cancelled(kind: type[OldTracker], passes: int) -> Cancelled:
     tracker = kind(ConnectionManager(), Redis())
-    await tracker.start_research(ID)
-    await tracker.update_progress(ID, "classification", 100.0)
-    caller = asyncio.create_task(tracker.update_progress(ID, "search", 0.0))
+    ready = asyncio.Event()
+
+    async def run() -> None:
+        await tracker.start_research(ID)
+        await tracker.update_progress(ID, "classification", 100.0)
+        ready.set()
+        await tracker.update_progress(ID, "search", 0.0)
+        await asyncio.sleep(1)
+        await tracker.cleanup(ID)
+
+    caller = asyncio.create_task(run())
+    await ready.wait()
     for _ in range(passes):
         await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait([caller])
     data = tracker.research_progress[ID]
-    await tracker.cleanup(ID)
-    return int(data["phase"] == "search" and "classification" not in data["completed_phases"])
+    lost = data["phase"] == "search" and "classification" not in data["completed_phases"]
+    await asyncio.sleep(AFTERWARDS)
+    return Cancelled(lost, len(asyncio.all_tasks()) - 1)
 
 
 def _now() -> float:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import trio
@@ -13,14 +14,14 @@ import trio._core._run as trio_run
 import trio.testing
 
 from trio_progress import MemoryStore, Pipeline, ProgressTracker, Session, SessionActiveError, open_tracker
-from trio_progress.state.messages import End, Update
+from trio_progress.state.messages import End, Message, Update
 from trio_progress.state.record import decode_record
 from trio_progress.state.snapshot import Snapshot
 from trio_progress.stores.base import Append, Changes, Claim, Claimed, Done, Outcome, Page, Query, Seen, Stored, Write
 
 from .drive_asyncio import AFTERWARDS, ID
-from .old import STORE_SECONDS
-from .outcome import NEVER, Look, Replay, Stays
+from .old import ROOM, STORE_SECONDS
+from .outcome import NEVER, Cancelled, Look, Replay, Stays
 from .schedule import PHASES, Call, Client, Schedule, Stay
 
 T = TypeVar("T")
@@ -34,22 +35,25 @@ CHILDREN = ("Heartbeat of", "Persister of", "Broadcaster of")
 
 
 class TimedStore:
-    """A memory store that takes as long as the models' does, and remembers when it took what."""
+    """A memory store that takes as long as the models' does, and remembers when it took which state."""
 
     def __init__(self) -> None:
         self._inner = MemoryStore()
         self.taken: list[float] = []
-        self.appends = 0
+        self.numbers: list[int] = []
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Stores; counts the states that were taken."""
         await trio.sleep(STORE_SECONDS)
         outcomes = await self._inner.commit(batch)
         for write, outcome in zip(batch, outcomes, strict=True):
-            append = isinstance(write, Append) and isinstance(outcome, Done)
-            self.appends += append
-            if append or (isinstance(write, Claim) and isinstance(outcome, Claimed)):
-                self.taken.append(trio.current_time())
+            if isinstance(write, Append) and isinstance(outcome, Done):
+                self.numbers.append(write.key.seq)
+            elif isinstance(write, Claim) and isinstance(outcome, Claimed):
+                self.numbers.append(write.seq)
+            else:
+                continue
+            self.taken.append(trio.current_time())
         return outcomes
 
     async def read(self, session_id: str) -> Stored | None:
@@ -70,18 +74,25 @@ class TimedStore:
 
 
 class TrioProgress:
-    """trio-progress as a contender."""
+    """trio-progress as a contender.
+
+    Args:
+        room: Messages that a client's socket takes before a sender has to wait.
+    """
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
 
     def replay(self, schedule: Schedule, seed: int) -> Replay:
         """Replays a schedule; the order of tasks within a tick is the seed's."""
-        return _run(seed, _Replaying(schedule).run)
+        return _run(seed, _Replaying(schedule, self._room).run)
 
     def stays(self, stays: Sequence[Stay], seed: int) -> Stays:
         """Lets each caller open the session, and leave it."""
         return _run(seed, partial(_stays, stays))
 
-    def cancelled(self, seed: int) -> int:
-        """A caller is cancelled about when it hands over to a phase; the completions that are lost, 0 or 1."""
+    def cancelled(self, seed: int) -> Cancelled:
+        """A run is cancelled about when it hands over to its second phase."""
         return _run(seed, partial(_cancelled, random.Random(seed).randrange(4)))
 
 
@@ -106,10 +117,11 @@ def shuffled(seed: int) -> Iterator[None]:
 
 
 class _Reader:
-    """One client: what it has, and what was wrong with what it got."""
+    """One client behind a socket that holds some messages: what it has, and what was wrong with what it got."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, room: int) -> None:
         self.client = client
+        self._socket, self._other_end = trio.open_memory_channel[Message](room)
         self.has: Snapshot | None = None
         self.at = 0.0
         self.got = 0
@@ -119,12 +131,19 @@ class _Reader:
         self.history: list[float] = []
         self.ended = False
 
-    async def read(
+    async def serve(
         self, tracker: ProgressTracker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        async with tracker.subscribe(ID) as messages:
+        """The server's side of the socket: takes the next message when there is room for it."""
+        async with tracker.subscribe(ID) as messages, self._socket:
             task_status.started()
             async for message in messages:
+                await self._socket.send(message)
+
+    async def read(self) -> None:
+        """The client: takes what comes, at its pace, until the socket is closed."""
+        async with self._other_end:
+            async for message in self._other_end:
                 await trio.sleep(self.client.pace)
                 if isinstance(message, (Snapshot, Update)):
                     self._take(message)
@@ -146,21 +165,23 @@ class _Reader:
 
 
 class _Replaying:
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, room: int) -> None:
         self._schedule = schedule
+        self._room = room
         self._found = Replay()
         self._late = 0
         self._begin = 0.0
 
     async def run(self) -> Replay:
         schedule, found, store = self._schedule, self._found, TimedStore()
-        readers = [_Reader(client) for client in schedule.clients]
+        readers = [_Reader(client, self._room) for client in schedule.clients]
         async with open_tracker(store) as tracker:
             async with trio.open_nursery() as reading:  # noqa: SIM117 - the order in which they are left
                 async with tracker.session(ID, PIPELINE) as session:
                     self._begin = trio.current_time()
                     for reader in readers:
-                        await reading.start(reader.read, tracker)
+                        await reading.start(reader.serve, tracker)
+                        reading.start_soon(reader.read)
                     async with trio.open_nursery() as working:
                         for calls in schedule.by_caller.values():
                             working.start_soon(self._call, session, calls)
@@ -209,6 +230,7 @@ class _Replaying:
         for reader in readers:
             has = reader.has
             right = has is not None and (has.status, has.seq, has.phases) == (final.status, final.seq, final.phases)
+            found.sent += reader.got
             found.lost += reader.broken
             found.reordered += reader.reordered
             found.wrong_end += not (right and reader.ended)
@@ -223,7 +245,8 @@ class _Replaying:
         for name, says, got in (
             ("broadcasts", counted.broadcasts, sum(reader.got for reader in readers)),
             ("conflated", counted.conflated, sum(reader.conflated for reader in readers)),
-            ("persists", counted.persists, store.appends),
+            ("persists", counted.persists, len(store.numbers)),
+            ("persists_coalesced", counted.persists_coalesced, _passed_over(store.numbers)),
             ("states", counted.states, final.seq),
             ("late", counted.late, self._late),
             ("sessions", counted.sessions_ended, 1),
@@ -234,6 +257,11 @@ class _Replaying:
 
     async def _until(self, moment: float) -> None:
         await trio.sleep_until(self._begin + moment)
+
+
+def _passed_over(numbers: Sequence[int]) -> int:
+    """How many published states lie between those that were stored."""
+    return sum(max(then - number - 1, 0) for number, then in pairwise(numbers))
 
 
 def _state(stored: Stored) -> tuple[object, ...]:
@@ -264,23 +292,27 @@ async def _stays(stays: Sequence[Stay]) -> Stays:
     return found
 
 
-async def _cancelled(passes: int) -> int:
-    async with open_tracker(TimedStore()) as tracker, tracker.session(ID, PIPELINE) as session:
-        session.advance_to("classification", total=1).advance()
+async def _cancelled(passes: int) -> Cancelled:
+    async with open_tracker(TimedStore()) as tracker:
+        before = len(_tasks())
 
-        async def call() -> None:
-            await trio.lowlevel.checkpoint()
-            session.advance_to("search", total=10)
-            await trio.lowlevel.checkpoint()
+        async def run(task_status: trio.TaskStatus[None]) -> None:
+            async with tracker.session(ID, PIPELINE) as session:
+                session.advance_to("classification", total=1).advance()
+                task_status.started()
+                await trio.lowlevel.checkpoint()
+                session.advance_to("search", total=10)
+                await trio.sleep(1)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(call)
+            await nursery.start(run)
             for _ in range(passes):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        phases = session.phases
-        lost = int(phases["search"].status == "running" and phases["classification"].status != "completed")
-    return lost  # noqa: RET504 - a session may end its block quietly, as mypy knows
+        classification, search, *_ = (await tracker.snapshot(ID)).phases
+        lost = search.status != "pending" and classification.status != "completed"
+        await trio.sleep(AFTERWARDS)
+        return Cancelled(lost, len(_tasks()) - before)
 
 
 def _tasks() -> list[trio.lowlevel.Task]:

@@ -30,6 +30,8 @@ class Replay:
     """When the store took a snapshot."""
     final_stored: bool = False
     """Whether the newest stored snapshot is the final state."""
+    sent: int = 0
+    """Messages that were made for a client, each for one of them."""
     lost: int = 0
     """Messages that did not reach a client and were not made up for by what it got instead."""
     reordered: int = 0
@@ -79,3 +81,13 @@ class Stays:
     """Callers who were told that the id is taken."""
     heartbeats_left: int = 0
     """Heartbeats that beat on after everybody had left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of a run that was cancelled about when it set its second phase."""
+
+    lost: bool
+    """Whether that phase was set, and the completion of the first one is not recorded."""
+    tasks_left: int
+    """Tasks that go on long after."""

@@ -2,7 +2,7 @@
 
 A plant is a few replacements in the package's source, each of which must fit exactly once. It is made in a
 copy, and the suite runs against that copy in a process of its own:
-`python -m benchmarks.races.plants --runs 20` prints what each plant turns a zero into.
+`python -m benchmarks.races.plants` prints what each plant turns a zero into.
 """
 
 from __future__ import annotations
@@ -163,7 +163,13 @@ PLANTS: Final = (
     Plant(
         "a counter counts what did not happen",
         "beyond the four: own counters that disagree",
-        (Change("mailbox.py", "self._tally.broadcasts += 1", "self._tally.broadcasts += 1 + (seq % 7 == 0)"),),
+        (
+            Change(
+                "committer.py",
+                "self._tally.persists += 1",
+                "self._tally.persists += 1 + (self._tally.persists % 3 == 0)",
+            ),
+        ),
     ),
 )
 
@@ -205,7 +211,7 @@ def main() -> None:
     """Prints what each plant turns its figure into."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.races.plants", description=main.__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()
     untouched = figures(None, seed=options.seed, runs=options.runs)
     for plant in PLANTS:

@@ -13,19 +13,23 @@ from ..suites import Suite, count, register
 from . import cost, minimal, plot
 from .drive_asyncio import AsyncioModel
 from .drive_trio import TrioProgress
-from .old import OldTracker
-from .outcome import Stays
+from .old import ROOM, OldTracker
+from .outcome import Cancelled, Stays
 from .remedied import RemediedTracker
 from .schedule import Schedule, draw, draw_stays
-from .summary import FIGURES, RACES, Case
+from .summary import FIGURES, RACES, SHOWN, Case
 
 OLD, REMEDIED, OURS = "old", "old, remedied", "trio-progress"
 
-CONTENDERS: Final[Mapping[str, AsyncioModel | TrioProgress]] = {
-    OLD: AsyncioModel(OldTracker),
-    REMEDIED: AsyncioModel(RemediedTracker),
-    OURS: TrioProgress(),
-}
+
+def contenders(room: int = ROOM) -> dict[str, AsyncioModel | TrioProgress]:
+    """All by name; `room` is the messages that a client's socket takes before a sender has to wait."""
+    return {
+        OLD: AsyncioModel(OldTracker, room),
+        REMEDIED: AsyncioModel(RemediedTracker, room),
+        OURS: TrioProgress(room),
+    }
+
 
 SMALLEST: Final[Mapping[str, Schedule | None]] = {
     "1. phase completion": minimal.TWO_PHASES_AT_ONCE,
@@ -69,22 +73,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `races`."""
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the first schedule (default: 1)")
     parser.add_argument("--runs", type=count, default=1000, metavar="N", help="schedules (default: 1000)")
-    parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="one tracker, or some")
+    room = "messages that a client's socket takes before a sender waits (default: %(default)s)"
+    parser.add_argument("--room", type=count, default=ROOM, metavar="N", help=room)
+    parser.add_argument("--only", action="append", choices=(OLD, REMEDIED, OURS), help="one tracker, or some")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw it into DIR, as SVG")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Replays every schedule to every tracker; then measures what an update costs, `--rounds` times."""
-    chosen = {name: one for name, one in CONTENDERS.items() if not options.only or name in options.only}
-    report = RacesReport("races", {name: getattr(options, name) for name in ("seed", "runs", "rounds")})
+    every = contenders(options.room)
+    chosen = {name: one for name, one in every.items() if not options.only or name in options.only}
+    report = RacesReport("races", {name: getattr(options, name) for name in ("seed", "runs", "room", "rounds")})
     smallest(report, chosen)
     found = replay(chosen, options.seed, options.runs)
     for figure in FIGURES:
         values = {name: value for name, cases in found.items() if (value := figure.of(cases)) is not None}
         if figure.name == "own counters that disagree":
             values = {name: value for name, value in values.items() if name == OURS}
-        report.add(f"{figure.race}: {figure.name}", figure.unit, {name: [value] for name, value in values.items()})
-    cost.measure(report, options, chosen, OLD)
+        shown = {OURS: [name for name in values if name != OURS]} if figure.name in SHOWN and OURS in values else {}
+        report.add(
+            f"{figure.race}: {figure.name}",
+            figure.unit,
+            {name: [value] for name, value in values.items()},
+            headline=shown,
+        )
+    cost.measure(report, options, chosen, (OLD, REMEDIED), OURS)
     for race, shows in RACES.items():
         if OURS in found:
             report.aim(f"{race}, {OURS}", "schedules", 0, [sum(map(shows, found[OURS]))])
@@ -122,11 +135,14 @@ def smallest(report: Report, chosen: Mapping[str, AsyncioModel | TrioProgress]) 
         report.add(f"the smallest schedule for each: {race}", "schedules", values)
 
 
+NOTHING: Final = Cancelled(lost=False, tasks_left=0)
+
+
 def _smallest_case(contender: AsyncioModel | TrioProgress, schedule: Schedule | None) -> Case:
     if schedule is None:
         some = minimal.TWO_PHASES_AT_ONCE
-        return Case(0, some, contender.replay(some, 0), contender.stays(minimal.TWO_CALLERS, 0), 0)
-    return Case(0, schedule, contender.replay(schedule, 0), Stays(), 0)
+        return Case(0, some, contender.replay(some, 0), contender.stays(minimal.TWO_CALLERS, 0), NOTHING)
+    return Case(0, schedule, contender.replay(schedule, 0), Stays(), NOTHING)
 
 
 def races_in(cases: Sequence[Case]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .outcome import NEVER, Replay, Stays
+from .outcome import NEVER, Cancelled, Replay, Stays
 from .schedule import Schedule
 
 GAP_LIMIT: Final = 2.3
@@ -22,7 +22,7 @@ class Case:
     schedule: Schedule
     replay: Replay
     stays: Stays
-    cancelled: int
+    cancelled: Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +109,39 @@ FIGURES: Final = (
     Figure(_THREE, "heartbeats left beating", "tasks", _count(lambda c: c.stays.heartbeats_left)),
     Figure(_THREE, "callers told that the id is taken", "callers", _count(lambda c: c.stays.refused)),
     Figure(_FOUR, "schedules with it", "schedules", _count(lost_broadcast)),
+    Figure(_FOUR, "messages sent, to one client each", "messages", _count(lambda c: c.replay.sent)),
     Figure(_FOUR, "messages lost", "messages", _count(lambda c: c.replay.lost)),
     Figure(_FOUR, "messages after a newer one", "messages", _count(lambda c: c.replay.reordered)),
     Figure(_FOUR, "clients that ended on a wrong state", "clients", _count(lambda c: c.replay.wrong_end)),
     Figure(_FOUR, "fast clients had the final state after, median", "s", _lag(statistics.median)),
     Figure(_FOUR, "fast clients had the final state after, at most", "s", _lag(max)),
-    Figure(BEYOND, "a cancelled caller loses a completion", "schedules", _count(lambda c: c.cancelled)),
+    Figure(BEYOND, "a cancelled run loses a completion", "schedules", _count(lambda c: c.cancelled.lost)),
+    Figure(BEYOND, "cancelled runs leave behind, without `finally`", "tasks", _count(lambda c: c.cancelled.tasks_left)),
     Figure(BEYOND, "an update held its caller up, at most", "s", _most(lambda c: c.replay.longest_call)),
     Figure(BEYOND, "most tasks at once, callers included", "tasks", _most(lambda c: c.replay.tasks)),
     Figure(BEYOND, "entries kept after the end", "entries", _count(lambda c: c.replay.left_behind)),
     Figure(BEYOND, "own counters that disagree", "counters", _count(lambda c: len(c.replay.disagreements))),
     Figure(BEYOND, "distinct histories", "schedules", lambda cases: len({case.replay.history for case in cases})),
 )
+
+SHOWN: Final = frozenset(
+    {
+        "schedules with it",
+        "phases held to be over too early",
+        "the bar was wrong by, median worst",
+        "without a snapshot, median longest",
+        "final state not stored",
+        "KeyErrors",
+        "heartbeats left beating",
+        "messages sent, to one client each",
+        "messages lost",
+        "messages after a newer one",
+        "clients that ended on a wrong state",
+        "fast clients had the final state after, median",
+        "a cancelled run loses a completion",
+        "cancelled runs leave behind, without `finally`",
+    }
+)
+"""Names of the figures that README's page shows."""
+
+assert {figure.name for figure in FIGURES} >= SHOWN

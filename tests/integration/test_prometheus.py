@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,8 +21,9 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry, start_http_server
 
+from tests.doors import Door, ask, open_door, talk
 from tests.support import RecordingStore
-from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
+from trio_progress import Pipeline, metrics, open_tracker
 from trio_progress.metrics.families import FAMILIES, PREFIX
 
 pytestmark = pytest.mark.integration
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.integration
 PROMTOOL = shutil.which("promtool")
 PROMETHEUS = shutil.which("prometheus")
 CASES = Path(__file__).with_name("rules.test.yml")
+ROOT = Path(__file__).parents[2]
 ALERTS = re.findall(r"- alert: (\w+)\n", metrics.rules())
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2})
 
@@ -62,6 +65,47 @@ async def test_promtool_has_nothing_to_say_about_the_metrics() -> None:
             assert (done.returncode, said) == (0, "")
         else:
             assert "no help text" in said, "it looks"
+
+
+@needs_promtool
+async def test_promtool_has_nothing_to_say_about_what_the_doors_serve() -> None:
+    async with open_door(admin_port=0) as door, door.tracker.session("r-1", RESEARCH) as session:
+        session.advance_to("search", total=3).advance()
+        assert door.server.admin_port is not None
+        for port in (door.server.admin_port, door.port):
+            answer = await ask(port, "GET", "/metrics")
+            if port == door.port:
+                assert answer.status == 404, "they have a port for themselves"
+                continue
+            assert answer.headers["content-type"].startswith("text/plain; version=")
+            clean(answer.body)
+            strict = await ask(port, "GET", "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+            assert strict.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+            assert strict.body.endswith(b"# EOF\n")
+    async with open_door() as door:
+        clean((await ask(door.port, "GET", "/metrics")).body)
+
+
+def clean(body: bytes) -> None:
+    assert b"trio_progress_sessions_begun_total" in body
+    done = promtool("check", "metrics", given=body)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+@needs_promtool
+def test_promtool_has_nothing_to_say_about_the_admin_port_of_the_command(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "trio_progress", "serve", "--port", "0", "--admin-port", str(port)]
+    command += ["--store", f"sqlite:{tmp_path / 'progress.db'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as served:
+        try:
+            assert served.stdout is not None
+            assert "Serving" in served.stdout.readline()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                clean(answer.read())
+        finally:
+            served.terminate()
 
 
 @needs_promtool
@@ -183,33 +227,6 @@ async def open_prometheus(folder: Path, targets: dict[str, int]) -> AsyncIterato
         nursery.cancel_scope.cancel()
 
 
-async def serve_exposition(
-    tracker: ProgressTracker, asked: list[str], *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """As much HTTP as a scrape needs."""
-
-    async def answer(stream: trio.SocketStream) -> None:
-        async with stream:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                more = await stream.receive_some()
-                if not more:
-                    return
-                head += more
-            accept = re.search(rb"(?im)^accept: (.*)\r$", head)
-            asked.append("" if accept is None else accept[1].decode())
-            content_type, body = metrics.exposition(tracker, asked[-1])
-            await stream.send_all(
-                f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-                "Connection: close\r\n\r\n".encode()
-                + body
-            )
-
-    async with trio.open_nursery() as nursery:
-        listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
-        task_status.started(listeners[0].socket.getsockname()[1])
-
-
 @asynccontextmanager
 async def open_client_server(registry: CollectorRegistry) -> AsyncIterator[int]:
     """prometheus_client's own server, in a thread, as users have it."""
@@ -227,20 +244,18 @@ async def open_client_server(registry: CollectorRegistry) -> AsyncIterator[int]:
 async def test_a_prometheus_that_scrapes_a_run_knows_what_the_tracker_knows(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     store = RecordingStore()
-    asked: list[str] = []
-    async with open_tracker(store, persist_interval=0.1) as tracker, trio.open_nursery() as nursery:
-        metrics.register(tracker, registry)
-        direct = await nursery.start(serve_exposition, tracker, asked)
-        async with (
-            open_client_server(registry) as threaded,
-            open_prometheus(tmp_path, {"direct": direct, "threaded": threaded}) as prometheus,
-        ):
-            await run(tracker, prometheus, store)
-            nursery.cancel_scope.cancel()
-    assert any("openmetrics" in accept for accept in asked)
+    async with (
+        open_door(tracker_settings={"store": store, "persist_interval": 0.1}) as door,
+        open_client_server(registry) as threaded,
+        open_prometheus(tmp_path, {"door": door.port, "threaded": threaded}) as prometheus,
+    ):
+        metrics.register(door.tracker, registry)
+        await run(door, prometheus, store)
 
 
-async def run(tracker: ProgressTracker, prometheus: Server, store: RecordingStore) -> None:
+async def run(door: Door, prometheus: Server, store: RecordingStore) -> None:
+    tracker = door.tracker
+
     async def told(expression: str, value: float) -> bool:
         return [found for _, found in await prometheus.query(expression)] == [value, value]
 
@@ -251,9 +266,9 @@ async def run(tracker: ProgressTracker, prometheus: Server, store: RecordingStor
     async with trio.open_nursery() as nursery:
 
         async def follow() -> None:
-            async with tracker.subscribe("a", wait=True) as messages:
-                async for _ in messages:
-                    await trio.sleep(0.15)
+            async with talk(door.port) as client:
+                await client.say(type="subscribe", session="a", wait=True, max_hz=7)
+                await client.until("end", within=2 * PATIENCE)
 
         nursery.start_soon(follow)
         async with tracker.session("a", RESEARCH) as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -154,7 +155,7 @@ def test_a_failure_is_replayed_by_the_command_that_it_prints(
 ) -> None:
     said = run(tmp_path, BUGGY, *options, ini=ini, code=1)
     command = next(line for line in said.splitlines() if "replay it:" in line)
-    variable, python, *rest = command.partition("replay it:")[2].split()
+    variable, python, *rest = shlex.split(command.partition("replay it:")[2])
     assert python == "python"
     assert rest[:2] == ["-m", "pytest"]
     assert rest[2].startswith("test_it.py::test_transfer")

@@ -1,4 +1,4 @@
-"""The contract of all stores, held by the one in a real Redis: as it is, under an ACL user, and over TLS.
+"""The contract of all stores, held by the one in a real Redis: as it is, under an ACL user, over TLS, and by Redis 6.2.
 
 Time is virtual here as well: what lives in Redis for so many seconds is made older by as many.
 """
@@ -17,7 +17,7 @@ import redis
 import trustme
 from trio.testing import MockClock
 
-from tests.redis_server import RedisServer, client_of, free_port, let_pass
+from tests.redis_server import RedisServer, client_of, free_port, let_pass, oldest
 from tests.store_contract import *  # noqa: F403 - the tests
 from tests.store_contract import EVENT_LIMIT, Rig
 from trio_progress import StoreError
@@ -78,23 +78,41 @@ def tls_url(server: RedisServer, ca: Path, host: str = "localhost") -> str:
     return f"rediss://{host}:{server.client().connection_pool.connection_kwargs['port']}/0?ssl_ca_certs={ca}"
 
 
-@pytest.fixture(params=["plain", "acl", "tls"])
-def place(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Place]:
+@pytest.fixture(scope="session")
+def oldest_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of the oldest version that will do."""
+    program = oldest()
+    assert program is not None
+    server = RedisServer(program, tmp_path_factory.mktemp("oldest")).start()
+    with server.client() as admin:
+        assert admin.info()["redis_version"].startswith("6.2.")
+    yield server.url
+    server.stop()
+
+
+PLACES = ["plain", "acl", "tls"]
+if oldest() is not None:  # Its wheel is not there for each Python and each machine.
+    PLACES.append("acl of 6.2")
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     prefix = f"test:{uuid.uuid4().hex[:12]}"
     if request.param == "tls":
         server, ca, _ = request.getfixturevalue("tls_server")
         with server.client() as admin:
             yield Place(tls_url(server, ca), prefix, admin)
         return
-    with client_of(redis_url) as admin:
+    url: str = request.getfixturevalue("oldest_url" if "6.2" in request.param else "redis_url")
+    with client_of(url) as admin:
         if request.param == "plain":
-            yield Place(redis_url, prefix, admin)
+            yield Place(url, prefix, admin)
             return
         user = f"user-{uuid.uuid4().hex[:8]}"
         rule = acl_rule(prefix)
         admin.execute_command(*rule[:2], user, *rule[3:])
         password = next(word[1:] for word in rule if word.startswith(">"))
-        yield Place(redis_url.replace("redis://", f"redis://{user}:{password}@"), prefix, admin)
+        yield Place(url.replace("redis://", f"redis://{user}:{password}@"), prefix, admin)
         admin.execute_command("ACL", "DELUSER", user)
 
 
@@ -107,8 +125,8 @@ async def rig(place: Place, mock_clock: MockClock) -> AsyncIterator[Rig]:
     await store.aclose()
 
 
-def refusal(url: str, **given: str) -> str:
-    backend = RedisBackend(url, timeout=2.0, **given)  # type: ignore[arg-type]
+def refusal(url: str, *, timeout: float = 5.0, **given: str) -> str:
+    backend = RedisBackend(url, timeout=timeout, **given)  # type: ignore[arg-type]
     with pytest.raises(StoreError) as info:
         backend.open()
     backend.close()
@@ -154,5 +172,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 def test_tls_is_not_left_out_silently(tls_server: tuple[RedisServer, Path, trustme.CA], redis_url: str) -> None:
     server, ca, _ = tls_server
-    refusal(tls_url(server, ca).replace("rediss:", "redis:").partition("?")[0])
-    refusal(redis_url.replace("redis:", "rediss:"))
+    # Each waits for the other to speak its own language.
+    refusal(tls_url(server, ca).replace("rediss:", "redis:").partition("?")[0], timeout=0.3)
+    refusal(redis_url.replace("redis:", "rediss:"), timeout=0.3)

@@ -314,6 +314,30 @@ def test_a_long_list_of_sessions_queued_at_the_same_moment_comes_whole_and_in_or
     assert [stored.id for stored in backend.list(Query(labels={"n": "7"}, limit=1000)).sessions] == names[2::10]
 
 
+def test_as_long_as_there_is_no_news_it_is_told_when_that_was_last_known(start_redis: StartRedis) -> None:
+    server = start_redis()
+    backend = RedisBackend(server.url, timeout=5.0, beat=0.02)
+    mark = backend.changes(None, {}, lambda seconds: True).mark
+    stop = threading.Event()
+    watch = threading.Thread(target=lambda: backend.changes(mark, {}, lambda seconds: not stop.is_set()))
+    watch.start()
+    for _ in range(3):
+        now = time.monotonic()
+        deadline = now + 10
+        while backend.looked_at <= now:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    server.freeze()
+    time.sleep(0.1)
+    known = backend.looked_at
+    time.sleep(0.2)
+    assert backend.looked_at == known
+    server.thaw()
+    stop.set()
+    watch.join(10)
+    backend.close()
+
+
 # Poison
 
 
@@ -615,7 +639,7 @@ def test_a_client_is_asked_how_it_connects_and_left_as_it_is(
 
 
 def test_through_sentinel_a_failover_is_followed(start_redis: StartRedis, redis_program: str) -> None:
-    primary = start_redis()
+    primary = start_redis("--repl-diskless-sync-delay", "0")  # Or it waits for more replicas, for 5 s.
     replica = start_redis("--replicaof", "127.0.0.1", str(primary.port))
 
     class Watching:

@@ -170,13 +170,16 @@ async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
     async with open_door(tracker_settings={"store": store, "persist_interval": 0.02, "flush_timeout": 0.5}) as door:
         async with door.tracker.session("r-1") as session:
             assert (await ask(door.port, "GET", "/healthz")).body == b"ok\n"
-            assert (await ask(door.port, "GET", "/readyz")).status == 200
+            ready = await ask(door.port, "GET", "/readyz")
+            assert (ready.status, ready.json["ready"], ready.json["read_lag"]) == (200, True, 0)
             store.mode = "down"
             session.set(x=1)
             with trio.fail_after(5):
                 while door.tracker.statistics().store_up:  # noqa: ASYNC110 - the tracker tells nobody
                     await trio.sleep(0.02)
-            assert (await ask(door.port, "GET", "/readyz")).status == 503
+            unready = await ask(door.port, "GET", "/readyz")
+            assert (unready.status, unready.json["ready"], unready.json["store_up"]) == (503, False, False)
+            assert unready.json["stopping"] is False
             assert (await ask(door.port, "GET", "/healthz")).status == 200
             assert (await ask(door.port, "GET", "/sessions/elsewhere")).status == 503
             async with talk(door.port) as client:

@@ -245,7 +245,7 @@ async def test_a_stop_ends_in_time_with_stalled_pinging_and_half_open_clients(by
             async with open_door(
                 drain_timeout=0.5, write_timeout=30.0, tracker_settings={"flush_timeout": 0.4}
             ) as door:
-                session = await nursery.start(_keep_open, door.tracker)
+                session = await nursery.start(_keep_open, door.tracker)  # noqa: ASYNC111 - leaving the door ends it
                 stalled = [await opened(door.port) for _ in range(5)]
                 half = [await opened(door.port) for _ in range(5)]
                 idle = [await trio.open_tcp_stream("127.0.0.1", door.port) for _ in range(5)]
@@ -253,7 +253,7 @@ async def test_a_stop_ends_in_time_with_stalled_pinging_and_half_open_clients(by
                     await stream.send_all(masked(b'{"type":"subscribe","session":"r-1"}'))
                 for stream in half:
                     await stream.send_eof()
-                nursery.start_soon(_ping_without_end, door.port)
+                nursery.start_soon(_ping_without_end, door.port)  # noqa: ASYNC111 - it has the port alone
                 for n in range(50):
                     session.set(**{f"f{n % 10}": "x" * 10_000})
                     await trio.sleep(0.01)
@@ -302,7 +302,7 @@ async def test_who_watches_sees_the_end_of_a_run_that_is_stopped_with_its_server
             async with open_door() as door:
                 async with trio.open_nursery() as work:
                     session = await work.start(_keep_open, door.tracker)
-                    await nursery.start(watch, door.port)
+                    await nursery.start(watch, door.port)  # noqa: ASYNC111 - it reads to the end that the server brings
                     session.set(x=1)
                     run.cancel()
     assert told == ["cancelled", "1001"]

@@ -50,8 +50,11 @@ def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None
 
 
 def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> None:
-    options = argparse.Namespace(rounds=2, span=0.0005, sessions=3)
+    options = argparse.Namespace(rounds=2, span=0.0005, sessions=3, past=5)
     report = trio.run(scrape.measure, options, clock=trio.testing.MockClock(autojump_threshold=0)).as_json()
+    series = [report["rows"].pop() for _ in range(2)]
+    assert {row["group"] for row in series} == {"series told"}
+    assert series[0]["median"] == series[1]["median"] > 100
     check_shape(report, rounds=2)
     assert [row["name"] for row in report["rows"] if row["group"] == "a scrape"] == [
         "a tracker with one open session",
@@ -59,7 +62,7 @@ def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> Non
         "prometheus_client, as many series",
     ]
     assert all(row["low"] > 0 for row in report["rows"])
-    assert [target["limit"] for target in report["targets"]] == [0.5, 0.5, 10.0]
+    assert [target["limit"] for target in report["targets"]] == [0.5, 0.5, 10.0, 0]
 
 
 @pytest.mark.parametrize("contender", sessions_worker.CONTENDERS)

@@ -167,7 +167,7 @@ def test_who_swallows_the_cancel_and_waits_is_stuck() -> None:
     async def swallows() -> None:
         try:
             await trio.sleep(1)
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103 - what is tested
             with trio.CancelScope(shield=True):
                 await trio.sleep_forever()
 

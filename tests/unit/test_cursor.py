@@ -122,8 +122,10 @@ class Subscriber:
     end: End | None = None
     tokens: list[str] = field(default_factory=list)
     woken: int = 0
+    greetings: list[int] = field(default_factory=list)
 
     def join(self, token: str | None) -> None:
+        self.greetings.clear()
         self.greeted = self.fresh = False
         self.last = -1e9
         known = None if token is None else self.world.known.get(token)
@@ -148,9 +150,15 @@ class Subscriber:
 
     def take(self) -> bool:
         assert self.mailbox is not None
+        before, counted = self.mailbox.position, counts(self.world.tally)
         message = self.mailbox.take()
         if message is None:
             return False
+        if self.world.rng.random() < 0.2:  # It did not go on the wire.
+            self.mailbox.put_back(message, before)
+            assert counts(self.world.tally) == counted
+            self.world.got["put back"] += 1
+            return True
         assert self.end is None, "something came after the end"
         assert self.greeted or isinstance(message, Subscribed)
         self.world.got[type(message).__name__] += 1
@@ -165,12 +173,14 @@ class Subscriber:
     def read(self, message: Message) -> None:
         match message:
             case Subscribed():
+                assert self.mailbox is not None
+                assert self.mailbox.position.epoch not in self.greetings
+                self.greetings.append(self.mailbox.position.epoch)
                 self.greeted = True
                 self.fresh = not message.recovered
                 assert message.recovered == (message.reason is None)
                 if message.reason not in (None, "too_old"):
                     # Begun anew, events begin with the oldest that was retained then.
-                    assert self.mailbox is not None
                     self.event = self.mailbox.position.event
                     assert self.event < self.world.state.event_log.oldest
             case Snapshot():
@@ -213,6 +223,11 @@ class Subscriber:
         self.last = self.world.now
         self.view = view
         self.world.check(view)
+
+
+def counts(tally: Tally) -> tuple[object, ...]:
+    lag = tally.delivery_lag
+    return tally.broadcasts, tally.conflated, tally.events_dropped, *lag.counts, round(lag.sum, 6)
 
 
 def token_of(world: World, subscriber: Subscriber) -> str | None:
@@ -300,7 +315,8 @@ def test_whoever_joins_lags_resumes_or_leaves_ends_on_the_sessions_state(seeds: 
         assert world.tally.events_dropped == world.got["dropped"]
         kinds += world.got
     # Without all of these the seeds have proved little.
-    assert all(kinds[kind] for kind in ("Update", "Snapshot", "CustomEvent", "Gap", "Bookmark", "conflated", "lagged"))
+    named = ("Update", "Snapshot", "CustomEvent", "Gap", "Bookmark", "conflated", "lagged", "put back")
+    assert all(kinds[kind] for kind in named)
 
 
 def test_what_is_not_yet_published_is_in_no_update() -> None:

@@ -278,7 +278,7 @@ def test_a_deadlock_is_a_failure_that_says_who_waits_where() -> None:
 
 def test_an_endless_scenario_is_broken_off() -> None:
     async def endless() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - what is tested
             await trio.lowlevel.checkpoint()
 
     with pytest.raises(ScheduleError, match="more than 300 steps"):

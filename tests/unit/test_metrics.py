@@ -191,6 +191,30 @@ async def test_pain_10_a_store_that_cannot_be_read_any_more_is_seen_though_nothi
         assert scraped(tracker)["store_up", frozenset()] == 1, "though nothing is written or watched"
 
 
+async def test_a_reader_that_is_cut_off_tells_since_when_and_how_many_sessions_it_follows(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store.inner) as owner, open_tracker(store) as gateway, owner.session("a"):
+        async with gateway.watch("a"):
+            await trio.sleep(100)
+            now = scraped(gateway)
+            assert now["read_lag_seconds", frozenset()] == 0, "no news is no lag where a store wakes its readers"
+            assert now["sessions_followed", frozenset()] == 1
+            assert scraped(owner)["sessions_followed", frozenset()] == 0
+            store.mode = "down"
+            await trio.sleep(30)  # It is asked again with the next heartbeat.
+            began = scraped(gateway)["read_lag_seconds", frozenset()]
+            assert 20 <= began <= 40
+            await trio.sleep(30)
+            assert scraped(gateway)["read_lag_seconds", frozenset()] == began + 30
+            store.mode = "up"
+            await trio.sleep(5)
+            assert scraped(gateway)["read_lag_seconds", frozenset()] == 0
+        await trio.sleep(1)
+        assert scraped(gateway)["sessions_followed", frozenset()] == 0
+
+
 async def test_a_failed_write_that_nobody_tries_again_does_not_leave_the_store_down_for_ever(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -481,7 +505,7 @@ async def test_of_a_loop_that_does_not_answer_the_counts_are_told_and_no_gauges(
             await trio.to_thread.run_sync(scrape)
     before, during, after = map(samples, bodies)
     gauges = {(name, labels) for name, labels in before if name in ("sessions", "subscribers", "store_up")}
-    gauges.add(("persist_lag_seconds", frozenset()))
+    gauges |= {(name, frozenset()) for name in ("persist_lag_seconds", "read_lag_seconds", "sessions_followed")}
     assert set(before) - set(during) == gauges
     assert during["sessions_begun_total", frozenset()] == 1
     assert set(after) == set(before)

@@ -1,4 +1,4 @@
-"""Every example in README runs as it stands."""
+"""Every example in README runs as it stands, and its pictures are there."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def test_an_example_runs(number: int, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 6
+
+
+def test_the_pictures_that_it_names_are_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    named = re.findall(r"(?:\]\(|src=\"|srcset=\")(\.readme/[^\")]+)", text)
+    assert len(named) >= 7
+    assert [name for name in named if not (README.parent / name).is_file()] == []
+    assert {path.name for path in (README.parent / ".readme").iterdir()} == {Path(name).name for name in named}

@@ -430,31 +430,86 @@ async def test_a_watcher_sees_each_state_once_and_the_ended_one_last(autojump_cl
 # Several trackers on one store
 
 
-async def test_a_token_of_the_owner_is_good_at_another_tracker_or_says_why_not(
+async def test_a_token_is_good_at_a_tracker_that_never_saw_its_state(autojump_clock: trio.testing.MockClock) -> None:
+    shared = MemoryStore()
+    async with open_tracker(shared, persist_interval=0.5) as owner, owner.session("a", PIPELINE) as session:
+        states = []
+        with session.phase("search", total=9) as phase:
+            for number in range(6):
+                session.emit("e", number)
+                phase.advance()
+                await trio.sleep(1)
+                states.append(session.snapshot())
+        with session.phase("analysis") as analysis, analysis.phase("part", total=3):
+            pass
+        await session.flush()
+        for number, known in enumerate(states, 1):
+            async with open_tracker(shared) as other, other.subscribe("a", since=known.resume) as messages:
+                greeting, update, *events = [messages.take_nowait() for _ in range(2 + 6 - number)]
+                assert isinstance(greeting, Subscribed)
+                assert (greeting.recovered, greeting.reason) == (True, None)
+                assert isinstance(update, Update)
+                assert plain(update.apply(known)) == plain(session.snapshot())
+                assert [event.n for event in events if isinstance(event, CustomEvent)] == list(range(number + 1, 7))
+                with pytest.raises(trio.WouldBlock):
+                    messages.take_nowait()
+                session.increment("n")
+                await session.flush()
+                more = await anext(messages)
+                assert isinstance(more, Update)
+                assert more.phases == ()
+
+
+async def test_a_token_from_before_phases_folded_is_too_old_for_a_tracker_that_did_not_see_them(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     shared = MemoryStore()
-    async with open_tracker(shared, persist_interval=0.5) as owner, open_tracker(shared) as other:
-        async with owner.session("a", PIPELINE) as session:
-            with session.phase("search", total=9) as phase:
-                for number in range(6):
-                    session.emit("e", number)
-                    phase.advance()
-                    await trio.sleep(1)
+    async with open_tracker(shared, limits=Limits(phases=4), persist_interval=0.5) as owner:
+        async with owner.session("a") as session, open_tracker(shared) as other:
+            with session.phase("work") as work:
+                with work.phase("first"):
+                    await session.flush()
+                    known = session.snapshot()
+                for number in range(10):
+                    with work.phase(f"part {number}"):
+                        await trio.sleep(1)
                 await session.flush()
-                here = session.snapshot()
-                async with other.subscribe("a", since=here.resume) as messages:
+                async with other.subscribe("a", since=known.resume) as messages:
+                    greeting, state = messages.take_nowait(), messages.take_nowait()
+                assert isinstance(greeting, Subscribed)
+                assert (greeting.recovered, greeting.reason) == (False, "too_old")
+                assert isinstance(state, Snapshot)
+                assert plain(state) == plain(session.snapshot())
+
+
+async def test_who_was_told_more_elsewhere_is_shown_nothing_older_by_a_tracker_that_is_behind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = MemoryStore()
+    cut_off = RecordingStore(inner=shared)
+    async with open_tracker(shared) as owner, open_tracker(cut_off) as behind, owner.session("a", PIPELINE) as session:
+        async with behind.watch("a"):
+            cut_off.mode = "down"
+            with session.phase("search", total=9) as phase:
+                phase.advance()
+                session.emit("e")
+                await session.flush()
+                await trio.sleep(5)
+                known = session.snapshot()
+                async with behind.subscribe("a", since=known.resume) as messages:
                     greeting = messages.take_nowait()
                     assert isinstance(greeting, Subscribed)
                     assert greeting.recovered
-                    phase.advance(3)
+                    await trio.sleep(5)
+                    with pytest.raises(trio.WouldBlock):
+                        messages.take_nowait()
+                    cut_off.mode = "up"
+                    phase.advance()
                     await session.flush()
                     update = await anext(messages)
                     assert isinstance(update, Update)
-                    assert update.apply(here).phase("search").done == 9
-                async with other.subscribe("a", since=Position(here.epoch, 1, 2).token()) as messages:
-                    kinds = [type(messages.take_nowait()).__name__ for _ in range(6)]
-                    assert kinds == ["Subscribed", "Snapshot", *["CustomEvent"] * 4]
+                    assert update.from_ == known.seq
+                    assert plain(update.apply(known)) == plain(session.snapshot())
 
 
 async def test_phases_that_fold_between_two_stored_states_are_told_to_other_trackers(

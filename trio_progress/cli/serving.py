@@ -77,6 +77,19 @@ def add(commands: parser.Commands) -> None:
     serving.add_argument(
         "--keepalive", type=parser.seconds, default=20.0, metavar="SECONDS", help="between pings; 20 unless given"
     )
+    serving.add_argument(
+        "--drain-timeout",
+        type=parser.seconds,
+        metavar="SECONDS",
+        help="how long a stop waits for the ends of what is watched; 6 unless given",
+    )
+    serving.add_argument(
+        "--lost-after",
+        type=parser.seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="without a sign of life, beyond its lease, a session is written off as lost; 30 unless given",
+    )
     parser.store_option(serving)
 
     signing = parser.command(
@@ -149,12 +162,13 @@ def serve(arguments: argparse.Namespace) -> int:
             "admin_port": arguments.admin_port,
             "admin_host": arguments.admin_host,
             "keepalive": arguments.keepalive,
+            "drain_timeout": arguments.drain_timeout,
         }
         package.ServerSettings(**settings)
     except (ValueError, TypeError) as error:
         raise CommandError(codes.USAGE, str(error)) from None
     try:
-        return trio.run(_serve, package, where, arguments.port, settings)
+        return trio.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
     except BaseExceptionGroup as group:
         for leaf in leaves(group):
             if isinstance(leaf, (CommandError, KeyboardInterrupt)):
@@ -162,11 +176,14 @@ def serve(arguments: argparse.Namespace) -> int:
         raise
 
 
-async def _serve(package: Any, where: places.Place, port: int, settings: dict[str, Any]) -> int:
+async def _serve(package: Any, where: places.Place, port: int, lost_after: float, settings: dict[str, Any]) -> int:
     import trio
 
+    from ..settings import Settings
+
+    beat = min(Settings().heartbeat_interval, lost_after / 3)  # Of sessions here, of which there are none.
     async with AsyncExitStack() as stack:
-        tracker = await places.enter_tracker(stack, where.made())
+        tracker = await places.enter_tracker(stack, where.made(), lost_after=lost_after, heartbeat_interval=beat)
         tracker.interrupt_on(signal.SIGTERM)
         opened = await enter_server(stack, package, tracker, port, settings)
         output.say(f"Serving {where.url} at {opened.url}")

@@ -167,6 +167,20 @@ FAMILIES: Final[tuple[Family, ...]] = (
         merge=min,
     ),
     Family(
+        "sessions_followed",
+        "gauge",
+        "Sessions of other processes that are watched here, by way of the store.",
+        _plain("sessions_followed"),
+    ),
+    Family(
+        "read_lag_seconds",
+        "gauge",
+        "Seconds since it was last known what news there is in the store; above a few it is slow, or does not answer.",
+        _plain("read_lag"),
+        unit="seconds",
+        merge=max,
+    ),
+    Family(
         "delivery_lag_seconds",
         "histogram",
         "Seconds from when a state was published until a subscriber who waited for it had it.",

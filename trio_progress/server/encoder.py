@@ -9,17 +9,15 @@ be written to now, is told the long way too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
 
 from ..feed import Feed
+from ..mailbox import Mailbox
 from ..state.clock import Clock
 from ..state.messages import CustomEvent, Position, Update, WireMessage, encode_message
 from ..state.snapshot import Snapshot
 from ..statistics import Tally
-from .stream import offer_all
-
-if TYPE_CHECKING:
-    from .outbox import Subscriber
+from .stream import Wire, offer_all
 
 Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
 """How an encoded message is framed: as a WebSocket frame, or as a server-sent event."""
@@ -29,6 +27,21 @@ REMEMBERED: Final = 64
 
 BLOCK: Final = 64
 """Subscribers that are told between two looks at the clock."""
+
+
+class Subscriber(Protocol):
+    """Who is told: where it stands, by what it is written to, and the long way round."""
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """What it has been told, and what it is owed."""
+
+    @property
+    def wire(self) -> Wire:
+        """What it is written to."""
+
+    def notify(self) -> None:
+        """Something new was published: it is told what it is owed, as soon as its peer takes it."""
 
 
 @final

@@ -18,7 +18,7 @@ from .files import matches
 from .grants import VERBS, Grant
 from .house import ServerHouse
 from .http import Request, Response, as_json, error
-from .schema import Config, SessionList, encoded
+from .schema import Config, Readiness, SessionList, encoded
 from .sse import EventStream
 from .websocket import SUBPROTOCOL
 
@@ -85,11 +85,19 @@ class Routes:
         if path == "healthz":
             return Response(body=b"ok\n", content_type="text/plain; charset=utf-8")
         if path == "readyz":
-            ready = self._house.tracker.statistics().store_up and not self._house.draining
-            if ready:
-                return Response(body=b"ready\n", content_type="text/plain; charset=utf-8")
-            return error(503, "unavailable", "the store does not answer, or the server stops")
+            return self._readiness()
         return None
+
+    def _readiness(self) -> Response:
+        statistics, stopping = self._house.tracker.statistics(), self._house.draining
+        readiness = Readiness(
+            ready=statistics.store_up and not stopping,
+            stopping=stopping,
+            store_up=statistics.store_up,
+            read_lag=round(statistics.read_lag, 3),
+            sessions_followed=statistics.sessions_followed,
+        )
+        return as_json(readiness, 200 if readiness.ready else 503, Cache_Control="no-store")
 
     def metrics(self, request: Request) -> Response:
         """What a scrape is given."""

@@ -6,6 +6,7 @@ that was forgotten.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any, Final
 
@@ -58,13 +59,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     version: str = __version__
 
 
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /readyz`."""
+
+    ready: bool
+    stopping: bool
+    store_up: bool
+    read_lag: float
+    """Seconds since it was last known what news of other processes' sessions there is in the store."""
+    sessions_followed: int
+    """Sessions of other processes that are watched here."""
+
+
 def schema() -> dict[str, Any]:
     """The schema as JSON data: in `$defs` are `ServerMessage`, `ClientMessage` and all that they are made of."""
     (*_, state, listed, config), definitions = msgspec.json.schema_components(
         (*FROM_SERVER, *FROM_CLIENT, Snapshot, SessionList, Config), ref_template="#/$defs/{name}"
     )
     del state, listed, config
-    definitions = dict(definitions)
+    # A docstring is indented as it stands in the source, but for CPython 3.13 and newer.
+    definitions = {
+        name: one | {"description": inspect.cleandoc(one["description"])} if "description" in one else one
+        for name, one in definitions.items()
+    }
     definitions["ServerMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_SERVER]}
     definitions["ClientMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_CLIENT]}
     return {

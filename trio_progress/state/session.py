@@ -325,6 +325,11 @@ class SessionState(PhaseTree):
         self.over = True
         self.root.status = _PHASE_END[status]
 
+    @property
+    def secondhand(self) -> bool:
+        """Never: nobody knows of newer states than their owner."""
+        return False
+
     def publish(self) -> int:
         """Numbers what has changed as a new published state; without a change it is the one before.
 

@@ -102,6 +102,11 @@ class RedisBackend:
         """The URL without user, password and options; the same in every process that names the host alike."""
         return self._calls.address
 
+    @property
+    def looked_at(self) -> float:
+        """When it was last known, by `time.monotonic()`, what news there was; see `reader.Looks`."""
+        return self._watcher.looked_at
+
     def open(self) -> None:
         """Connects, and sees that Redis is new enough and can be written.
 

@@ -2,7 +2,8 @@
 
 1. A call takes a connection, sends its commands in one go and reads a reply for each. When anything goes wrong
    in between, be it a timeout or an exception of any kind, the connection is closed: what it still has to say
-   is nobody's. The replies of one call can so never become another's.
+   is nobody's. The replies of one call can so never become another's. Those that lie idle are closed with it: what
+   has broken one has likely broken them, and each would cost a call to find out.
 2. Nothing is retried here. redis-py would, by default ten times and with pauses, in a thread that cannot be
    cancelled; who calls has its own way to try again.
 3. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
@@ -235,6 +236,7 @@ class Calls:
                 self._pool.release(connection)
                 connection = None
         except (RedisError, OSError) as error:
+            self._pool.disconnect(inuse_connections=False)
             raise self.explained(error) from error
         finally:
             if connection is not None:

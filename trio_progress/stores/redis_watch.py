@@ -6,7 +6,9 @@
    leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
 3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
    this process, and so ends the one before.
-4. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
+4. When it last got to the end of a look is told: whoever waits for news that does not come can see by it whether
+   there is none, or nobody who reads.
+5. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
 """
 
 from __future__ import annotations
@@ -125,6 +127,8 @@ class Watcher:
         """Sessions whose stream cannot be read, and when that was seen."""
         self._events: dict[str, tuple[int, Sequence[Event]]] = {}
         self._told = self._checked = 0.0
+        self.looked_at = float("-inf")
+        """When it was last known, by `time.monotonic()`, what news there was."""
 
     def first_mark(self) -> Mark:
         """The mark of this moment.
@@ -181,6 +185,7 @@ class Watcher:
                 return Changes(str(mark), (), (), ())
             woken, asked = self._read(mark, seen, block)
             sessions, gone = self._look(woken, mark, seen)
+            self.looked_at = time.monotonic()
             if sessions or gone or asked:
                 self._told = time.monotonic()
                 return Changes(str(mark), sessions, gone, asked)

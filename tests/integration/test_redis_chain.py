@@ -1,0 +1,292 @@
+"""The whole chain on a real Redis: workers, two gateways and clients of both, each in a process of its own.
+
+What becomes of them when any of the links is killed, stopped, restarted or cut.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+
+import pytest
+import trio
+
+from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_farm, until
+from tests.redis_server import RedisServer, client_of
+from trio_progress import Pipeline, open_tracker
+
+pytestmark = pytest.mark.integration
+
+PIPELINE = Pipeline("work", {"count": 3, "report": 1})
+KILLS = int(os.environ.get("KILLS", "20"))
+"""How many workers are killed; `KILLS=1000` before a release."""
+
+AT_ONCE = 20
+
+StartRedis = Callable[..., RedisServer]
+
+
+@pytest.fixture(scope="module")
+def store(redis_url: str) -> str:
+    return f"{redis_url}?prefix=test:{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def gateways(store: str) -> Iterator[list[Gateway]]:
+    """Two that tests share, each with sessions of its own."""
+    with gateways_on(f"{store}&client_name=one", f"{store}&client_name=other") as gateways:
+        yield gateways
+
+
+@pytest.fixture
+async def farm() -> AsyncIterator[Farm]:
+    async with open_farm() as farm:
+        yield farm
+
+
+async def test_workers_that_are_killed_are_lost_exactly_once_and_resume_goes_on(
+    store: str, redis_url: str, farm: Farm, gateways: list[Gateway]
+) -> None:
+    async def lost() -> float:
+        return sum([await gateway.metric('sessions_ended_total{.*status="lost"') for gateway in gateways])
+
+    before = await lost()
+    for first in range(0, KILLS, AT_ONCE):
+        names = [f"killed-{n}" for n in range(first, min(first + AT_ONCE, KILLS))]
+        await kill(names, gateways, farm, store, redis_url)
+    assert await lost() - before == KILLS
+
+
+async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str, redis_url: str) -> None:
+    """Kills the owners of sessions that are watched through both gateways, and goes on with the sessions."""
+    viewers = {name: [Viewer(name), Viewer(name)] for name in names}
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            for watching in viewers.values():
+                for viewer, gateway in zip(watching, gateways, strict=True):
+                    nursery.start_soon(viewer.watch, gateway)
+            await farm.work(store, *names, pace=0.1, broadcast_interval=0.2, lost_after=2 * LOST_AFTER)
+            for watching in viewers.values():
+                for viewer in watching:
+                    await viewer.sees(5)
+            assert max(waiting(redis_url, name) for name in ("one", "other") for _ in range(20)) <= 1
+            for name in names:
+                farm.signal(name, signal.SIGKILL)
+                await trio.sleep(0.01)
+            # However many sessions and clients a gateway has, one connection of it waits for news.
+            await until(lambda: waiting(redis_url, "one") == waiting(redis_url, "other") == 1)
+    for watching in viewers.values():
+        for viewer in watching:
+            assert viewer.end is not None
+            assert (viewer.end.status, viewer.end.resumable) == ("lost", True)
+            assert viewer.state is not None
+            assert viewer.state.status == "lost"
+            assert viewer.holes == viewer.dropped == 0
+        here, there = (viewer.state for viewer in watching)
+        assert here is not None
+        assert there is not None
+        assert here.epoch == there.epoch, "it was written off once"
+        assert here.counters == there.counters
+    async with open_tracker(store, spool=False) as tracker:
+        for name in names:
+            async with tracker.session(name, PIPELINE, resume="interrupted") as session:
+                assert session.attempt == 2
+                session.increment("steps")
+    for name in names:
+        ended = (await gateways[1].ask("GET", f"/sessions/{name}")).json
+        assert (ended["status"], ended["attempt"]) == ("completed", 2)
+        assert ended["counters"]["steps"] > viewers[name][0].steps
+    assert [(await farm.gone(name)).code for name in names] == [-signal.SIGKILL] * len(names)
+
+
+def waiting(redis_url: str, name: str) -> int:
+    """The connections of a gateway that wait for news just now."""
+    with client_of(redis_url) as admin:
+        return sum(one["name"] == name and "b" in one["flags"] for one in admin.client_list())
+
+
+async def test_a_gateway_that_is_killed_or_stopped_and_begun_again_lets_its_clients_go_on(
+    store: str, farm: Farm, gateways: list[Gateway]
+) -> None:
+    with gateways_on(store) as (gateway,):
+        await farm.work(store, "long")
+        await restarted(farm, gateway, gateways[1])
+
+
+async def restarted(farm: Farm, gateway: Gateway, other: Gateway) -> None:
+    """Kills and stops one gateway under its clients; the other one shows what they miss."""
+    async with trio.open_nursery() as nursery:
+        viewers = [Viewer("long") for _ in range(5)]
+        through_the_other = Viewer("long")
+        for viewer in viewers:
+            nursery.start_soon(viewer.watch, gateway)
+        nursery.start_soon(through_the_other.watch, other)
+        for kill in (True, False):
+            reached = max(viewer.steps for viewer in viewers)
+            for viewer in viewers:
+                await viewer.sees(reached + 5)
+            assert await trio.to_thread.run_sync(partial(gateway.end, kill=kill)) == (
+                -signal.SIGKILL if kill else 128 + signal.SIGTERM
+            )
+            reached = max(viewer.steps for viewer in viewers)
+            await through_the_other.sees(reached + 10)
+            await gateway.start()
+            for viewer in viewers:
+                await viewer.sees(reached + 15)
+        farm.signal("long", signal.SIGTERM)
+        assert (await farm.gone("long")).code == 0
+        await until(lambda: all(viewer.end for viewer in (*viewers, through_the_other)))
+    for viewer in (*viewers, through_the_other):
+        assert viewer.state is not None
+        assert viewer.end is not None
+        assert (viewer.end.status, viewer.end.resumable) == ("interrupted", True)
+        assert viewer.steps == through_the_other.steps
+        assert viewer.holes == viewer.dropped == 0, "what came while the gateway was gone came afterwards"
+    for viewer in viewers:
+        assert len(viewer.greetings) == 3
+        assert [greeting.recovered for greeting in viewer.greetings[1:]] == [True, True]
+
+
+async def test_a_client_that_moves_between_gateways_goes_on_by_the_same_token(
+    store: str, farm: Farm, gateways: list[Gateway]
+) -> None:
+    await farm.work(store, "moved")
+    viewer = Viewer("moved")
+    for turn in range(6):
+        reached = viewer.steps
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(viewer.watch, gateways[turn % 2])
+            await viewer.sees(reached + 5)
+            nursery.cancel_scope.cancel()
+        await trio.sleep(0.15)  # The session goes on meanwhile.
+    assert [greeting.recovered for greeting in viewer.greetings] == [False, True, True, True, True, True]
+    assert len(viewer.events) > 20
+    assert viewer.holes == viewer.dropped == 0, "no event twice, and none left out"
+
+
+async def test_an_owner_far_away_is_cancelled_and_deleted_through_a_gateway(
+    store: str, farm: Farm, gateways: list[Gateway]
+) -> None:
+    gateway, other = gateways
+    async with trio.open_nursery() as nursery:
+        await farm.work(store, "remote")
+        viewer = Viewer("remote")
+        nursery.start_soon(viewer.watch, gateway)
+        await viewer.sees(1)
+        assert (await other.ask("DELETE", "/sessions/remote")).status == 409
+        assert (await other.ask("POST", "/sessions/remote/cancel")).status == 202
+        assert (await farm.gone("remote")).code == 0
+        await until(lambda: viewer.end)
+        assert viewer.end is not None
+        assert viewer.end.status == "cancelled"
+        assert (await other.ask("DELETE", "/sessions/remote")).status == 204
+        for each in (gateway, other):
+            assert (await each.ask("GET", "/sessions/remote")).status == 404
+            listed = (await each.ask("GET", "/sessions")).json["sessions"]
+            assert "remote" not in [one["id"] for one in listed]
+
+
+async def test_an_owner_that_is_stopped_for_too_long_is_replaced_and_fenced_when_it_wakes(
+    store: str, farm: Farm, gateways: list[Gateway]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        await farm.work(store, "stopped")
+        sleeper = farm.begun["stopped"][0]
+        viewers = [Viewer("stopped") for _ in gateways]
+        for viewer, gateway in zip(viewers, gateways, strict=True):
+            nursery.start_soon(viewer.watch, gateway)
+            await viewer.sees(3)
+        farm.signal("stopped", signal.SIGSTOP)
+        await until(lambda: all((viewer.state and viewer.state.liveness == "lost") or viewer.end for viewer in viewers))
+        await farm.work(store, "stopped")
+        heir, attempt = farm.begun["stopped"]
+        assert (heir != sleeper, attempt) == (True, 2)
+        os.kill(sleeper, signal.SIGCONT)
+        left = await farm.gone("stopped")
+        assert left.code == 1
+        assert "FencedError" in left.said
+        answer = await gateways[0].ask("POST", "/sessions/stopped/cancel")
+        assert answer.status == 202
+        assert (await farm.gone("stopped")).code == 0
+        await until(lambda: all(viewer.end for viewer in viewers))
+        for gateway in gateways:
+            ended = (await gateway.ask("GET", "/sessions/stopped")).json
+            assert (ended["status"], ended["attempt"]) == ("cancelled", 2), "who slept has overwritten nothing"
+
+
+async def test_an_outage_and_storms_of_client_kill_end_no_session_and_leave_nothing_out(
+    start_redis: StartRedis, farm: Farm
+) -> None:
+    """Redis is stopped for three times `lost_after` while all links keep their connections to it."""
+    server = start_redis()
+    # An owner is back a second after Redis at the latest; by then nobody may have come to a verdict.
+    patience = 2 * LOST_AFTER
+    options = ("--lost-after", str(patience))
+    with gateways_on(server.url, server.url, options=options) as gateways:
+        await cut_off(server, farm, gateways, patience)
+
+
+async def cut_off(server: RedisServer, farm: Farm, gateways: list[Gateway], patience: float) -> None:
+    """Does all that to a Redis that two sessions are in, which are watched through both gateways."""
+    names = ["one", "other"]
+    async with trio.open_nursery() as nursery:
+        await farm.work(server.url, *names)
+        viewers = [Viewer(name) for name in names for _ in gateways]
+        for viewer, gateway in zip(viewers, gateways * len(names), strict=True):
+            nursery.start_soon(viewer.watch, gateway)
+        for viewer in viewers:
+            await viewer.sees(3)
+        assert (await gateways[0].ask("GET", "/readyz")).status == 200
+
+        await trio.to_thread.run_sync(storm, server)
+        reached = max(viewer.steps for viewer in viewers)
+        for viewer in viewers:
+            await viewer.sees(reached + 5)
+
+        server.freeze()
+        await trio.sleep(3 * LOST_AFTER)
+        for gateway in gateways:
+            answer = await gateway.ask("GET", "/readyz")
+            assert answer.status == 503
+            assert (answer.json["store_up"], answer.json["sessions_followed"]) == (False, 2)
+            assert answer.json["read_lag"] > 2 * LOST_AFTER, "it is seen since when nothing is known"
+            assert await gateway.metric("store_up") == 0
+            assert await gateway.metric("read_lag_seconds") > 2 * LOST_AFTER
+            assert (await gateway.ask("GET", "/healthz")).status == 200
+        reached = max(viewer.steps for viewer in viewers)
+        server.thaw()
+        for viewer in viewers:
+            await viewer.sees(reached + 50)
+            assert viewer.end is None
+        # Longer than both gateways need for a verdict.
+        await trio.sleep(1.4 * patience)
+        for gateway in gateways:
+            answer = await gateway.ask("GET", "/readyz")
+            assert answer.status == 200
+            assert answer.json["read_lag"] < 2 * LOST_AFTER
+            found = {one["id"]: one["status"] for one in (await gateway.ask("GET", "/sessions")).json["sessions"]}
+            assert found == dict.fromkeys(names, "running")
+            assert await gateway.metric('sessions_ended_total{.*status="lost"') == 0
+        for name in names:
+            farm.signal(name, signal.SIGTERM)
+            assert (await farm.gone(name)).code == 0
+        await until(lambda: all(viewer.end for viewer in viewers))
+    for viewer in viewers:
+        assert viewer.end is not None
+        assert viewer.end.status == "interrupted"
+        assert len(viewer.greetings) == 1, "its gateway has never let go of it"
+        assert viewer.holes == viewer.dropped == 0
+
+
+def storm(server: RedisServer) -> None:
+    """Kills all connections, again and again."""
+    killed = 0
+    with server.client() as admin:
+        for _ in range(12):
+            killed += int(admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
+            threading.Event().wait(0.05)
+    assert killed > 20
