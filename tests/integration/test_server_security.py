@@ -680,6 +680,24 @@ async def test_what_is_none_of_the_protocol_closes_with_4501_and_bad_utf8_with_1
             assert close_code(await drained(stream)) == 1003
 
 
+async def test_frames_against_the_standard_close_with_1002_and_leave_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wrong = {
+        "a ping of 126 bytes": masked(b"x" * 126, 9),
+        "a ping in parts": bytes([0x09]) + masked(b"", 9)[1:],
+        "a reserved bit": bytes([0xC1]) + masked(b"{}")[1:],
+        "a reserved opcode": masked(b"{}", 3),
+        "a continuation of nothing": masked(b"{}", 0),
+    }
+    async with open_door() as door:
+        for what, frame in wrong.items():
+            async with await opened(door.port) as stream:
+                await stream.send_all(frame)
+                assert close_code(await drained(stream)) == 1002, what
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_random_bytes_kill_nothing_and_the_others_notice_nothing(rng: random.Random) -> None:
     async with open_door(message_burst=100_000, message_rate=10_000.0) as door:
         async with door.tracker.session("r-1") as session:

@@ -108,6 +108,7 @@ class Wire(trio.abc.Stream):
     __slots__ = (
         "_blocked",
         "_early",
+        "_ended",
         "_inspect",
         "_last",
         "_opened",
@@ -115,6 +116,7 @@ class Wire(trio.abc.Stream):
         "_patience",
         "_plain",
         "_queue",
+        "_reading",
         "_replay",
         "_tcp",
         "_transport",
@@ -152,7 +154,9 @@ class Wire(trio.abc.Stream):
         self._inspect = inspect
         self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
         self._opened = trio.Event()
+        self._ended = trio.Event()
         self._wake = trio.Event()
+        self._reading = False
         self._writing = False
         self._blocked = False
         self._partial = False
@@ -247,15 +251,22 @@ class Wire(trio.abc.Stream):
     async def discard(self) -> None:
         """Says that nothing more will come, and reads what the peer still sends until it has closed.
 
-        Closing while something unread is left would take back what was sent last. For whoever knows that
-        nobody else reads.
+        Closing while something unread is left would take back what was sent last. Where trio-websocket still
+        reads, as it does after some errors and not after others, that is left to it.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
         """
         await self.half_close()
-        while await self._transport.receive_some(PIECE):
-            pass
+        if self._reading:
+            await self._ended.wait()
+            return
+        self._reading = True
+        try:
+            while await self._transport.receive_some(PIECE):
+                pass
+        finally:
+            self._ended.set()
 
     async def half_close(self) -> None:
         """Says that nothing more will come; the peer may go on sending.
@@ -424,9 +435,20 @@ class Wire(trio.abc.Stream):
         if self._early:
             data, self._early = self._early, b""
             await trio.lowlevel.checkpoint()
+        elif self._reading:
+            await self._ended.wait()  # What still comes is discarded.
+            return b""
         else:
-            data = bytes(await self._transport.receive_some(max_bytes))
-        if data:
+            self._reading = True
+            try:
+                data = bytes(await self._transport.receive_some(max_bytes))
+                self._reading = False
+            finally:
+                if self._reading:
+                    self._ended.set()  # It is broken, or nobody reads any more.
+        if not data:
+            self._ended.set()
+        else:
             self.heard_at = trio.current_time()
             pause = self._inspect(data)
             if pause > 0:
