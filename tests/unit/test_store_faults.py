@@ -236,7 +236,9 @@ async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_c
         assert len(stored.events) == 2
 
 
-async def test_an_end_that_has_to_be_claimed_anew_leaves_no_lease_behind(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_end_that_has_to_be_claimed_anew_leaves_no_lease_behind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     store = RecordingStore()
     async with open_tracker(store) as tracker:
         async with tracker.session("a") as session:
