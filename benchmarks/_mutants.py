@@ -110,11 +110,15 @@ MUTANTS = (
         ("subscribe_while_it_is_published", "one_session_two_workers"),
     ),
     Mutant(
-        "a lost wake-up: a token that came during the broadcaster's pause is thrown away",
+        "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "broadcaster.py",
-        """                        await self._left.wait()
+        """                    not_before = trio.current_time() + self._interval
+                    self._tick()
 """,
-        """                        await self._left.wait()
+        """                    not_before = trio.current_time() + self._interval
+                    self._tick()
+                    with trio.move_on_after(self._interval):
+                        await self._left.wait()
                     self._wake.statistics().current_buffer_used and self._wake.receive_nowait()
 """,
         ("burst_and_debounce",),

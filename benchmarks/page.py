@@ -29,8 +29,8 @@ def page(run: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     size = "full" if run.get("full") else "short"
     ran = (
-        f"A {size} run of {run['began'][:10]}: {facts['cpu']}, {facts['cores']} cores, load {facts['load']} when it "
-        f"began, {facts['system']}, {facts['python']}; {packages}."
+        f"A {size} run of {run['began'][:10]}: {facts['cpu']}, {facts['cores']} cores, load {_load(run)}, "
+        f"{facts['system']}, {facts['python']}; {packages}."
     )
     read = "Medians. Beside ours: how many times the other one it is; **bold** where the other one is better."
     parts = [BEGIN, ran, read]
@@ -41,6 +41,13 @@ def page(run: Mapping[str, Any]) -> str:
             parts.append(f"`{name}` {'was left out' if kind == 'left_out' else 'FAILED'}: {why}.")
     parts.append(END)
     return "\n\n".join(parts)
+
+
+def _load(run: Mapping[str, Any]) -> str:
+    """How much the machine had to do, its own work included: at the beginning, and at the end of each suite."""
+    machines = [run["machine"], *(report["machine"] for report in run["suites"].values())]
+    loads = [machine["load"] for machine in machines if machine["load"] is not None]
+    return f"{number(min(loads))} to {number(max(loads))}" if loads else "unknown"
 
 
 def _suite(name: str, report: Mapping[str, Any]) -> Iterator[str]:
@@ -119,7 +126,7 @@ def _rival(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return f"`{other['name']}` {_value(other)} {other['unit']}"
     times = row["median"] / other["median"] if ratio is None else ratio["median"]
     shown = f"{number(times)}x"
-    return f"{f'**{shown}**' if times > 1 else shown} `{other['name']}` ({_value(other)})"
+    return f"{f'**{shown}**' if round(times, 2) > 1 else shown} `{other['name']}` ({_value(other)})"
 
 
 def _value(row: Mapping[str, Any]) -> str:

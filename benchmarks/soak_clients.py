@@ -262,6 +262,6 @@ def visit(soak: Soak, port: int, control: Connection) -> None:
             control.send("there")
             crowd.settle()
             control.send(crowd.outcome)
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the other process raises it
         control.send(error)
         sys.exit(1)

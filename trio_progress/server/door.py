@@ -24,7 +24,7 @@ from .house import FullError, ServerHouse
 from .http import BadRequestError, HttpConnection, Request, Response, error
 from .routes import Routes
 from .sse import EventConnection, EventStream
-from .stream import Transport, socket_of
+from .stream import Transport, close_now, socket_of
 from .websocket import SUBPROTOCOL, WebSocketGuest
 
 logger = logging.getLogger("trio_progress")
@@ -48,6 +48,9 @@ ALWAYS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Headers of each response."""
+
+IN_MEMORY: Final = "127.0.0.1"
+"""The address of a client that has none, in this process."""
 
 LINGER: Final = 1.0
 """Seconds in which a client whose request is refused may still send, so that it reads why."""
@@ -79,13 +82,13 @@ class Door:
     async def __call__(self, transport: Transport) -> None:
         """Serves one connection. Raises nothing but `Cancelled`, whatever the client does."""
         house = self._house
-        tcp = socket_of(transport)
         try:
             if house.connections >= house.settings.max_connections:
                 return
             house.connections += 1
             try:
-                await self._serve(transport, str(tcp.socket.getpeername()[0]))
+                tcp = socket_of(transport)
+                await self._serve(transport, IN_MEMORY if tcp is None else str(tcp.socket.getpeername()[0]))
             finally:
                 house.connections -= 1
         except* BROKEN:
@@ -93,7 +96,7 @@ class Door:
         except* Exception:
             logger.exception("a connection has failed")
         finally:
-            tcp.socket.close()
+            close_now(transport)
 
     async def _serve(self, transport: Transport, peer: str) -> None:
         settings = self._house.settings
@@ -126,7 +129,7 @@ class Door:
         response.headers.update(ALWAYS)
         await http.respond(None, response)
         with trio.move_on_after(LINGER):
-            if isinstance(transport, trio.SocketStream):
+            if isinstance(transport, trio.abc.HalfCloseableStream):
                 await transport.send_eof()
             for _ in range(64):
                 if not await transport.receive_some(65536):

@@ -8,7 +8,7 @@
 4. A frame once begun is finished, or the transport is closed: the rest of a partial write goes to the queue's head.
 5. What could not be begun stays where it came from, and the pump builds the newest after its wait.
 6. The file descriptor is asked for each time: a closed one's number soon belongs to somebody else's connection.
-7. Over TLS only the pump writes.
+7. Over TLS, and where there is no socket, only the pump writes.
 8. A peer that stays unwritable for `patience` seconds is dropped.
 
 (A lock around whole frames, the obvious other way, corrupts the stream as soon as a sender is cancelled.)
@@ -19,13 +19,23 @@ from __future__ import annotations
 import os
 import select
 import struct
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias, final
 
 import trio
 
-Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+class Piped(trio.abc.HalfCloseableStream):
+    """A transport without a socket, such as one in memory; written to by the pump alone, as TLS is."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes both ways, now and without a word. Does not wait."""
+
+
+Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream] | Piped"
 
 MOST_QUEUED: Final = 8
 """Frames of trio-websocket's that wait for the pump; a peer that pings and does not read makes them pile up."""
@@ -35,6 +45,10 @@ PIECE: Final = 64 * 1024
 
 TEXT: Final = 0x81
 CLOSE: Final = 0x88
+
+
+def _no_descriptor() -> int:
+    return -1
 
 
 def frame(payload: bytes, opcode: int = TEXT) -> bytes:
@@ -62,11 +76,21 @@ class HasWire(Protocol):
         ...
 
 
-def socket_of(transport: Transport) -> trio.SocketStream:
-    """The TCP stream under a transport."""
+def socket_of(transport: Transport) -> trio.SocketStream | None:
+    """The TCP stream under a transport, if there is one."""
+    if isinstance(transport, Piped):
+        return None
     if isinstance(transport, trio.SSLStream):
         return transport.transport_stream
     return transport
+
+
+def close_now(transport: Transport) -> None:
+    """Closes it, without a word. Does not wait."""
+    if isinstance(transport, Piped):
+        transport.close()
+    elif (tcp := socket_of(transport)) is not None:
+        tcp.socket.close()
 
 
 @final
@@ -74,7 +98,7 @@ class Wire(trio.abc.Stream):
     """The stream that stands between a transport and trio-websocket, or a stream of events.
 
     Args:
-        transport: TCP, or TLS over it.
+        transport: TCP, or TLS over it, or what has no socket.
         patience: Seconds that the peer may stay unwritable.
         replay: What was read of the request already, its head; the peer of `send_all` reads it first.
         early: What came behind the head; read once `open()` was called.
@@ -120,7 +144,7 @@ class Wire(trio.abc.Stream):
         self._transport = transport
         self._tcp = socket_of(transport)
         self._plain = transport is self._tcp
-        self.fileno: Final = self._tcp.socket.fileno
+        self.fileno: Final[Callable[[], int]] = _no_descriptor if self._tcp is None else self._tcp.socket.fileno
         """The file descriptor; asked for each time, just before it is used."""
         self._patience = patience
         self._replay = replay
@@ -155,7 +179,7 @@ class Wire(trio.abc.Stream):
     @property
     def encrypted(self) -> bool:
         """Whether it goes over TLS."""
-        return not self._plain
+        return isinstance(self._transport, trio.SSLStream)
 
     def open(self) -> None:
         """What is broadcast may go out from now on, and what came behind the head is read."""
@@ -239,8 +263,8 @@ class Wire(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
         """
-        if self._plain:
-            await self._tcp.send_eof()
+        if isinstance(self._transport, trio.abc.HalfCloseableStream):
+            await self._transport.send_eof()
         else:
             await trio.lowlevel.checkpoint()  # TLS would have to wait for the peer; closing tells it as well.
 
@@ -317,7 +341,7 @@ class Wire(trio.abc.Stream):
 
     async def _until_writable(self) -> None:
         with trio.move_on_after(self._patience) as scope:
-            await self._tcp.wait_send_all_might_not_block()
+            await self._transport.wait_send_all_might_not_block()
         if scope.cancelled_caught:
             self._evict()
 
@@ -355,7 +379,7 @@ class Wire(trio.abc.Stream):
         self._wake.set()
         self.flushed.set()
         self._opened.set()
-        self._tcp.socket.close()
+        close_now(self._transport)
 
     # What trio-websocket calls
 

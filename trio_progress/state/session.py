@@ -374,7 +374,9 @@ class SessionState(PhaseTree):
 
     def liveness(self) -> Liveness:
         """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
-        allowed = self.stall_after
+        return self._liveness(self.stall_after)
+
+    def _liveness(self, allowed: float | None) -> Liveness:
         if self.status != "running" or allowed is None:
             return "ok"
         return "stalled" if self.clock.monotonic() - self.progressed_mono > allowed else "ok"
@@ -403,6 +405,7 @@ class SessionState(PhaseTree):
         )
 
     def _head_values(self) -> dict[str, Any]:
+        allowed = self.stall_after
         return {
             "id": self.id,
             "pipeline": self.pipeline_name,
@@ -412,7 +415,7 @@ class SessionState(PhaseTree):
             "seq": self.seq,
             "attempt": self.attempt,
             "status": self.status,
-            "liveness": self.liveness(),
+            "liveness": self._liveness(allowed),
             "progress": self.progress,
             "raw": self.raw,
             "eta": self.eta(),
@@ -426,7 +429,7 @@ class SessionState(PhaseTree):
             "progressed_at": utc(self.progressed),
             "heartbeat_at": utc(self.heartbeat),
             "ended_at": utc(self.ended),
-            "stall_after": self.stall_after,
+            "stall_after": allowed,
             "events": self.event_log.newest,
         }
 

@@ -1,4 +1,9 @@
-"""What pipelines are tested with: every schedule from a seed, a cancel at every step, doubles that behave."""
+"""What pipelines are tested with: every schedule from a seed, a cancel at every step, doubles that behave.
+
+`memory_client` is loaded when it is asked for: it needs the extra `server`.
+"""
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from .doubles import Subscriber as Subscriber
 from .expecting import assert_progress as assert_progress
@@ -17,3 +22,16 @@ from .scheduler import UnsupportedTrioError as UnsupportedTrioError
 from .sweep import LeftoverError as LeftoverError
 from .sweep import Sweep as Sweep
 from .sweep import cancel_everywhere as cancel_everywhere
+
+if _TYPE_CHECKING:
+    from .memory import MemoryClient as MemoryClient
+    from .memory import RefusedError as RefusedError
+    from .memory import memory_client as memory_client
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("MemoryClient", "RefusedError", "memory_client"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import memory
+
+    return getattr(memory, name)
