@@ -65,6 +65,10 @@ class Source(Protocol):
         """The newest published state."""
         ...
 
+    def told(self) -> Snapshot:
+        """The same as subscribers are told it: of one `(epoch, seq)` it is one state, but for how alive it is."""
+        ...
+
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the state `since`."""
         ...

@@ -268,7 +268,7 @@ class Mailbox:
 
     def _take_snapshot(self, feed: Feed) -> Message:
         self._snapshot = False
-        snapshot = feed.source.snapshot()
+        snapshot = feed.source.told()
         self._moved(snapshot.seq, 0, None)
         return snapshot.resuming(self.position.token())
 

@@ -122,20 +122,27 @@ class RemoteState:
         return "stalled" if self._clock.wall() - state.progressed_at.timestamp() > state.stall_after else "ok"
 
     def snapshot(self) -> Snapshot:
-        """The newest stored state, with the liveness and the heartbeat of this moment."""
-        liveness = self.liveness()
+        """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""
+        state = self.told()
+        return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
+
+    def told(self) -> Snapshot:
+        """The same with the status that was stored, which is part of what `seq` numbers.
+
+        An owner who was taken for lost may be heard of again, with nothing new to tell: no update would then take
+        back a status that was told. How alive it is, bookmarks tell.
+        """
         state = self._record.state
         return msgspec.structs.replace(
             state,
-            status="lost" if liveness == "lost" else state.status,
-            liveness=liveness,
+            liveness=self.liveness(),
             heartbeat_at=moment(self._heartbeat) or state.heartbeat_at,
             resume=Position(self.epoch, self.seq, self.event_log.newest).token(),
         )
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the stored state `since`, which must not lie before `oldest_delta`."""
-        snapshot = self.snapshot()
+        snapshot = self.told()
         head = Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
         phases = tuple(
             PhaseUpdate(**_values(phase), path=path) for path, phase in self._flat.items() if self._v[path] > since

@@ -155,7 +155,8 @@ class Tenure:
             owner=self._owner,
             record=encode_record(state),
             index=index_of(state),
-            lease=settings.lost_after,
+            # A session may be over by now: what was stored was gone, or the store was down until then.
+            lease=None if state.over else settings.lost_after,
             keep=settings.retention,
             expect=self._expect,
             seq=state.seq,

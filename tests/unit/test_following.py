@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from tests.support import RecordingStore, seeded_scheduler
 from trio_progress import (
+    Bookmark,
     CustomEvent,
     End,
     Gap,
@@ -311,6 +313,33 @@ async def test_an_owner_that_is_heard_of_no_more_is_lost_to_those_who_watch(
                     if snapshot.status == "running":
                         break
         assert (await other.snapshot("a")).status == "completed"
+
+
+async def test_who_subscribes_while_the_owner_is_not_heard_of_sees_it_come_back_with_nothing_new_to_tell(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = MemoryStore()
+    mine = RecordingStore(inner=shared)
+    async with open_tracker(mine, lost_after=30) as owner, open_tracker(shared) as other, owner.session("a") as session:
+        await trio.sleep(1)
+        mine.mode = "down"
+        await trio.sleep(40)
+        assert (await other.snapshot("a")).status == "lost"
+        async with other.subscribe("a") as messages:
+            messages.take_nowait()
+            state = messages.take_nowait()
+            assert isinstance(state, Snapshot)
+            # It is a guess, so that it is no part of the state which (epoch, seq) stands for.
+            assert (state.status, state.liveness) == ("running", "lost")
+            mine.mode = "up"
+            news = await messages.__anext__()
+            assert isinstance(news, Bookmark)
+            assert (news.liveness, news.seq) == ("ok", state.seq)
+            assert core(state) == core(session.snapshot())
+
+
+def core(state: Snapshot) -> Snapshot:
+    return msgspec.structs.replace(state.resuming(""), liveness="ok", heartbeat_at=None)
 
 
 async def test_unknown_sessions_are_not_found_and_deleted_ones_are_gone(autojump_clock: trio.testing.MockClock) -> None:

@@ -236,6 +236,21 @@ async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_c
         assert len(stored.events) == 2
 
 
+async def test_an_end_that_has_to_be_claimed_anew_leaves_no_lease_behind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        async with tracker.session("a") as session:
+            await trio.sleep(1)
+            store.inner._logs.clear()
+        stored = await store.inner.read("a")
+        assert stored is not None
+        assert stored.key == (session.epoch, session.snapshot().seq)
+        assert not stored.alive
+        await tracker.delete("a")
+
+
 async def test_flush_returns_when_the_store_holds_it_and_can_be_cancelled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -444,6 +444,10 @@ class SessionState(PhaseTree):
             self._snapshot = msgspec.structs.replace(self._snapshot, liveness=liveness)
         return self._snapshot
 
+    def told(self) -> Snapshot:
+        """The same: nothing of it is a reader's guess."""
+        return self.snapshot()
+
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""
         folded = tuple(tombstone.path for tombstone in self.tombstones if tombstone.seq > since)

@@ -6,7 +6,7 @@ from typing import final
 
 import trio
 
-from ..state.messages import CustomEvent, End, Message, Subscribed, Update
+from ..state.messages import CustomEvent, End, Message, Position, Subscribed, Update
 from ..state.snapshot import PhaseSnapshot, Snapshot
 from ..tracker import ProgressTracker
 
@@ -99,8 +99,7 @@ class Subscriber:
                 assert self.view is not None, f"an update came before any snapshot: {message}"
                 self._see(message.apply(self.view))
             case CustomEvent():
-                if self.events and self.view is not None:
-                    assert message.n > self.events[-1].n or message.seq < self.events[-1].seq, "an event came twice"
+                assert not self.events or _ordinal(message) > _ordinal(self.events[-1]), "an event came twice"
                 self.events.append(message)
             case End():
                 self.end = message
@@ -120,6 +119,13 @@ class Subscriber:
         lost -= {path for path in lost if len(path) > 1}  # Children may have folded into their parent.
         assert not lost, f"these phases were completed, and no longer are: {sorted(lost)}"
         assert not before.ended or state.status == before.status, f"{before.status} became {state.status}"
+
+
+def _ordinal(event: CustomEvent) -> tuple[int, int]:
+    """What orders the events of one session: each epoch numbers its own."""
+    position = Position.parse(event.resume)
+    assert position is not None, f"{event.resume!r} is no resume token"
+    return position.epoch, event.n
 
 
 def completed(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = ()) -> frozenset[tuple[str, ...]]:
