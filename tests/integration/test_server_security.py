@@ -668,10 +668,15 @@ async def test_what_is_none_of_the_protocol_closes_with_4501_and_bad_utf8_with_1
         b'{"type":"cancel","session":1}',
     ]
     async with open_door() as door:
-        for text in bad:
+
+        async def refused(text: bytes) -> None:
             async with await opened(door.port) as stream:
                 await stream.send_all(masked(text))
                 assert close_code(await drained(stream)) == 4501, text[:80]
+
+        async with trio.open_nursery() as nursery:
+            for text in bad:
+                nursery.start_soon(refused, text)
         async with await opened(door.port) as stream:
             await stream.send_all(masked(b"\xff\xfe"))
             assert close_code(await drained(stream)) == 1007
