@@ -8,15 +8,11 @@ and follow it to a new owner.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 from .state.events import EventLog
-from .state.messages import Position, Update
+from .state.messages import Update
 from .state.snapshot import Liveness, SessionStatus, Snapshot
-
-MOST_STEPS: Final = 32
-"""Encoded updates that are kept for those who stand alike; slow ones stand in many places."""
 
 
 class Source(Protocol):
@@ -85,11 +81,27 @@ class Ended(NamedTuple):
     persisted_seq: int | None
 
 
+class Audience(Protocol):
+    """Those listeners of one topic that have the same crier, and are told of what is published together."""
+
+    def add(self, listener: Any) -> None:
+        """One more, of the same crier."""
+        ...
+
+    def discard(self, listener: Any) -> None:
+        """One less; one that has gone already is no matter."""
+        ...
+
+    def tell(self, feed: Feed) -> None:
+        """Something new was published. Does not wait, and raises nothing."""
+        ...
+
+
 class Crier(Protocol):
     """Who tells news to many at once, at less than it costs to tell each."""
 
-    def tell(self, feed: Feed, listeners: Sequence[Any]) -> None:
-        """Something new was published, for all of these, which are this crier's. Does not wait, and raises nothing."""
+    def audience(self) -> Audience:
+        """A new one, without listeners."""
         ...
 
 
@@ -122,12 +134,10 @@ class Listener(Protocol):
 class Feed:
     """One session in one epoch, as its listeners read it."""
 
-    __slots__ = ("_at", "_steps", "_steps_of", "_updates", "ended", "source")
+    __slots__ = ("_at", "_updates", "ended", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._steps_of = -1
-        self._steps: dict[tuple[object, Position], tuple[bytes, Position]] = {}
         self.ended: Ended | None = None
         self._at = (0, 0)
         self._updates: dict[tuple[int, str], Update] = {}
@@ -143,32 +153,18 @@ class Feed:
             update = self._updates[since, resume] = self.source.update_since(since, resume)
         return update
 
-    def step(self, how: object, position: Position) -> tuple[bytes, Position] | None:
-        """The one update that leads from `position` to the newest state, as `remember()` was told; None if it was not.
-
-        What a thousand listeners that stand alike are told is so found by one look, and not made again.
-        """
-        return self._steps.get((how, position)) if self._steps_of == self.source.seq else None
-
-    def remember(self, how: object, position: Position, data: bytes, after: Position) -> None:
-        """Whoever stands at `position` is told all there is by `data`, encoded by `how`, and then stands at `after`."""
-        if self._steps_of != self.source.seq:
-            self._steps_of = self.source.seq
-            self._steps.clear()
-        if len(self._steps) < MOST_STEPS:
-            self._steps[how, position] = (data, after)
-
 
 @final
 class Topic:
     """The listeners to one session id."""
 
-    __slots__ = ("_audiences", "feed", "id", "listeners")
+    __slots__ = ("_alone", "_audiences", "feed", "id", "listeners")
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
-        self._audiences: dict[Crier | None, list[Listener]] | None = None
-        """The listeners by who tells them; None once they are others."""
+        self._audiences: dict[Crier, Audience] = {}
+        self._alone: dict[Listener, None] = {}
+        """The listeners without a crier."""
         self.feed: Feed | None = None
         self.listeners: dict[Listener, bool] = {}
         """And whether each is keen: wants states at broadcast pace, not only as they are stored anyway."""
@@ -188,27 +184,40 @@ class Topic:
 
     def expect(self, listener: Listener, *, keen: bool = True) -> None:
         """Adds a listener that is told of what comes from now on, and not of what there is."""
+        known = listener in self.listeners
         self.listeners[listener] = keen
-        self._audiences = None
+        crier = listener.crier
+        if known:
+            return
+        if crier is None:
+            self._alone[listener] = None
+            return
+        audience = self._audiences.get(crier)
+        if audience is None:
+            audience = self._audiences[crier] = crier.audience()
+        audience.add(listener)
 
     def leave(self, listener: Listener) -> None:
         """Removes a listener; one that has gone already is no matter."""
-        self.listeners.pop(listener, None)
-        self._audiences = None
+        if self.listeners.pop(listener, None) is None:
+            return
+        crier = listener.crier
+        if crier is None:
+            del self._alone[listener]
+        else:
+            self._audiences[crier].discard(listener)
 
     def announce(self) -> None:
         """Something new was published."""
-        audiences = self._audiences
-        if audiences is None:
-            audiences = self._audiences = {}
-            for listener in self.listeners:
-                audiences.setdefault(listener.crier, []).append(listener)
-        for crier, listeners in audiences.items():
-            if crier is not None and self.feed is not None:
-                crier.tell(self.feed, listeners)
-            else:
-                for listener in listeners:
-                    listener.notify()
+        feed = self.feed
+        if feed is None:
+            for listener in list(self.listeners):
+                listener.notify()
+            return
+        for listener in list(self._alone):
+            listener.notify()
+        for audience in list(self._audiences.values()):
+            audience.tell(feed)
 
     def bookmark(self) -> None:
         """The session's event loop lives."""
@@ -222,7 +231,7 @@ class Topic:
             return
         feed.ended = ended
         listeners, self.listeners = self.listeners, {}
-        self._audiences = None
+        self._alone, self._audiences = {}, {}
         for listener in listeners:
             listener.notify()
 

@@ -206,30 +206,6 @@ class Mailbox:
             )
         return None
 
-    def step(self, how: object) -> tuple[bytes, Position] | None:
-        """All there is to tell, if others that stand alike were told it already; `leap()` says that it was sent.
-
-        Args:
-            how: Who has encoded it.
-        """
-        feed = self._feed
-        return feed.step(how, self.position) if self.steady and feed is not None and feed.ended is None else None
-
-    def leap(self, after: Position) -> None:
-        """What `step()` gave was sent."""
-        feed = self._feed
-        assert feed is not None
-        published = feed.source.published
-        lag = self._clock.monotonic() - max(published, self._joined)
-        self._tally.handed_over(after.seq - self.position.seq - 1, lag)
-        self.position = after
-
-    def remember(self, how: object, before: Position, data: bytes) -> None:
-        """An update, `data`, was all there was to tell from `before` on: others that stand there are told the same."""
-        feed = self._feed
-        if self.steady and feed is not None and self.position.seq == feed.source.seq:
-            feed.remember(how, before, data, self.position)
-
     def put_back(self, message: Message, before: Position) -> None:
         """The message just taken was not begun on the wire: whatever is newest then is made in its place.
 
@@ -274,33 +250,44 @@ class Mailbox:
 
     def _take_update(self, feed: Feed) -> Message:
         since = self.position.seq
-        seq = feed.source.seq
-        resume = self.position._replace(seq=seq).token()
-        update = feed.update(since, resume)
-        self._moved(seq, seq - since - 1, feed.source.published)
+        update, after = next_update(feed, self.position)
+        self._moved(after.seq, after.seq - since - 1, feed.source.published)
         self.steady = not self._interval
         return update
 
     def _take_event(self, feed: Feed) -> Message:
-        source = feed.source
-        epoch, seq, event = self.position
-        missing = source.event_log.oldest - 1 - event
-        if missing > 0:
-            self.position = Position(epoch, seq, event + missing)
-            self._tally.events_dropped += missing
-            return Gap(session=self._id, dropped=missing)
-        logged = source.event_log.first_after(event)
-        assert logged is not None
-        self.position = Position(epoch, seq, logged.n)
-        return CustomEvent(
-            session=self._id,
-            n=logged.n,
-            seq=logged.seq,
-            resume=self.position.token(),
-            name=logged.name,
-            data=logged.data,
-            at=utc(logged.at),
-        )
+        message, self.position = next_event(feed, self.position)
+        if isinstance(message, Gap):
+            self._tally.events_dropped += message.dropped
+        return message
+
+
+def next_update(feed: Feed, position: Position) -> tuple[Update, Position]:
+    """What leads from `position`, an older state that an update can start from, to the newest; and where that is."""
+    after = position._replace(seq=feed.source.seq)
+    return feed.update(position.seq, after.token()), after
+
+
+def next_event(feed: Feed, position: Position) -> tuple[CustomEvent | Gap, Position]:
+    """The event behind `position`, of which there is one, or how many were dropped there; and what follows from it."""
+    log = feed.source.event_log
+    epoch, seq, event = position
+    missing = log.oldest - 1 - event
+    if missing > 0:
+        return Gap(session=feed.source.id, dropped=missing), Position(epoch, seq, event + missing)
+    logged = log.first_after(event)
+    assert logged is not None
+    after = Position(epoch, seq, logged.n)
+    message = CustomEvent(
+        session=feed.source.id,
+        n=logged.n,
+        seq=logged.seq,
+        resume=after.token(),
+        name=logged.name,
+        data=logged.data,
+        at=utc(logged.at),
+    )
+    return message, after
 
 
 def _reached(feed: Feed, position: Position) -> bool:

@@ -214,9 +214,11 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
             size = rng.choice((10, 500, 30_000, 60_000))
             data = frame(json.dumps({"seq": seq, "n": size, "pad": "x" * size}).encode())
             # As an encoder does it: all at once who can be, and the others one by one.
-            alike = {newest.wire.fileno(): newest for newest in told if newest.wire.direct and not newest.frame}
-            rest = [newest for newest in told if newest not in alike.values()]
-            rest += [alike[descriptor] for descriptor in offer_all(alike, data)]
+            alike = [newest for newest in told if newest.wire.direct and not newest.frame]
+            rest = [newest for newest in told if newest not in alike]
+            for place, outcome in offer_all([newest.wire.fileno for newest in alike], data):
+                if not alike[place].wire.take_over(data, outcome):
+                    rest.append(alike[place])
             for newest in rest:
                 newest.put(data)
             seen["at once"] += len(alike)

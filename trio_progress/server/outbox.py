@@ -20,15 +20,12 @@ import trio
 from ..feed import Feed, Topic
 from ..hub import Hub
 from ..mailbox import Mailbox
-from ..state.messages import End, ErrorMessage, Message, Subscribed, Verb, WireMessage
-from .encoder import Encoder
+from ..state.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
+from .encoder import AT_ONCE, Cohort, Encoder
 from .grants import Grant
 from .stream import Wire
 
 logger = logging.getLogger("trio_progress")
-
-AT_ONCE: Final = 16
-"""Messages that are written in the publisher's task before the rest is left to the pump."""
 
 BATCH: Final = 64 * 1024
 """Bytes that the pump makes of what is ready before it writes them."""
@@ -48,13 +45,14 @@ class Subscriber:
     """
 
     __slots__ = (
+        "_mailbox",
         "_outbox",
         "close",
+        "cohort",
         "crier",
         "events",
         "id",
         "keyed",
-        "mailbox",
         "refused",
         "topic",
         "verbs",
@@ -86,10 +84,29 @@ class Subscriber:
         self._outbox = outbox
         self.wire = outbox.wire
         self.crier = outbox.encode
+        self.cohort: Cohort | None = None
         hub = outbox.hub
-        self.mailbox = Mailbox(
+        self._mailbox = Mailbox(
             session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._nothing
         )
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """What it has been told, and what it is owed. Whoever looks at it makes it stand apart."""
+        self.part()
+        return self._mailbox
+
+    def stand(self) -> Position | None:
+        """Where it stands, if it can be told what is new together with others; else None."""
+        mailbox = self._mailbox
+        return mailbox.position if mailbox.steady and self.wire.direct and self not in self._outbox.ready else None
+
+    def part(self) -> None:
+        """It stands apart from now on."""
+        cohort = self.cohort
+        if cohort is not None:
+            self.cohort = None
+            self._mailbox.position = cohort.part(self)
 
     def _nothing(self) -> None:
         """The mailbox wakes nobody: whoever tells it of news is told by us."""
@@ -127,11 +144,6 @@ class Subscriber:
             outbox.wait_on(self)
             return
         wire = self.wire
-        if wire.direct:
-            step = self.mailbox.step(outbox.encode)
-            if step is not None and wire.offer(step[0]):
-                self.mailbox.leap(step[1])
-                return
         try:
             if wire.direct:
                 outbox.tell(self)
@@ -188,6 +200,7 @@ class Outbox:
         wire.build = self._build
         wire.due = self._due
         wire.on_evicted = self._evicted
+        wire.on_occupied = self._occupied
 
     # Subscribing
 
@@ -292,18 +305,13 @@ class Outbox:
     def tell(self, subscriber: Subscriber) -> None:
         """Writes what there is to tell of one session, as far as the peer takes it."""
         wire, mailbox, encode = self.wire, subscriber.mailbox, self.encode
-        data = b""
-        first = mailbox.position
-        for number in range(AT_ONCE):
+        for _ in range(AT_ONCE):
             position = mailbox.position
             message = mailbox.take()
             if message is None:
-                if number == 1:
-                    mailbox.remember(encode, first, data)
                 self._nothing_more(subscriber)
                 return
-            data = encode(self._dressed(subscriber, message))
-            if not wire.offer(data):
+            if not wire.offer(encode(self._dressed(subscriber, message))):
                 mailbox.put_back(message, position)
                 break
             if type(message) is End:
@@ -366,6 +374,10 @@ class Outbox:
                 del self.ready[subscriber]
                 self.ready[subscriber] = None
         return b"".join(parts)
+
+    def _occupied(self) -> None:
+        for subscriber in self.subscribers.values():
+            subscriber.part()
 
     def _evicted(self) -> None:
         self.hub.tally.subscribers_dropped += 1

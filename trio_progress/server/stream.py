@@ -21,8 +21,8 @@ import select
 import struct
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeAlias, final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias, final
 
 import trio
 
@@ -65,15 +65,6 @@ def close_frame(code: int, reason: str) -> bytes:
     """A CLOSE with its code; the reason is cut to what a control frame holds."""
     text = reason.encode()[:123].decode(errors="ignore").encode()
     return frame(struct.pack("!H", code) + text, CLOSE)
-
-
-class HasWire(Protocol):
-    """Whoever is told over a wire."""
-
-    @property
-    def wire(self) -> Wire:
-        """The wire."""
-        ...
 
 
 def socket_of(transport: Transport) -> trio.SocketStream | None:
@@ -132,6 +123,7 @@ class Wire(trio.abc.Stream):
         "flushed",
         "heard_at",
         "on_evicted",
+        "on_occupied",
     )
 
     def __init__(
@@ -161,12 +153,14 @@ class Wire(trio.abc.Stream):
         self._blocked = False
         self._partial = False
         self._last: bytes | None = None
-        self.direct = False
+        self.direct: bool = False
         """Whether `offer()` may try now: the pump rests, and nothing is pending."""
         self.closing = False
         """Whether a CLOSE is on its way or out: nothing follows it."""
         self.dead = False
         """Whether the transport has been closed."""
+        self.on_occupied: Callable[[], None] = lambda: None
+        """Called when it ceases to be `direct`: nobody may write to it but the pump."""
         self.evicted = False
         """Whether that was because the peer did not read, or did not answer."""
         self.on_evicted: Callable[[], None] = lambda: None
@@ -194,9 +188,15 @@ class Wire(trio.abc.Stream):
         """There may be something to build."""
         self._wake.set()
 
+    def _occupy(self) -> None:
+        """Nothing may be offered now."""
+        if self.direct:
+            self.direct = False
+            self.on_occupied()
+
     def hold(self) -> None:
         """There is something to build, and nothing may be offered before it."""
-        self.direct = False
+        self._occupy()
         self._wake.set()
 
     def offer(self, data: bytes) -> bool:
@@ -206,16 +206,26 @@ class Wire(trio.abc.Stream):
         try:
             sent = os.write(self.fileno(), data)
         except OSError as problem:
-            self._refused(problem)
+            return self.take_over(data, problem)
+        return sent == len(data) or self.take_over(data, sent)
+
+    def take_over(self, data: bytes, outcome: int | OSError) -> bool:
+        """Goes on with what was offered and not written whole; returns what `offer()` does.
+
+        Args:
+            data: What was offered.
+            outcome: How many bytes of it were written, or why none was.
+        """
+        if isinstance(outcome, OSError):
+            self._refused(outcome)
             return False
-        if sent != len(data):
-            self._begun(data, sent)
+        self._begun(data, outcome)
         return True
 
     def _refused(self, problem: OSError) -> None:
         """Nothing was written: the peer's turn to read, or it has gone."""
         if isinstance(problem, BlockingIOError):
-            self.direct = False
+            self._occupy()
             self._blocked = True
             self._wake.set()
         else:
@@ -223,7 +233,7 @@ class Wire(trio.abc.Stream):
 
     def _begun(self, data: bytes, sent: int) -> None:
         """Only so many bytes were written: the rest comes first."""
-        self.direct = False
+        self._occupy()
         self._blocked = self._partial = True
         self._queue.append((memoryview(data)[sent:], None))
         self._wake.set()
@@ -233,7 +243,7 @@ class Wire(trio.abc.Stream):
         if self.closing or self.dead:
             return
         self.closing = True
-        self.direct = False
+        self._occupy()
         if last:
             self._queue.append((memoryview(last), None))
         self._wake.set()
@@ -299,11 +309,11 @@ class Wire(trio.abc.Stream):
                 else:
                     self.direct = self._plain and self._opened.is_set() and not self.dead
                     await self._rest(self.due())
-                    self.direct = False
+                    self._occupy()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            self.direct = False
+            self._occupy()
             self.kill()
 
     async def _rest(self, until: float) -> None:
@@ -382,7 +392,7 @@ class Wire(trio.abc.Stream):
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
         self.dead = True
-        self.direct = False
+        self._occupy()
         for _, done in self._queue:
             if done is not None:
                 done.set()
@@ -411,7 +421,7 @@ class Wire(trio.abc.Stream):
         if len(self._queue) >= MOST_QUEUED:
             self.kill()
             raise trio.BrokenResourceError("control frames pile up")
-        self.direct = False
+        self._occupy()
         done = trio.Event()
         self._queue.append((memoryview(bytes(data)), done))
         self._wake.set()
@@ -460,29 +470,28 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def offer_all(told: Mapping[int, HasWire], data: bytes) -> list[int]:
+def offer_all(descriptors: Iterable[Callable[[], int]], data: bytes) -> list[tuple[int, int | OSError]]:
     """Offers a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
 
     One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
     caches, and what a thousand connections are made of would have to be fetched anew in between.
 
     Args:
-        told: By the file descriptor, as `fileno()` has just given it, of a wire that is `direct`.
+        descriptors: The `fileno` of each wire, which is `direct`.
         data: The frame.
 
     Returns:
-        The descriptors to which nothing of it was sent.
+        Those that did not take it whole, by their place in `descriptors`, with what `Wire.take_over()` is to be told.
     """
     size = len(data)
     write = os.write
-    missed: list[int] = []
-    for descriptor in told:
+    troubled: list[tuple[int, int | OSError]] = []
+    for place, descriptor in enumerate(descriptors):
         try:
-            sent = write(descriptor, data)
+            sent = write(descriptor(), data)
         except OSError as problem:
-            told[descriptor].wire._refused(problem)
-            missed.append(descriptor)
+            troubled.append((place, problem))
         else:
             if sent != size:
-                told[descriptor].wire._begun(data, sent)
-    return missed
+                troubled.append((place, sent))
+    return troubled
