@@ -264,7 +264,8 @@ class Mailbox:
 
 def next_update(feed: Feed, position: Position) -> tuple[Update, Position]:
     """What leads from `position`, an older state that an update can start from, to the newest; and where that is."""
-    after = position._replace(seq=feed.source.seq)
+    epoch, _, event = position
+    after = Position(epoch, feed.source.seq, event)
     return feed.update(position.seq, after.token()), after
 
 

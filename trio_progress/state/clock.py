@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import overload
 
 
@@ -23,7 +24,13 @@ def utc(stamp: float) -> datetime: ...
 def utc(stamp: None) -> None: ...
 def utc(stamp: float | None) -> datetime | None:
     """The stamp of a wall clock as an aware datetime."""
-    return None if stamp is None else datetime.fromtimestamp(stamp, UTC)
+    return None if stamp is None else _utc(stamp)
+
+
+@lru_cache(maxsize=4096)
+def _utc(stamp: float) -> datetime:
+    """One object for one stamp: each state says again when it all began."""
+    return datetime.fromtimestamp(stamp, UTC)
 
 
 def stamp(moment: datetime | None) -> float | None:

@@ -151,7 +151,7 @@ class SessionState(PhaseTree):
         self.event_log = EventLog(event_limit)
         self._dirty = False
         self._head_changed = False
-        self._stall_after = stall_after
+        self._stall_after = None if stall_after == float("inf") else stall_after
         self._snapshot: Snapshot | None = None
 
     # What the phases call
@@ -364,13 +364,15 @@ class SessionState(PhaseTree):
     @property
     def stall_after(self) -> float | None:
         """Seconds without progress after which it counts as stalled: the longest that a running phase is given."""
-        own: list[float | None] = [
-            self._stall_after if node.stall_after is None else node.stall_after
-            for node in self.root.children.values()
-            if node.status == "running"
-        ]
-        allowed = [seconds for seconds in own or [self._stall_after] if seconds is not None and seconds != float("inf")]
-        return max(allowed) if len(allowed) == len(own or [None]) else None
+        longest: float | None = None
+        for node in self.root.children.values():
+            if node.status == "running":
+                own = self._stall_after if node.stall_after is None else node.stall_after
+                if own is None or own == float("inf"):
+                    return None
+                if longest is None or own > longest:
+                    longest = own
+        return self._stall_after if longest is None else longest
 
     def liveness(self) -> Liveness:
         """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
@@ -404,34 +406,34 @@ class SessionState(PhaseTree):
             for node in self.root.children.values()
         )
 
-    def _head_values(self) -> dict[str, Any]:
+    def _head(self) -> Head:
         allowed = self.stall_after
-        return {
-            "id": self.id,
-            "pipeline": self.pipeline_name,
-            "title": self.title,
-            "labels": self.labels,
-            "epoch": self.epoch,
-            "seq": self.seq,
-            "attempt": self.attempt,
-            "status": self.status,
-            "liveness": self._liveness(allowed),
-            "progress": self.progress,
-            "raw": self.raw,
-            "eta": self.eta(),
-            "message": self.message,
-            "counters": dict(self.counters),
-            "fields": self.fields,
-            "result": self.result,
-            "error": self.error,
-            "queued_at": utc(self.queued),
-            "started_at": utc(self.started),
-            "progressed_at": utc(self.progressed),
-            "heartbeat_at": utc(self.heartbeat),
-            "ended_at": utc(self.ended),
-            "stall_after": allowed,
-            "events": self.event_log.newest,
-        }
+        return Head(
+            id=self.id,
+            pipeline=self.pipeline_name,
+            title=self.title,
+            labels=self.labels,
+            epoch=self.epoch,
+            seq=self.seq,
+            attempt=self.attempt,
+            status=self.status,
+            liveness=self._liveness(allowed),
+            progress=self.progress,
+            raw=self.raw,
+            eta=self.eta(),
+            message=self.message,
+            counters=dict(self.counters),
+            fields=self.fields,
+            result=self.result,
+            error=self.error,
+            queued_at=utc(self.queued),
+            started_at=utc(self.started),
+            progressed_at=utc(self.progressed),
+            heartbeat_at=utc(self.heartbeat),
+            ended_at=utc(self.ended),
+            stall_after=allowed,
+            events=self.event_log.newest,
+        )
 
     def snapshot(self) -> Snapshot:
         """The newest published state; what has not been published yet is published for it."""
@@ -439,7 +441,7 @@ class SessionState(PhaseTree):
         if self._snapshot is None:
             phases = tuple(node.snapshot() for node in self.root.children.values())
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
-            self._snapshot = Snapshot(**self._head_values(), phases=phases, resume=resume)
+            self._snapshot = Snapshot(**msgspec.structs.asdict(self._head()), phases=phases, resume=resume)
         elif self._snapshot.liveness != (liveness := self.liveness()):
             self._snapshot = msgspec.structs.replace(self._snapshot, liveness=liveness)
         return self._snapshot
@@ -456,7 +458,7 @@ class SessionState(PhaseTree):
             from_=since,
             seq=self.seq,
             resume=resume,
-            head=Head(**self._head_values()),
+            head=self._head(),
             phases=tuple(self.root.changes(since)),
             folded=folded,
         )
