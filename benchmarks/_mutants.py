@@ -232,8 +232,8 @@ MUTANTS = (
     Mutant(
         "an event is skipped where two are owed",
         "mailbox.py",
-        "        logged = source.event_log.first_after(event)\n",
-        "        logged = source.event_log.first_after(event + 1) or source.event_log.first_after(event)\n",
+        "    logged = log.first_after(event)\n",
+        "    logged = log.first_after(event + 1) or log.first_after(event)\n",
         ("subscribe_while_it_is_published",),
     ),
 )
