@@ -6,7 +6,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -150,7 +150,7 @@ async def work(session: Session, rng: random.Random, steps: int) -> None:
 def counting(seen: Counter[str]) -> Callable[..., list[tuple[int, int | OSError]]]:
     """`offer_all`, with what it came to."""
 
-    def offered(descriptors: list[Callable[[], int]], data: bytes) -> list[tuple[int, int | OSError]]:
+    def offered(descriptors: Sequence[int], data: bytes) -> list[tuple[int, int | OSError]]:
         troubled = offer_all(descriptors, data)
         seen["at once"] += len(descriptors)
         seen["begun"] += sum(isinstance(outcome, int) for _, outcome in troubled)

@@ -216,7 +216,7 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
             # As an encoder does it: all at once who can be, and the others one by one.
             alike = [newest for newest in told if newest.wire.direct and not newest.frame]
             rest = [newest for newest in told if newest not in alike]
-            for place, outcome in offer_all([newest.wire.fileno for newest in alike], data):
+            for place, outcome in offer_all([newest.wire.fileno() for newest in alike], data):
                 if not alike[place].wire.take_over(data, outcome):
                     rest.append(alike[place])
             for newest in rest:

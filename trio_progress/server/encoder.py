@@ -8,6 +8,7 @@ Whoever stands elsewhere, or cannot be written to now, is told the long way roun
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
@@ -122,13 +123,15 @@ class Cohort:
     up to date; whoever wants to see the mailbox, and whoever occupies the wire, comes through that.
     """
 
-    __slots__ = ("_alike", "_apart", "_encode", "_position")
+    __slots__ = ("_alike", "_apart", "_descriptors", "_encode", "_position")
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
         self._apart: dict[Subscriber, None] = {}
-        self._alike: dict[Subscriber, Callable[[], int]] = {}
-        """Those who all stand at `_position` and whose wires are direct, with the `fileno` of each."""
+        self._alike: dict[Subscriber, int] = {}
+        """Those who all stand at `_position`, with the descriptors of their wires, which are direct."""
+        self._descriptors: array[int] | None = None
+        """The same descriptors, closely packed; None once they are others."""
         self._position = Position(0, 0, 0)
 
     def add(self, subscriber: Subscriber) -> None:
@@ -143,6 +146,7 @@ class Cohort:
     def part(self, subscriber: Subscriber) -> Position:
         """One of those who stand alike goes its own way, from the position that is returned."""
         del self._alike[subscriber]
+        self._descriptors = None
         self._apart[subscriber] = None
         return self._position
 
@@ -167,7 +171,8 @@ class Cohort:
             return
         del self._apart[subscriber]
         self._position = position
-        self._alike[subscriber] = subscriber.wire.fileno
+        self._alike[subscriber] = subscriber.wire.fileno()
+        self._descriptors = None
         subscriber.cohort = self
 
     def _owed(self, feed: Feed) -> Owed | None:
@@ -196,7 +201,9 @@ class Cohort:
         return None
 
     def _write(self, owed: Owed, feed: Feed) -> None:
-        descriptors = list(self._alike.values())
+        if self._descriptors is None:
+            self._descriptors = array("i", self._alike.values())
+        descriptors = self._descriptors
         troubled: list[tuple[int, int | OSError]] = []
         for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]

@@ -7,7 +7,8 @@
 3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered before the 101 is out.
 4. A frame once begun is finished, or the transport is closed: the rest of a partial write goes to the queue's head.
 5. What could not be begun stays where it came from, and the pump builds the newest after its wait.
-6. The file descriptor is asked for each time: a closed one's number soon belongs to somebody else's connection.
+6. The file descriptor is asked for each time, and is kept no longer than a wire is direct, which it ceases to be before
+   anything closes it: a closed one's number soon belongs to somebody else's connection.
 7. Over TLS, and where there is no socket, only the pump writes.
 8. A peer that stays unwritable for `patience` seconds is dropped.
 
@@ -139,7 +140,7 @@ class Wire(trio.abc.Stream):
         self._tcp = socket_of(transport)
         self._plain = transport is self._tcp
         self.fileno: Final[Callable[[], int]] = _no_descriptor if self._tcp is None else self._tcp.socket.fileno
-        """The file descriptor; asked for each time, just before it is used."""
+        """The file descriptor; good as long as the wire is `direct`, and else asked for just before it is used."""
         self._patience = patience
         self._replay = replay
         self._early = early
@@ -470,14 +471,14 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def offer_all(descriptors: Iterable[Callable[[], int]], data: bytes) -> list[tuple[int, int | OSError]]:
+def offer_all(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int | OSError]]:
     """Offers a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
 
     One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
     caches, and what a thousand connections are made of would have to be fetched anew in between.
 
     Args:
-        descriptors: The `fileno` of each wire, which is `direct`.
+        descriptors: That of each wire, which is `direct`.
         data: The frame.
 
     Returns:
@@ -488,7 +489,7 @@ def offer_all(descriptors: Iterable[Callable[[], int]], data: bytes) -> list[tup
     troubled: list[tuple[int, int | OSError]] = []
     for place, descriptor in enumerate(descriptors):
         try:
-            sent = write(descriptor(), data)
+            sent = write(descriptor, data)
         except OSError as problem:
             troubled.append((place, problem))
         else:
