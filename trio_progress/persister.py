@@ -72,6 +72,7 @@ class Persister:
         "flushed",
         "refused",
         "stored",
+        "told",
         "waiting_since",
     )
 
@@ -118,6 +119,8 @@ class Persister:
         """Set when the store has answered the claim, or is known not to answer."""
         self.flushed = trio.Event()
         """Set when all is stored, or when that was given up."""
+        self.told = False
+        """Whether a token lies in its channel: to try another one costs more than most updates."""
 
     # As a writer
 
@@ -217,6 +220,7 @@ class Persister:
         try:
             with self._scope, self._wake:
                 async for _ in self._wake:
+                    self.told = False
                     await self._store()
                     await self._pause()
                 await self._store()

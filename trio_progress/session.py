@@ -313,10 +313,14 @@ class Session:
     def stir(self) -> None:
         """The state is no longer clean: a token to each child that has something to do about it."""
         self._check_thread()
-        try:
-            self._persist_wake.send_nowait(None)
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+        persister = self.persister
+        if persister is None or not persister.told:
+            try:
+                self._persist_wake.send_nowait(None)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            if persister is not None:
+                persister.told = True
         if self.watched():
             try:
                 self._broadcast_wake.send_nowait(None)

@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from .limits import MAX_JSON_DEPTH, MAX_UNITS, Limits
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST_INT: Final = len(str(-MAX_UNITS))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,6 +67,8 @@ def name(what: str, value: object, limits: Limits = Limits()) -> str:  # noqa: B
     """A name: not empty, no control characters, bounded."""
     if type(value) is not str:
         raise TypeError(f"{what} must be a str, not {value!r:.200}")
+    if 0 < len(value) <= limits.text and value.isascii() and value.isprintable():
+        return value
     if not value or len(value) > limits.text or _CONTROL.search(value) or well_formed(value) != value:
         raise ValueError(
             f"{what} must be 1 to {limits.text} characters (limit 'text'), none of control, not {value!r:.200}"
@@ -108,6 +111,8 @@ def data(what: str, value: object, limit: int, limit_name: str) -> Any:
     """JSON data, copied so that a later change of the caller's object changes nothing here."""
     kind = type(value)
     if value is None or kind is bool:
+        return value
+    if kind is int and -MAX_UNITS <= value <= MAX_UNITS and limit >= _LONGEST_INT:  # type: ignore[operator]
         return value
     if kind is str and len(value) * 6 <= limit:  # type: ignore[arg-type]
         return well_formed(value)  # type: ignore[arg-type]
