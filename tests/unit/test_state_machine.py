@@ -261,10 +261,12 @@ class StateMachine(RuleBasedStateMachine):
         known = thing.fields | ({f"field{n}": n} if what == "set" else {})
         if not n and what in ("advance", "skip"):
             self.unchanged(calls[what])
-        elif len(known) > LIMITS.fields or (thing.status == "pending" and not self.state.over):
+        elif thing.status == "pending" and not self.state.over:
             self.refused(calls[what])
-        elif thing.status != "running":
+        elif thing.status != "running":  # Of what comes late it is not asked whether there is room for it.
             self.late(calls[what])
+        elif len(known) > LIMITS.fields:
+            self.refused(calls[what])
         else:
             calls[what]()
             self.touched = True
@@ -279,10 +281,10 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(name=some_name, n=some_count)
     def increment(self, name: str, n: float) -> None:
-        if name not in self.counters and len(self.counters) == LIMITS.counters:
-            self.refused(lambda: self.state.increment(name, n))
-        elif self.state.over:
+        if self.state.over:
             self.late(lambda: self.state.increment(name, n))
+        elif name not in self.counters and len(self.counters) == LIMITS.counters:
+            self.refused(lambda: self.state.increment(name, n))
         else:
             self.state.increment(name, n)
             self.counters[name] = self.counters.get(name, 0) + n
@@ -291,10 +293,10 @@ class StateMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["x", "y", "z"]), value=st.sampled_from([1, None, [2], {"a": []}]))
     def set(self, name: str, value: Any) -> None:
         merged = {**self.fields, name: value}
-        if len(merged) > LIMITS.fields:
-            self.refused(lambda: self.state.set({name: value}))
-        elif self.state.over:
+        if self.state.over:
             self.late(lambda: self.state.set({name: value}))
+        elif len(merged) > LIMITS.fields:
+            self.refused(lambda: self.state.set({name: value}))
         else:
             self.state.set({name: value})
             self.fields = deepcopy(merged)
