@@ -204,13 +204,13 @@ class Cohort:
         if self._descriptors is None:
             self._descriptors = array("i", self._alike.values())
         descriptors = self._descriptors
-        troubled: list[tuple[int, int | OSError]] = []
+        troubled: list[tuple[int, int]] = []
         for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]
             told = len(block)
             for place, outcome in offer_all(block, owed.data):
                 troubled.append((start + place, outcome))
-                told -= isinstance(outcome, OSError)
+                told -= outcome < 0
             self._encode.told(owed, feed, told)
         subscribers = list(self._alike) if troubled else []
         for place, outcome in troubled:

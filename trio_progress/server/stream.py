@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
@@ -204,33 +205,26 @@ class Wire(trio.abc.Stream):
         """Sends a frame now if that can be. True: it is on its way. False: nothing of it was begun. Never waits."""
         if not self.direct:
             return False
-        try:
-            sent = os.write(self.fileno(), data)
-        except OSError as problem:
-            return self.take_over(data, problem)
-        return sent == len(data) or self.take_over(data, sent)
+        outcome = _written(self.fileno(), data)
+        return outcome == len(data) or self.take_over(data, outcome)
 
-    def take_over(self, data: bytes, outcome: int | OSError) -> bool:
+    def take_over(self, data: bytes, outcome: int) -> bool:
         """Goes on with what was offered and not written whole; returns what `offer()` does.
 
         Args:
             data: What was offered.
-            outcome: How many bytes of it were written, or why none was.
+            outcome: How many bytes of it were written; below 0 none, for the error of this number.
         """
-        if isinstance(outcome, OSError):
-            self._refused(outcome)
-            return False
-        self._begun(data, outcome)
-        return True
-
-    def _refused(self, problem: OSError) -> None:
-        """Nothing was written: the peer's turn to read, or it has gone."""
-        if isinstance(problem, BlockingIOError):
+        if outcome >= 0:
+            self._begun(data, outcome)
+            return True
+        if -outcome in (errno.EAGAIN, errno.EWOULDBLOCK):  # It is the peer's turn to read.
             self._occupy()
             self._blocked = True
             self._wake.set()
-        else:
+        else:  # The peer has gone.
             self.kill()
+        return False
 
     def _begun(self, data: bytes, sent: int) -> None:
         """Only so many bytes were written: the rest comes first."""
@@ -471,7 +465,15 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def offer_all(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int | OSError]]:
+def _written(descriptor: int, data: bytes) -> int:
+    """How many bytes could be written now; the error's number, negated, where none could."""
+    try:
+        return os.write(descriptor, data)
+    except OSError as problem:
+        return -(problem.errno or errno.EIO)
+
+
+def offer_all(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
     """Offers a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
 
     One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
@@ -486,13 +488,12 @@ def offer_all(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int | 
     """
     size = len(data)
     write = os.write
-    troubled: list[tuple[int, int | OSError]] = []
+    troubled: list[tuple[int, int]] = []
     for place, descriptor in enumerate(descriptors):
         try:
             sent = write(descriptor, data)
         except OSError as problem:
-            troubled.append((place, problem))
-        else:
-            if sent != size:
-                troubled.append((place, sent))
+            sent = -(problem.errno or errno.EIO)  # Not the error itself: with its traceback that keeps all this.
+        if sent != size:
+            troubled.append((place, sent))
     return troubled
