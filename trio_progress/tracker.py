@@ -54,7 +54,13 @@ class ProgressTracker:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, nursery: trio.Nursery, wall_clock: Callable[[], float], spool: bool
+        self,
+        store: Store,
+        settings: Settings,
+        nursery: trio.Nursery,
+        wall_clock: Callable[[], float],
+        spool: bool,
+        signals: ExitStack,
     ) -> None:
         tally = Tally()
         # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
@@ -68,7 +74,7 @@ class ProgressTracker:
         self._roster = Roster(store, hub)
         self._reaper = Reaper(store, committer, settings, tally, self._house.open)
         self._nursery = nursery
-        self._signals = ExitStack()
+        self._signals = signals
         self._afterwards = ExitStack()
         self._left = False
         self._scope = trio.CancelScope()
@@ -437,7 +443,6 @@ class ProgressTracker:
             names = ", ".join(map(repr, house.open))
             tell(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
         house.hub.shut()
-        self._signals.close()
         self._reader.close()
         self._reaper.close()
         self._roster.close()
@@ -487,9 +492,10 @@ async def open_tracker(
         store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout, required=require_store
     )
     body_error: BaseException | None = None
+    signals = ExitStack()
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool)
+            tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool, signals)
             nursery.start_soon(tracker._house.committer.run, name="committer")
             nursery.start_soon(tracker._reader.run, name="reader")
             nursery.start_soon(tracker._reaper.run, name="reaper")
@@ -507,8 +513,11 @@ async def open_tracker(
             raise KeyboardInterrupt from body_error
         raise
     finally:
-        if ours:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + checked.flush_timeout):
-                await opened.aclose()
+        try:
+            if ours:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + checked.flush_timeout):
+                    await opened.aclose()
+        finally:
+            signals.close()  # Not before the task that reads them has ended: of a closed receiver it would fail.
     if body_error is not None:
         raise body_error

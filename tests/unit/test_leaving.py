@@ -356,6 +356,29 @@ def test_a_polite_stop_interrupts_all_sessions_and_ends_quietly() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("checkpoints", [0, 1, 2])
+def test_a_tracker_that_is_left_at_once_or_as_the_signal_comes_ends_quietly(checkpoints: int) -> None:
+    async def main(signalled: bool) -> int | None:
+        async with open_tracker() as tracker:
+            tracker.interrupt_on(signal.SIGTERM)
+            for _ in range(checkpoints):
+                await trio.lowlevel.checkpoint()
+            if signalled:
+                signal.raise_signal(signal.SIGTERM)
+        return tracker.interrupted_by
+
+    strays: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: strays.append(number))
+    try:
+        assert trio.run(main, False) is None
+        assert strays == []
+        heard = trio.run(main, True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Either the tracker has it, or it was over and whoever handles it else: never both, never nobody.
+    assert [heard or 0, *strays] in ([signal.SIGTERM], [0, signal.SIGTERM])
+
+
 def test_a_ctrl_c_interrupts_sessions_in_child_tasks_too() -> None:
     store = RecordingStore()
 
