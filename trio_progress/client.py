@@ -24,6 +24,7 @@ import msgspec
 import trio
 
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
+from .extras import needed
 from .state import checks
 from .state.messages import CustomEvent, End, Message, Subscribed, Update, decode_message
 from .state.snapshot import Snapshot
@@ -408,6 +409,7 @@ async def connect(
 
     Raises:
         ValueError, TypeError: A value is out of range.
+        ModuleNotFoundError: The extra is not installed.
         ConnectionError: When entering: there is no server. Later, it is waited for.
         SessionNotFoundError: When entering: there is no such session, or none that the token lets see, and `wait`
             is False.
@@ -426,6 +428,8 @@ async def connect(
         _checked_token(token)
     elif token is not None and not callable(token):
         raise TypeError("token must be a str, a callable that gives one, or None")
+    with needed("connect()", "server"):
+        import trio_websocket  # noqa: F401 - which a connection stands on
     messages = RemoteSubscription(_Address(url), subscribe, token, ssl_context, since)
     body_error: BaseException | None = None
     async with trio.open_nursery() as nursery:

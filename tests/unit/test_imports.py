@@ -210,3 +210,46 @@ def test_every_public_name_has_a_docstring_and_a_module_of_its_own() -> None:
             continue
         assert member.__doc__, name
         assert member.__module__.startswith("trio_progress."), name
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        ("trio_progress.open_server", "the server needs h11: pip install 'trio-progress[server]'"),
+        ("trio_progress.issue_token", "the server needs h11: pip install 'trio-progress[server]'"),
+        (
+            "trio_progress.testing.memory_client",
+            "memory_client needs trio_websocket: pip install 'trio-progress[server]'",
+        ),
+        ("trio.run(connected)", "connect() needs trio_websocket: pip install 'trio-progress[server]'"),
+        (
+            "trio_progress.metrics.exposition",
+            "exposition needs prometheus-client: pip install 'trio-progress[metrics]'",
+        ),
+        ("Client('redis://127.0.0.1')", "a Redis store needs redis-py: pip install 'trio-progress[redis]'"),
+        ("main(['serve'])", "trio-progress: the server needs h11: pip install 'trio-progress[server]'"),
+        (
+            "main(['demo', '--serve', '--store', 'memory:'])",
+            "trio-progress: the server needs h11: pip install 'trio-progress[server]'",
+        ),
+        ("main(['ls', '--store', 'redis://a'])", "a Redis store needs redis-py: pip install 'trio-progress[redis]'"),
+    ],
+)
+def test_what_needs_an_extra_that_is_not_installed_names_the_command_that_installs_it(use: str, says: str) -> None:
+    code = f"""
+import sys
+for name in {OPTIONAL!r}:
+    if name != "sqlite3":
+        sys.modules[name] = None  # as if it were not installed
+import trio, trio_progress, trio_progress.testing, trio_progress.metrics
+from trio_progress.blocking import Client
+from trio_progress.cli import main
+async def connected():
+    async with trio_progress.connect("ws://127.0.0.1:1", "r"):
+        pass
+{use}
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stderr.strip().splitlines()[-1].endswith(says)
+    assert "main" not in use or len(done.stderr.splitlines()) == 1

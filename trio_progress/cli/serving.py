@@ -73,7 +73,12 @@ def add(commands: parser.Commands) -> None:
     ):
         serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=says)
     serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone")
-    serving.add_argument("--admin-host", default="127.0.0.1", help="what that one is bound to")
+    serving.add_argument(
+        "--admin-host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="what that one is bound to; this machine alone unless given",
+    )
     serving.add_argument(
         "--keepalive", type=parser.seconds, default=20.0, metavar="SECONDS", help="between pings; 20 unless given"
     )
@@ -96,7 +101,9 @@ def add(commands: parser.Commands) -> None:
         commands, "token", token, says="make a token for the server", description=_TOKEN, epilog=_TOKEN_EPILOG
     )
     signing.add_argument("--verb", action="append", choices=["read", "cancel", "delete"], help="read unless given")
-    signing.add_argument("--session", action="append", default=[], type=parser.session_id, metavar="ID")
+    signing.add_argument(
+        "--session", action="append", default=[], type=parser.session_id, metavar="ID", help="for this session"
+    )
     parser.label_option(signing, "for sessions that have this label")
     signing.add_argument("--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="900 unless given")
     signing.add_argument("--name", help="who it is for")
@@ -120,7 +127,7 @@ def server() -> Any:
     try:
         return importlib.import_module("trio_progress.server")
     except ModuleNotFoundError as error:
-        raise CommandError(codes.USAGE, f"{error.name} is not installed: pip install 'trio-progress[server]'") from None
+        raise CommandError(codes.USAGE, str(error)) from None
 
 
 def secrets_of(arguments: argparse.Namespace) -> list[str]:

@@ -32,6 +32,9 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in ("MemoryClient", "RefusedError", "memory_client"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import memory
+    from ..extras import needed
+
+    with needed(f"trio_progress.testing.{name}", "server"):
+        from . import memory
 
     return getattr(memory, name)
