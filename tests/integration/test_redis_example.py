@@ -87,8 +87,8 @@ def answers(url: str) -> bool:
 
 
 def test_the_example_of_a_company_works_as_it_stands_in_readme(redis_url: str, tmp_path: Path) -> None:
-    assert [name for name, _ in FILES] == ["jobs.py", "front.py", "worker.py", "page.html"]
-    for name, text in FILES:
+    assert [name for name, _ in FILES[:4]] == ["jobs.py", "front.py", "worker.py", "page.html"]
+    for name, text in FILES[:4]:
         (tmp_path / name).write_text(text, encoding="utf-8")
     front, gateway = (f"http://127.0.0.1:{free_port()}/" for _ in range(2))
     environment = os.environ | {
