@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import sqlite3
 import stat
 import sys
@@ -211,6 +212,8 @@ def test_removing_by_label_shows_what_and_needs_somebody_to_say_yes(
         ["demo", "--lost-after", "0"],
         ["demo", "--store", "postgres://x"],
         ["completion", "tcsh"],
+        ["serve", "--store", "memory:"],
+        ["serve", "--host", ""],
     ],
 )
 def test_what_cannot_be_asked_is_refused_without_a_traceback(arguments: list[str], capsys: Capture) -> None:
@@ -308,6 +311,23 @@ def test_each_command_teaches_its_exit_codes_and_gives_examples(capsys: Capture)
     told = capsys.readouterr().out
     for status, code in codes.ENDED.items():
         assert re.search(rf"\b{code} {status.replace('_', ' ')}", told)
+
+
+def test_serving_tells_in_options_what_it_lacks_and_names_the_port_that_is_taken(
+    store: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRIO_PROGRESS_SECRET", raising=False)
+    assert main(["serve", "--store", store, "--host", "0.0.0.0"]) == codes.USAGE
+    told = capsys.readouterr().err
+    assert "TRIO_PROGRESS_SECRET" in told
+    assert "--secret-file" in told
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for wanted in (["--port", str(port)], ["--port", "0", "--admin-port", str(port)]):
+            assert main(["serve", "--store", store, *wanted]) == codes.USAGE
+            assert capsys.readouterr().err == (
+                f"trio-progress: port {port} of 127.0.0.1 is in use: choose another one, or 0 for any\n"
+            )
 
 
 def test_the_store_is_the_named_one_then_the_environments_then_the_users(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -157,6 +158,16 @@ def serve(arguments: argparse.Namespace) -> int:
     package = server()
     secrets = secrets_of(arguments)
     where = places.place(arguments)
+    if where.url == "memory:":
+        raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: there would be nothing to serve")
+    from ..server.origins import is_loopback
+
+    if not secrets and arguments.host and not is_loopback(arguments.host):
+        raise CommandError(
+            codes.USAGE,
+            f"{arguments.host} can be reached from other machines, so a secret is needed: set {SECRET}, or give "
+            "--secret-file; `trio-progress token --new-secret` makes one",
+        )
     try:
         settings = {
             "host": arguments.host,
@@ -208,7 +219,9 @@ async def enter_server(stack: AsyncExitStack, package: Any, tracker: Any, port: 
     try:
         return await stack.enter_async_context(package.open_server(tracker, port, **settings))
     except OSError as error:
-        raise CommandError(codes.USAGE, f"port {port} cannot be bound: {error.strerror or error}") from None
+        taken = error.errno == errno.EADDRINUSE  # Then the message names the port, which may be the other one.
+        why = error.strerror or error
+        raise CommandError(codes.USAGE, f"{why}" if taken else f"port {port} cannot be bound: {why}") from None
 
 
 def _tls(arguments: argparse.Namespace) -> Any:
