@@ -241,20 +241,20 @@ class RemoteSubscription:
         from trio_websocket import ConnectionClosed, wrap_client_stream
 
         address = self._address
-        with trio.fail_after(CONNECT):
-            connection = await wrap_client_stream(
-                nursery,
-                stream,
-                address.named,
-                address.path,
-                subprotocols=[SUBPROTOCOL],
-                extra_headers=headers,
-                max_message_size=LARGEST,
-                receive_buffer_size=65536,
-            )
-            await self._ask(connection)
-        nursery.start_soon(self._look_after, connection, nursery.cancel_scope)
         try:
+            with trio.fail_after(CONNECT):
+                connection = await wrap_client_stream(
+                    nursery,
+                    stream,
+                    address.named,
+                    address.path,
+                    subprotocols=[SUBPROTOCOL],
+                    extra_headers=headers,
+                    max_message_size=LARGEST,
+                    receive_buffer_size=65536,
+                )
+                await self._ask(connection)  # It may be closed by then, as with a token that has expired.
+            nursery.start_soon(self._look_after, connection, nursery.cancel_scope)
             while True:
                 over = await self._take(connection, await connection.get_message())
                 if over:
@@ -262,7 +262,7 @@ class RemoteSubscription:
                         await connection.aclose()
                     return True
         except ConnectionClosed as error:
-            raise _closed(error) from None
+            raise _closed(error, self._token) from None
 
     async def _ask(self, connection: WebSocketConnection) -> None:
         asked = self._subscribe if self._resume is None else {**self._subscribe, "since": self._resume}
@@ -348,11 +348,16 @@ def _first(group: BaseExceptionGroup[Any]) -> Exception:
     return leaf
 
 
-def _closed(error: Any) -> Exception:
-    """What follows from how the server has closed a WebSocket."""
+def _closed(error: Any, token: Token) -> Exception:
+    """What follows from how the server has closed a WebSocket, and from what it was shown."""
     reason = error.reason
     code = 1006 if reason is None else reason.code
     text = f"closed with {code}" + (f" ({reason.reason})" if reason is not None and reason.reason else "")
+    if code == 4500 and token is None:
+        return ProtocolError(f"the server wants a token, and none was given: {text}")
+    if code == 4005 and isinstance(token, str):
+        # It would be shown the same one for ever.
+        return ProtocolError(f"the server refuses: {text}; a callable as `token` is asked for one each time")
     if code in _STOP or 4500 <= code <= 4999:
         return ProtocolError(f"the server refuses: {text}")
     return _AgainError(text, soon=code == 4005)
@@ -400,7 +405,8 @@ async def connect(
     Args:
         url: The server's, `ws://` or `wss://` (or `http://`, `https://`), with its base path if it has one.
         session_id: The session.
-        token: What lets one in, or a callable, which may be async, that is asked anew for each connection.
+        token: What lets one in, or a callable, which may be async, that is asked anew for each connection. One that
+            is a text and expires ends it.
         since: The resume token of the last message received earlier.
         max_hz: At most so many updates a second, above 0 up to 1000; None: as they come.
         events: At most so many of the retained custom events at first, 0 to 10000; None: all of them.

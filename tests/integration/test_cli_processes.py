@@ -142,6 +142,34 @@ def test_what_is_not_there_is_refused_where_nobody_wants_to_wait_and_what_is_rem
     assert err == "trio-progress: session 'r-1' was removed\n"
 
 
+def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more in ([], ["--json"]):
+        done = ran("watch", "--url", "http://127.0.0.1:1", "r", *more)
+        assert (done.returncode, done.stdout) == (codes.STORE, "")
+        assert re.fullmatch(r"trio-progress: no connection to 127\.0\.0\.1:1: .+\n", done.stderr)
+
+    monkeypatch.setenv("TRIO_PROGRESS_SECRET", "a-secret-of-the-tests-that-is-long-enough")
+    expired = ran("token", "--ttl", "1").stdout.strip()
+    issued = time.monotonic()
+    with started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server:
+        assert server.stderr is not None
+        url = server.stderr.readline().split()[-1]
+        time.sleep(max(0.0, issued + 1.1 - time.monotonic()))
+        for token, says in (
+            ("", "wants a token, and none was given"),
+            ("wrong", "HTTP 401"),
+            (expired, "the token has expired"),
+        ):
+            monkeypatch.setenv("TRIO_PROGRESS_TOKEN", token)
+            done = ran("watch", "--url", url, "r")
+            assert (done.returncode, done.stdout) == (codes.USAGE, "")
+            assert says in done.stderr
+            assert "TRIO_PROGRESS_TOKEN" in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+
+
 def test_cancelling_from_elsewhere_ends_the_owners_session_as_cancelled(store: str) -> None:
     with working(store, "r-1", "hang") as owner:
         done = ran("rm", "r-1")

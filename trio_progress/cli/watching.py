@@ -41,7 +41,7 @@ exit codes:
   {_ENDED};
   of several sessions the highest. Lost is one whose process is gone.
   2 wrong use; 3 no such session (with --no-wait, or removed meanwhile);
-  4 the store cannot be used; 130 Ctrl-C; 143 SIGTERM
+  4 the store cannot be used, or there is no server at the URL; 130 Ctrl-C; 143 SIGTERM
 """
 
 
@@ -118,9 +118,10 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
             nursery.start_soon(stop)
             try:
                 await _show_all(partial(_follow_server, url, wait), ids, last, as_json=as_json)
-            except* (ProtocolError, ValueError, OSError) as group:
-                error = next(leaves_of(group))
-                raise CommandError(codes.USAGE, str(error)) from None
+            except* (ProtocolError, ValueError) as group:
+                why = str(next(leaves_of(group)))
+                hint = f" (a token is taken from ${serving.TOKEN})" if "token" in why or "HTTP 401" in why else ""
+                raise CommandError(codes.USAGE, why + hint) from None
             nursery.cancel_scope.cancel(reason="all sessions have ended")
     return codes.SIGNAL + stopped[0] if stopped else max(_code(session_id, last) for session_id in ids)
 
@@ -144,12 +145,16 @@ async def _follow_server(
 
     del model
     token = os.environ.get(serving.TOKEN) or None
-    async with connect(url, session_id, token=token, wait=wait) as messages:
-        async for _ in messages:
-            state = messages.state
-            if state is not None and state is not last.get(session_id):
-                last[session_id] = state
-                told(state)
+    try:
+        async with connect(url, session_id, token=token, wait=wait) as messages:
+            async for _ in messages:
+                state = messages.state
+                if state is not None and state is not last.get(session_id):
+                    last[session_id] = state
+                    told(state)
+    except OSError as error:
+        # Here, where it cannot be taken for one of standard output.
+        raise CommandError(codes.STORE, str(error)) from None
 
 
 async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
