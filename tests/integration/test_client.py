@@ -198,7 +198,7 @@ async def test_a_token_is_asked_for_anew_for_each_connection_and_stands_in_no_ad
 
 async def test_a_token_that_is_a_text_and_has_expired_ends_it(messages: list[bytes]) -> None:
     async with serving(Script(send(messages[:3], close=4005))) as url, connect(url, "a", token="first") as stream:
-        with pytest.raises(ProtocolError, match="4005.*callable"):
+        with pytest.raises(ProtocolError, match=r"4005.*callable"):
             async for _ in stream:
                 pass
 
