@@ -161,7 +161,15 @@ class RemoteSubscription:
                         self._fail(ConnectionError(f"no connection to {self._address.named}: {error}"))
                         return
                     failures = 0 if self.connected else failures + 1
-                    logger.info("session %r: connecting again: %s", self._subscribe["session"], error)
+                    # A renewed token is nothing to warn of, and of an outage the first word is enough.
+                    lost = self.connected and not error.soon
+                    logger.log(
+                        logging.WARNING if lost else logging.INFO,
+                        "session %r: the connection to %s is lost, another one is made: %s",
+                        self._subscribe["session"],
+                        self._address.named,
+                        error,
+                    )
                     self.reconnects += 1
                     self.connected = False
                     if not (error.soon and failures == 0):

@@ -147,6 +147,18 @@ async def test_a_connection_that_ends_is_followed_by_one_that_goes_on(how: str |
     assert script.asked[1] == {"type": "subscribe", "session": "a", "since": resume}
 
 
+async def test_a_lost_connection_is_warned_of_once_and_a_renewed_token_is_not(
+    messages: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Script(send(messages[:3], close=4005), send(messages[:3], drop=True), 503, 503, send(messages))
+    async with serving(script) as url, connect(url, "a", token=lambda: "token") as stream:
+        async for _ in stream:
+            pass
+        assert stream.reconnects == 4
+    told = [record for record in caplog.records if record.levelname == "WARNING" and record.name == "trio_progress"]
+    assert ["is lost, another one is made" in record.getMessage() for record in told] == [True]
+
+
 async def test_events_that_a_new_connection_repeats_are_not_handed_over_again(messages: list[bytes]) -> None:
     script = Script(send(messages[:-1], drop=True), send(messages))
     async with serving(script) as url, connect(url, "a") as stream:
