@@ -84,6 +84,11 @@ class Socket {
     this.sent.push(JSON.parse(data));
   }
 
+  /** What was sent, but for asking whether the server is there. */
+  get asked() {
+    return this.sent.filter(({ type }) => type !== "ping");
+  }
+
   close(code) {
     this.closed = code;
     this.readyState = 3;

@@ -62,7 +62,7 @@ test("what is wanted while it connects is asked for, once", async () => {
   client.session("b").subscribe(() => {});
   environment.socket.open();
   client.session("c").subscribe(() => {});
-  assert.deepEqual(environment.socket.sent.map(({ session }) => session), ["a", "b", "c"]);
+  assert.deepEqual(environment.socket.asked.map(({ session }) => session), ["a", "b", "c"]);
 });
 
 test("snapshots keep their identity until something changes, and a burst is told once", async () => {
@@ -94,7 +94,7 @@ test("after a break it asks again from where it stood, waiting longer each time 
   await environment.pass(8000);
   assert.equal(session.getSnapshot().state.seq, 1, "what was known stays");
   environment.socket.open();
-  assert.deepEqual(environment.socket.sent.map(({ type, since }) => [type, since]), [["subscribe", "1.1.0"]]);
+  assert.deepEqual(environment.socket.asked.map(({ type, since }) => [type, since]), [["subscribe", "1.1.0"]]);
   environment.socket.say(subscribed("r", { recovered: true, reason: null }), update("r", 1, 5, 0.5));
   await environment.pass(20);
   assert.equal(session.getSnapshot().state.seq, 5);
@@ -167,6 +167,24 @@ test("a page that comes to the front, and a network that is back, do not wait", 
   }
 });
 
+test("a network that is back does not wait for a try that began before", async () => {
+  for (const [under, more] of [[10, 0], [TIMES.opening / 2, 1]]) {
+    const { environment, client } = await watching();
+    environment.socket.fail(1006);
+    await environment.pass(200_000);
+    while (client.connection.getSnapshot().status !== "waiting") await environment.pass(10);
+    while (client.connection.getSnapshot().status !== "connecting") await environment.pass(10);
+    const sockets = environment.sockets.length;
+    await environment.pass(under);
+    environment.window.dispatchEvent(new Event("online"));
+    await settle();
+    assert.equal(environment.sockets.length, sockets + more, "one that has only begun is let go on");
+    environment.socket.fail(1006);
+    await environment.pass(TIMES.firstWait);
+    assert.equal(environment.sockets.length, sockets + more + 1, "and what follows it comes soon");
+  }
+});
+
 test("a page that goes to the back wakes nothing", async () => {
   const { environment } = await watching();
   environment.socket.fail(1006);
@@ -179,6 +197,7 @@ test("a page that goes to the back wakes nothing", async () => {
 test("silence is asked about, and without an answer it is a break", async () => {
   const { environment, client } = await watching();
   const [socket] = environment.sockets;
+  socket.sent.length = 0;
   await environment.pass(TIMES.silence);
   assert.equal(socket.sent.at(-1).type, "ping");
   socket.say({ type: "pong" });
@@ -187,6 +206,20 @@ test("silence is asked about, and without an answer it is a break", async () => 
   await environment.pass(TIMES.sign);
   assert.equal(client.connection.getSnapshot().status, "waiting");
   assert.equal(socket.closed, 1000);
+});
+
+test("a session that is yet to come leaves the server silent, and is not taken for a server that does not answer", async () => {
+  const { environment, client } = begin();
+  const session = client.session("later", { wait: true });
+  session.subscribe(() => {});
+  await settle();
+  const { socket } = environment;
+  socket.open();
+  for (const { type } of socket.sent) if (type === "ping") socket.say({ type: "pong" });
+  await environment.pass(TIMES.opening * 2);
+  assert.equal(client.connection.getSnapshot().status, "open");
+  assert.equal(environment.sockets.length, 1);
+  assert.equal(session.getSnapshot().state, null);
 });
 
 test("a server that never answers is given up and tried again", async () => {

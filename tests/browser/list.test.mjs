@@ -24,7 +24,7 @@ async function listening(options = {}) {
 
 test("the list is what has been listed, told once for all that comes together", async () => {
   const { environment, list, told } = await listening({ labels: { user: "ada" } });
-  assert.deepEqual(environment.socket.sent, [{ type: "subscribe", session: "*", labels: { user: "ada" } }]);
+  assert.deepEqual(environment.socket.asked, [{ type: "subscribe", session: "*", labels: { user: "ada" } }]);
   const before = told();
   environment.socket.say(begun, ...Array.from({ length: 500 }, (_, number) => listed(`s${number}`)), listing());
   await environment.pass(20);

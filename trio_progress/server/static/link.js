@@ -199,6 +199,8 @@ export class Link {
       this.#everOpen = true;
       this.#failures = 0;
       if (token) this.#send({ type: "auth", token });
+      // Of a session that is yet to come there is nothing to hear, but the server is there all the same.
+      this.#send({ type: "ping" });
       for (const want of this.#wants.values()) this.#send(want.request());
     };
     socket.onmessage = ({ data }) => {
@@ -375,8 +377,11 @@ export class Link {
 
   #woke = () => {
     if (this.#env.document?.visibilityState === "hidden") return;
-    const { status } = this.#status;
-    if (status === "waiting") this.retry();
+    const { status, since } = this.#status;
+    // What began before the network was back may be on its way to nowhere, and takes long to find out.
+    const tries = status === "connecting" && this.#env.now() - since <= TIMES.firstWait;
+    if (tries) this.#attempt = 0;
+    else if (status === "waiting" || status === "connecting") this.retry();
     else if (status === "open") this.#prove(this.#round, TIMES.sign / 2);
   };
 
