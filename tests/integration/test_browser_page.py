@@ -205,6 +205,42 @@ def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     expect(parts.first).to_be_hidden()
 
 
+def test_five_hundred_phases_fit_and_what_is_out_of_sight_costs_nothing(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host(
+        """
+        session = await open_session("r-1")
+        kept["parts"] = [session.phase(f"part-{n}", total=10).__enter__() for n in range(500)]
+        """
+    )
+    page = new_page(viewport={"width": 1280, "height": 860})
+    visit(page, host("return await start_server()") + "#/r-1")
+    whole = page.get_by_role("progressbar", name="Progress")
+    host("for part in kept['parts']: part.advance(5)")
+    expect(whole).to_have_attribute("aria-valuenow", "50")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    bar = whole.locator(".bar")
+    expect(bar).to_have_count(1)
+    last = page.get_by_text("part-499", exact=True)
+    drawn = "one => one.checkVisibility({contentVisibilityAuto: true})"
+    assert not last.evaluate(drawn)
+    page.keyboard.press("End")
+    expect(last).to_be_in_viewport()
+    assert last.evaluate(drawn)
+
+
+def test_a_session_that_is_not_there_yet_is_said_to_be_so_and_comes(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-later")
+    expect(page.get_by_text("No session r-later yet")).to_be_visible()
+    host("await open_session('r-later', title='Come at last')")
+    expect(page.get_by_role("heading", name="Come at last")).to_be_visible()
+    expect(page.get_by_text("No session")).to_be_hidden()
+
+
 def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1', title='A long crawl')")
     page = new_page()

@@ -98,7 +98,7 @@ class Row {
       this.#time,
     );
     this.#line.style.setProperty("--depth", String(depth));
-    this.element = h("li", {}, this.#line);
+    this.element = h("li", { class: "phase" }, this.#line);
   }
 
   draw(phase, now, live) {

@@ -14,6 +14,12 @@ import { Throughput } from "./throughput.js";
 /** How many custom events the page keeps. */
 const EVENTS = 1000;
 
+/** With more phases than this the bar is one piece: their segments would be too narrow to tell anything. */
+const SEGMENTS = 48;
+
+/** Milliseconds in which the server would have answered, if there was anything to tell. */
+const ANSWERED = 1500;
+
 export class SessionPage {
   #store;
   #leave;
@@ -22,6 +28,7 @@ export class SessionPage {
   #state = null;
   #etaAt = 0;
   #announced = "";
+  #shownAt = 0;
 
   #title = h("h1");
   #under = h("div", { class: "under" });
@@ -116,6 +123,7 @@ export class SessionPage {
   }
 
   show() {
+    this.#shownAt = Date.now();
     this.#leave = this.#store.subscribe(() => this.#took());
     this.#timer = setInterval(() => this.#tick(), 1000);
     this.#took();
@@ -177,7 +185,10 @@ export class SessionPage {
   #tick() {
     const view = this.#store.getSnapshot();
     const { state } = view;
-    if (state === null) return;
+    if (state === null) {
+      this.#drawMissing(view);
+      return;
+    }
     const now = timeOf(view);
     const ended = ENDED.includes(state.status);
     text(this.#standing, said(state, now));
@@ -208,7 +219,7 @@ export class SessionPage {
   }
 
   #drawSegments(state) {
-    const parts = state.phases.length
+    const parts = state.phases.length > 0 && state.phases.length <= SEGMENTS
       ? segments(state.phases)
       : [{ name: "", title: state.title, status: state.status, share: 1, fraction: state.progress }];
     const rows = arrange(this.#segments, parts, this.#segmentRows, (part) => part.name, () => ({
@@ -270,14 +281,19 @@ export class SessionPage {
   }
 
   #drawMissing(view) {
-    const stopped = view.connection.status === "stopped" || view.error !== null;
-    const id = h("strong", {}, stopped ? "This session cannot be shown" : "Nothing of it yet");
-    const why = stopped
-      ? (view.error?.message ?? view.connection.reason ?? "The server does not say why.")
-      : view.recovered === null
-        ? "Asking the server for it."
-        : "It is shown here as soon as it begins.";
-    this.#missing.replaceChildren(id, h("span", {}, why));
+    const { error, connection } = view;
+    // The server is silent about a session that it waits for.
+    const waits = connection.status === "open" && Date.now() - Math.max(this.#shownAt, connection.since) > ANSWERED;
+    let [what, why] = ["Asking for this session", "Nothing of it has come yet."];
+    if (connection.status === "stopped" || error !== null) {
+      [what, why] = ["This session cannot be shown", error?.message ?? connection.reason ?? "The server does not say why."];
+    } else if (waits) {
+      [what, why] = [`No session ${view.session} yet`, "It is shown here as soon as it begins, if you may see it."];
+    }
+    const key = `${what} ${why}`;
+    if (this.#missing.dataset.key === key) return;
+    this.#missing.dataset.key = key;
+    this.#missing.replaceChildren(h("strong", {}, what), h("span", {}, why));
   }
 
   #announce(state, where) {
