@@ -94,15 +94,15 @@ def clean(body: bytes) -> None:
 
 @needs_promtool
 def test_promtool_has_nothing_to_say_about_the_admin_port_of_the_command(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "trio_progress", "serve", "--port", "0", "--admin-port", str(port)]
+    command = [sys.executable, "-m", "trio_progress", "serve", "--port", "0", "--admin-port", "0"]
     command += ["--store", f"sqlite:{tmp_path / 'progress.db'}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as served:
         try:
             assert served.stdout is not None
             assert "Serving" in served.stdout.readline()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            told = re.search(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", served.stdout.readline())
+            assert told is not None
+            with urllib.request.urlopen(told[1], timeout=10) as answer:
                 clean(answer.read())
         finally:
             served.terminate()

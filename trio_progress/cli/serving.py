@@ -73,7 +73,7 @@ def add(commands: parser.Commands) -> None:
         ("trusted-proxies", "NETWORK", "addresses or networks that are believed in X-Forwarded-For"),
     ):
         serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=says)
-    serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone")
+    serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone; 0 for any")
     serving.add_argument(
         "--admin-host",
         default="127.0.0.1",
@@ -205,6 +205,8 @@ async def _serve(package: Any, where: places.Place, port: int, lost_after: float
         tracker.interrupt_on(signal.SIGTERM)
         opened = await enter_server(stack, package, tracker, port, settings)
         output.say(f"Serving {where.url} at {opened.url}")
+        if opened.admin_url is not None:
+            output.say(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
         await trio.Event().wait()  # until a signal
     assert tracker.interrupted_by is not None
     return codes.SIGNAL + int(tracker.interrupted_by)

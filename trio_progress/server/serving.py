@@ -42,6 +42,8 @@ class Server:
     url: str
     """The address of the page, with the base path and a slash at its end."""
     admin_port: int | None = None
+    admin_url: str | None = None
+    """What the paths of the probes and metrics come behind, where they have a port of their own."""
 
 
 async def serve(
@@ -81,11 +83,13 @@ async def serve(
         await _close(listeners)  # noqa: ASYNC102 - it shields itself
         raise
     found = str(listeners[0].socket.getsockname()[0]), int(listeners[0].socket.getsockname()[1])
+    admin_port = int(admin[0].socket.getsockname()[1]) if admin else None
     server = Server(
         host=found[0],
         port=found[1],
-        url=_url(checked, found[0], found[1]),
-        admin_port=admin[0].socket.getsockname()[1] if admin else None,
+        url=("http://" if checked.ssl_context is None else "https://") + _address(*found) + checked.base_path,
+        admin_port=admin_port,
+        admin_url=None if admin_port is None else f"http://{_address(checked.admin_host, admin_port)}/",
     )
     async with trio.open_nursery() as keeper:
         connections: trio.Nursery = await keeper.start(_keep, house)
@@ -155,11 +159,10 @@ async def _close(listeners: Sequence[trio.SocketListener]) -> None:
     await trio.lowlevel.cancel_shielded_checkpoint()
 
 
-def _url(settings: ServerSettings, host: str, port: int) -> str:
-    """The page's address, as somebody on this machine would type it."""
-    scheme = "http" if settings.ssl_context is None else "https"
+def _address(host: str, port: int) -> str:
+    """Host and port as somebody on this machine would type them."""
     named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"{scheme}://{named}:{port}{settings.base_path}"
+    return f"{named}:{port}"
 
 
 @asynccontextmanager
