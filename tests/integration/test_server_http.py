@@ -130,7 +130,7 @@ async def test_files_are_told_apart_by_their_content_and_nothing_else_is_served(
         for path in ("/static/", "/static/README.md", "/static/nothing.js", "/settings.py", "/static/../schema.json"):
             assert (await ask(door.port, "GET", path)).status == 404
         assert (await ask(door.port, "POST", "/")).status == 405
-        assert (await ask(door.port, "PUT", "/sessions/r-1")).status == 404
+        assert (await ask(door.port, "PUT", "/sessions/r-1")).status == 405
         assert (await ask(door.port, "POST", "/sessions")).status == 405
 
 

@@ -573,6 +573,13 @@ async def test_connections_of_one_address_and_of_all_are_bounded() -> None:
         (b"GET /static/../server/house.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", 400),
         (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n" + b"x" * 70_000, 413),
+        (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+        (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nab", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", 417),
+        (b"PUT /sessions HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"TRACE /sessions/a HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
          b"ffff\r\n" + b"x" * 65535 + b"\r\nffff\r\n" + b"x" * 65535 + b"\r\n0\r\n\r\n", 413),
         (UPGRADE[:-2] + b"Content-Length: 5\r\n\r\nhello", 400),

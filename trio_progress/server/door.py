@@ -180,7 +180,7 @@ class Door:
             return Response(status=204, headers=preflight)
         if request.path == base.rstrip("/") and base != "/":
             return Response(status=308, headers={"Location": base})
-        if not request.path.startswith(base) or request.method not in ("GET", "HEAD", "POST", "DELETE"):
+        if not request.path.startswith(base):
             return error(404, "not_found", "there is no such path")
         path = request.path[len(base) :]
         probe = None if settings.admin_port is not None else routes.probe(request, path)

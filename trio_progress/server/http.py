@@ -41,6 +41,7 @@ REASONS: Final[Mapping[int, str]] = {
     408: "Request Timeout",
     409: "Conflict",
     413: "Content Too Large",
+    417: "Expectation Failed",
     421: "Misdirected Request",
     426: "Upgrade Required",
     429: "Too Many Requests",
@@ -186,12 +187,15 @@ class HttpConnection:
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("expect", "").lower() == "100-continue":
-            raise BadRequestError(error(400, "bad_request", "send the body without asking first"))
+            raise BadRequestError(error(417, "bad_request", "send the body without asking first"))
+        too_large = BadRequestError(error(413, "too_large", f"a body is at most {LARGEST_BODY} bytes"))
+        if int(headers.get("content-length", "0")) > LARGEST_BODY:  # h11 has seen that it is a number.
+            raise too_large
         body = bytearray()
         while isinstance(event := await self._event(), h11.Data):
             body += event.data
             if len(body) > LARGEST_BODY:
-                raise BadRequestError(error(413, "too_large", f"a body is at most {LARGEST_BODY} bytes"))
+                raise too_large
         if not isinstance(event, h11.EndOfMessage):
             raise BadRequestError(error(400, "bad_request", "the body was cut off"))
         return bytes(body)
