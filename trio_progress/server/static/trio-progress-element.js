@@ -214,7 +214,7 @@ export class TrioProgressElement extends Base {
     const state = view?.state ?? null;
     if (state !== this.#state) this.#stateAt = performance.now();
     this.#state = state;
-    const where = state === null ? "connecting" : standing(state);
+    const where = state === null ? (view?.connection.status === "open" ? "awaited" : "connecting") : standing(state);
     const value = state === null ? null : percent(state.progress);
     all.dataset.standing = where;
     all.toggleAttribute("data-compact", this.hasAttribute("compact"));
@@ -279,7 +279,7 @@ function troubleOf(view, words) {
 
 /** One line on what it is at. */
 function doing(state, where, words) {
-  if (state === null) return words.connecting;
+  if (state === null) return words[where];
   if (where !== "running") return [words[where] ?? where, state.error?.message].filter(Boolean).join(" · ");
   const running = state.phases.find((phase) => phase.status === "running");
   const attempt = state.attempt > 1 ? fill(words.attempt, { n: state.attempt }) : null;

@@ -14,6 +14,7 @@ export const WORDS = Object.freeze({
   lost: "Lost",
   stalled: "Stalled",
   connecting: "Connecting",
+  awaited: "Not begun yet",
   reconnecting: "Connection lost, trying again",
   unreachable: "Cannot be reached, trying again",
   refused: "Not available",
