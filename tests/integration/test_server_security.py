@@ -436,7 +436,7 @@ async def ways(door_port: int, token: str, session: str) -> dict[str, str]:
                 await client.say(type="unsubscribe", session=session)
         await client.say(type="subscribe", session="*")
         await client.until("listing")
-        said["ws list"] = str(session in [one["session"] for one in client.seen])
+        said["ws list"] = str(session in [one["session"] for one in client.seen if one["type"] == "listed"])
     return {name: text.replace(session, "ID") for name, text in said.items()}
 
 
@@ -455,6 +455,7 @@ async def test_unknown_and_forbidden_look_the_same_on_every_way_in() -> None:
             admin = await ways(door.port, issue_token(SECRET), "theirs")
             assert admin["subscribe"].startswith("subscribed")
             assert admin["poll"].startswith("200")
+            assert (admin["list"], admin["ws list"]) == ("True", "True")
 
 
 async def test_owners_see_theirs_and_admins_see_all() -> None:
