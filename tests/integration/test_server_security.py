@@ -474,6 +474,36 @@ async def test_owners_see_theirs_and_admins_see_all() -> None:
                     assert {one["id"] for one in listed} == expected
 
 
+async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only() -> None:
+    mine, admin = issue_token(SECRET, labels={"user": "u1"}), issue_token(SECRET, ("read", "delete"))
+    async with open_door(auth=SECRET) as door:
+        for name, user in (("mine", "u1"), ("theirs", "u2")):
+            async with door.tracker.session(name, labels={"user": user}):
+                pass
+        async with (
+            talk(door.port, headers=bearer(mine)) as client,
+            talk(door.port, headers=bearer(admin)) as other,
+            await raw(door.port) as events,
+        ):
+            head = f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {mine}\r\n\r\n"
+            await events.send_all(head.encode())
+            told = b""
+            with trio.fail_after(5):
+                while b'"listing"' not in told:
+                    told += await events.receive_some(65536)
+            for one in (client, other):
+                await one.say(type="subscribe", session="*")
+                await one.until("listing")
+            for name in ("theirs", "mine"):
+                assert (await ask(door.port, "DELETE", f"/sessions/{name}", bearer(admin))).status == 204
+            assert (await client.until("unlisted"))["session"] == "mine"
+            assert [(await other.until("unlisted"))["session"] for _ in range(2)] == ["theirs", "mine"]
+            with trio.fail_after(5):
+                while b'"unlisted"' not in told:
+                    told += await events.receive_some(65536)
+            assert b"theirs" not in told
+
+
 async def test_who_waits_is_not_told_of_a_session_that_is_not_for_him() -> None:
     async with open_door(auth=SECRET) as door:
         token = issue_token(SECRET, labels={"user": "u1"})
