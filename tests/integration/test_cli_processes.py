@@ -170,6 +170,20 @@ def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
             assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_session_that_a_server_does_not_have_yet_is_said_to_be_waited_for(store: str) -> None:
+    with started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server:
+        assert server.stderr is not None
+        url = server.stderr.readline().split()[-1]
+        with started([*COMMAND, "watch", "--url", url, "r-1", "--json"]) as watcher:
+            assert watcher.stderr is not None
+            assert watcher.stderr.readline() == f"waiting for session 'r-1' to come up at {url}\n"
+            with working(store, "r-1", "completed") as owner:
+                owner.communicate(timeout=30)
+            out, err = watcher.communicate(timeout=30)
+            assert json.loads(out.splitlines()[-1])["status"] == "completed"
+            assert (watcher.returncode, err) == (0, "")
+
+
 def test_cancelling_from_elsewhere_ends_the_owners_session_as_cancelled(store: str) -> None:
     with working(store, "r-1", "hang") as owner:
         done = ran("rm", "r-1")

@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..tracker import ProgressTracker
 
     Follow: TypeAlias = Callable[[str, dict[str, Snapshot], Callable[[Snapshot], None], Model | None], Awaitable[None]]
+
+ANSWERED: Final = 2.0
+"""Seconds in which a server has told of a session that is there."""
 
 _WATCH: Final = """\
 Shows sessions live, from any process, until all of them have ended.
@@ -141,20 +144,34 @@ async def _follow_server(
     told: Callable[[Snapshot], None],
     model: Model | None,
 ) -> None:
+    import trio
+
     from ..client import connect
 
     del model
     token = os.environ.get(serving.TOKEN) or None
-    try:
-        async with connect(url, session_id, token=token, wait=wait) as messages:
-            async for _ in messages:
-                state = messages.state
-                if state is not None and state is not last.get(session_id):
-                    last[session_id] = state
-                    told(state)
-    except OSError as error:
-        # Here, where it cannot be taken for one of standard output.
-        raise CommandError(codes.STORE, str(error)) from None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_announce_later, url, session_id, last)
+        try:
+            async with connect(url, session_id, token=token, wait=wait) as messages:
+                async for _ in messages:
+                    state = messages.state
+                    if state is not None and state is not last.get(session_id):
+                        last[session_id] = state
+                        told(state)
+        except OSError as error:
+            # Here, where it cannot be taken for one of standard output.
+            raise CommandError(codes.STORE, str(error)) from None
+        nursery.cancel_scope.cancel(reason="it has ended")
+
+
+async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot]) -> None:
+    """Says that a session is waited for, once a server would have told of it: of one that is not there it is silent."""
+    import trio
+
+    await trio.sleep(ANSWERED)
+    if session_id not in last:
+        output.say(f"waiting for session {session_id!r} to come up at {url}")
 
 
 async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
