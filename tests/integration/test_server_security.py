@@ -857,7 +857,7 @@ async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
             canceller = bearer(issue_token(SECRET, ["read", "cancel"]))
             assert (await ask(door.port, "DELETE", "/sessions/r-1", canceller)).status == 403
             plain = {**canceller, "Content-Type": "text/plain"}
-            assert (await ask(door.port, "POST", "/sessions/r-1/cancel", plain, b"{}")).status == 400
+            assert (await ask(door.port, "POST", "/sessions/r-1/cancel", plain, b'{"reason":"x"}')).status == 400
             assert session.status == "running"
             given = {**canceller, "Content-Type": "application/json"}
             answer = await ask(door.port, "POST", "/sessions/r-1/cancel", given, b'{"reason":"enough"}')
