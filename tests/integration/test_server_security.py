@@ -13,9 +13,10 @@ from typing import Any
 import jwt
 import pytest
 import trio
+import trio.testing
 
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, ask, bearer, open_door, read_answer, talk
-from trio_progress import open_tracker
+from trio_progress import Session, open_tracker
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, Trusted, issue_token, open_server
 from trio_progress.state.messages import Verb
 
@@ -845,28 +846,41 @@ async def test_the_page_has_a_strict_policy_and_nothing_is_sniffed_or_framed() -
 # 9. Cancel
 
 
+async def owned(door: Door, name: str, *, task_status: trio.TaskStatus[Session]) -> None:
+    """A session in a task of its own: its cancellation does not reach the one that asks for it."""
+    async with door.tracker.session(name) as session:
+        task_status.started(session)
+        await trio.sleep_forever()
+
+
 async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
-    async with open_door(auth=SECRET) as door:
-        async with door.tracker.session("r-1") as session:
-            reader = bearer(issue_token(SECRET, ["read"]))
-            assert (await ask(door.port, "POST", "/sessions/r-1/cancel", reader)).status == 403
-            assert (await ask(door.port, "DELETE", "/sessions/r-1", reader)).status == 403
-            async with talk(door.port, headers=reader) as client:
-                await client.say(type="cancel", session="r-1")
-                assert (await client.next())["code"] == "not_allowed"
-            canceller = bearer(issue_token(SECRET, ["read", "cancel"]))
-            assert (await ask(door.port, "DELETE", "/sessions/r-1", canceller)).status == 403
-            plain = {**canceller, "Content-Type": "text/plain"}
-            assert (await ask(door.port, "POST", "/sessions/r-1/cancel", plain, b'{"reason":"x"}')).status == 400
-            assert session.status == "running"
-            given = {**canceller, "Content-Type": "application/json"}
-            answer = await ask(door.port, "POST", "/sessions/r-1/cancel", given, b'{"reason":"enough"}')
-            assert answer.status == 202
-            await trio.sleep(0.05)
-        assert session.status == "cancelled"
+    async with open_door(auth=SECRET) as door, trio.open_nursery() as nursery:
+        session: Session = await nursery.start(owned, door, "r-1")
+        reader = bearer(issue_token(SECRET, ["read"]))
+        assert (await ask(door.port, "POST", "/sessions/r-1/cancel", reader)).status == 403
+        assert (await ask(door.port, "DELETE", "/sessions/r-1", reader)).status == 403
+        async with talk(door.port, headers=reader) as client:
+            await client.say(type="cancel", session="r-1")
+            assert (await client.next())["code"] == "not_allowed"
+        canceller = bearer(issue_token(SECRET, ["read", "cancel"]))
+        assert (await ask(door.port, "DELETE", "/sessions/r-1", canceller)).status == 403
+        reason = b'{"reason":"enough"}'
+        for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+            given = {**canceller, "Content-Type": kind}
+            assert (await ask(door.port, "POST", "/sessions/r-1/cancel", given, reason)).status == 400
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert str(session.status) == "running"
+        given = {**canceller, "Content-Type": "application/json"}
+        assert (await ask(door.port, "POST", "/sessions/r-1/cancel", given, reason)).status == 202
+        with trio.fail_after(5):
+            while str(session.status) != "cancelled":  # noqa: ASYNC110 - its task ends it
+                await trio.sleep(0.01)
         deleter = bearer(issue_token(SECRET, ["read", "delete"]))
         assert (await ask(door.port, "POST", "/sessions/r-1/cancel", canceller)).status == 409
-        assert (await ask(door.port, "DELETE", "/sessions/r-1", deleter)).status == 204
+        with trio.fail_after(5):
+            while (await ask(door.port, "DELETE", "/sessions/r-1", deleter)).status == 409:  # noqa: ASYNC110 - as above
+                await trio.sleep(0.01)
+        assert (await ask(door.port, "GET", "/sessions/r-1", deleter)).status == 404
 
 
 # 10. Logs
