@@ -275,7 +275,8 @@ def next_event(feed: Feed, position: Position) -> tuple[CustomEvent | Gap, Posit
     epoch, seq, event = position
     missing = log.oldest - 1 - event
     if missing > 0:
-        return Gap(session=feed.source.id, dropped=missing), Position(epoch, seq, event + missing)
+        behind = Position(epoch, seq, event + missing)
+        return Gap(session=feed.source.id, dropped=missing, resume=behind.token()), behind
     logged = log.first_after(event)
     assert logged is not None
     after = Position(epoch, seq, logged.n)

@@ -93,8 +93,8 @@ test("events come each once, in order, and the newest are kept", () => {
 
 test("a new beginning gives the events anew; one that is too old goes on behind the last", () => {
   const subscribed = (reason) => ({ type: "subscribed", session: "r", recovered: reason === null, reason, server_time: "2026-01-01T00:00:05Z" });
-  const view = after(begun(), event(1), event(2), { type: "gap", session: "r", dropped: 4 });
-  assert.equal(view.dropped, 4);
+  const view = after(begun(), event(1), event(2), { type: "gap", session: "r", dropped: 4, resume: "7.1.6" });
+  assert.deepEqual([view.dropped, view.resume], [4, "7.1.6"]);
   for (const reason of ["epoch", "new", "bad_token"]) {
     const anew = after(view, subscribed(reason));
     assert.deepEqual([anew.events.length, anew.dropped, anew.recovered], [0, 0, false]);

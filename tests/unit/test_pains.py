@@ -288,6 +288,11 @@ async def test_pain_11_who_comes_back_is_told_whether_something_was_missed_and_w
             async with tracker.subscribe("a", since=tokens[-1]) as messages:
                 missed = [messages.take_nowait() for _ in range(3)]
             assert [type(message) for message in missed] == [Subscribed, Update, Gap]
+            # Who goes on from right behind the loss is not told of it again.
+            assert isinstance(missed[2], Gap)
+            async with tracker.subscribe("a", since=missed[2].resume) as messages:
+                behind = [messages.take_nowait() for _ in range(3)]
+            assert [type(message) for message in behind] == [Subscribed, CustomEvent, CustomEvent]
     assert told == [(False, "new"), (False, "epoch"), (False, "bad_token"), (True, None)]
 
 

@@ -119,10 +119,14 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
-    """So many custom events were dropped before they could be sent here."""
+    """So many custom events were dropped before they could be sent here.
+
+    `resume` goes on behind them, so that nobody is told twice of the same loss.
+    """
 
     session: str
     dropped: int
+    resume: str = ""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="end"):

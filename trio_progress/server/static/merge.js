@@ -74,7 +74,7 @@ export function merge(view, message, limit, now) {
     case "bookmark":
       return bookmarked(view, message, offset ?? view.clockOffset);
     case "gap":
-      return next(view, { dropped: view.dropped + message.dropped });
+      return next(view, { dropped: view.dropped + message.dropped, resume: message.resume ?? view.resume });
     case "end":
       return next(view, {
         end: view.end?.resume === message.resume ? view.end : Object.freeze({ ...message }),

@@ -86,11 +86,16 @@ export interface ErrorMessage {
   readonly session?: string | null;
 }
 
-/** So many custom events were dropped before they could be sent here. */
+/**
+ * So many custom events were dropped before they could be sent here.
+ *
+ * `resume` goes on behind them, so that nobody is told twice of the same loss.
+ */
 export interface Gap {
   readonly type: "gap";
   readonly session: string;
   readonly dropped: number;
+  readonly resume?: string;
 }
 
 /** A session without its phases. */
