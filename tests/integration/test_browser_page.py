@@ -179,6 +179,28 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
     expect(page.locator(".hero-standing")).to_have_text("Completed")
 
 
+def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    """They are numbered from 1 again, as those of the run before were."""
+    host(
+        "session = await open_session('r-1', title='One'); session.emit('old', {'n': 1}); session.emit('old', {'n': 2})"
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-1")
+    events = page.get_by_role("region", name="Events").get_by_role("listitem")
+    expect(events).to_contain_text(["old", "old"])
+    host(
+        """
+        await tracker.cancel("r-1")
+        await tracker.wait_ended("r-1")
+        session = await open_session("r-1", title="Another")
+        for n in range(3):
+            session.emit("new", {"n": n})
+        """
+    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("Another", timeout=20_000)
+    expect(events).to_contain_text(["new", "new", "new"])
+
+
 def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
