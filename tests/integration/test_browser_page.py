@@ -201,6 +201,22 @@ def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new
     expect(events).to_contain_text(["new", "new", "new"])
 
 
+def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'progress.db'}"
+    with hosting(store, lost_after=2) as server:
+        worker = HostProcess(store, lost_after=2)
+        worker("await open_session('r-1', title='Elsewhere')")
+        page = new_page()
+        visit(page, server("return await start_server()") + "#/r-1")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Elsewhere")
+        worker.kill()
+        callout = page.locator(".callout")
+        expect(callout).to_contain_text("It can be gone on with", timeout=20_000)
+        since = callout.get_by_text("Its last sign of life came")
+        said = since.inner_text()
+        expect(since).not_to_have_text(said)
+
+
 def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

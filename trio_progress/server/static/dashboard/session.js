@@ -168,7 +168,6 @@ export class SessionPage {
     setGlyph(this.#glyph, where);
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
-    this.#drawCallout(state, view, now);
     this.#phases.draw(state.phases, now, !ended);
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
@@ -201,6 +200,7 @@ export class SessionPage {
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
     this.#phases.tick(now, !ended);
+    this.#drawCallout(state, view, now);
   }
 
   #drawUnder(state) {
@@ -240,13 +240,14 @@ export class SessionPage {
   #drawCallout(state, view, now) {
     const parts = [];
     let kind = "bad";
+    let since = "";
     if (state.error !== null && state.error !== undefined) {
       const { type, message, details } = state.error;
       kind = ["cancelled", "interrupted"].includes(state.status) ? "warn" : "bad";
       parts.push(h("strong", {}, type), message ? h("p", {}, message) : null);
       if (details && Object.keys(details).length) parts.push(h("pre", {}, JSON.stringify(details, null, 2)));
     } else if (state.status === "lost" || state.liveness === "lost") {
-      const since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
+      since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
       parts.push(h("strong", {}, "Its process is gone"), h("p", {}, `Nobody has said how it ended.${since}`));
     }
     const { end } = view;
@@ -255,7 +256,7 @@ export class SessionPage {
       parts.push(h("p", {}, "The final state is shown here, but the store does not have it."));
     }
     if (end?.resumable) parts.push(h("p", {}, "It can be gone on with from where it stopped."));
-    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end]);
+    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end, since]);
     this.#callout.hidden = parts.length === 0 || (parts.length === 1 && Boolean(end?.resumable) && !state.error);
     attribute(this.#callout, "data-kind", kind);
     if (this.#callout.dataset.key === key) return;
