@@ -541,6 +541,18 @@ def test_sessions_are_found_by_words_labels_and_standing_and_the_address_keeps_i
     expect(rows).to_have_count(3)
 
 
+def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    labels = {"spaces": "Data  Science", "quotes": 'say "hi"', "empty": "", "a name": "x", "is": "a=b", '"': '"'}
+    host(f"await open_session('r-1', title='This'); await open_session('r-2', title='That', labels={labels!r})")
+    page = new_page()
+    url = host("return await start_server()")
+    for name, value in labels.items():
+        visit(page, f"{url}#/r-2")
+        page.get_by_role("link", name=f"{name}={value}", exact=True).click()
+        expect(page.get_by_role("listitem")).to_have_count(1)
+        expect(page.get_by_role("link", name="That")).to_be_visible()
+
+
 def test_all_of_it_can_be_reached_by_keyboard(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
