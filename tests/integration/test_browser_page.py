@@ -553,6 +553,23 @@ def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, ne
         expect(page.get_by_role("link", name="That")).to_be_visible()
 
 
+def test_who_comes_back_to_the_list_is_where_they_left_it(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("for n in range(60): await open_session(f'r-{n}', title=f'Crawl {n}'); await trio.sleep(0.001)")
+    page = new_page()
+    visit(page, host("return await start_server()"))
+    row = page.get_by_role("link", name="Crawl 7", exact=True)
+    for back in (lambda: page.keyboard.press("Escape"), page.go_back):
+        row.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Crawl 7")
+        back()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sessions")
+        expect(row).to_be_focused()
+        expect(row).to_be_in_viewport()
+    page.keyboard.press("k")
+    expect(page.get_by_role("link", name="Crawl 8", exact=True)).to_be_focused()
+
+
 def test_all_of_it_can_be_reached_by_keyboard(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """

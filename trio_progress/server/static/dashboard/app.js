@@ -43,6 +43,8 @@ let listAddress = "#/";
 function route() {
   const address = location.hash || "#/";
   const session = /^#\/([^?]+)$/.exec(address);
+  // Who comes back to the list as it was finds the session that they come from; who comes by a label begins above.
+  const from = address === listAddress ? (page?.session ?? null) : null;
   page?.hide();
   page = null;
   if (session) {
@@ -54,10 +56,11 @@ function route() {
     }
   } else {
     listAddress = address;
-    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), (query) => {
+    const asked = (query) => {
       listAddress = query.size ? `#/?${query}` : "#/";
       history.replaceState(null, "", listAddress);
-    });
+    };
+    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), asked, from);
   }
   main.replaceChildren(page.element);
   page.show();

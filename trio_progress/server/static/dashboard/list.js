@@ -16,6 +16,7 @@ export class ListPage {
   #draw = framed(() => this.#drawNow());
   #seen = new IntersectionObserver((entries) => this.#scrolled(entries), { rootMargin: "300px" });
   #byElement = new WeakMap();
+  #from;
 
   #search;
   #chips = new Map();
@@ -29,8 +30,10 @@ export class ListPage {
    * @param client The connection to the server.
    * @param query What is filtered by, as URLSearchParams: `status` and `q`.
    * @param go Called with the changed query, which becomes the page's address.
+   * @param from The session from whose page the reader comes back, or null: its row has the focus, and is in sight.
    */
-  constructor(client, query, go) {
+  constructor(client, query, go, from = null) {
+    this.#from = from;
     this.#store = client.sessions();
     this.#go = go;
     this.#filter = FILTERS.find(({ name }) => name === query.get("status")) ?? FILTERS[0];
@@ -141,10 +144,20 @@ export class ListPage {
       row.take(state, now);
       if (row.visible) row.draw(now, this.#query);
     }
+    if (view.loaded) this.#comeBack();
     this.#older.hidden = view.complete;
     text(this.#older, "Show older sessions");
     this.#drawEmpty(view, shown.length);
     text(this.#count, `${shown.length} ${shown.length === 1 ? "session" : "sessions"}`);
+  }
+
+  /** Once: from then on it is the reader who says where they are. */
+  #comeBack() {
+    const row = this.#rows.get(this.#from);
+    this.#from = null;
+    if (row === undefined || !document.activeElement?.matches("body, main")) return;
+    row.link.focus({ preventScroll: true });
+    row.element.scrollIntoView({ block: "center" });
   }
 
   #row(state) {

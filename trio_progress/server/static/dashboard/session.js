@@ -64,6 +64,7 @@ export class SessionPage {
    * @param list The address of the list to go back to.
    */
   constructor(client, id, ask, list) {
+    this.session = id;
     this.#store = client.session(id, { events: EVENTS, wait: true });
     this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
     this.#progress = h(
