@@ -678,6 +678,22 @@ def test_pain_22_a_token_is_asked_for_and_kept_for_the_tab_only(
     expect(other.get_by_role("dialog")).to_contain_text("A token is needed")
 
 
+def test_who_has_no_token_is_told_what_there_is_to_do(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("await open_session('r-1', title='Secret')")
+    page = new_page()
+    page.goto(host("return await start_server(auth='correct-horse-battery-staple-and-so-on-and-on')"))
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Not now").click()
+    expect(page.get_by_role("main")).to_contain_text("A token is needed")
+    page.get_by_role("main").get_by_role("button", name="Enter a token").click()
+    dialog.get_by_label("Token").fill("correct-horse-battery-staple-and-so-on-and-on")
+    dialog.get_by_role("button", name="Use it").click()
+    expect(page.get_by_role("link", name="Secret")).to_be_visible()
+    page.get_by_role("banner").get_by_role("button", name="Token").click()
+    expect(dialog).to_contain_text("takes the place of the one in use")
+    expect(dialog).not_to_contain_text("did not take")
+
+
 # On a phone, and with less motion
 
 
