@@ -297,6 +297,20 @@ def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_p
     assert host("return (await tracker.snapshot('r-1')).error.message") == "a newer one runs"
 
 
+def test_that_a_cancel_did_not_reach_the_server_is_said_in_words(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host("await open_session('r-1')")
+    page = new_page()
+    visit(page, host("return await start_server(drain_timeout=0.2)") + "#/r-1")
+    page.get_by_role("button", name="Cancel…").click()
+    host("await stop_server()")
+    page.get_by_role("button", name="Cancel the session").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "The server cannot be reached. Try again when the connection is back."
+    )
+
+
 # The connection
 
 

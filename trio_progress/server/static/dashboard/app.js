@@ -1,6 +1,6 @@
 /** The page: its address, the connection, the token and the keys. */
 
-import { Client } from "../trio-progress.js";
+import { Client, RequestError } from "../trio-progress.js";
 import { duration } from "../words.js";
 import { attribute, h, s, text } from "./dom.js";
 import { ListPage } from "./list.js";
@@ -209,7 +209,9 @@ find("cancel").querySelector("form").addEventListener("submit", async (event) =>
     await client.cancel(cancelling, find("cancel-reason").value.trim() || null);
     find("cancel").close();
   } catch (error) {
-    text(find("cancel-wrong"), error.message);
+    // What a browser says of a fetch that fails is for its console.
+    const answered = error instanceof RequestError;
+    text(find("cancel-wrong"), answered ? error.message : "The server cannot be reached. Try again when the connection is back.");
   }
 });
 
