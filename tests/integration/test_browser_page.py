@@ -201,6 +201,31 @@ def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new
     expect(events).to_contain_text(["new", "new", "new"])
 
 
+def test_what_stalls_has_no_speed_and_nothing_left(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host(
+        """
+        from trio_progress import PhaseSpec
+        session = await open_session("r-1", [PhaseSpec("a", total=1000, stall_after=2)])
+        phase = session.advance_to("a", total=1000)
+        async def work():
+            for _ in range(25):
+                phase.advance(4)
+                await trio.sleep(0.1)
+            await kept.setdefault("go on", trio.Event()).wait()
+            phase.advance(4)
+        nursery.start_soon(work)
+        """
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-1")
+    counted = page.locator(".phase-count")
+    expect(counted).to_contain_text("/s")
+    expect(page.locator(".hero-standing")).to_contain_text("Stalled for", timeout=15_000)
+    expect(counted).to_have_text("100 / 1,000")
+    host("kept['go on'].set()")
+    expect(counted).to_contain_text("/s")
+
+
 def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'progress.db'}"
     with hosting(store, lost_after=2) as server:

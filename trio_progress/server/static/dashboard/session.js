@@ -20,6 +20,11 @@ const SEGMENTS = 48;
 /** Milliseconds in which the server would have answered, if there was anything to tell. */
 const ANSWERED = 1500;
 
+/** Whether it goes on: what it measured of its speed is true only then. */
+function moves(state) {
+  return !ENDED.includes(state.status) && state.liveness === "ok";
+}
+
 export class SessionPage {
   #store;
   #leave;
@@ -169,7 +174,7 @@ export class SessionPage {
     setGlyph(this.#glyph, where);
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
-    this.#phases.draw(state.phases, now, !ended);
+    this.#phases.draw(state.phases, now, moves(state));
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
     this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
@@ -200,7 +205,7 @@ export class SessionPage {
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
-    this.#phases.tick(now, !ended);
+    this.#phases.tick(now, moves(state));
     this.#drawCallout(state, view, now);
   }
 
