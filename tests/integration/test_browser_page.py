@@ -592,6 +592,23 @@ def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, ne
         expect(page.get_by_role("link", name="That")).to_be_visible()
 
 
+def test_older_sessions_that_cannot_be_had_are_said_to_be_so(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("for n in range(1003): await tracker.declare(f'r-{n}')")
+    page = new_page()
+    port = free_port()
+    visit(page, host(f"return await start_server({port}, drain_timeout=0.2)"))
+    older = page.get_by_role("button", name="Show older sessions")
+    expect(older).to_be_visible()
+    host("await stop_server()")
+    older.click()
+    again = page.get_by_role("button", name="Older sessions cannot be had now: try again")
+    expect(again).to_be_visible()
+    host(f"await start_server({port})")
+    again.click()
+    expect(page.get_by_role("listitem")).to_have_count(1003)
+    expect(again).to_be_hidden()
+
+
 def test_who_comes_back_to_the_list_is_where_they_left_it(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("for n in range(60): await open_session(f'r-{n}', title=f'Crawl {n}'); await trio.sleep(0.001)")
     page = new_page()

@@ -23,7 +23,8 @@ export class ListPage {
   #active;
   #ended;
   #empty = h("div", { class: "empty", hidden: true });
-  #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#store.more() });
+  #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#more() });
+  #failed = false;
   #count = h("p", { class: "sr", role: "status" });
 
   /**
@@ -146,9 +147,19 @@ export class ListPage {
     }
     if (view.loaded) this.#comeBack();
     this.#older.hidden = view.complete;
-    text(this.#older, "Show older sessions");
+    text(this.#older, this.#failed ? "Older sessions cannot be had now: try again" : "Show older sessions");
     this.#drawEmpty(view, shown.length);
     text(this.#count, `${shown.length} ${shown.length === 1 ? "session" : "sessions"}`);
+  }
+
+  async #more() {
+    try {
+      await this.#store.more();
+      this.#failed = false;
+    } catch {
+      this.#failed = true;
+    }
+    this.#draw();
   }
 
   /** Once: from then on it is the reader who says where they are. */
