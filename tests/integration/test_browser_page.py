@@ -772,6 +772,29 @@ def test_a_phone_needs_no_scrolling_sideways(host: HostProcess, new_page: Callab
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, (address, page.evaluate(wide))
 
 
+def test_on_a_phone_the_filters_are_moved_and_not_the_page(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host(
+        """
+        await tracker.declare("queued")
+        for status in ("running", "completed", "failed", "cancelled"):
+            session = await open_session(status, {"a": 1})
+            if status == "failed":
+                session.fail("no disk")
+            if status == "cancelled":
+                await tracker.cancel(status)
+            elif status != "running":
+                await host.end_session(status)
+        """
+    )
+    page = new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    visit(page, host("return await start_server()"))
+    chips = page.get_by_role("group", name="Filter by status")
+    expect(chips.get_by_role("button")).to_have_count(6)
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+    chips.get_by_role("button", name="Stopped").tap()
+    expect(page.get_by_role("listitem")).to_have_count(1)
+
+
 def test_less_motion_means_none(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("(await open_session('r-1')).phase('a').__enter__()")
     page = new_page(reduced_motion="reduce")
