@@ -92,9 +92,9 @@ class Host:
         return await scope["body"]()
 
 
-async def main(store: str) -> None:
+async def main(store: str, lost_after: float) -> None:
     """Obeys until standard input ends."""
-    async with open_tracker(store, broadcast_interval=0.05, heartbeat_interval=0.5) as tracker:
+    async with open_tracker(store, broadcast_interval=0.05, heartbeat_interval=0.5, lost_after=lost_after) as tracker:
         async with trio.open_nursery() as nursery:
             host = Host(tracker, nursery)
             async for line in trio.wrap_file(sys.stdin):
@@ -108,4 +108,4 @@ async def main(store: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    trio.run(main, sys.argv[1], float(sys.argv[2]))

@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class HostProcess:
     """`host.py` in a process of its own."""
 
-    def __init__(self, store: str = "memory:") -> None:
+    def __init__(self, store: str = "memory:", lost_after: float = 30.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("host.py")), store],
+            [sys.executable, str(Path(__file__).with_name("host.py")), store, str(lost_after)],
             cwd=ROOT,
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"},
             stdin=subprocess.PIPE,
@@ -66,9 +66,9 @@ class HostProcess:
 
 
 @contextmanager
-def hosting(store: str = "memory:") -> Iterator[HostProcess]:
+def hosting(store: str = "memory:", lost_after: float = 30.0) -> Iterator[HostProcess]:
     """A process with a tracker."""
-    process = HostProcess(store)
+    process = HostProcess(store, lost_after)
     try:
         yield process
     finally:

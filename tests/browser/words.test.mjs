@@ -42,8 +42,9 @@ test("what has spaces in it is kept together by quotation marks, there and back"
   const state = session("r-1", { labels: { team: "Data Science", "a b": "c" } });
   assert.ok(searching('team="Data Science"')(state));
   assert.ok(!searching("team=Data Science")(state));
-  for (const words of [["team=Data Science", "x"], ["a b=c"], ["plain"], []]) assert.deepEqual(wordsOf(typedAs(words)), words);
+  for (const words of [["team=Data Science", "x"], ["a b=c"], ["plain"], [], ['q=say "hi"', 'x"', '"', '""'], ["e="]]) assert.deepEqual(wordsOf(typedAs(words)), words);
   assert.deepEqual(wordsOf('half "open quote'), ["half", "open quote"]);
+  assert.deepEqual(wordsOf('team="" x'), ["team=", "x"]);
 });
 
 test("what goes on comes first, the last begun above; what has ended is ordered by its end", () => {

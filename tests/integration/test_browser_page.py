@@ -179,6 +179,69 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
     expect(page.locator(".hero-standing")).to_have_text("Completed")
 
 
+def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    """They are numbered from 1 again, as those of the run before were."""
+    host(
+        "session = await open_session('r-1', title='One'); session.emit('old', {'n': 1}); session.emit('old', {'n': 2})"
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-1")
+    events = page.get_by_role("region", name="Events").get_by_role("listitem")
+    expect(events).to_contain_text(["old", "old"])
+    host(
+        """
+        await tracker.cancel("r-1")
+        await tracker.wait_ended("r-1")
+        session = await open_session("r-1", title="Another")
+        for n in range(3):
+            session.emit("new", {"n": n})
+        """
+    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("Another", timeout=20_000)
+    expect(events).to_contain_text(["new", "new", "new"])
+
+
+def test_what_stalls_has_no_speed_and_nothing_left(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host(
+        """
+        from trio_progress import PhaseSpec
+        session = await open_session("r-1", [PhaseSpec("a", total=1000, stall_after=2)])
+        phase = session.advance_to("a", total=1000)
+        async def work():
+            for _ in range(25):
+                phase.advance(4)
+                await trio.sleep(0.1)
+            await kept.setdefault("go on", trio.Event()).wait()
+            phase.advance(4)
+        nursery.start_soon(work)
+        """
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/r-1")
+    counted = page.locator(".phase-count")
+    expect(counted).to_contain_text("/s")
+    expect(page.locator(".hero-standing")).to_contain_text("Stalled for", timeout=15_000)
+    expect(counted).to_have_text("100 / 1,000")
+    host("kept['go on'].set()")
+    expect(counted).to_contain_text("/s")
+
+
+def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'progress.db'}"
+    with hosting(store, lost_after=2) as server:
+        worker = HostProcess(store, lost_after=2)
+        worker("await open_session('r-1', title='Elsewhere')")
+        page = new_page()
+        visit(page, server("return await start_server()") + "#/r-1")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Elsewhere")
+        worker.kill()
+        callout = page.locator(".callout")
+        expect(callout).to_contain_text("It can be gone on with", timeout=20_000)
+        since = callout.get_by_text("Its last sign of life came")
+        said = since.inner_text()
+        expect(since).not_to_have_text(said)
+
+
 def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -257,6 +320,20 @@ def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_p
     expect(page.get_by_text("a newer one runs")).to_be_visible()
     expect(page.get_by_text("Cancelled", exact=True).first).to_be_visible()
     assert host("return (await tracker.snapshot('r-1')).error.message") == "a newer one runs"
+
+
+def test_that_a_cancel_did_not_reach_the_server_is_said_in_words(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host("await open_session('r-1')")
+    page = new_page()
+    visit(page, host("return await start_server(drain_timeout=0.2)") + "#/r-1")
+    page.get_by_role("button", name="Cancel…").click()
+    host("await stop_server()")
+    page.get_by_role("button", name="Cancel the session").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "The server cannot be reached. Try again when the connection is back."
+    )
 
 
 # The connection
@@ -503,6 +580,52 @@ def test_sessions_are_found_by_words_labels_and_standing_and_the_address_keeps_i
     expect(rows).to_have_count(3)
 
 
+def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    labels = {"spaces": "Data  Science", "quotes": 'say "hi"', "empty": "", "a name": "x", "is": "a=b", '"': '"'}
+    host(f"await open_session('r-1', title='This'); await open_session('r-2', title='That', labels={labels!r})")
+    page = new_page()
+    url = host("return await start_server()")
+    for name, value in labels.items():
+        visit(page, f"{url}#/r-2")
+        page.get_by_role("link", name=f"{name}={value}", exact=True).click()
+        expect(page.get_by_role("listitem")).to_have_count(1)
+        expect(page.get_by_role("link", name="That")).to_be_visible()
+
+
+def test_older_sessions_that_cannot_be_had_are_said_to_be_so(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("for n in range(1003): await tracker.declare(f'r-{n}')")
+    page = new_page()
+    port = free_port()
+    visit(page, host(f"return await start_server({port}, drain_timeout=0.2)"))
+    older = page.get_by_role("button", name="Show older sessions")
+    expect(older).to_be_visible()
+    host("await stop_server()")
+    older.click()
+    again = page.get_by_role("button", name="Older sessions cannot be had now: try again")
+    expect(again).to_be_visible()
+    host(f"await start_server({port})")
+    again.click()
+    expect(page.get_by_role("listitem")).to_have_count(1003)
+    expect(again).to_be_hidden()
+
+
+def test_who_comes_back_to_the_list_is_where_they_left_it(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("for n in range(60): await open_session(f'r-{n}', title=f'Crawl {n}'); await trio.sleep(0.001)")
+    page = new_page()
+    visit(page, host("return await start_server()"))
+    row = page.get_by_role("link", name="Crawl 7", exact=True)
+    for back in (lambda: page.keyboard.press("Escape"), page.go_back):
+        row.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Crawl 7")
+        back()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sessions")
+        expect(row).to_be_focused()
+        expect(row).to_be_in_viewport()
+    page.keyboard.press("k")
+    expect(page.get_by_role("link", name="Crawl 8", exact=True)).to_be_focused()
+
+
 def test_all_of_it_can_be_reached_by_keyboard(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
@@ -611,6 +734,22 @@ def test_pain_22_a_token_is_asked_for_and_kept_for_the_tab_only(
     expect(other.get_by_role("dialog")).to_contain_text("A token is needed")
 
 
+def test_who_has_no_token_is_told_what_there_is_to_do(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host("await open_session('r-1', title='Secret')")
+    page = new_page()
+    page.goto(host("return await start_server(auth='correct-horse-battery-staple-and-so-on-and-on')"))
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Not now").click()
+    expect(page.get_by_role("main")).to_contain_text("A token is needed")
+    page.get_by_role("main").get_by_role("button", name="Enter a token").click()
+    dialog.get_by_label("Token").fill("correct-horse-battery-staple-and-so-on-and-on")
+    dialog.get_by_role("button", name="Use it").click()
+    expect(page.get_by_role("link", name="Secret")).to_be_visible()
+    page.get_by_role("banner").get_by_role("button", name="Token").click()
+    expect(dialog).to_contain_text("takes the place of the one in use")
+    expect(dialog).not_to_contain_text("did not take")
+
+
 # On a phone, and with less motion
 
 
@@ -631,6 +770,29 @@ def test_a_phone_needs_no_scrolling_sideways(host: HostProcess, new_page: Callab
         wide = """() => [...document.querySelectorAll("main *")]
             .filter((one) => one.getBoundingClientRect().right > 361).map((one) => one.className)"""
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, (address, page.evaluate(wide))
+
+
+def test_on_a_phone_the_filters_are_moved_and_not_the_page(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    host(
+        """
+        await tracker.declare("queued")
+        for status in ("running", "completed", "failed", "cancelled"):
+            session = await open_session(status, {"a": 1})
+            if status == "failed":
+                session.fail("no disk")
+            if status == "cancelled":
+                await tracker.cancel(status)
+            elif status != "running":
+                await host.end_session(status)
+        """
+    )
+    page = new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    visit(page, host("return await start_server()"))
+    chips = page.get_by_role("group", name="Filter by status")
+    expect(chips.get_by_role("button")).to_have_count(6)
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+    chips.get_by_role("button", name="Stopped").tap()
+    expect(page.get_by_role("listitem")).to_have_count(1)
 
 
 def test_less_motion_means_none(host: HostProcess, new_page: Callable[..., Page]) -> None:

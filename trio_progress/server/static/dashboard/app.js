@@ -1,6 +1,6 @@
 /** The page: its address, the connection, the token and the keys. */
 
-import { Client } from "../trio-progress.js";
+import { Client, RequestError } from "../trio-progress.js";
 import { duration } from "../words.js";
 import { attribute, h, s, text } from "./dom.js";
 import { ListPage } from "./list.js";
@@ -43,6 +43,8 @@ let listAddress = "#/";
 function route() {
   const address = location.hash || "#/";
   const session = /^#\/([^?]+)$/.exec(address);
+  // Who comes back to the list as it was finds the session that they come from; who comes by a label begins above.
+  const from = address === listAddress ? (page?.session ?? null) : null;
   page?.hide();
   page = null;
   if (session) {
@@ -54,10 +56,11 @@ function route() {
     }
   } else {
     listAddress = address;
-    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), (query) => {
+    const asked = (query) => {
       listAddress = query.size ? `#/?${query}` : "#/";
       history.replaceState(null, "", listAddress);
-    });
+    };
+    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), asked, from);
   }
   main.replaceChildren(page.element);
   page.show();
@@ -77,8 +80,11 @@ async function start() {
   const config = await client.config().catch(() => null);
   find("token-button").hidden = config?.auth !== "token";
   if (config !== null && config.auth !== "none" && !config.authenticated) {
-    if (config.auth === "token") askForToken();
-    else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in where you have found this page, and load it again."));
+    if (config.auth === "token") {
+      refused = kept("sessionStorage", TOKEN) !== null;
+      main.replaceChildren(tokenless());
+      askForToken();
+    } else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in where you have found this page, and load it again."));
     return;
   }
   started = true;
@@ -137,7 +143,11 @@ function say(kind, words, button) {
 client.connection.subscribe(() => {
   drawLink();
   const { status, code } = client.connection.getSnapshot();
-  if (status === "stopped" && TOKEN_CODES.includes(code)) askForToken();
+  if (status === "open") refused = false;
+  if (status === "stopped" && TOKEN_CODES.includes(code)) {
+    refused = true;
+    askForToken();
+  }
 });
 setInterval(drawLink, 500);
 
@@ -146,15 +156,28 @@ setInterval(drawLink, 500);
 /** Close codes, and what HTTP says, of a server that wants a token, another one, or a fresh one. */
 const TOKEN_CODES = [4500, 4005, 401];
 
+/** Whether the token that it has was not taken. */
+let refused = false;
+
 function askForToken() {
   const dialog = find("token");
   find("token-button").hidden = false;
   if (dialog.open) return;
-  text(find("token-why"), kept("sessionStorage", TOKEN)
-    ? "The server did not take the token that it was given, or it has expired."
-    : "This server shows its sessions to those who have a token.");
+  const has = kept("sessionStorage", TOKEN) !== null;
+  text(find("token-title"), has && !refused ? "Another token" : "A token is needed");
+  text(find("token-why"), !has
+    ? "This server shows its sessions to those who have a token."
+    : refused
+      ? "The server did not take the token that it was given, or it has expired."
+      : "It takes the place of the one in use.");
   find("token-value").value = "";
   dialog.showModal();
+}
+
+/** What the page shows to those who do not give one now. */
+function tokenless() {
+  const button = h("button", { class: "quiet more", type: "button", onclick: askForToken }, "Enter a token");
+  return h("div", { class: "empty" }, h("strong", {}, "A token is needed"), "This server shows its sessions to those who have a token.", button);
 }
 
 find("token-button").addEventListener("click", askForToken);
@@ -162,6 +185,7 @@ find("token").querySelector("form").addEventListener("submit", () => {
   const token = find("token-value").value.trim();
   if (!token) return;
   keep("sessionStorage", TOKEN, token);
+  refused = false;
   find("token-value").value = "";
   client.useToken(token);
   if (!started) start();
@@ -185,7 +209,9 @@ find("cancel").querySelector("form").addEventListener("submit", async (event) =>
     await client.cancel(cancelling, find("cancel-reason").value.trim() || null);
     find("cancel").close();
   } catch (error) {
-    text(find("cancel-wrong"), error.message);
+    // What a browser says of a fetch that fails is for its console.
+    const answered = error instanceof RequestError;
+    text(find("cancel-wrong"), answered ? error.message : "The server cannot be reached. Try again when the connection is back.");
   }
 });
 

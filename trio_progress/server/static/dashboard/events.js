@@ -38,7 +38,8 @@ export class Events {
   draw(events, dropped) {
     this.#drawn = { events, dropped };
     const shown = events.slice(-this.#shown).reverse();
-    arrange(this.#list, shown, this.#rows, (event) => event.n, (event) => ({ element: item(event) }));
+    // By the event and not by its number: a run that begins anew numbers its own from 1 again.
+    arrange(this.#list, shown, this.#rows, (event) => event, (event) => ({ element: item(event) }));
     text(this.#count, events.length ? number(events.at(-1).n) : "");
     this.#none.hidden = events.length > 0;
     this.#gone.hidden = dropped === 0;

@@ -16,21 +16,25 @@ export class ListPage {
   #draw = framed(() => this.#drawNow());
   #seen = new IntersectionObserver((entries) => this.#scrolled(entries), { rootMargin: "300px" });
   #byElement = new WeakMap();
+  #from;
 
   #search;
   #chips = new Map();
   #active;
   #ended;
   #empty = h("div", { class: "empty", hidden: true });
-  #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#store.more() });
+  #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#more() });
+  #failed = false;
   #count = h("p", { class: "sr", role: "status" });
 
   /**
    * @param client The connection to the server.
    * @param query What is filtered by, as URLSearchParams: `status` and `q`.
    * @param go Called with the changed query, which becomes the page's address.
+   * @param from The session from whose page the reader comes back, or null: its row has the focus, and is in sight.
    */
-  constructor(client, query, go) {
+  constructor(client, query, go, from = null) {
+    this.#from = from;
     this.#store = client.sessions();
     this.#go = go;
     this.#filter = FILTERS.find(({ name }) => name === query.get("status")) ?? FILTERS[0];
@@ -141,10 +145,30 @@ export class ListPage {
       row.take(state, now);
       if (row.visible) row.draw(now, this.#query);
     }
+    if (view.loaded) this.#comeBack();
     this.#older.hidden = view.complete;
-    text(this.#older, "Show older sessions");
+    text(this.#older, this.#failed ? "Older sessions cannot be had now: try again" : "Show older sessions");
     this.#drawEmpty(view, shown.length);
     text(this.#count, `${shown.length} ${shown.length === 1 ? "session" : "sessions"}`);
+  }
+
+  async #more() {
+    try {
+      await this.#store.more();
+      this.#failed = false;
+    } catch {
+      this.#failed = true;
+    }
+    this.#draw();
+  }
+
+  /** Once: from then on it is the reader who says where they are. */
+  #comeBack() {
+    const row = this.#rows.get(this.#from);
+    this.#from = null;
+    if (row === undefined || !document.activeElement?.matches("body, main")) return;
+    row.link.focus({ preventScroll: true });
+    row.element.scrollIntoView({ block: "center" });
   }
 
   #row(state) {

@@ -34,7 +34,7 @@ export class Phases {
   /**
    * @param phases The phases, in order.
    * @param now The time, in milliseconds.
-   * @param live Whether the session still runs.
+   * @param live Whether the session goes on: it has not ended, and does not stall.
    */
   draw(phases, now, live) {
     this.#drawn = { phases, now, live };
@@ -131,8 +131,9 @@ class Row {
     attribute(this.#bar, "aria-valuenow", runs && phase.fraction !== null ? percent(phase.fraction) : null);
     const counted = count(phase);
     text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
-    const speed = runs && phase.rate ? `${rate(phase.rate)}/s` : "";
-    const left = runs && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
+    const goes = runs && this.#live;
+    const speed = goes && phase.rate ? `${rate(phase.rate)}/s` : "";
+    const left = goes && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
     text(this.#rate, [speed, left].filter(Boolean).join(" · "));
     this.#drawFields(phase);
     this.#children(phase);

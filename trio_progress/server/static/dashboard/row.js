@@ -40,6 +40,11 @@ export class Row {
     );
   }
 
+  /** What leads to the session. */
+  get link() {
+    return this.#title;
+  }
+
   take(state, now) {
     if (state !== this.#taken) this.#etaAt = now;
     this.#taken = state;

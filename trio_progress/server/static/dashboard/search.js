@@ -16,28 +16,37 @@ export const FILTERS = Object.freeze([
 /**
  * A search as it was typed, as a function that takes a session or not: all words must be found in its title, id,
  * pipeline, message or labels, whatever their case; `name=value` is a label, exactly. What has spaces in it stands in
- * quotation marks: `team="Data Science"`.
+ * quotation marks: `team="Data Science"`; a quotation mark within them is written twice.
  */
 export function searching(typed) {
   const words = wordsOf(typed);
-  const labels = words.filter((word) => /^[^=]+=./.test(word)).map((word) => {
-    const at = word.indexOf("=");
-    return [word.slice(0, at), word.slice(at + 1)];
-  });
-  const plain = words.filter((word) => !/^[^=]+=./.test(word)).map((word) => word.toLowerCase());
-  return (state) =>
-    labels.every(([name, value]) => state.labels[name] === value) &&
-    plain.every((word) => haystack(state).some((straw) => straw.toLowerCase().includes(word)));
+  const labels = words.filter(isLabel);
+  const plain = words.filter((word) => !isLabel(word)).map((word) => word.toLowerCase());
+  return (state) => {
+    // Both may have an equals sign in them, so it is the two together that are compared.
+    const has = labels.length ? Object.entries(state.labels).map(([name, value]) => `${name}=${value}`) : [];
+    return (
+      labels.every((label) => has.includes(label)) &&
+      plain.every((word) => haystack(state).some((straw) => straw.toLowerCase().includes(word)))
+    );
+  };
+}
+
+function isLabel(word) {
+  return word.indexOf("=") > 0;
 }
 
 /** The words of a search, without the quotation marks that keep some together. */
 export function wordsOf(typed) {
-  return (typed.match(/(?:[^\s"]|"[^"]*(?:"|$))+/g) ?? []).map((word) => word.replaceAll('"', "")).filter(Boolean);
+  const quoted = /"((?:[^"]|"")*)(?:"|$)/g;
+  return (typed.match(/(?:[^\s"]|"[^"]*(?:"|$))+/g) ?? [])
+    .map((word) => word.replace(quoted, (_, inner) => inner.replaceAll('""', '"')))
+    .filter(Boolean);
 }
 
 /** The words as they are typed. */
 export function typedAs(words) {
-  return words.map((word) => (/\s/.test(word) ? `"${word}"` : word)).join(" ");
+  return words.map((word) => (/[\s"]/.test(word) ? `"${word.replaceAll('"', '""')}"` : word)).join(" ");
 }
 
 function haystack(state) {

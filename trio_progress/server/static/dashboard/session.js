@@ -20,6 +20,11 @@ const SEGMENTS = 48;
 /** Milliseconds in which the server would have answered, if there was anything to tell. */
 const ANSWERED = 1500;
 
+/** Whether it goes on: what it measured of its speed is true only then. */
+function moves(state) {
+  return !ENDED.includes(state.status) && state.liveness === "ok";
+}
+
 export class SessionPage {
   #store;
   #leave;
@@ -64,6 +69,7 @@ export class SessionPage {
    * @param list The address of the list to go back to.
    */
   constructor(client, id, ask, list) {
+    this.session = id;
     this.#store = client.session(id, { events: EVENTS, wait: true });
     this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
     this.#progress = h(
@@ -168,8 +174,7 @@ export class SessionPage {
     setGlyph(this.#glyph, where);
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
-    this.#drawCallout(state, view, now);
-    this.#phases.draw(state.phases, now, !ended);
+    this.#phases.draw(state.phases, now, moves(state));
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
     this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
@@ -200,7 +205,8 @@ export class SessionPage {
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
-    this.#phases.tick(now, !ended);
+    this.#phases.tick(now, moves(state));
+    this.#drawCallout(state, view, now);
   }
 
   #drawUnder(state) {
@@ -240,13 +246,14 @@ export class SessionPage {
   #drawCallout(state, view, now) {
     const parts = [];
     let kind = "bad";
+    let since = "";
     if (state.error !== null && state.error !== undefined) {
       const { type, message, details } = state.error;
       kind = ["cancelled", "interrupted"].includes(state.status) ? "warn" : "bad";
       parts.push(h("strong", {}, type), message ? h("p", {}, message) : null);
       if (details && Object.keys(details).length) parts.push(h("pre", {}, JSON.stringify(details, null, 2)));
     } else if (state.status === "lost" || state.liveness === "lost") {
-      const since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
+      since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
       parts.push(h("strong", {}, "Its process is gone"), h("p", {}, `Nobody has said how it ended.${since}`));
     }
     const { end } = view;
@@ -255,7 +262,7 @@ export class SessionPage {
       parts.push(h("p", {}, "The final state is shown here, but the store does not have it."));
     }
     if (end?.resumable) parts.push(h("p", {}, "It can be gone on with from where it stopped."));
-    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end]);
+    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end, since]);
     this.#callout.hidden = parts.length === 0 || (parts.length === 1 && Boolean(end?.resumable) && !state.error);
     attribute(this.#callout, "data-kind", kind);
     if (this.#callout.dataset.key === key) return;
