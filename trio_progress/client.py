@@ -26,7 +26,7 @@ import trio
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
 from .extras import needed
 from .state import checks
-from .state.messages import CustomEvent, End, Message, Subscribed, Update, decode_message
+from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from .state.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -309,6 +309,7 @@ class RemoteSubscription:
         if envelope.type not in _TYPES or envelope.session != self._subscribe["session"]:
             return False
         message = decode_message(raw)
+        before = self.state, self._event
         if isinstance(message, Subscribed):
             self.connected = True
             self._begun.set()
@@ -328,7 +329,20 @@ class RemoteSubscription:
             if message.n <= self._event:
                 return False
             self._event = message.n
-        await self._send.send(message)
+        elif isinstance(message, Bookmark) and self.state is not None and self.state.seq == message.seq:
+            self.state = msgspec.structs.replace(
+                self.state,
+                liveness=message.liveness,
+                heartbeat_at=message.heartbeat_at,
+                progressed_at=message.progressed_at,
+                resume=message.resume,
+            )
+        try:
+            await self._send.send(message)
+        except trio.Cancelled:
+            # The server has fallen silent while the reader was busy: this one was not handed over, and comes again.
+            self.state, self._event = before
+            raise
         self._resume = getattr(message, "resume", None) or self._resume
         return isinstance(message, End)
 
