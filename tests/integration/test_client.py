@@ -382,6 +382,8 @@ async def test_leaving_ends_all_of_it_and_the_bodys_exception_leaves_as_itself(m
         ("ws://x/?token=abc", {}, "never in an address"),
         ("ws://user:secret@x/", {}, "never in an address"),
         ("ws://x", {"max_hz": 0}, "max_hz"),
+        ("ws://x", {"max_hz": 1001}, "max_hz must be at most 1000"),
+        ("ws://x", {"since": "x" * 201}, "since"),
         ("ws://x", {"max_hz": float("nan")}, "max_hz"),
         ("ws://x", {"events": -1}, "events"),
         ("ws://x", {"token": "a b"}, "token"),
@@ -394,4 +396,7 @@ async def test_bad_input_is_refused_at_the_call(url: str, given: dict[str, Any],
             pass
     with pytest.raises(ValueError, match="id"):
         async with connect("ws://x", "no id"):
+            pass
+    with pytest.raises(TypeError, match="since must be"):
+        async with connect("ws://x", "a", since=5):  # type: ignore[arg-type]
             pass
