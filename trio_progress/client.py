@@ -26,7 +26,7 @@ import trio
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
 from .extras import needed
 from .state import checks
-from .state.messages import CustomEvent, End, Message, Subscribed, Update, decode_message
+from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from .state.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ SILENCE: Final = 20.0
 
 LARGEST: Final = 64 * 1024 * 1024
 """Characters of one message; a state is smaller by `Limits`."""
+
+FASTEST: Final = 1000
+"""Updates a second that may be asked for."""
+
+LONGEST_SINCE: Final = 200
+"""Characters of a resume token, as the protocol has it."""
 
 _TYPES: Final = frozenset({"subscribed", "snapshot", "update", "event", "bookmark", "gap", "end"})
 _STOP: Final = frozenset({1003, 1007, 1009})
@@ -309,6 +315,7 @@ class RemoteSubscription:
         if envelope.type not in _TYPES or envelope.session != self._subscribe["session"]:
             return False
         message = decode_message(raw)
+        before = self.state, self._event
         if isinstance(message, Subscribed):
             self.connected = True
             self._begun.set()
@@ -328,7 +335,20 @@ class RemoteSubscription:
             if message.n <= self._event:
                 return False
             self._event = message.n
-        await self._send.send(message)
+        elif isinstance(message, Bookmark) and self.state is not None and self.state.seq == message.seq:
+            self.state = msgspec.structs.replace(
+                self.state,
+                liveness=message.liveness,
+                heartbeat_at=message.heartbeat_at,
+                progressed_at=message.progressed_at,
+                resume=message.resume,
+            )
+        try:
+            await self._send.send(message)
+        except trio.Cancelled:
+            # The server has fallen silent while the reader was busy: this one was not handed over, and comes again.
+            self.state, self._event = before
+            raise
         self._resume = getattr(message, "resume", None) or self._resume
         return isinstance(message, End)
 
@@ -432,12 +452,18 @@ async def connect(
     subscribe: dict[str, Any] = {"type": "subscribe", "session": checks.session_id(session_id)}
     if max_hz is not None:
         subscribe["max_hz"] = checks.number("max_hz", max_hz, above=0)
+        if max_hz > FASTEST:
+            raise ValueError(f"max_hz must be at most {FASTEST}, not {max_hz!r}")
     if events is not None:
         if type(events) is not int or not 0 <= events <= 10_000:
             raise ValueError(f"events must be a whole number from 0 to 10000, not {events!r:.200}")
         subscribe["events"] = events
     if wait:
         subscribe["wait"] = True
+    if since is not None and not isinstance(since, str):
+        raise TypeError(f"since must be the `resume` of a message, not {since!r:.200}")
+    if since is not None and len(since) > LONGEST_SINCE:
+        raise ValueError(f"since must be the `resume` of a message, which is never this long: {since!r:.200}")
     if isinstance(token, str):
         _checked_token(token)
     elif token is not None and not callable(token):

@@ -51,7 +51,8 @@ class RemoteState:
         self.epoch, self.seq = stored.key
         self.published = clock.monotonic()
         """When `seq` was found in the store, on the monotonic clock of this process."""
-        self.oldest_delta = self.seq if any(phase.folded for phase in self._flat.values()) else 1
+        folded = self._record.folded > 0 or any(phase.folded for phase in self._flat.values())
+        self.oldest_delta = self.seq if folded else 1
         self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
 
     @property

@@ -186,6 +186,37 @@ def test_attributes_may_change_and_the_tag_may_come_and_go(
     assert complaints == []
 
 
+def test_a_token_that_the_page_gave_before_the_module_had_come_can_be_replaced_later(
+    embed: Callable[..., tuple[Page, list[str]]],
+) -> None:
+    page, complaints = embed('<trio-progress session="r-1" url="URL"></trio-progress>')
+    expect(page.locator("trio-progress [part=heading]")).to_have_text("Who invented the zip?")
+    page.evaluate(
+        """() => {
+            // In a document of its own it is not known what it will be, as in the page until the module is there.
+            const early = document.implementation.createHTMLDocument().createElement("trio-progress");
+            const before = document.querySelector("trio-progress");
+            for (const { name, value } of before.attributes) early.setAttribute(name, value);
+            globalThis.asked = [];
+            early.token = () => { globalThis.asked.push("early"); return null; };
+            before.replaceWith(early);
+        }"""
+    )
+    expect(page.locator("trio-progress [part=heading]")).to_have_text("Who invented the zip?")
+    page.evaluate(
+        """() => {
+            document.querySelector("trio-progress").token = () => { globalThis.asked.push("later"); return null; };
+        }"""
+    )
+    for _ in range(30):
+        if page.evaluate("globalThis.asked.length") == 2:
+            break
+        page.wait_for_timeout(100)
+    assert page.evaluate("globalThis.asked") == ["early", "later"]
+    expect(page.locator("trio-progress [part=heading]")).to_have_text("Who invented the zip?")
+    assert complaints == []
+
+
 def test_hostile_titles_are_text_there_as_well(embed: Callable[..., tuple[Page, list[str]]], host: HostProcess) -> None:
     hostile = "<img src=x onerror=document.title=1><script>document.title=2</script>"
     host(f"s = kept['r-2'] = await open_session('r-2', title={hostile!r}); s.update(message={hostile!r})")

@@ -184,6 +184,25 @@ def test_a_session_that_a_server_does_not_have_yet_is_said_to_be_waited_for(stor
             assert (watcher.returncode, err) == (0, "")
 
 
+def test_who_watches_by_a_server_sees_that_the_owner_is_heard_of_no_more_and_that_it_is_back(store: str) -> None:
+    with (
+        started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server,
+        working(store, "r-1", "hang") as owner,
+    ):
+        assert server.stderr is not None
+        url = server.stderr.readline().split()[-1]
+        with started([*COMMAND, "watch", "--url", url, "r-1", "--json"]) as watcher:
+            assert watcher.stdout is not None
+            lines = (json.loads(line) for line in watcher.stdout)
+            assert next(lines)["status"] == "running"
+            owner.send_signal(signal.SIGSTOP)
+            lost = next(line for line in lines if line["liveness"] == "lost")
+            assert lost["status"] == "lost"
+            owner.send_signal(signal.SIGCONT)
+            back = next(line for line in lines if line["liveness"] == "ok")
+            assert (back["status"], back["epoch"]) == ("running", lost["epoch"])
+
+
 def test_cancelling_from_elsewhere_ends_the_owners_session_as_cancelled(store: str) -> None:
     with working(store, "r-1", "hang") as owner:
         done = ran("rm", "r-1")

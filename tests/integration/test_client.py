@@ -13,6 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from trio_progress import (
+    Bookmark,
     CustomEvent,
     End,
     Pipeline,
@@ -305,6 +306,59 @@ async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[b
             assert isinstance(found[-1], End)
 
 
+async def test_what_waits_for_a_slow_reader_when_the_connection_goes_is_handed_over_by_the_next_one(
+    messages: list[bytes],
+) -> None:
+    events = [message for message in messages if json.loads(message)["type"] == "event"]
+    told = [*messages[:2], *events, messages[-1]]
+
+    async def go_on(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
+        # As a server does: all behind what was taken last.
+        since = [json.loads(message).get("resume") for message in told].index(asked["since"])
+        await send([subscribed(recovered=True), *told[since + 1 :]])(script, connection, asked)
+
+    again = trio.Event()
+
+    async def second(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
+        again.set()
+        await go_on(script, connection, asked)
+
+    script = Script(send(told), second, go_on, go_on)
+    found: list[Any] = []
+    with trio.fail_after(10):
+        async with serving(script) as url, connect(url, "a") as stream:
+            async for message in stream:
+                found.append(message)
+                if isinstance(message, CustomEvent) and message.n == 1:
+                    await again.wait()
+    assert [message.n for message in found if isinstance(message, CustomEvent)] == list(range(1, len(events) + 1))
+
+
+async def test_the_merged_state_says_how_alive_the_session_is_as_bookmarks_tell_it(messages: list[bytes]) -> None:
+    snapshot = json.loads(messages[1])
+    stalled = {
+        "type": "bookmark",
+        "session": "a",
+        "seq": snapshot["seq"],
+        "resume": "1.2.3",
+        "liveness": "stalled",
+        "heartbeat_at": "2026-01-01T00:00:07Z",
+        "progressed_at": "2026-01-01T00:00:01Z",
+        "server_time": "2026-01-01T00:00:08Z",
+    }
+    told = [json.dumps(message).encode() for message in (stalled, {**stalled, "seq": 0, "liveness": "lost"})]
+    async with serving(Script(send([*messages[:2], *told]))) as url, connect(url, "a") as stream:
+        assert isinstance(await anext(stream), Subscribed)
+        assert isinstance(await anext(stream), Snapshot)
+        assert snapshot["state"]["liveness"] == "ok"
+        for _ in told:  # The second is of another state.
+            assert isinstance(await anext(stream), Bookmark)
+            assert stream.state is not None
+            assert stream.state.liveness == "stalled"
+            assert str(stream.state.heartbeat_at) == "2026-01-01 00:00:07+00:00"
+            assert (stream.state.seq, stream.state.resume) == (snapshot["seq"], "1.2.3")
+
+
 async def test_leaving_ends_all_of_it_and_the_bodys_exception_leaves_as_itself(messages: list[bytes]) -> None:
     script = Script(send(messages[:3]), send(messages[:3]))
     kept: list[RemoteSubscription] = []
@@ -328,6 +382,8 @@ async def test_leaving_ends_all_of_it_and_the_bodys_exception_leaves_as_itself(m
         ("ws://x/?token=abc", {}, "never in an address"),
         ("ws://user:secret@x/", {}, "never in an address"),
         ("ws://x", {"max_hz": 0}, "max_hz"),
+        ("ws://x", {"max_hz": 1001}, "max_hz must be at most 1000"),
+        ("ws://x", {"since": "x" * 201}, "since"),
         ("ws://x", {"max_hz": float("nan")}, "max_hz"),
         ("ws://x", {"events": -1}, "events"),
         ("ws://x", {"token": "a b"}, "token"),
@@ -340,4 +396,7 @@ async def test_bad_input_is_refused_at_the_call(url: str, given: dict[str, Any],
             pass
     with pytest.raises(ValueError, match="id"):
         async with connect("ws://x", "no id"):
+            pass
+    with pytest.raises(TypeError, match="since must be"):
+        async with connect("ws://x", "a", since=5):  # type: ignore[arg-type]
             pass

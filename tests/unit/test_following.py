@@ -17,6 +17,7 @@ from trio_progress import (
     CustomEvent,
     End,
     Gap,
+    Limits,
     MemoryStore,
     Pipeline,
     ProtocolError,
@@ -289,6 +290,38 @@ async def test_sessions_of_another_tracker_are_followed_and_cancelled_through_th
     events = [message.n for message in messages if isinstance(message, CustomEvent)]
     assert events == list(range(1, len(events) + 1))
     assert len(events) == 21
+
+
+async def test_who_comes_back_by_way_of_the_store_after_phases_folded_into_the_session_has_its_state(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = MemoryStore()
+    async with (
+        open_tracker(shared, limits=Limits(phases=5)) as owner,
+        open_tracker(shared) as other,
+        owner.session("a") as session,
+    ):
+        view: Snapshot | None = None
+        since: str | None = None
+        for turn in range(4):
+            for number in range(4):
+                with session.phase(f"phase {turn}-{number}"):
+                    pass
+            await session.flush()
+            # Nobody follows it between two visits: each finds the newest stored state alone.
+            async with other.subscribe("a", since=since) as messages:
+                async for message in messages:
+                    if isinstance(message, Snapshot):
+                        view = message
+                    elif isinstance(message, Update):
+                        assert view is not None
+                        view = message.apply(view)
+                    if view is not None and view.seq == session.snapshot().seq:
+                        break
+                since = messages.resume
+            assert view is not None
+            assert view.phases == session.snapshot().phases
+            await trio.sleep(60)
 
 
 async def test_an_owner_that_is_heard_of_no_more_is_lost_to_those_who_watch(

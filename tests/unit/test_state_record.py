@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import QuietHost
-from trio_progress import PhaseSpec, Pipeline, StoreError
+from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
 from trio_progress.state.clock import Clock
 from trio_progress.state.events import LoggedEvent
 from trio_progress.state.messages import Position
@@ -135,6 +135,23 @@ def test_every_attempt_counts_and_what_completed_stays_completed_through_all_of_
         ("completed", 3, 1),
         ("pending", 0, 3),
     ]
+
+
+def test_phases_that_folded_into_the_session_count_in_a_later_attempt_as_well() -> None:
+    state = state_of(limits=Limits(phases=4))
+    for number in range(9):
+        state.leave(state.enter(state.root, f"done {number}"), "completed")
+    state.enter(state.root, "open")
+    before = state.snapshot()
+    assert before.raw == pytest.approx(0.9)
+    state.end("interrupted")
+    record = decode_record("a", 1, state.seq, encode_record(state))
+    assert record.folded == 6
+    again = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), limits=Limits(phases=4))
+    go_on(again, record, (), 10)
+    again.begin(2)
+    assert again.snapshot().raw == pytest.approx(0.9)
+    assert decode_record("a", 2, again.seq, encode_record(again)).folded == 6
 
 
 def test_what_was_left_pending_below_a_phase_that_completes_is_not_pending_for_ever() -> None:

@@ -155,14 +155,26 @@ async def _follow_server(
         try:
             async with connect(url, session_id, token=token, wait=wait) as messages:
                 async for _ in messages:
-                    state = messages.state
-                    if state is not None and state is not last.get(session_id):
+                    state = None if messages.state is None else _shown(messages.state)
+                    if state is not None and _differ(state, last.get(session_id)):
                         last[session_id] = state
                         told(state)
         except OSError as error:
             # Here, where it cannot be taken for one of standard output.
             raise CommandError(codes.STORE, str(error)) from None
         nursery.cancel_scope.cancel(reason="it has ended")
+
+
+def _shown(state: Snapshot) -> Snapshot:
+    """The state as a tracker's own watchers see it: "lost" while nobody answers for it, before that is written."""
+    import msgspec
+
+    return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
+
+
+def _differ(state: Snapshot, before: Snapshot | None) -> bool:
+    """Whether there is anything to show: not where it was only heard of once more."""
+    return before is None or (state.epoch, state.seq, state.liveness) != (before.epoch, before.seq, before.liveness)
 
 
 async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot]) -> None:

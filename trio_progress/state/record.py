@@ -1,6 +1,7 @@
 """A session as a store keeps it, and how a later attempt goes on from that.
 
-A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>}`. Its `epoch` and `seq` are
+A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>, "folded": 0, "folded_weight": 0.0}`; the
+last two are of the phases that folded into the session itself, as a phase says it of its own. Its `epoch` and `seq` are
 those of the key that it is stored under, whatever the JSON says: the key is what was fenced. What is
 read is decoded strictly; anything else is refused as a whole.
 """
@@ -30,6 +31,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     state: Snapshot
     saved: Any = None
+    folded: int = 0
+    folded_weight: float = 0.0
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -39,7 +42,11 @@ _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 def encode_record(state: SessionState) -> bytes:
     """The newest published state as it is stored."""
-    return _ENCODER.encode(Record(state=state.snapshot(), saved=state.saved))
+    root = state.root
+    record = Record(
+        state=state.snapshot(), saved=state.saved, folded=root.folded, folded_weight=float(root.folded_weight)
+    )
+    return _ENCODER.encode(record)
 
 
 def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
@@ -123,6 +130,8 @@ def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], ev
     state.fields = dict(old.fields)
     state.saved = record.saved
     state.event_log = EventLog(event_limit, events)
+    state.root.folded = record.folded
+    state.root.folded_weight = record.folded_weight
     for phase in old.phases:
         node = state.get(phase.name)
         if node is None and state.pipeline is None:

@@ -111,6 +111,7 @@ export class TrioProgressElement extends Base {
   }
 
   connectedCallback() {
+    this.#takeEarlier();
     this.#build();
     this.#renew();
     this.#timer = setInterval(() => this.#drawTime(), 1000);
@@ -127,6 +128,14 @@ export class TrioProgressElement extends Base {
     if (name === "words") this.#readWords();
     if (["session", "url", "token", "max-hz"].includes(name)) this.#renew();
     else this.#draw();
+  }
+
+  /** What the page gave as a property before this module had come lies on the element itself, in front of the class's. */
+  #takeEarlier() {
+    if (!Object.hasOwn(this, "token")) return;
+    const { token } = this;
+    delete this.token;
+    this.token = token;
   }
 
   #build() {
