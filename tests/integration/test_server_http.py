@@ -104,6 +104,22 @@ async def test_events_are_told_resumed_by_their_id_and_end_with_204() -> None:
             assert (await ask(door.port, "GET", f"/sessions/r-1/events?{bad}")).status == 400
 
 
+async def test_head_of_a_stream_is_its_head_alone() -> None:
+    async with open_door() as door:
+        async with door.tracker.session("r-1"):
+            for path in ("/events", "/sessions/r-1/events"):
+                async with await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
+                    await stream.send_all(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                    data = b""
+                    with trio.fail_after(5):
+                        while more := await stream.receive_some(65536):
+                            data += more
+                head, _, body = data.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                assert b"text/event-stream" in head
+                assert body == b""
+
+
 async def test_the_list_is_told_as_events() -> None:
     async with open_door() as door:
         stream = await trio.open_tcp_stream("127.0.0.1", door.port)
