@@ -181,6 +181,24 @@ async def test_many_requests_follow_each_other_on_one_connection() -> None:
             assert answer.status == 404
 
 
+async def test_an_upgrade_to_something_else_is_ignored_and_the_request_is_answered() -> None:
+    """Java's HttpClient, and `curl --http2`, ask for h2c with their first request, also where it has a body."""
+    h2c = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    async with open_door() as door:
+        async with door.tracker.session("r-1") as session:
+            head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **h2c}.items())
+            async with await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
+                for _ in range(2):  # and the connection stays
+                    await stream.send_all(f"GET /sessions/r-1 HTTP/1.1\r\n{head}\r\n".encode())
+                    answer = await read_answer(stream)
+                    assert answer is not None
+                    assert answer.status == 200
+            json = {"Content-Type": "application/json"}
+            body = b'{"reason":"enough"}'
+            assert (await ask(door.port, "POST", "/sessions/none/cancel", {**h2c, **json}, body)).status == 404
+            assert session.status == "running"
+
+
 async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
     store = RecordingStore()
     async with open_door(tracker_settings={"store": store, "persist_interval": 0.02, "flush_timeout": 0.5}) as door:

@@ -163,7 +163,8 @@ class HttpConnection:
             raise BadRequestError(error(400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"))
         if not _WELL_FORMED_TARGET.match(event.target):
             raise BadRequestError(error(400, "bad_request", "the request's target must be a path"))
-        upgrade = "upgrade" in headers
+        # One to anything else is ignored (RFC 9110, section 7.8): Java's client asks for h2c with each first request.
+        upgrade = "websocket" in headers.get("upgrade", "").lower()
         if upgrade and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
             raise BadRequestError(error(400, "bad_request", "an upgrade has no body"))
         body = b""
