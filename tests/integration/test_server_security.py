@@ -280,6 +280,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "deep": lambda: base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30.x",
 }
 
+    "an expiry that never comes": lambda: signed(exp=float("nan")),
 
 @pytest.mark.parametrize("what", BAD_TOKENS)
 async def test_a_token_that_is_not_valid_lets_nobody_in_by_any_way(what: str) -> None:

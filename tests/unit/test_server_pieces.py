@@ -124,6 +124,8 @@ def test_a_grant_is_for_what_it_names_and_for_nothing_else() -> None:
         {"sessions": "r-1"},
         {"sessions": ["../x"]},
         {"everything": True, "labels": {"a": "b"}},
+        {"expires_at": float("nan")},
+        {"expires_at": "tomorrow"},
     ],
 )
 def test_a_grant_that_says_something_else_than_was_meant_is_refused(given: dict[str, Any]) -> None:
