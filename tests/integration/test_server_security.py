@@ -9,6 +9,8 @@ import random
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import jwt
 import pytest
@@ -369,6 +371,25 @@ async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_th
 
                 async def stays() -> None:
                     async with talk(door.port, headers=bearer(short)) as client:
+async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks() -> None:
+    @dataclass
+    class Slow:
+        wants_token: bool = True
+
+        async def __call__(self, credentials: Credentials) -> Grant | None:
+            if credentials.token is None:
+                await trio.lowlevel.checkpoint()
+                return None
+            await trio.sleep(0.5)
+            return Grant(everything=True)
+
+    async with open_door(auth=Slow(), auth_timeout=0.2) as door:
+        async with talk(door.port) as client:
+            await client.say(type="auth", token="t")
+            await client.say(type="ping")
+            assert (await client.next())["type"] == "pong"
+
+
                         await client.say(type="auth", token=issue_token(SECRET))
                         await client.say(type="subscribe", session="r-1")
                         await trio.sleep(0.8)

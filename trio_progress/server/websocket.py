@@ -142,8 +142,11 @@ class WebSocketGuest:
                 self._close(*self._turned_away)
                 return
             if not self._granted:
+                first = None
                 with trio.move_on_after(self._house.settings.auth_timeout):
-                    await self._take(await connection.get_message())
+                    first = await connection.get_message()
+                if first is not None:  # Who decides has a patience of its own: the client has done its part.
+                    await self._take(first)
                 if not self._granted:
                     self._close(4500, "the first message must be `auth`, and come in time")
                     return
