@@ -571,6 +571,35 @@ async def test_a_message_above_64_kib_closes_with_1009_fragments_included(fragme
                     try:
                         await stream.send_all(masked(piece, 1 if n == 0 else 0, final=n == fragments - 1))
                     except trio.BrokenResourceError:
+async def test_who_waits_is_told_once_a_newer_token_lets_him_see_it() -> None:
+    async with open_door(auth=SECRET) as door:
+        async with door.tracker.session("ended"):
+            pass
+        async with door.tracker.session("runs"):
+            async with talk(door.port, headers=bearer(issue_token(SECRET, sessions=["else"]))) as client:
+                for name in ("ended", "runs", "comes"):
+                    await client.say(type="subscribe", session=name, wait=True)
+                await client.say(type="ping")
+                assert (await client.next())["type"] == "pong"
+                await client.say(type="auth", token=issue_token(SECRET))
+                assert (await client.until("end"))["session"] == "ended"
+                assert (await client.until("snapshot"))["session"] == "runs"
+                async with door.tracker.session("comes"):
+                    assert (await client.until("snapshot"))["session"] == "comes"
+
+
+async def test_a_newer_token_does_not_show_for_which_of_those_waited_for_there_is_a_session() -> None:
+    async with open_door(auth=SECRET) as door:
+        async with door.tracker.session("theirs"):
+            async with talk(door.port, headers=bearer(issue_token(SECRET, sessions=["mine"]))) as client:
+                for name in ("theirs", "nobodys"):
+                    await client.say(type="subscribe", session=name, wait=True)
+                for sessions in (["mine"], ["mine", "more"]):
+                    await client.say(type="auth", token=issue_token(SECRET, sessions=sessions))
+                    await client.say(type="ping")
+                    assert (await client.next())["type"] == "pong"
+
+
                         break
             assert close_code(await drained(stream)) == 1009
 

@@ -224,7 +224,8 @@ class WebSocketGuest:
         else:
             self._granted = True
             self._regranted.set()
-            self._outbox.regrant(grant)
+            for subscriber in self._outbox.regrant(grant):
+                await self._join(subscriber)
 
     async def _subscribe(self, request: Subscribe) -> None:
         session = request.session
@@ -259,12 +260,15 @@ class WebSocketGuest:
             wait=request.wait,
             close=request.close,
         )
+        await self._join(subscriber)
+
+    async def _join(self, subscriber: Subscriber) -> None:
         try:
             await self._outbox.subscribe(subscriber)
         except SessionNotFoundError:
-            self._outbox.say(not_found(session))
+            self._outbox.say(not_found(subscriber.id))
         except ProgressError:
-            self._outbox.say(unavailable(session))
+            self._outbox.say(unavailable(subscriber.id))
 
     async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
