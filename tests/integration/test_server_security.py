@@ -6,16 +6,18 @@ import base64
 import json
 import logging
 import random
+import ssl
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, ask, bearer, open_door, read_answer, talk
 from trio_progress import Session, open_tracker
@@ -246,6 +248,17 @@ async def test_probes_and_metrics_can_have_a_port_of_their_own_that_asks_for_not
             assert (await ask(door.port, "GET", path, bearer(SECRET))).status == 404
 
 
+async def test_a_house_full_of_guests_is_not_taken_for_dead() -> None:
+    settings: list[dict[str, Any]] = [{"max_connections": 3}, {"max_connections_per_address": 3}]
+    for full in settings:
+        async with open_door(admin_port=0, **full) as door:
+            admin = door.server.admin_port
+            assert admin is not None
+            async with talk(door.port), talk(door.port), talk(door.port):
+                assert (await ask(admin, "GET", "/healthz")).status == 200
+                assert (await ask(admin, "GET", "/readyz")).status == 200
+
+
 # 3. Tokens
 
 
@@ -267,6 +280,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "no audience": lambda: signed(aud=None),
     "no expiry": lambda: signed(exp=None),
     "an expiry that is none": lambda: signed(exp="soon"),
+    "an expiry that never comes": lambda: signed(exp=float("nan")),
     "expired": lambda: signed(exp=1),
     "no grant": lambda: signed(tp=None),
     "an unknown verb": lambda: signed(tp={"verbs": ["everything"]}),
@@ -282,7 +296,6 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "deep": lambda: base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30.x",
 }
 
-    "an expiry that never comes": lambda: signed(exp=float("nan")),
 
 @pytest.mark.parametrize("what", BAD_TOKENS)
 async def test_a_token_that_is_not_valid_lets_nobody_in_by_any_way(what: str) -> None:
@@ -356,21 +369,6 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
             assert client.seen == []
 
 
-async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
-    async with open_door(auth=[SharedSecret(SECRET, OTHER_SECRET), SignedTokens(SECRET, OTHER_SECRET)]) as door:
-        for secret in (SECRET, OTHER_SECRET):
-            assert (await ask(door.port, "GET", "/sessions", bearer(secret))).status == 200
-            assert (await ask(door.port, "GET", "/sessions", bearer(issue_token(secret)))).status == 200
-
-
-async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_them() -> None:
-    async with open_door(auth=SECRET) as door:
-        async with door.tracker.session("r-1"):
-            short = issue_token(SECRET, ttl=0.4)
-            async with trio.open_nursery() as nursery:
-
-                async def stays() -> None:
-                    async with talk(door.port, headers=bearer(short)) as client:
 async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks() -> None:
     @dataclass
     class Slow:
@@ -390,6 +388,21 @@ async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_say
             assert (await client.next())["type"] == "pong"
 
 
+async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
+    async with open_door(auth=[SharedSecret(SECRET, OTHER_SECRET), SignedTokens(SECRET, OTHER_SECRET)]) as door:
+        for secret in (SECRET, OTHER_SECRET):
+            assert (await ask(door.port, "GET", "/sessions", bearer(secret))).status == 200
+            assert (await ask(door.port, "GET", "/sessions", bearer(issue_token(secret)))).status == 200
+
+
+async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_them() -> None:
+    async with open_door(auth=SECRET) as door:
+        async with door.tracker.session("r-1"):
+            short = issue_token(SECRET, ttl=0.4)
+            async with trio.open_nursery() as nursery:
+
+                async def stays() -> None:
+                    async with talk(door.port, headers=bearer(short)) as client:
                         await client.say(type="auth", token=issue_token(SECRET))
                         await client.say(type="subscribe", session="r-1")
                         await trio.sleep(0.8)
@@ -558,19 +571,6 @@ async def test_a_newer_token_that_grants_less_ends_what_it_does_not_grant() -> N
                 assert (await client.next())["type"] == "pong"
 
 
-# 5. Sizes, rates and caps
-
-
-@pytest.mark.parametrize("fragments", [1, 2, 700])
-async def test_a_message_above_64_kib_closes_with_1009_fragments_included(fragments: int) -> None:
-    async with open_door(message_burst=10_000) as door:
-        async with await opened(door.port) as stream:
-            piece = b"x" * (70_000 // fragments)
-            for n in range(fragments):
-                with trio.fail_after(5):
-                    try:
-                        await stream.send_all(masked(piece, 1 if n == 0 else 0, final=n == fragments - 1))
-                    except trio.BrokenResourceError:
 async def test_who_waits_is_told_once_a_newer_token_lets_him_see_it() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("ended"):
@@ -600,6 +600,19 @@ async def test_a_newer_token_does_not_show_for_which_of_those_waited_for_there_i
                     assert (await client.next())["type"] == "pong"
 
 
+# 5. Sizes, rates and caps
+
+
+@pytest.mark.parametrize("fragments", [1, 2, 700])
+async def test_a_message_above_64_kib_closes_with_1009_fragments_included(fragments: int) -> None:
+    async with open_door(message_burst=10_000) as door:
+        async with await opened(door.port) as stream:
+            piece = b"x" * (70_000 // fragments)
+            for n in range(fragments):
+                with trio.fail_after(5):
+                    try:
+                        await stream.send_all(masked(piece, 1 if n == 0 else 0, final=n == fragments - 1))
+                    except trio.BrokenResourceError:
                         break
             assert close_code(await drained(stream)) == 1009
 
@@ -635,6 +648,30 @@ async def test_connections_of_one_address_and_of_all_are_bounded() -> None:
                 assert await drained(stream) == b""
         await trio.sleep(0.1)
         assert (await ask(door.port, "GET", "/sessions")).status == 200
+
+
+async def test_who_opens_many_connections_and_says_nothing_keeps_nobody_else_out() -> None:
+    async with open_door(max_connections=8, max_connections_per_address=3) as door:
+        async with AsyncExitStack() as silent:
+            for _ in range(20):
+                await silent.enter_async_context(await raw(door.port))
+            await trio.sleep(0.2)
+            other = trio.socket.socket()
+            await other.bind(("127.0.0.2", 0))
+            await other.connect(("127.0.0.1", door.port))
+            async with trio.SocketStream(other) as stream:
+                await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = await read_answer(stream)
+            assert answer is not None
+            assert answer.status == 200
+
+
+async def test_behind_a_proxy_connections_count_as_the_clients_own() -> None:
+    async with open_door(max_connections_per_address=2, trusted_proxies=["127.0.0.1"]) as door:
+        one, other = {"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.2"}
+        async with talk(door.port, headers=one), talk(door.port, headers=one), talk(door.port, headers=other):
+            assert (await ask(door.port, "GET", "/sessions", one)).status == 429
+            assert (await ask(door.port, "GET", "/sessions", other)).status == 200
 
 
 # 6. Heads, bodies, drips and noise
@@ -710,6 +747,39 @@ async def test_idle_and_dripping_connections_are_closed_in_time(sent: bytes) -> 
                 data = await drained(stream, within=4)
             assert data == b"" if not sent else data.startswith(b"HTTP/1.1 4")
         assert trio.current_time() - started < 3.0
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_over_tls_too_idle_half_open_and_senseless_connections_are_closed_in_time_and_quietly(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    async with open_door(request_timeout=0.3, ssl_context=context) as door:
+        async with await raw(door.port) as stream:
+            await stream.send_all(sent)
+            await drained(stream, within=2)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_tls_and_the_first_request_share_one_patience() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    async with open_door(request_timeout=0.6, ssl_context=context) as door:
+        async with await raw(door.port) as stream:
+            started = trio.current_time()
+            await trio.sleep(0.4)
+            client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
+            await client.do_handshake()
+            with trio.fail_after(5):
+                try:
+                    assert await client.receive_some(1) == b""
+                except trio.BrokenResourceError:
+                    pass
+            assert trio.current_time() - started < 0.9
 
 
 async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle() -> None:

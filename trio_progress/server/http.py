@@ -130,14 +130,17 @@ class HttpConnection:
         self.waiting = True
         """Whether a request is waited for, and nothing of it has come."""
 
-    async def request(self) -> Request | None:
+    async def request(self, *, spent: float = 0.0) -> Request | None:
         """The next request; None where the client has gone, or sends none in time.
+
+        Args:
+            spent: Seconds of its time that are gone already.
 
         Raises:
             BadRequestError: It is none, too large, or came too slowly.
         """
         self.waiting = not self._raw
-        with trio.move_on_after(self._head_patience):
+        with trio.move_on_after(max(self._head_patience - spent, 0.0)):
             try:
                 return await self._read()
             except h11.RemoteProtocolError as problem:
