@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jwt
@@ -1019,6 +1020,23 @@ async def test_what_is_logged_has_no_line_breaks_of_others(caplog: pytest.LogCap
     texts = [record.getMessage() for record in caplog.records]
     assert texts
     assert not any(character in text for text in texts for character in "\r\n\x1b")
+
+
+async def test_an_identity_provider_that_is_down_fills_no_log_and_its_key_is_in_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask_provider(key: str, credentials: Credentials) -> Grant | None:
+        await trio.lowlevel.checkpoint()
+        raise OSError("the provider is down")
+
+    async with open_door(auth=partial(ask_provider, "key-of-the-provider")) as door:
+        for _ in range(20):
+            assert (await ask(door.port, "GET", "/sessions", bearer("token-of-somebody"))).status == 503
+    records = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.__dict__.get("event") for record in records] == ["authenticator_failed"]
+    assert "the provider is down" in caplog.text
+    assert "key-of-the-provider" not in records[0].getMessage()
+    assert "token-of-somebody" not in caplog.text
 
 
 # 13. Ids
