@@ -201,6 +201,23 @@ async def test_addresses_and_localhost_are_always_served(host: str) -> None:
         assert (await ask(door.port, "GET", "/sessions", {"Host": host})).status == 200
 
 
+async def test_over_tls_the_page_of_the_same_name_without_it_is_foreign() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    async with open_door(ssl_context=context) as door:
+        for scheme, status in (("http", 403), ("https", 200)):
+            async with await raw(door.port) as stream:
+                client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
+                head = f"GET /sessions HTTP/1.1\r\nHost: localhost\r\nOrigin: {scheme}://localhost\r\n\r\n"
+                await client.send_all(head.encode())
+                answer = await read_answer(client)
+                assert answer is not None
+                assert answer.status == status
+
+
 async def test_a_host_that_was_named_is_served() -> None:
     async with open_door(hosts=["progress.example.org"]) as door:
         assert (await ask(door.port, "GET", "/sessions", {"Host": "Progress.example.org:443"})).status == 200

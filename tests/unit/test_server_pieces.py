@@ -216,6 +216,14 @@ def test_an_origin_is_our_own_where_host_and_port_are_ours(origin: str, host: st
     assert Origins([], []).foreign({"origin": origin, "host": host}) is foreign
 
 
+@pytest.mark.parametrize("port", ["", ":80", ":8765"])
+def test_a_page_without_tls_is_foreign_to_a_server_with_it(port: str) -> None:
+    """Whoever sits on the network between can put anything into such a page."""
+    origins = Origins([], [], encrypted=True)
+    assert origins.foreign({"origin": f"http://a.example{port}", "host": f"a.example{port}"})
+    assert not origins.foreign({"origin": f"https://a.example{port}", "host": f"a.example{port}"})
+
+
 def test_only_this_machine_is_loopback() -> None:
     assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost"]))
     assert not any(map(is_loopback, ["0.0.0.0", "::", "", "10.0.0.1", "localhost.evil.example", "128.0.0.1"]))
