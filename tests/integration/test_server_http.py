@@ -104,6 +104,22 @@ async def test_events_are_told_resumed_by_their_id_and_end_with_204() -> None:
             assert (await ask(door.port, "GET", f"/sessions/r-1/events?{bad}")).status == 400
 
 
+async def test_head_of_a_stream_is_its_head_alone() -> None:
+    async with open_door() as door:
+        async with door.tracker.session("r-1"):
+            for path in ("/events", "/sessions/r-1/events"):
+                async with await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
+                    await stream.send_all(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                    data = b""
+                    with trio.fail_after(5):
+                        while more := await stream.receive_some(65536):
+                            data += more
+                head, _, body = data.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                assert b"text/event-stream" in head
+                assert body == b""
+
+
 async def test_the_list_is_told_as_events() -> None:
     async with open_door() as door:
         stream = await trio.open_tcp_stream("127.0.0.1", door.port)
@@ -163,6 +179,24 @@ async def test_many_requests_follow_each_other_on_one_connection() -> None:
             answer = await read_answer(stream)
             assert answer is not None
             assert answer.status == 404
+
+
+async def test_an_upgrade_to_something_else_is_ignored_and_the_request_is_answered() -> None:
+    """Java's HttpClient, and `curl --http2`, ask for h2c with their first request, also where it has a body."""
+    h2c = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    async with open_door() as door:
+        async with door.tracker.session("r-1") as session:
+            head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **h2c}.items())
+            async with await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
+                for _ in range(2):  # and the connection stays
+                    await stream.send_all(f"GET /sessions/r-1 HTTP/1.1\r\n{head}\r\n".encode())
+                    answer = await read_answer(stream)
+                    assert answer is not None
+                    assert answer.status == 200
+            json = {"Content-Type": "application/json"}
+            body = b'{"reason":"enough"}'
+            assert (await ask(door.port, "POST", "/sessions/none/cancel", {**h2c, **json}, body)).status == 404
+            assert session.status == "running"
 
 
 async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:

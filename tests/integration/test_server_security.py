@@ -6,14 +6,19 @@ import base64
 import json
 import logging
 import random
+import ssl
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jwt
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, ask, bearer, open_door, read_answer, talk
 from trio_progress import Session, open_tracker
@@ -196,6 +201,23 @@ async def test_addresses_and_localhost_are_always_served(host: str) -> None:
         assert (await ask(door.port, "GET", "/sessions", {"Host": host})).status == 200
 
 
+async def test_over_tls_the_page_of_the_same_name_without_it_is_foreign() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    async with open_door(ssl_context=context) as door:
+        for scheme, status in (("http", 403), ("https", 200)):
+            async with await raw(door.port) as stream:
+                client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
+                head = f"GET /sessions HTTP/1.1\r\nHost: localhost\r\nOrigin: {scheme}://localhost\r\n\r\n"
+                await client.send_all(head.encode())
+                answer = await read_answer(client)
+                assert answer is not None
+                assert answer.status == status
+
+
 async def test_a_host_that_was_named_is_served() -> None:
     async with open_door(hosts=["progress.example.org"]) as door:
         assert (await ask(door.port, "GET", "/sessions", {"Host": "Progress.example.org:443"})).status == 200
@@ -244,6 +266,17 @@ async def test_probes_and_metrics_can_have_a_port_of_their_own_that_asks_for_not
             assert (await ask(door.port, "GET", path, bearer(SECRET))).status == 404
 
 
+async def test_a_house_full_of_guests_is_not_taken_for_dead() -> None:
+    settings: list[dict[str, Any]] = [{"max_connections": 3}, {"max_connections_per_address": 3}]
+    for full in settings:
+        async with open_door(admin_port=0, **full) as door:
+            admin = door.server.admin_port
+            assert admin is not None
+            async with talk(door.port), talk(door.port), talk(door.port):
+                assert (await ask(admin, "GET", "/healthz")).status == 200
+                assert (await ask(admin, "GET", "/readyz")).status == 200
+
+
 # 3. Tokens
 
 
@@ -265,6 +298,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "no audience": lambda: signed(aud=None),
     "no expiry": lambda: signed(exp=None),
     "an expiry that is none": lambda: signed(exp="soon"),
+    "an expiry that never comes": lambda: signed(exp=float("nan")),
     "expired": lambda: signed(exp=1),
     "no grant": lambda: signed(tp=None),
     "an unknown verb": lambda: signed(tp={"verbs": ["everything"]}),
@@ -351,6 +385,25 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
             await client.say(type="subscribe", session="r-1")
             assert (await client.closed())[0] == 4500
             assert client.seen == []
+
+
+async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks() -> None:
+    @dataclass
+    class Slow:
+        wants_token: bool = True
+
+        async def __call__(self, credentials: Credentials) -> Grant | None:
+            if credentials.token is None:
+                await trio.lowlevel.checkpoint()
+                return None
+            await trio.sleep(0.5)
+            return Grant(everything=True)
+
+    async with open_door(auth=Slow(), auth_timeout=0.2) as door:
+        async with talk(door.port) as client:
+            await client.say(type="auth", token="t")
+            await client.say(type="ping")
+            assert (await client.next())["type"] == "pong"
 
 
 async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
@@ -536,6 +589,35 @@ async def test_a_newer_token_that_grants_less_ends_what_it_does_not_grant() -> N
                 assert (await client.next())["type"] == "pong"
 
 
+async def test_who_waits_is_told_once_a_newer_token_lets_him_see_it() -> None:
+    async with open_door(auth=SECRET) as door:
+        async with door.tracker.session("ended"):
+            pass
+        async with door.tracker.session("runs"):
+            async with talk(door.port, headers=bearer(issue_token(SECRET, sessions=["else"]))) as client:
+                for name in ("ended", "runs", "comes"):
+                    await client.say(type="subscribe", session=name, wait=True)
+                await client.say(type="ping")
+                assert (await client.next())["type"] == "pong"
+                await client.say(type="auth", token=issue_token(SECRET))
+                assert (await client.until("end"))["session"] == "ended"
+                assert (await client.until("snapshot"))["session"] == "runs"
+                async with door.tracker.session("comes"):
+                    assert (await client.until("snapshot"))["session"] == "comes"
+
+
+async def test_a_newer_token_does_not_show_for_which_of_those_waited_for_there_is_a_session() -> None:
+    async with open_door(auth=SECRET) as door:
+        async with door.tracker.session("theirs"):
+            async with talk(door.port, headers=bearer(issue_token(SECRET, sessions=["mine"]))) as client:
+                for name in ("theirs", "nobodys"):
+                    await client.say(type="subscribe", session=name, wait=True)
+                for sessions in (["mine"], ["mine", "more"]):
+                    await client.say(type="auth", token=issue_token(SECRET, sessions=sessions))
+                    await client.say(type="ping")
+                    assert (await client.next())["type"] == "pong"
+
+
 # 5. Sizes, rates and caps
 
 
@@ -584,6 +666,30 @@ async def test_connections_of_one_address_and_of_all_are_bounded() -> None:
                 assert await drained(stream) == b""
         await trio.sleep(0.1)
         assert (await ask(door.port, "GET", "/sessions")).status == 200
+
+
+async def test_who_opens_many_connections_and_says_nothing_keeps_nobody_else_out() -> None:
+    async with open_door(max_connections=8, max_connections_per_address=3) as door:
+        async with AsyncExitStack() as silent:
+            for _ in range(20):
+                await silent.enter_async_context(await raw(door.port))
+            await trio.sleep(0.2)
+            other = trio.socket.socket()
+            await other.bind(("127.0.0.2", 0))
+            await other.connect(("127.0.0.1", door.port))
+            async with trio.SocketStream(other) as stream:
+                await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = await read_answer(stream)
+            assert answer is not None
+            assert answer.status == 200
+
+
+async def test_behind_a_proxy_connections_count_as_the_clients_own() -> None:
+    async with open_door(max_connections_per_address=2, trusted_proxies=["127.0.0.1"]) as door:
+        one, other = {"X-Forwarded-For": "203.0.113.1"}, {"X-Forwarded-For": "203.0.113.2"}
+        async with talk(door.port, headers=one), talk(door.port, headers=one), talk(door.port, headers=other):
+            assert (await ask(door.port, "GET", "/sessions", one)).status == 429
+            assert (await ask(door.port, "GET", "/sessions", other)).status == 200
 
 
 # 6. Heads, bodies, drips and noise
@@ -659,6 +765,39 @@ async def test_idle_and_dripping_connections_are_closed_in_time(sent: bytes) -> 
                 data = await drained(stream, within=4)
             assert data == b"" if not sent else data.startswith(b"HTTP/1.1 4")
         assert trio.current_time() - started < 3.0
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_over_tls_too_idle_half_open_and_senseless_connections_are_closed_in_time_and_quietly(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    async with open_door(request_timeout=0.3, ssl_context=context) as door:
+        async with await raw(door.port) as stream:
+            await stream.send_all(sent)
+            await drained(stream, within=2)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_tls_and_the_first_request_share_one_patience() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    async with open_door(request_timeout=0.6, ssl_context=context) as door:
+        async with await raw(door.port) as stream:
+            started = trio.current_time()
+            await trio.sleep(0.4)
+            client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
+            await client.do_handshake()
+            with trio.fail_after(5):
+                try:
+                    assert await client.receive_some(1) == b""
+                except trio.BrokenResourceError:
+                    pass
+            assert trio.current_time() - started < 0.9
 
 
 async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle() -> None:
@@ -898,6 +1037,23 @@ async def test_what_is_logged_has_no_line_breaks_of_others(caplog: pytest.LogCap
     texts = [record.getMessage() for record in caplog.records]
     assert texts
     assert not any(character in text for text in texts for character in "\r\n\x1b")
+
+
+async def test_an_identity_provider_that_is_down_fills_no_log_and_its_key_is_in_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ask_provider(key: str, credentials: Credentials) -> Grant | None:
+        await trio.lowlevel.checkpoint()
+        raise OSError("the provider is down")
+
+    async with open_door(auth=partial(ask_provider, "key-of-the-provider")) as door:
+        for _ in range(20):
+            assert (await ask(door.port, "GET", "/sessions", bearer("token-of-somebody"))).status == 503
+    records = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.__dict__.get("event") for record in records] == ["authenticator_failed"]
+    assert "the provider is down" in caplog.text
+    assert "key-of-the-provider" not in records[0].getMessage()
+    assert "token-of-somebody" not in caplog.text
 
 
 # 13. Ids

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from trio_websocket import ConnectionClosed, HandshakeError, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
@@ -308,3 +309,23 @@ async def test_who_watches_sees_the_end_of_a_run_that_is_stopped_with_its_server
                     session.set(x=1)
                     run.cancel()
     assert told == ["cancelled", "1001"]
+
+
+async def test_a_close_that_is_asked_for_before_the_101_comes_behind_it() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wire.pump)
+            await trio.testing.wait_all_tasks_blocked()
+            wire.finish(close_frame(4001, "the server stops"))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(100)
+            await wire.send_all(b"HTTP/1.1 101 \r\n\r\n")
+            wire.open()
+            with trio.fail_after(5):
+                await wire.flushed.wait()
+            assert theirs.recv(100) == b"HTTP/1.1 101 \r\n\r\n" + close_frame(4001, "the server stops")
+            wire.kill()

@@ -124,6 +124,8 @@ def test_a_grant_is_for_what_it_names_and_for_nothing_else() -> None:
         {"sessions": "r-1"},
         {"sessions": ["../x"]},
         {"everything": True, "labels": {"a": "b"}},
+        {"expires_at": float("nan")},
+        {"expires_at": "tomorrow"},
     ],
 )
 def test_a_grant_that_says_something_else_than_was_meant_is_refused(given: dict[str, Any]) -> None:
@@ -212,6 +214,14 @@ def test_the_clients_address_is_the_last_that_no_trusted_proxy_has() -> None:
 )
 def test_an_origin_is_our_own_where_host_and_port_are_ours(origin: str, host: str, foreign: bool) -> None:
     assert Origins([], []).foreign({"origin": origin, "host": host}) is foreign
+
+
+@pytest.mark.parametrize("port", ["", ":80", ":8765"])
+def test_a_page_without_tls_is_foreign_to_a_server_with_it(port: str) -> None:
+    """Whoever sits on the network between can put anything into such a page."""
+    origins = Origins([], [], encrypted=True)
+    assert origins.foreign({"origin": f"http://a.example{port}", "host": f"a.example{port}"})
+    assert not origins.foreign({"origin": f"https://a.example{port}", "host": f"a.example{port}"})
 
 
 def test_only_this_machine_is_loopback() -> None:

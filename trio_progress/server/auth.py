@@ -11,10 +11,9 @@ from typing import Final, Literal, final
 
 import trio
 
+from ..logs import Throttle, tell
 from .grants import ALL, Authenticate, Credentials, Grant
 from .tokens import SharedSecret, SignedTokens
-
-logger = logging.getLogger("trio_progress")
 
 PATIENCE: Final = 10.0
 """Seconds that an authenticator of one's own may take."""
@@ -76,6 +75,7 @@ class Auth:
 
     def __init__(self, given: object, wall_clock: Callable[[], float] = time.time) -> None:
         self._wall_clock = wall_clock
+        self._throttle = Throttle()
         self._ways: list[Authenticate] = [] if given is None else _ways(given, wall_clock)
         if given is not None and not self._ways:
             raise ValueError("auth is empty: give None to ask nobody, which is for loopback only")
@@ -103,7 +103,7 @@ class Auth:
             return ALL
         expired = False
         for way in self._ways:
-            grant = await _asked(way, credentials)
+            grant = await self._asked(way, credentials)
             if grant is not None and not grant.expired(self.now()):
                 return grant
             expired = expired or grant is not None
@@ -111,20 +111,26 @@ class Auth:
             raise UnauthorizedError("the token has expired: get a new one", expired=True)
         raise UnauthorizedError("a token is needed" if credentials.token is None else "the token is not valid")
 
+    async def _asked(self, way: Authenticate, credentials: Credentials) -> Grant | None:
+        with trio.move_on_after(PATIENCE):
+            try:
+                grant: object = await way(credentials)
+            except Exception as error:
+                self._complain(way, "has failed", error)
+                raise AuthUnavailableError("it cannot be said now who you are: try again later") from error
+            if grant is not None and not isinstance(grant, Grant):
+                self._complain(way, "has given neither a Grant nor None")
+                raise AuthUnavailableError("it cannot be said now who you are: try again later")
+            return grant
+        self._complain(way, f"did not answer in {PATIENCE:g} s")
+        raise AuthUnavailableError("it cannot be said now who you are: try again later")
 
-async def _asked(way: Authenticate, credentials: Credentials) -> Grant | None:
-    with trio.move_on_after(PATIENCE):
-        try:
-            grant: object = await way(credentials)
-        except Exception as error:
-            logger.exception("the authenticator %r has failed", way)
-            raise AuthUnavailableError("it cannot be said now who you are: try again later") from error
-        if grant is not None and not isinstance(grant, Grant):
-            logger.error("the authenticator %r has given neither a Grant nor None", way)
-            raise AuthUnavailableError("it cannot be said now who you are: try again later")
-        return grant
-    logger.error("the authenticator %r did not answer in %g s", way, PATIENCE)
-    raise AuthUnavailableError("it cannot be said now who you are: try again later")
+    def _complain(self, way: Authenticate, what: str, error: Exception | None = None) -> None:
+        """Logs it, now and then: anybody can make it come as often as they ask."""
+        named = way if hasattr(way, "__qualname__") else type(way)  # Its repr may hold what it was given, a key.
+        name = f"{named.__module__}.{named.__qualname__}"
+        text = "the authenticator %s %s"
+        tell(logging.ERROR, "authenticator_failed", text, name, what, throttle=self._throttle, error=error)
 
 
 def _ways(given: object, wall_clock: Callable[[], float]) -> list[Authenticate]:

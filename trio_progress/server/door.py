@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import h11
 import trio
@@ -55,6 +57,16 @@ IN_MEMORY: Final = "127.0.0.1"
 LINGER: Final = 1.0
 """Seconds in which a client whose request is refused may still send, so that it reads why."""
 
+MOST_FOR_ADMIN: Final = 100
+"""Connections at once of the port of the probes: its own, so that a house full of guests is not taken for dead."""
+
+MOST_TURNED_AWAY: Final = 100
+"""Connections at once that are told that there are too many of their address; more are closed without a word."""
+
+
+Count: TypeAlias = Callable[[str], AbstractContextManager[None]]
+"""Counts a connection of an address as long as the block lasts, or raises `FullError`."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -78,17 +90,19 @@ class Door:
         self._house = house
         self._routes = routes
         self._admin = admin
+        self._most = MOST_FOR_ADMIN if admin else house.settings.max_connections
+        self._taken = 0
+        self._turned_away = 0
 
     async def __call__(self, transport: Transport) -> None:
         """Serves one connection. Raises nothing but `Cancelled`, whatever the client does."""
         house = self._house
         try:
-            if house.connections >= house.settings.max_connections:
-                return
+            tcp = socket_of(transport)
+            peer = IN_MEMORY if tcp is None else str(tcp.socket.getpeername()[0])
             house.connections += 1
             try:
-                tcp = socket_of(transport)
-                await self._serve(transport, IN_MEMORY if tcp is None else str(tcp.socket.getpeername()[0]))
+                await self._admit(transport, peer)
             finally:
                 house.connections -= 1
         except* BROKEN:
@@ -98,24 +112,74 @@ class Door:
         finally:
             close_now(transport)
 
-    async def _serve(self, transport: Transport, peer: str) -> None:
-        settings = self._house.settings
-        if isinstance(transport, trio.SSLStream):
-            with trio.fail_after(settings.request_timeout):
-                await transport.do_handshake()
-        http = HttpConnection(transport, head_patience=settings.request_timeout, write_patience=settings.write_timeout)
-        with self._house.at_door(http):
+    async def _admit(self, transport: Transport, peer: str) -> None:
+        """Serves a connection if there is room for one more: at all, and of its address.
+
+        It counts from its first moment on: who opens many and says nothing would else take the places of all.
+        """
+        house, settings = self._house, self._house.settings
+        if self._taken >= self._most:
+            return
+        patience = settings.request_timeout
+        direct: Count = house.counted
+        each: Count = _for_nothing
+        if self._admin:
+            direct = _for_nothing
+        elif house.proxies.trusts(peer):  # Whose it is, is told by each request.
+            direct, each = _for_nothing, house.counted
+        try:
+            with direct(peer):
+                self._taken += 1
+                try:
+                    http = HttpConnection(transport, head_patience=patience, write_patience=settings.write_timeout)
+                    await self._serve(transport, http, peer, patience, each)
+                finally:
+                    self._taken -= 1
+            return
+        except FullError:
+            pass
+        if self._turned_away < MOST_TURNED_AWAY:
+            self._turned_away += 1
+            try:
+                patience = min(patience, LINGER)
+                http = HttpConnection(transport, head_patience=patience, write_patience=LINGER)
+                await self._serve(transport, http, peer, patience, _none_more)
+            finally:
+                self._turned_away -= 1
+
+    async def _serve(
+        self,
+        transport: Transport,
+        http: HttpConnection,
+        peer: str,
+        patience: float,
+        count: Count,
+    ) -> None:
+        """Answers the requests of one connection, each of which `count` counts by its address while it is answered.
+
+        Within `patience` TLS must be agreed on, and the first request come.
+        """
+        house = self._house
+        came = trio.current_time()
+        with house.at_door(http):
+            if isinstance(transport, trio.SSLStream):
+                with trio.move_on_after(patience) as scope:
+                    await transport.do_handshake()
+                if scope.cancelled_caught:
+                    return
+            spent = trio.current_time() - came
             while True:
                 try:
-                    request = await http.request()
+                    request = await http.request(spent=spent)
                 except BadRequestError as refused:
                     await self._refuse(http, transport, refused.response)
                     return
                 if request is None:
                     return
-                address = self._house.proxies.client(peer, request.headers)
+                spent = 0.0
+                address = house.proxies.client(peer, request.headers)
                 try:
-                    with self._house.counted(address):
+                    with count(address):
                         again = await self._answer(transport, http, request, address, peer)
                 except FullError:
                     response = error(429, "too_many", "there are too many connections of your address")
@@ -244,6 +308,17 @@ class Door:
             if "authorization" in headers or auth.kind == "other":
                 return error(401, "unauthorized", str(problem), WWW_Authenticate='Bearer realm="trio-progress"')
             return Upgrade(credentials, None, (4500, str(problem)))
+
+
+def _for_nothing(address: str) -> AbstractContextManager[None]:
+    """Counts nothing."""
+    del address
+    return nullcontext()
+
+
+def _none_more(address: str) -> AbstractContextManager[None]:
+    del address
+    raise FullError
 
 
 def _is_key(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -41,6 +42,10 @@ class Grant:
         object.__setattr__(self, "verbs", checked_verbs(self.verbs))
         object.__setattr__(self, "sessions", _ids(self.sessions))
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        if self.expires_at is not None and (
+            type(self.expires_at) not in (int, float) or math.isnan(self.expires_at)  # which never comes
+        ):
+            raise ValueError(f"expires_at must be seconds since 1970 or None, not {self.expires_at!r:.200}")
         if self.everything and (self.sessions or self.labels):
             raise ValueError("a grant is for everything, or for some sessions and labels, not for both")
 

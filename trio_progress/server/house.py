@@ -53,7 +53,7 @@ class ServerHouse:
         # The one name of the tracker that is not public: a server is told of news as the tracker's own readers are.
         self.hub: Hub = tracker._house.hub
         self.auth = Auth(settings.auth, self.hub.clock.wall)
-        self.origins = Origins(settings.origins, settings.hosts)
+        self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
         self.as_frames = Encoder(as_frame, self.hub.clock, self.hub.tally)
         self.as_events = Encoder(as_event, self.hub.clock, self.hub.tally)

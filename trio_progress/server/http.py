@@ -130,14 +130,17 @@ class HttpConnection:
         self.waiting = True
         """Whether a request is waited for, and nothing of it has come."""
 
-    async def request(self) -> Request | None:
+    async def request(self, *, spent: float = 0.0) -> Request | None:
         """The next request; None where the client has gone, or sends none in time.
+
+        Args:
+            spent: Seconds of its time that are gone already.
 
         Raises:
             BadRequestError: It is none, too large, or came too slowly.
         """
         self.waiting = not self._raw
-        with trio.move_on_after(self._head_patience):
+        with trio.move_on_after(max(self._head_patience - spent, 0.0)):
             try:
                 return await self._read()
             except h11.RemoteProtocolError as problem:
@@ -163,7 +166,8 @@ class HttpConnection:
             raise BadRequestError(error(400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"))
         if not _WELL_FORMED_TARGET.match(event.target):
             raise BadRequestError(error(400, "bad_request", "the request's target must be a path"))
-        upgrade = "upgrade" in headers
+        # One to anything else is ignored (RFC 9110, section 7.8): Java's client asks for h2c with each first request.
+        upgrade = "websocket" in headers.get("upgrade", "").lower()
         if upgrade and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
             raise BadRequestError(error(400, "bad_request", "an upgrade has no body"))
         body = b""

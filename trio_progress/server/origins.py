@@ -42,9 +42,11 @@ class Origins:
     Args:
         origins: Other origins whose pages may read sessions, by CORS.
         hosts: Names under which the server is reached, beside IP addresses and `localhost`.
+        encrypted: Whether the server itself speaks TLS, so that a page over plain HTTP cannot be its own.
     """
 
-    def __init__(self, origins: Iterable[str], hosts: Iterable[str]) -> None:
+    def __init__(self, origins: Iterable[str], hosts: Iterable[str], *, encrypted: bool = False) -> None:
+        self._schemes = ("https",) if encrypted else ("http", "https")  # A proxy may have taken the TLS off.
         self._origins = frozenset(map(checked_origin, origins))
         named = {str(urlsplit(origin).hostname) for origin in self._origins}
         self._hosts = frozenset(_checked_host(host) for host in hosts) | named
@@ -82,15 +84,14 @@ class Origins:
         """Whether it is one of the other origins that were allowed."""
         return origin is not None and origin.lower() in self._origins
 
-    @staticmethod
-    def _own(origin: str, headers: Mapping[str, str]) -> bool:
+    def _own(self, origin: str, headers: Mapping[str, str]) -> bool:
         try:
             parts = urlsplit(origin)
             port = parts.port
         except ValueError:
             return False
         match = _HOST.match(headers.get("host", ""))
-        if match is None or parts.scheme not in ("http", "https"):
+        if match is None or parts.scheme not in self._schemes:
             return False
         usual = 443 if parts.scheme == "https" else 80
         host = match[1].strip("[]").lower()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, final
 
 import msgspec
@@ -253,12 +254,16 @@ class Outbox:
         if topic is not None and topic.feed is None and self.subscribers.get(subscriber.id) is subscriber:
             topic.join(subscriber)
 
-    def regrant(self, grant: Grant) -> None:
-        """The client may see something else from now on."""
-        self.grant = grant
+    def regrant(self, grant: Grant) -> list[Subscriber]:
+        """The client may see something else from now on; returns those who wait, to be subscribed anew for it.
+
+        All of them, so that it does not show for which there is a session that could not be seen; none where the same
+        is granted for longer.
+        """
+        known, self.grant = self.grant, grant
         for subscriber in list(self.subscribers.values()):
             feed = None if subscriber.topic is None else subscriber.topic.feed
-            if feed is None:
+            if feed is None or subscriber.refused:  # Who waits goes on waiting, whether there is one or not.
                 continue
             labels = feed.source.snapshot().labels
             if not grant.allows("read", subscriber.id, labels):
@@ -266,6 +271,9 @@ class Outbox:
                 self.refuse(subscriber)
             else:
                 subscriber.verbs = grant.verbs_on(subscriber.id, labels)
+        if _reach(known) == _reach(grant):
+            return []
+        return [one for one in self.subscribers.values() if one.refused or not one.keyed]
 
     def close(self) -> None:
         """Leaves all sessions."""
@@ -384,6 +392,11 @@ class Outbox:
 
     def _due(self) -> float:
         return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))
+
+
+def _reach(grant: Grant) -> Grant:
+    """What it grants, whoever it is for and however long."""
+    return replace(grant, expires_at=None, name=None)
 
 
 def not_found(session_id: str) -> ErrorMessage:

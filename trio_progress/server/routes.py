@@ -143,7 +143,7 @@ class Routes:
         if path == "sessions":
             return await self._sessions(request, grant) if method == "GET" else _not_allowed("GET, HEAD")
         if path == "events":
-            return self._list_events(request, grant) if method == "GET" else _not_allowed("GET")
+            return self._list_events(request, grant) if method == "GET" else _not_allowed("GET, HEAD")
         found = _SESSION.match(path)
         if found is None:
             return _not_found()
@@ -160,7 +160,7 @@ class Routes:
             return await self._events(request, grant, session)
         if what == "cancel" and method == "POST":
             return await self._cancel(request, grant, session)
-        return _not_allowed({None: "GET, HEAD, DELETE", "events": "GET", "cancel": "POST"}[what])
+        return _not_allowed({None: "GET, HEAD, DELETE", "events": "GET, HEAD", "cancel": "POST"}[what])
 
     async def _seen(self, grant: Grant, session: str) -> Snapshot:
         """The session, if there is one that may be seen.
@@ -203,6 +203,7 @@ class Routes:
             max_hz=_pace(request.query),
             labels=_labels(request),
             headers=dict(STREAM_HEADERS),
+            head_only=request.method == "HEAD",
         )
 
     async def _events(self, request: Request, grant: Grant, session: str) -> Answer:
@@ -227,6 +228,7 @@ class Routes:
             wait=wait,
             labels={},
             headers=dict(STREAM_HEADERS),
+            head_only=request.method == "HEAD",
         )
 
     async def _cancel(self, request: Request, grant: Grant, session: str) -> Response:

@@ -38,6 +38,7 @@ class EventStream:
     wait: bool = False
     labels: dict[str, str]
     headers: dict[str, str]
+    head_only: bool = False
 
 
 @final
@@ -76,14 +77,18 @@ class EventConnection:
     async def run(self) -> None:
         """Tells until all is told, the client goes, or its token expires."""
         head = "".join(f"{name}: {value}\r\n" for name, value in self._asked.headers.items())
-        self._outbox.head(f"HTTP/1.1 200 OK\r\n{head}\r\nretry: 1000\n\n".encode("latin-1"))
+        body = "" if self._asked.head_only else "retry: 1000\n\n"
+        self._outbox.head(f"HTTP/1.1 200 OK\r\n{head}\r\n{body}".encode("latin-1"))
         self._wire.open()
+        if self._asked.head_only:
+            self._wire.finish_soon()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wire.pump)
             nursery.start_soon(self._listen, nursery.cancel_scope)
             nursery.start_soon(self._comment)
             nursery.start_soon(self._expire)
-            nursery.start_soon(self._subscribe)
+            if not self._asked.head_only:
+                nursery.start_soon(self._subscribe)
             await self._wire.flushed.wait()
             with trio.move_on_after(1.0):
                 await self._wire.half_close()

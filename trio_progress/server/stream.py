@@ -4,7 +4,8 @@
    synchronous and used when nothing is pending; and by `pump()`, the connection's one task that writes or waits.
 2. What trio-websocket sends (`send_all`: pongs, pings, its closes) is queued, and waits for the pump. A sender that
    is cancelled leaves its frame to the pump; more than a few queued end the connection.
-3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered before the 101 is out.
+3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered, nor closed, before the 101 is
+   out.
 4. A frame once begun is finished, or the transport is closed: the rest of a partial write goes to the queue's head.
 5. What could not be begun stays where it came from, and the pump builds the newest after its wait.
 6. The file descriptor is asked for each time, and is kept no longer than a wire is direct, which it ceases to be before
@@ -237,6 +238,9 @@ class Wire(trio.abc.Stream):
         """Sends `last`, a CLOSE or nothing, behind what is queued, and then nothing more. Does not wait."""
         if self.closing or self.dead:
             return
+        if not self._opened.is_set():  # A server that stops meets connections on which the 101 is not out yet.
+            self.finish_soon(last)
+            return
         self.closing = True
         self._occupy()
         if last:
@@ -299,7 +303,7 @@ class Wire(trio.abc.Stream):
                 elif self._opened.is_set() and (batch := self.build()):
                     self._queue.append((memoryview(batch), None))
                     await trio.lowlevel.checkpoint()
-                elif self._last is not None:
+                elif self._last is not None and self._opened.is_set():
                     self.finish(self._last)
                 else:
                     self.direct = self._plain and self._opened.is_set() and not self.dead

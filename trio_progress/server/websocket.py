@@ -142,8 +142,11 @@ class WebSocketGuest:
                 self._close(*self._turned_away)
                 return
             if not self._granted:
+                first = None
                 with trio.move_on_after(self._house.settings.auth_timeout):
-                    await self._take(await connection.get_message())
+                    first = await connection.get_message()
+                if first is not None:  # Who decides has a patience of its own: the client has done its part.
+                    await self._take(first)
                 if not self._granted:
                     self._close(4500, "the first message must be `auth`, and come in time")
                     return
@@ -221,7 +224,8 @@ class WebSocketGuest:
         else:
             self._granted = True
             self._regranted.set()
-            self._outbox.regrant(grant)
+            for subscriber in self._outbox.regrant(grant):
+                await self._join(subscriber)
 
     async def _subscribe(self, request: Subscribe) -> None:
         session = request.session
@@ -256,12 +260,15 @@ class WebSocketGuest:
             wait=request.wait,
             close=request.close,
         )
+        await self._join(subscriber)
+
+    async def _join(self, subscriber: Subscriber) -> None:
         try:
             await self._outbox.subscribe(subscriber)
         except SessionNotFoundError:
-            self._outbox.say(not_found(session))
+            self._outbox.say(not_found(subscriber.id))
         except ProgressError:
-            self._outbox.say(unavailable(session))
+            self._outbox.say(unavailable(subscriber.id))
 
     async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
