@@ -101,6 +101,15 @@ class Socket {
     this.onopen?.();
   }
 
+  /** From now on it answers each ping. */
+  answers() {
+    const { send } = this;
+    this.send = (data) => {
+      send.call(this, data);
+      if (JSON.parse(data).type === "ping") queueMicrotask(() => this.say({ type: "pong" }));
+    };
+  }
+
   say(...messages) {
     for (const message of messages) this.onmessage?.({ data: JSON.stringify(message) });
   }

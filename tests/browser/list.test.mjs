@@ -105,20 +105,44 @@ test("a session that the store cannot give now is asked for again; one that is n
   assert.equal(subscriptions(), 2);
 });
 
-test("what has ended and can be gone on with is asked for now and then; what has completed is not", async () => {
-  for (const resumable of [true, false]) {
+test("what has ended is asked for now and then, more often where it can be gone on with, until nobody listens", async () => {
+  for (const [resumable, often] of [[true, 12_000], [false, 45_000]]) {
     const { environment, client } = await listening();
     const session = client.session("r");
     const stop = session.subscribe(() => {});
     const { socket } = environment;
+    socket.answers();
     const asked = () => socket.sent.filter(({ type, session: id }) => type === "subscribe" && id === "r");
     environment.socket.say({ type: "end", session: "r", seq: 1, status: "failed", resumable, persisted_seq: 1, resume: "e" });
-    await environment.pass(13_000);
-    assert.deepEqual(asked().map(({ since }) => since), resumable ? [undefined, "e"] : [undefined]);
+    await environment.pass(often - 1);
+    assert.equal(asked().length, 1);
+    await environment.pass(2 * often + 1);
+    assert.deepEqual(asked().map(({ since }) => since), [undefined, "e", "e", "e"]);
     stop();
-    await environment.pass(15_000);
-    assert.equal(asked().length, resumable ? 2 : 1);
+    await environment.pass(3 * often);
+    assert.equal(asked().length, 4);
   }
+});
+
+test("a run that begins anew is followed, and one that is not there any more leaves what was known of it", async () => {
+  const { environment, client } = await listening();
+  const session = client.session("r", { wait: false });
+  session.subscribe(() => {});
+  const { socket } = environment;
+  socket.answers();
+  const asked = () => socket.sent.filter(({ type, session: id }) => type === "subscribe" && id === "r");
+  const told = (epoch, recovered) => [
+    { type: "subscribed", session: "r", recovered, reason: recovered ? null : "epoch" },
+    { type: "snapshot", session: "r", seq: 1, resume: `${epoch}.1.0`, state: { ...head("r"), epoch, phases: [] } },
+  ];
+  socket.say(...told(1, false), { type: "end", session: "r", seq: 1, status: "completed", resumable: false, persisted_seq: 1, resume: "1.1.0" });
+  await environment.pass(45_000);
+  // Who has seen the end waits from then on: of a session that was deleted there is nothing to say.
+  assert.deepEqual(asked().map(({ wait }) => wait), [false, true]);
+  assert.deepEqual([session.getSnapshot().end.status, session.getSnapshot().error], ["completed", null]);
+  socket.say(...told(2, false));
+  await environment.pass(100_000);
+  assert.deepEqual([session.getSnapshot().end, session.getSnapshot().state.epoch, asked().length], [null, 2, 2]);
 });
 
 test("messages for one session and for the list do not meet", async () => {
@@ -142,7 +166,7 @@ test("ids, events and paces that the protocol does not allow are refused at the 
   }
 });
 
-test("over server-sent events an end is no break, and 204 says that it was taken before", async () => {
+test("over server-sent events an end is no break, and 204 says that it was taken before; it is asked for now and then", async () => {
   const environment = new Environment();
   const client = new Client({ url: "http://host/", transport: "sse" }, environment);
   const session = client.session("r");
@@ -151,7 +175,7 @@ test("over server-sent events an end is no break, and 204 says that it was taken
   const end = { type: "end", session: "r", seq: 1, status: "completed", resumable: false, persisted_seq: 1, resume: "e" };
   const data = [{ type: "subscribed", session: "r", recovered: false, reason: "new" }, end].map((one) => `data: ${JSON.stringify(one)}\n\n`);
   environment.requests[0].answer(new Response(data.join("")));
-  await environment.pass(120_000);
+  await environment.pass(44_000);
   assert.deepEqual([environment.requests.length, session.getSnapshot().end.status], [1, "completed"]);
   assert.equal(client.connection.getSnapshot().status, "open");
   stop();
@@ -159,7 +183,11 @@ test("over server-sent events an end is no break, and 204 says that it was taken
   session.subscribe(() => {});
   await settle();
   assert.equal(environment.requests[1].headers["Last-Event-ID"], "e");
-  environment.requests[1].answer(new Response(null, { status: 204 }));
-  await environment.pass(120_000);
-  assert.deepEqual([environment.requests.length, client.connection.getSnapshot().status], [2, "open"]);
+  for (const position of [1, 2, 3]) {
+    environment.requests[position].answer(new Response(null, { status: 204 }));
+    await environment.pass(44_000);
+    assert.deepEqual([environment.requests.length, client.connection.getSnapshot().status], [position + 1, "open"]);
+    await environment.pass(1000);
+    assert.equal(environment.requests.length, position + 2);
+  }
 });

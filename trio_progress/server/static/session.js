@@ -5,8 +5,9 @@ import { Store } from "./store.js";
 
 /** Milliseconds until a session that could not be had is asked for again, give or take half; */
 const LATER = 4000;
-/** and one that has ended, but can be gone on with. Nobody tells that it was: its subscription is over. */
+/** and one that has ended. Nobody tells that it was gone on with, or run anew: its subscription is over. */
 const FOLLOWING = 8000;
+const RUN_ANEW = 30_000;
 
 /** What the protocol allows. */
 const MOST_EVENTS = 10_000;
@@ -56,6 +57,7 @@ export class SessionStore extends Store {
       over: () => this.latest.end !== null || this.latest.error !== null,
     });
     this.#connected();
+    this.#follow();
   }
 
   finish() {
@@ -70,14 +72,14 @@ export class SessionStore extends Store {
       type: "subscribe",
       session: this.#id,
       events: this.#events,
-      wait: this.#wait,
+      wait: this.#waits,
       ...(since === null ? null : { since }),
       ...(this.#maxHz === null ? null : { max_hz: this.#maxHz }),
     };
   }
 
   #stream() {
-    const query = new URLSearchParams({ events: String(this.#events), wait: this.#wait ? "1" : "0" });
+    const query = new URLSearchParams({ events: String(this.#events), wait: this.#waits ? "1" : "0" });
     if (this.#maxHz !== null) query.set("max_hz", String(this.#maxHz));
     return { path: `sessions/${encodeURIComponent(this.#id)}/events?${query}`, since: this.#since() };
   }
@@ -86,10 +88,24 @@ export class SessionStore extends Store {
     return this.#fits ? this.latest.resume : null;
   }
 
+  /** What has ended may be deleted by now, or have expired: what is known of it stays, and another run is waited for. */
+  get #waits() {
+    return this.#wait || this.latest.end !== null;
+  }
+
   /** Asks again after a while, for as long as somebody listens. */
   #later(delay) {
     this.#env.clearTimeout(this.#again);
-    this.#again = this.#env.setTimeout(() => this.#link.again(this.#id), delay * (0.5 + this.#env.random()));
+    this.#again = this.#env.setTimeout(() => {
+      this.#link.again(this.#id);
+      this.#follow(); // The answer to that may be silence.
+    }, delay * (0.5 + this.#env.random()));
+  }
+
+  /** Asks now and then whether what has ended goes on, or was run anew. */
+  #follow() {
+    const { end } = this.latest;
+    if (end !== null) this.#later(end.resumable ? FOLLOWING : RUN_ANEW);
   }
 
   #connected() {
@@ -112,8 +128,12 @@ export class SessionStore extends Store {
     }
     if (message.type === "snapshot") this.#fits = true;
     if (message.type === "error" && message.code === "unavailable") this.#later(LATER);
-    if (message.type === "end" && message.resumable) this.#later(FOLLOWING);
+    const known = this.latest.end;
     this.put(view, message.type === "end");
+    if (view.end !== known) {
+      this.#env.clearTimeout(this.#again);
+      this.#follow();
+    }
   }
 }
 
