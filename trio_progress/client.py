@@ -128,11 +128,17 @@ class RemoteSubscription:
         self._ssl_context = ssl_context
         self._resume = since
         self._event = 0
-        self._send, self._receive = trio.open_memory_channel[Message](0)
+        self._merged: Snapshot | None = None
+        """`state`, as it was when the reader took the newest message; the reader may be about to see that only."""
+        self._waits = False
+        """Whether a message waits for the reader."""
+        self._moved_at = 0.0
+        """When a message came last, or was taken."""
+        self._send, self._receive = trio.open_memory_channel[tuple[Message, Snapshot | None]](0)
         self._error: BaseException | None = None
         self._begun = trio.Event()
         self.state: Snapshot | None = None
-        """The newest state, merged of all that was handed over; None as long as there was no snapshot."""
+        """The newest state, merged of all that iterating has given; None as long as there was no snapshot."""
         self.connected = False
         """Whether there is a connection now on which the session is subscribed to."""
         self.reconnects = 0
@@ -143,7 +149,8 @@ class RemoteSubscription:
 
     async def __anext__(self) -> Message:
         try:
-            return await self._receive.receive()
+            message, self.state = await self._receive.receive()
+            return message
         except trio.EndOfChannel:
             if self._error is not None:
                 raise self._error from None
@@ -291,9 +298,11 @@ class RemoteSubscription:
         try:
             while True:
                 await trio.sleep(SILENCE)
+                asked = trio.current_time()
                 with trio.move_on_after(SILENCE) as patience:
                     await connection.ping()
-                if patience.cancelled_caught:
+                # While the reader is busy nothing is read, an answer neither.
+                if patience.cancelled_caught and not self._waits and self._moved_at <= asked:
                     scope.cancel(reason="the server does not answer")
         except ConnectionClosed:
             return  # The other task knows it as well.
@@ -315,42 +324,47 @@ class RemoteSubscription:
         if envelope.type not in _TYPES or envelope.session != self._subscribe["session"]:
             return False
         message = decode_message(raw)
-        before = self.state, self._event
+        merged, event = self._merged, self._event
         if isinstance(message, Subscribed):
             self.connected = True
             self._begun.set()
         elif isinstance(message, Snapshot):
-            if self.state is not None and self.state.epoch != message.epoch:
-                self._event = 0
-            self.state = message
-        elif isinstance(message, Update) and self.state is not None:
+            if merged is not None and merged.epoch != message.epoch:
+                event = 0
+            merged = message
+        elif isinstance(message, Update) and merged is not None:
             try:
-                self.state = message.apply(self.state)
+                merged = message.apply(merged)
             except ProtocolError as error:
                 logger.warning("session %r: subscribed to anew: %s", message.session, error)
                 self._resume = None
                 await self._ask(connection)
                 return False
         elif isinstance(message, CustomEvent):
-            if message.n <= self._event:
+            if message.n <= event:
                 return False
-            self._event = message.n
-        elif isinstance(message, Bookmark) and self.state is not None and self.state.seq == message.seq:
-            self.state = msgspec.structs.replace(
-                self.state,
+            event = message.n
+        elif isinstance(message, Bookmark) and merged is not None and merged.seq == message.seq:
+            merged = msgspec.structs.replace(
+                merged,
                 liveness=message.liveness,
                 heartbeat_at=message.heartbeat_at,
                 progressed_at=message.progressed_at,
                 resume=message.resume,
             )
-        try:
-            await self._send.send(message)
-        except trio.Cancelled:
-            # The server has fallen silent while the reader was busy: this one was not handed over, and comes again.
-            self.state, self._event = before
-            raise
+        await self._hand_over(message, merged)
+        # Not before: what the reader did not take, because the connection went, comes again by the next one.
+        self._merged, self._event = merged, event
         self._resume = getattr(message, "resume", None) or self._resume
         return isinstance(message, End)
+
+    async def _hand_over(self, message: Message, merged: Snapshot | None) -> None:
+        self._waits = True
+        try:
+            await self._send.send((message, merged))
+        finally:
+            self._waits = False
+            self._moved_at = trio.current_time()
 
     def _refused(self, envelope: _Envelope) -> None:
         text = f"the server refuses: {envelope.code}: {envelope.message}"
