@@ -226,6 +226,24 @@ def test_what_stalls_has_no_speed_and_nothing_left(host: HostProcess, new_page: 
     expect(counted).to_contain_text("/s")
 
 
+def test_a_result_is_copied_and_what_came_of_it_is_said_for_a_moment(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host("(await open_session('r-1')).set_result('Gideon Sundback')")
+    page = new_page(permissions=["clipboard-read", "clipboard-write"])
+    visit(page, host("return await start_server()") + "#/r-1")
+    copy = page.get_by_role("region", name="Result").get_by_role("button")
+    copy.click()
+    expect(copy).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "Gideon Sundback"
+    expect(copy).to_have_text("Copy")
+    refused = "navigator.clipboard.writeText = async () => { throw new DOMException('no', 'NotAllowedError'); }"
+    page.evaluate(f"() => {{ {refused} }}")
+    copy.click()
+    expect(copy).to_have_text("Not copied")
+    expect(copy).to_have_text("Copy")
+
+
 def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'progress.db'}"
     with hosting(store, lost_after=2) as server:

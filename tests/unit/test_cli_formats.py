@@ -211,6 +211,22 @@ def test_a_session_is_shown_with_all_that_is_known_of_it() -> None:
         assert said in text, said
 
 
+def test_what_stalls_is_shown_with_no_speed_and_nothing_left() -> None:
+    working = phase("search", total=400, done=80, rate=4.0, eta=80.0)
+
+    def shown(liveness: str) -> str:
+        one = snapshot(eta=120.0, liveness=liveness, phases=(working,))
+        return "\n".join(described(one, NOW.timestamp(), screen(120)))
+
+    assert "ETA 2m 00s" in shown("ok")
+    assert "80/400 pages  4/s" in shown("ok")
+    assert "ETA 1m 20s" in shown("ok")
+    for liveness in ("stalled", "lost"):
+        assert "80/400 pages" in shown(liveness)
+        assert "/s" not in shown(liveness)
+        assert "ETA" not in shown(liveness)
+
+
 def test_a_pipe_is_given_whole_lines() -> None:
     long = snapshot(message="word " * 60)
     piped = Screen(terminal=False, width=40, signs=ASCII, colours=False)

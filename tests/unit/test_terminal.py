@@ -98,6 +98,32 @@ async def test_a_session_says_how_it_stands_in_words_as_well(autojump_clock: tri
     assert ended.isascii()
 
 
+async def test_what_stalls_has_no_speed_and_nothing_left(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker(stall_after=30) as tracker:
+        async with tracker.session("a", PIPELINE) as session:
+            with session.phase("search", total=400, unit="pages") as phase:
+                for _ in range(20):
+                    phase.advance(4)
+                    await trio.sleep(1)
+                live = await tracker.snapshot("a")
+                await trio.sleep(40)
+                stalled = await tracker.snapshot("a")
+                phase.advance(4)
+                await trio.sleep(1)
+                again = await tracker.snapshot("a")
+    assert (live.liveness, stalled.liveness, again.liveness) == ("ok", "stalled", "ok")
+    for snapshot in (live, again):
+        row = text_of([View(snapshot)], Frame(100, 20, 1e9)).splitlines()[1]
+        assert re.search(r"/400 pages  \S+/s  \d", row)
+        assert "/s" in line(snapshot)
+        assert "ETA" in line(snapshot)
+    row = text_of([View(stalled)], Frame(100, 20, 1e9)).splitlines()[1]
+    assert row.endswith("80/400 pages")
+    assert "search 80/400 pages" in line(stalled)
+    assert "/s" not in line(stalled)
+    assert "ETA" not in line(stalled)
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 async def test_hostile_text_reaches_the_terminal_as_text_only(
     hostile: str, autojump_clock: trio.testing.MockClock

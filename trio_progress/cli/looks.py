@@ -74,7 +74,7 @@ def described(snapshot: Snapshot, now: float, screen: Screen) -> list[str]:
     ]
     if snapshot.status == "running":
         head.append(words.duration(words.elapsed(snapshot, now)))
-        if snapshot.eta is not None:
+        if words.moves(snapshot) and snapshot.eta is not None:
             head.append(f"ETA {words.duration(snapshot.eta)}")
     lines = [f"{snapshot.id}  {'  '.join(head)}"]
     if snapshot.title != snapshot.id:
@@ -82,7 +82,7 @@ def described(snapshot: Snapshot, now: float, screen: Screen) -> list[str]:
     for name, text in _facts(snapshot, now):
         lines.append(f"  {name:<10}  {printable(text)}")
     if snapshot.phases:
-        lines += ["", "phases", *_tree(snapshot.phases, now, screen, 1)]
+        lines += ["", "phases", *_tree(snapshot.phases, now, screen, 1, words.moves(snapshot))]
     for name, values in (("counters", snapshot.counters), ("fields", snapshot.fields)):
         if values:
             lines += ["", name, *_pairs(values)]
@@ -126,15 +126,15 @@ def _facts(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
         yield "events", str(snapshot.events)
 
 
-def _tree(phases: Sequence[PhaseSnapshot], now: float, screen: Screen, depth: int) -> Iterator[str]:
+def _tree(phases: Sequence[PhaseSnapshot], now: float, screen: Screen, depth: int, moves: bool) -> Iterator[str]:
     widest = max(min(screen.width // 3, 40), 8)
     name_width = max(min(widest, max(cells(printable(phase.title)) for phase in phases)), 4)
     for phase in phases:
-        yield _phase(phase, now, screen, depth, name_width)
-        yield from _tree(phase.phases, now, screen, depth + 1) if phase.phases else ()
+        yield _phase(phase, now, screen, depth, name_width, moves)
+        yield from _tree(phase.phases, now, screen, depth + 1, moves) if phase.phases else ()
 
 
-def _phase(phase: PhaseSnapshot, now: float, screen: Screen, depth: int, name_width: int) -> str:
+def _phase(phase: PhaseSnapshot, now: float, screen: Screen, depth: int, name_width: int, moves: bool) -> str:
     signs = screen.signs
     sign = ">" if phase.status == "running" else signs.status[phase.status]
     name = cut(printable(phase.title), name_width, signs.ellipsis)
@@ -143,8 +143,8 @@ def _phase(phase: PhaseSnapshot, now: float, screen: Screen, depth: int, name_wi
         said.append(_bar(phase, screen))
     said.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
     took = _took(phase, now)
-    said += filter(None, (words.count(phase), words.rate(phase), took))
-    if phase.status == "running" and phase.eta is not None:
+    said += filter(None, (words.count(phase), words.rate(phase) if moves else "", took))
+    if moves and phase.status == "running" and phase.eta is not None:
         said.append(f"ETA {words.duration(phase.eta)}")
     if phase.attempt > 1:
         said.append(f"attempt {phase.attempt}")

@@ -72,7 +72,7 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
     events = [Text("    ").append(printable(event), "dim italic") for event in view.events[-EVENTS:]]
     if snapshot.ended:
         events = []
-    phases = list(_rows(snapshot.phases, frame, 1))
+    phases = list(_rows(snapshot.phases, frame, 1, words.moves(snapshot)))
     spare = room - len(lines)
     if len(phases) + len(events) > spare:
         # Something must give: in a low window the events, else the phases that can be folded.
@@ -88,7 +88,7 @@ def _headline(snapshot: Snapshot, frame: Frame) -> Text:
     title = printable(snapshot.title)
     bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
     figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, frame.now)]
-    if snapshot.eta is not None and snapshot.liveness == "ok":
+    if snapshot.eta is not None and words.moves(snapshot):
         figures.append(f"ETA {words.duration(snapshot.eta)}")
     figures.append(words.duration(words.elapsed(snapshot, frame.now)))
     if snapshot.attempt > 1:
@@ -121,18 +121,18 @@ class _Row:
     """Whether it runs, or something below it does."""
 
 
-def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int) -> Sequence[_Row]:
+def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool) -> Sequence[_Row]:
     rows: list[_Row] = []
     for phase in phases:
         # What has ended is one line; its parts have been told while they ran.
-        below = _rows(phase.phases, frame, depth + 1) if phase.status not in ("completed", "skipped") else []
+        below = _rows(phase.phases, frame, depth + 1, moves) if phase.status not in ("completed", "skipped") else []
         keep = phase.status in ("running", "failed") or any(row.keep for row in below)
-        rows.append(_Row(_phase(phase, frame, depth), phase.status, keep))
+        rows.append(_Row(_phase(phase, frame, depth, moves), phase.status, keep))
         rows.extend(below)
     return rows
 
 
-def _phase(phase: PhaseSnapshot, frame: Frame, depth: int) -> Text:
+def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
     style = STYLES[phase.status]
     line = Text("  " * min(depth, max(frame.width // 8, 1))).append(_sign(phase.status, frame) + " ", style)
     name_width = max(min(frame.width // 3, 36) - line.cell_len, 6)
@@ -143,8 +143,8 @@ def _phase(phase: PhaseSnapshot, frame: Frame, depth: int) -> Text:
         if frame.width >= 60:
             line.append(" ").append_text(_bar(phase.fraction, frame, min(frame.width // 5, 30), style))
         line.append(" " + (words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    figures = [words.count(phase), words.rate(phase)]
-    if phase.status == "running" and phase.eta is not None:
+    figures = [words.count(phase), words.rate(phase) if moves else ""]
+    if moves and phase.status == "running" and phase.eta is not None:
         figures.append(words.duration(phase.eta))
     if phase.attempt > 1:
         figures.append(f"attempt {phase.attempt}")

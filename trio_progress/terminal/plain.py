@@ -57,8 +57,9 @@ def line(snapshot: Snapshot, *, ids: bool = False) -> str:
         if snapshot.error is not None:
             said.append(": ".join(filter(None, (snapshot.error.type, snapshot.error.message))))
     else:
-        said.extend(_phase(phase) for phase in snapshot.phases if phase.status == "running")
-        if snapshot.eta is not None:
+        moves = words.moves(snapshot)
+        said.extend(_phase(phase, moves) for phase in snapshot.phases if phase.status == "running")
+        if moves and snapshot.eta is not None:
             said.append(f"ETA {words.duration(snapshot.eta)}")
         if snapshot.message:
             said.append(snapshot.message)
@@ -67,5 +68,5 @@ def line(snapshot: Snapshot, *, ids: bool = False) -> str:
     return printable(" | ".join(said))
 
 
-def _phase(phase: PhaseSnapshot) -> str:
-    return " ".join(filter(None, (phase.title, words.count(phase), words.rate(phase))))
+def _phase(phase: PhaseSnapshot, moves: bool) -> str:
+    return " ".join(filter(None, (phase.title, words.count(phase), words.rate(phase) if moves else "")))

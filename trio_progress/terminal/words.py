@@ -39,6 +39,11 @@ def count(phase: PhaseValues) -> str:
     return f"{number(phase.done)}{of}{' ' + printable(phase.unit) if phase.unit else ''}"
 
 
+def moves(snapshot: Snapshot) -> bool:
+    """Whether it goes on: what it measured of its speed is true only then."""
+    return not snapshot.ended and snapshot.liveness == "ok"
+
+
 def rate(phase: PhaseValues) -> str:
     """Units a second while it runs; empty where that is not known."""
     if phase.rate is None or phase.status != "running":

@@ -20,6 +20,9 @@ const SEGMENTS = 48;
 /** Milliseconds in which the server would have answered, if there was anything to tell. */
 const ANSWERED = 1500;
 
+/** Milliseconds for which a button says what came of it. */
+const SAID = 2000;
+
 /** Whether it goes on: what it measured of its speed is true only then. */
 function moves(state) {
   return !ENDED.includes(state.status) && state.liveness === "ok";
@@ -277,9 +280,13 @@ export class SessionPage {
     if (this.#result.hidden) return;
     const written = typeof result === "string" ? result : JSON.stringify(result, null, 2);
     const copy = h("button", { class: "quiet", type: "button" }, "Copy");
+    let timer;
     copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(written);
-      text(copy, "Copied");
+      // A browser may refuse it: by a policy, by its settings, or because the page is not in front.
+      const came = await navigator.clipboard.writeText(written).then(() => "Copied", () => "Not copied");
+      text(copy, came);
+      clearTimeout(timer);
+      timer = setTimeout(() => text(copy, "Copy"), SAID);
     });
     // A secure context is what the clipboard asks for.
     copy.hidden = navigator.clipboard === undefined;
