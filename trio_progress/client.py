@@ -249,9 +249,21 @@ class RemoteSubscription:
         if not address.secure:
             return await trio.open_tcp_stream(address.host, address.port)
         context = ssl.create_default_context() if self._ssl_context is None else self._ssl_context
-        return await trio.open_ssl_over_tcp_stream(
+        stream = await trio.open_ssl_over_tcp_stream(
             address.host, address.port, ssl_context=context, https_compatible=True
         )
+        try:
+            # Here, and not with the first bytes: trio-websocket would wait for an answer that cannot come.
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise error.__cause__ from None
+            raise
+        except BaseException:
+            await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - it does not wait
+            raise
+        return stream
 
     async def _talk(
         self,
@@ -274,6 +286,8 @@ class RemoteSubscription:
                     max_message_size=LARGEST,
                     receive_buffer_size=65536,
                 )
+                if connection.subprotocol != SUBPROTOCOL:
+                    raise ProtocolError(f"the server at {address.named} does not speak {SUBPROTOCOL}")
                 await self._ask(connection)  # It may be closed by then, as with a token that has expired.
             nursery.start_soon(self._look_after, connection, nursery.cancel_scope)
             while True:
@@ -407,6 +421,7 @@ def _closed(error: Any, token: Token) -> Exception:
 
 def _judged(error: Exception) -> Exception:
     """Whether a failure is worth another connection."""
+    import h11
     from trio_websocket import ConnectionRejected, HandshakeError
 
     if isinstance(error, (_AgainError, ProgressError)):
@@ -417,9 +432,11 @@ def _judged(error: Exception) -> Exception:
         return _AgainError(f"HTTP {error.status_code}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return error
-    if isinstance(
-        error, (OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeError)
-    ):
+    if isinstance(error, trio.TooSlowError):
+        return _AgainError(f"it does not answer within {CONNECT:g} s")
+    if isinstance(error, h11.ProtocolError):
+        return _AgainError(f"it does not answer as a WebSocket: {error}")
+    if isinstance(error, (OSError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeError)):
         return _AgainError(str(error) or type(error).__name__)
     return error
 
@@ -459,6 +476,7 @@ async def connect(
         ValueError, TypeError: A value is out of range.
         ModuleNotFoundError: The extra is not installed.
         ConnectionError: When entering: there is no server. Later, it is waited for.
+        ssl.SSLCertVerificationError: When entering or iterating: its certificate is not one to trust.
         SessionNotFoundError: When entering: there is no such session, or none that the token lets see, and `wait`
             is False.
         ProtocolError: When entering or iterating: the server refuses for good, or speaks otherwise.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import json
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import trio
+import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from trio_progress import (
@@ -289,6 +294,67 @@ async def test_no_server_at_first_is_an_error_and_later_is_waited_for(messages: 
             await nursery.start(again)
             found = [message async for message in stream]
             assert isinstance(found[-1], End)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_certificate_that_is_not_to_be_trusted_is_named_at_once(trusted: bool) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("right.example").configure_cert(context)
+    own = ssl.create_default_context()
+    if trusted:
+        authority.configure_trust(own)
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(trio.serve_ssl_over_tcp, ssl_context=context, host="127.0.0.1")
+        listeners = await nursery.start(serve, _say_nothing, 0)
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        with trio.fail_after(5), pytest.raises(ssl.SSLCertVerificationError, match=r"not valid for|unable to get"):
+            async with connect(f"wss://127.0.0.1:{port}", "a", ssl_context=own if trusted else None):
+                raise AssertionError("entered")
+        nursery.cancel_scope.cancel()
+
+
+async def _say_nothing(stream: trio.SSLStream[trio.SocketStream]) -> None:
+    with suppress(trio.BrokenResourceError):
+        await stream.receive_some()
+
+
+SWITCHED = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (SWITCHED + "Sec-WebSocket-Accept: {accept}\r\n\r\n", ProtocolError, r"does not speak trio-progress\.v1"),
+        (
+            SWITCHED + "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: other\r\n\r\n",
+            ConnectionError,
+            "does not answer as a WebSocket",
+        ),
+        (SWITCHED + "\r\n", ConnectionError, "does not answer as a WebSocket"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", ConnectionError, r"does not answer (within 0\.5 s|as a WebSocket)"),
+    ],
+    ids=["no subprotocol", "another", "not accepted", "SSH"],
+)
+async def test_what_answers_otherwise_is_named(
+    answer: str, kind: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONNECT", 0.5)
+
+    async def handle(stream: trio.SocketStream) -> None:
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", await stream.receive_some())
+        assert key is not None
+        digest = hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(answer.format(accept=base64.b64encode(digest).decode()).encode())
+            await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(functools.partial(trio.serve_tcp, host="127.0.0.1"), handle, 0)
+        with trio.fail_after(5), pytest.raises(kind, match=says):
+            async with connect(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}", "a"):
+                raise AssertionError("entered")
         nursery.cancel_scope.cancel()
 
 
