@@ -20,7 +20,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, ask, bearer, open_door, read_answer, talk
+from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, Talk, ask, bearer, open_door, read_answer, talk
 from trio_progress import Session, open_tracker
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, Trusted, issue_token, open_server
 from trio_progress.state.messages import Verb
@@ -556,6 +556,37 @@ async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only(
                 while b'"unlisted"' not in told:
                     told += await events.receive_some(65536)
             assert b"theirs" not in told
+
+
+async def test_a_list_is_told_anew_to_who_may_see_something_else_by_a_newer_token() -> None:
+    everything = issue_token(SECRET, ttl=600)
+    mine, theirs = (issue_token(SECRET, labels={"user": user}, ttl=600) for user in ("u1", "u2"))
+    async with open_door(auth=SECRET) as door:
+        for name, user in {"mine": "u1", "theirs": "u2"}.items():
+            async with door.tracker.session(name, labels={"user": user}):
+                pass
+
+        async def listed(client: Talk) -> set[str]:
+            """What a whole list names."""
+            await client.until("subscribed")
+            before = len(client.seen)
+            await client.until("listing")
+            return {message["session"] for message in client.seen[before:] if message["type"] == "listed"}
+
+        async with talk(door.port, headers=bearer(mine)) as client:
+            await client.say(type="subscribe", session="*")
+            assert await listed(client) == {"mine"}
+            for token, expected in ((everything, {"mine", "theirs"}), (theirs, {"theirs"})):
+                await client.say(type="auth", token=token)
+                assert await listed(client) == expected
+            # The same for longer is nothing new, and what changes is told by what is granted now.
+            await client.say(type="auth", token=issue_token(SECRET, labels={"user": "u2"}, ttl=900))
+            seen = len(client.seen)
+            for user in ("u1", "u2"):
+                async with door.tracker.session(f"later-{user}", labels={"user": user}):
+                    pass
+            assert (await client.until("listed"))["session"] == "later-u2"
+            assert "subscribed" not in {message["type"] for message in client.seen[seen:]}
 
 
 async def test_who_waits_is_not_told_of_a_session_that_is_not_for_him() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, final, get_args
 
@@ -61,6 +61,10 @@ class Grant:
     def verbs_on(self, session_id: str, labels: Mapping[str, str]) -> tuple[Verb, ...]:
         """All that the holder may do with a session."""
         return tuple(verb for verb in VERBS if self.allows(verb, session_id, labels))
+
+    def grants_as(self, other: Grant) -> bool:
+        """Whether it grants the same as another one, whoever they are for and however long."""
+        return replace(self, expires_at=None, name=None) == replace(other, expires_at=None, name=None)
 
     def expired(self, now: float) -> bool:
         """Whether it has ended, at this many seconds since 1970."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, final
 
 import msgspec
@@ -271,7 +270,7 @@ class Outbox:
                 self.refuse(subscriber)
             else:
                 subscriber.verbs = grant.verbs_on(subscriber.id, labels)
-        if _reach(known) == _reach(grant):
+        if grant.grants_as(known):
             return []
         return [one for one in self.subscribers.values() if one.refused or not one.keyed]
 
@@ -392,11 +391,6 @@ class Outbox:
 
     def _due(self) -> float:
         return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))
-
-
-def _reach(grant: Grant) -> Grant:
-    """What it grants, whoever it is for and however long."""
-    return replace(grant, expires_at=None, name=None)
 
 
 def not_found(session_id: str) -> ErrorMessage:

@@ -85,6 +85,8 @@ class WebSocketGuest:
         )
         self._outbox = Outbox(self._wire, house.hub, house.as_frames, NOBODY if grant is None else grant, self._ended)
         self._list: trio.CancelScope | None = None
+        self._asked: Subscribe | None = None
+        """How the list was asked for last."""
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -224,8 +226,11 @@ class WebSocketGuest:
         else:
             self._granted = True
             self._regranted.set()
+            again = self._list is not None and not grant.grants_as(self._outbox.grant)
             for subscriber in self._outbox.regrant(grant):
                 await self._join(subscriber)
+            if again and self._asked is not None:
+                self._begin_list(self._asked)  # What may be seen now is more, or less.
 
     async def _subscribe(self, request: Subscribe) -> None:
         session = request.session
@@ -237,10 +242,7 @@ class WebSocketGuest:
             self._outbox.say(ErrorMessage(code="too_many", message=text, session=session))
             return
         if session == "*":
-            self._unsubscribe("*")
-            assert self._nursery is not None
-            self._list = trio.CancelScope()
-            self._nursery.start_soon(self._tell_list, request, self._list)
+            self._begin_list(request)
             return
         try:
             checks.session_id(session)
@@ -269,6 +271,12 @@ class WebSocketGuest:
             self._outbox.say(not_found(subscriber.id))
         except ProgressError:
             self._outbox.say(unavailable(subscriber.id))
+
+    def _begin_list(self, request: Subscribe) -> None:
+        self._unsubscribe("*")
+        assert self._nursery is not None
+        self._list, self._asked = trio.CancelScope(), request
+        self._nursery.start_soon(self._tell_list, request, self._list)
 
     async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
