@@ -262,7 +262,7 @@ async def test_probes_and_metrics_can_have_a_port_of_their_own_that_asks_for_not
         assert (await ask(admin, "GET", "/metrics", odd)).status in (200, 404)  # 404 without the extra
         for path in ("/", "/sessions", "/config", "/ws", "/static/trio-progress.js"):
             assert (await ask(admin, "GET", path)).status == 404
-        for path in ("/healthz", "/readyz"):
+        for path in ("/healthz", "/readyz", "/metrics"):
             assert (await ask(door.port, "GET", path, bearer(SECRET))).status == 404
 
 
@@ -292,6 +292,9 @@ def unsigned() -> str:
 
 BAD_TOKENS: dict[str, Callable[[], str]] = {
     "another secret": lambda: SECRET[:-1] + "!",
+    "longer than any that is issued": lambda: signed(
+        tp={"verbs": ["read"], "sessions": [f"r-{n:0100}" for n in range(70)]}
+    ),
     "a part of the secret": lambda: SECRET[:-1],
     "signed by another": lambda: signed(OTHER_SECRET),
     "another audience": lambda: signed(aud="else"),

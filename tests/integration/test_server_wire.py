@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -19,7 +20,9 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
-from trio_progress.server.stream import Transport, Wire, close_frame, close_now, frame, offer_all
+from trio_progress import open_tracker
+from trio_progress.server import open_server
+from trio_progress.server.stream import MOST_QUEUED, Transport, Wire, close_frame, close_now, frame, offer_all
 
 pytestmark = pytest.mark.integration
 
@@ -329,3 +332,55 @@ async def test_a_close_that_is_asked_for_before_the_101_comes_behind_it() -> Non
                 await wire.flushed.wait()
             assert theirs.recv(100) == b"HTTP/1.1 101 \r\n\r\n" + close_frame(4001, "the server stops")
             wire.kill()
+
+
+async def test_who_watches_what_goes_on_is_told_to_come_back_when_the_server_stops() -> None:
+    told: list[tuple[int, str]] = []
+
+    async def watch(port: int, *, task_status: trio.TaskStatus[None]) -> None:
+        async with talk(port) as client:
+            await client.say(type="subscribe", session="r-1")
+            await client.until("snapshot")
+            task_status.started()
+            told.append(await client.closed())
+
+    async with open_tracker() as tracker, tracker.session("r-1"), trio.open_nursery() as nursery:
+        async with open_server(tracker, port=0, drain_timeout=0.1) as server:
+            await nursery.start(watch, server.port)  # noqa: ASYNC111 - it reads to the end that the server brings
+    assert told == [(4001, "the server stops")]
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_who_has_asked_for_nothing_keeps_no_server_from_stopping(encrypted: bool) -> None:
+    context = None
+    if encrypted:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with open_tracker() as tracker, AsyncExitStack() as clients:
+        with trio.fail_after(3):
+            async with open_server(tracker, port=0, drain_timeout=60.0, ssl_context=context) as server:
+                for _ in range(3):
+                    await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", server.port))
+                await trio.sleep(0.1)
+
+
+async def test_control_frames_that_pile_up_end_the_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
+        wire.open()
+        failed: list[int] = []
+
+        async def send(number: int) -> None:
+            try:
+                await wire.send_all(frame(b"", 0x8A))
+            except trio.BrokenResourceError:
+                failed.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(MOST_QUEUED):
+                nursery.start_soon(send, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (failed, wire.dead) == ([], False)
+            nursery.start_soon(send, MOST_QUEUED)
+        assert (sorted(failed), wire.dead) == (list(range(MOST_QUEUED + 1)), True)
