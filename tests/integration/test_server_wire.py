@@ -377,10 +377,11 @@ async def test_control_frames_that_pile_up_end_the_connection() -> None:
             except trio.BrokenResourceError:
                 failed.append(number)
 
-        async with trio.open_nursery() as nursery:
-            for number in range(MOST_QUEUED):
-                nursery.start_soon(send, number)
-            await trio.testing.wait_all_tasks_blocked()
-            assert (failed, wire.dead) == ([], False)
-            nursery.start_soon(send, MOST_QUEUED)
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for number in range(MOST_QUEUED):
+                    nursery.start_soon(send, number)
+                await trio.testing.wait_all_tasks_blocked()
+                assert (failed, wire.dead) == ([], False)
+                nursery.start_soon(send, MOST_QUEUED)
         assert (sorted(failed), wire.dead) == (list(range(MOST_QUEUED + 1)), True)
