@@ -561,6 +561,23 @@ async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only(
             assert b"theirs" not in told
 
 
+async def test_who_cancels_or_deletes_is_noted_whichever_way_they_came(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="trio_progress")
+    async with open_door() as door:
+        for name in ("http", "ws"):
+            async with door.tracker.session(name), talk(door.port) as client:
+                if name == "ws":
+                    await client.say(type="cancel", session=name)
+                else:
+                    assert (await ask(door.port, "POST", f"/sessions/{name}/cancel")).status == 202
+                await trio.sleep_forever()
+        assert (await ask(door.port, "DELETE", "/sessions/http")).status == 204
+    noted = [
+        (vars(one)["event"], vars(one)["session"]) for one in caplog.records if "a client at 127.0.0.1" in one.message
+    ]
+    assert noted == [("cancel_asked", "http"), ("cancel_asked", "ws"), ("delete_asked", "http")]
+
+
 async def test_a_list_is_told_anew_to_who_may_see_something_else_by_a_newer_token() -> None:
     everything = issue_token(SECRET, ttl=600)
     mine, theirs = (issue_token(SECRET, labels={"user": user}, ttl=600) for user in ("u1", "u2"))

@@ -273,7 +273,7 @@ class Door:
             return routes.config(grant)
         if path == "metrics" and settings.admin_port is not None:
             return error(404, "not_found", "there is no such path")
-        return await routes.answer(request, path, grant)
+        return await routes.answer(request, path, grant, address)
 
     def _for_admin(self, request: Request) -> Response:
         path = request.path.removeprefix("/")

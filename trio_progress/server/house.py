@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Protocol, final
 import trio
 
 from ..hub import Hub
-from ..state.messages import Unlisted
+from ..logs import tell
+from ..state.messages import Unlisted, Verb
 from ..tracker import ProgressTracker
 from .auth import Auth
 from .encoder import Encoder
@@ -112,3 +114,9 @@ class ServerHouse:
         """Tells those who watch the list that a session was deleted."""
         for guest in list(self.guests):
             guest.unlisted(message, labels)
+
+
+def note_asked(what: Verb, session_id: str, address: str) -> None:
+    """Logs that a client does something to a session, or has done it: who looks for the reason finds it there."""
+    text = f"session %r: a client at %s asks to {what} it"
+    tell(logging.INFO, f"{what}_asked", text, session_id, address, session=session_id)

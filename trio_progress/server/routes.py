@@ -16,7 +16,7 @@ from ..state.requests import decode_cancel
 from ..state.snapshot import ENDED, Snapshot
 from .files import matches
 from .grants import VERBS, Grant
-from .house import ServerHouse
+from .house import ServerHouse, note_asked
 from .http import Request, Response, as_json, error
 from .schema import Config, Readiness, SessionList, encoded
 from .sse import EventStream
@@ -123,10 +123,10 @@ class Routes:
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    async def answer(self, request: Request, path: str, grant: Grant) -> Answer:
-        """What is answered to somebody with this grant."""
+    async def answer(self, request: Request, path: str, grant: Grant, address: str) -> Answer:
+        """What is answered to somebody with this grant, at this address."""
         try:
-            return await self._answer(request, path, grant)
+            return await self._answer(request, path, grant, address)
         except RefusedError as refused:
             return refused.response
         except SessionNotFoundError:
@@ -134,7 +134,7 @@ class Routes:
         except ProgressError:
             return error(503, "unavailable", "the store does not answer now: try again later")
 
-    async def _answer(self, request: Request, path: str, grant: Grant) -> Answer:
+    async def _answer(self, request: Request, path: str, grant: Grant, address: str) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
         if path == "metrics" and method == "GET":
             if not ("read" in grant.verbs and grant.everything):
@@ -155,11 +155,11 @@ class Routes:
         if what is None and method == "GET":
             return await self._session(request, grant, session)
         if what is None and method == "DELETE":
-            return await self._delete(grant, session)
+            return await self._delete(grant, session, address)
         if what == "events" and method == "GET":
             return await self._events(request, grant, session)
         if what == "cancel" and method == "POST":
-            return await self._cancel(request, grant, session)
+            return await self._cancel(request, grant, session, address)
         return _not_allowed({None: "GET, HEAD, DELETE", "events": "GET, HEAD", "cancel": "POST"}[what])
 
     async def _seen(self, grant: Grant, session: str) -> Snapshot:
@@ -231,7 +231,7 @@ class Routes:
             head_only=request.method == "HEAD",
         )
 
-    async def _cancel(self, request: Request, grant: Grant, session: str) -> Response:
+    async def _cancel(self, request: Request, grant: Grant, session: str, address: str) -> Response:
         snapshot = await self._seen(grant, session)
         if not grant.allows("cancel", session, snapshot.labels):
             return error(403, "not_allowed", "you may not cancel this session")
@@ -244,13 +244,15 @@ class Routes:
             raise bad(str(problem)) from None
         if snapshot.status in ENDED:
             return error(409, "ended", f"the session has ended already: {snapshot.status}")
+        note_asked("cancel", session, address)
         await self._house.tracker.cancel(session, asked.reason)
         return as_json({"session": session}, 202)
 
-    async def _delete(self, grant: Grant, session: str) -> Response:
+    async def _delete(self, grant: Grant, session: str, address: str) -> Response:
         snapshot = await self._seen(grant, session)
         if not grant.allows("delete", session, snapshot.labels):
             return error(403, "not_allowed", "you may not delete this session")
+        note_asked("delete", session, address)
         try:
             await self._house.tracker.delete(session)
         except SessionActiveError:

@@ -8,7 +8,6 @@ closing is our own; its reader may raise `LocalProtocolError` after our close.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final, final
 
@@ -23,14 +22,12 @@ from ..state.snapshot import ENDED
 from .auth import AuthUnavailableError, UnauthorizedError
 from .expiry import until_expired
 from .grants import Credentials, Grant
-from .house import ServerHouse
+from .house import ServerHouse, note_asked
 from .http import Request
 from .lists import tell_list
 from .metering import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
 from .outbox import Outbox, Subscriber, not_found, unavailable
 from .stream import Transport, Wire, close_frame
-
-logger = logging.getLogger("trio_progress")
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 
@@ -307,7 +304,7 @@ class WebSocketGuest:
                 text = f"it has ended already: {snapshot.status}"
                 say(ErrorMessage(code="ended", message=text, session=session))
             else:
-                logger.info("session %r: a client at %s asks to cancel it", session, self._credentials.address)
+                note_asked("cancel", session, self._credentials.address)
                 await tracker.cancel(session, request.reason)
         except (SessionNotFoundError, ValueError):
             say(not_found(session))
