@@ -15,9 +15,9 @@ import inspect
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Self, final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +28,7 @@ from .extras import needed
 from .state import checks
 from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from .state.snapshot import Snapshot
+from .verdicts import AgainError, Token, closed, first, judged
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
@@ -56,19 +57,6 @@ LONGEST_SINCE: Final = 200
 """Characters of a resume token, as the protocol has it."""
 
 _TYPES: Final = frozenset({"subscribed", "snapshot", "update", "event", "bookmark", "gap", "end"})
-_STOP: Final = frozenset({1003, 1007, 1009})
-_REJECTED: Final = frozenset({400, 401, 403, 404, 405, 421, 426})
-"""HTTP statuses that the same request would be given again."""
-
-Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
-
-
-class _AgainError(Exception):
-    """The connection has ended, and another one may do better. `soon`: without a pause."""
-
-    def __init__(self, why: str, *, soon: bool = False) -> None:
-        super().__init__(why)
-        self.soon = soon
 
 
 class _Envelope(msgspec.Struct):
@@ -169,7 +157,7 @@ class RemoteSubscription:
                     if await self._connection():
                         return
                     failures = 0
-                except _AgainError as error:
+                except AgainError as error:
                     if not self._begun.is_set() and self.reconnects == 0:
                         self._fail(ConnectionError(f"no connection to {self._address.named}: {error}"))
                         return
@@ -211,10 +199,10 @@ class RemoteSubscription:
         """One connection; True when the session has ended.
 
         Raises:
-            _AgainError: It has ended too early.
+            AgainError: It has ended too early.
         """
         headers = await self._credentials()
-        over: bool | Exception = _AgainError("it was closed")
+        over: bool | Exception = AgainError("it was closed")
         try:
             async with trio.open_nursery() as nursery:
                 try:
@@ -230,10 +218,10 @@ class RemoteSubscription:
         except* Exception as group:
             # What trio-websocket's own task has met; what was met here is said first.
             if not isinstance(over, (ProgressError, ConnectionError)):
-                over = _first(group)
+                over = first(group)
         if isinstance(over, bool):
             return over
-        raise _judged(over)
+        raise judged(over, CONNECT)
 
     async def _credentials(self) -> list[tuple[bytes, bytes]]:
         token = self._token
@@ -297,7 +285,7 @@ class RemoteSubscription:
                         await connection.aclose()
                     return True
         except ConnectionClosed as error:
-            raise _closed(error, self._token) from None
+            raise closed(error, self._token) from None
 
     async def _ask(self, connection: WebSocketConnection) -> None:
         asked = self._subscribe if self._resume is None else {**self._subscribe, "since": self._resume}
@@ -327,7 +315,7 @@ class RemoteSubscription:
         """Takes in one message; True for the last one of the session.
 
         Raises:
-            _AgainError, ProgressError: The server says that it cannot be had.
+            AgainError, ProgressError: The server says that it cannot be had.
         """
         try:
             envelope = msgspec.json.decode(raw, type=_Envelope)
@@ -385,7 +373,7 @@ class RemoteSubscription:
         if envelope.code == "not_found":
             raise SessionNotFoundError(self._subscribe["session"])
         if envelope.code == "unavailable":
-            raise _AgainError(text)
+            raise AgainError(text)
         raise ProtocolError(text)
 
 
@@ -393,52 +381,6 @@ def _checked_token(token: object) -> str:
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("token must be a text of visible ASCII characters, or a callable that gives one")
     return token
-
-
-def _first(group: BaseExceptionGroup[Any]) -> Exception:
-    """Any one exception of a group of them: they are all of one connection that has broken."""
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    assert isinstance(leaf, Exception)
-    return leaf
-
-
-def _closed(error: Any, token: Token) -> Exception:
-    """What follows from how the server has closed a WebSocket, and from what it was shown."""
-    reason = error.reason
-    code = 1006 if reason is None else reason.code
-    text = f"closed with {code}" + (f" ({reason.reason})" if reason is not None and reason.reason else "")
-    if code == 4500 and token is None:
-        return ProtocolError(f"the server wants a token, and none was given: {text}")
-    if code == 4005 and isinstance(token, str):
-        # It would be shown the same one for ever.
-        return ProtocolError(f"the server refuses: {text}; a callable as `token` is asked for one each time")
-    if code in _STOP or 4500 <= code <= 4999:
-        return ProtocolError(f"the server refuses: {text}")
-    return _AgainError(text, soon=code == 4005)
-
-
-def _judged(error: Exception) -> Exception:
-    """Whether a failure is worth another connection."""
-    import h11
-    from trio_websocket import ConnectionRejected, HandshakeError
-
-    if isinstance(error, (_AgainError, ProgressError)):
-        return error
-    if isinstance(error, ConnectionRejected):
-        if error.status_code in _REJECTED:
-            return ProtocolError(f"the server refuses: HTTP {error.status_code}")
-        return _AgainError(f"HTTP {error.status_code}")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error
-    if isinstance(error, trio.TooSlowError):
-        return _AgainError(f"it does not answer within {CONNECT:g} s")
-    if isinstance(error, h11.ProtocolError):
-        return _AgainError(f"it does not answer as a WebSocket: {error}")
-    if isinstance(error, (OSError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeError)):
-        return _AgainError(str(error) or type(error).__name__)
-    return error
 
 
 @asynccontextmanager
