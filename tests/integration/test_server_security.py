@@ -9,7 +9,7 @@ import random
 import ssl
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -561,6 +561,36 @@ async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only(
             assert b"theirs" not in told
 
 
+async def test_who_sends_much_where_events_are_streamed_to_him_is_not_listened_to() -> None:
+    async with open_door() as door, await raw(door.port) as stream:
+        await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await read_answer(stream, head_only=True)
+        assert answer is not None
+        assert answer.status == 200
+        with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+            for _ in range(1000):
+                await stream.send_all(b"x" * 4096)
+                await trio.sleep(0.001)
+
+
+async def test_who_does_not_read_a_large_answer_is_dropped() -> None:
+    async with open_door(write_timeout=0.3) as door:
+        for name in range(12):
+            async with door.tracker.session(f"r-{name}") as session:
+                session.set_result("x" * 1_000_000)
+        sock = trio.socket.socket()
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+        await sock.connect(("127.0.0.1", door.port))
+        async with trio.SocketStream(sock) as stream:
+            await stream.send_all(b"GET /sessions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await trio.sleep(1.0)
+            received = 0
+            with trio.fail_after(20), suppress(trio.BrokenResourceError):
+                while data := await stream.receive_some(1 << 20):
+                    received += len(data)
+            assert 0 < received < 12_000_000
+
+
 async def test_who_cancels_or_deletes_is_noted_whichever_way_they_came(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="trio_progress")
     async with open_door() as door:
@@ -753,6 +783,7 @@ async def test_behind_a_proxy_connections_count_as_the_clients_own() -> None:
         (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import inspect
 import random
+import socket
 import struct
 from typing import Any
 
 import pytest
+import trio
 
-from trio_progress import issue_token
+from trio_progress import MemoryStore, issue_token
+from trio_progress.hub import Hub
 from trio_progress.server import Credentials, Grant, SignedTokens, tokens
+from trio_progress.server.encoder import Encoder
+from trio_progress.server.envelopes import as_frame
+from trio_progress.server.grants import ALL
 from trio_progress.server.metering import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
 from trio_progress.server.origins import Origins, Proxies, is_loopback
-from trio_progress.server.stream import close_frame, frame
+from trio_progress.server.outbox import MOST_LETTERS, Outbox
+from trio_progress.server.stream import Wire, close_frame, frame
+from trio_progress.state import clock as state_clock
+from trio_progress.state.messages import Pong
+from trio_progress.statistics import Tally
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"
 
@@ -76,6 +86,17 @@ def test_a_message_is_too_large_by_its_header_alone_and_fragments_add_up() -> No
     pieces.feed(client_frame(b"", 0, final=False))
     with pytest.raises(ExcessError):
         pieces.feed(client_frame(b"x", 0, final=True))
+
+
+def test_who_sends_more_than_the_volume_is_read_more_slowly() -> None:
+    clock = Clock()
+    meter = FrameMeter(Bucket(1000, 1000, clock), Bucket(100, 250, clock))
+    data = client_frame(b"x" * 194, 0x1, final=True)
+    assert len(data) == 202
+    assert meter.feed(data) == 0.0
+    assert meter.feed(data) == pytest.approx(1.54)
+    clock.now += 10
+    assert meter.feed(data) == 0.0
 
 
 def test_a_whole_message_makes_room_for_the_next() -> None:
@@ -227,3 +248,17 @@ def test_a_page_without_tls_is_foreign_to_a_server_with_it(port: str) -> None:
 def test_only_this_machine_is_loopback() -> None:
     assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost"]))
     assert not any(map(is_loopback, ["0.0.0.0", "::", "", "10.0.0.1", "localhost.evil.example", "128.0.0.1"]))
+
+
+async def test_who_lets_answers_pile_up_is_dropped() -> None:
+    tally = Tally()
+    hub = Hub(MemoryStore(), state_clock.Clock(), tally, 10)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
+        outbox = Outbox(wire, hub, Encoder(as_frame, hub.clock, tally), ALL, lambda subscriber, ended: None)
+        for n in range(MOST_LETTERS):
+            outbox.say(Pong(data=str(n)))
+        assert (wire.dead, tally.subscribers_dropped) == (False, 0)
+        outbox.say(Pong(data="one too many"))
+        assert (wire.dead, tally.subscribers_dropped) == (True, 1)
