@@ -64,7 +64,6 @@ async def claim(path: str, ids: int) -> None:
     """Tries to own each of many sessions at the same time as others do, and keeps those that it got."""
     async with tracker_on(path, lost_after=30, heartbeat_interval=10) as tracker, trio.open_nursery() as nursery:
         say("ready")
-        await trio.to_thread.run_sync(sys.stdin.readline)
 
         async def hold(session_id: str, *, task_status: trio.TaskStatus[None]) -> None:
             try:
@@ -78,6 +77,7 @@ async def claim(path: str, ids: int) -> None:
                 task_status.started()
 
         for number in range(ids):
+            await trio.to_thread.run_sync(sys.stdin.readline)
             await nursery.start(hold, f"c{number}")
         say("done")
         await trio.to_thread.run_sync(sys.stdin.readline)

@@ -153,8 +153,12 @@ def test_of_four_processes_that_claim_a_hundred_ids_exactly_one_wins_each(tmp_pa
         four = (a, b, c, d)
         for one in four:
             one.next("ready")
-        for one in four:
-            one.tell()
+        for number in range(100):
+            # Each is the first to be told in turn: who writes keeps the others waiting by the file's lock.
+            for place in range(4):
+                four[(number + place) % 4].tell()
+            for one in four:
+                one.next("won", "refused")
         for one in four:
             one.next("done")
         won = sorted(line[1] for one in four for line in one.rest() if line[0] == "won")
