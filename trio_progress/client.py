@@ -27,6 +27,7 @@ from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNot
 from .extras import needed
 from .state import checks
 from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
+from .state.requests import FASTEST, LONGEST_SINCE
 from .state.snapshot import Snapshot
 from .verdicts import AgainError, Token, closed, first, judged
 
@@ -49,12 +50,6 @@ SILENCE: Final = 20.0
 
 LARGEST: Final = 64 * 1024 * 1024
 """Characters of one message; a state is smaller by `Limits`."""
-
-FASTEST: Final = 1000
-"""Updates a second that may be asked for."""
-
-LONGEST_SINCE: Final = 200
-"""Characters of a resume token, as the protocol has it."""
 
 _TYPES: Final = frozenset({"subscribed", "snapshot", "update", "event", "bookmark", "gap", "end"})
 

@@ -19,6 +19,12 @@ MAX_DEPTH: Final = 4
 
 SessionId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 SessionOrAll: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._:-]{1,128}|[*])$")]
+FASTEST: Final = 1000
+"""Updates a second that may be asked for."""
+
+LONGEST_SINCE: Final = 200
+"""Characters of a resume token."""
+
 Label: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
 
 
@@ -32,8 +38,8 @@ class Subscribe(
     """Asks for the messages of a session, or with `"*"` for the list of sessions."""
 
     session: SessionOrAll
-    since: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    max_hz: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    since: Annotated[str, msgspec.Meta(max_length=LONGEST_SINCE)] | None = None
+    max_hz: Annotated[float, msgspec.Meta(gt=0, le=FASTEST)] | None = None
     events: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
     wait: bool = False
     close: bool = False
