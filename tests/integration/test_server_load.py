@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import select
 import socket
+import threading
+import time
 
 import pytest
 import trio
@@ -65,6 +70,45 @@ async def test_a_client_that_answers_no_ping_is_dropped_with_4008_and_counted() 
             assert door.tracker.statistics().subscribers_dropped == 1
             await other.say(type="ping", data="still here")
             assert (await other.until("pong"))["data"] == "still here"
+
+
+async def test_a_client_that_answers_is_not_dropped_because_the_pipeline_has_held_up_the_loop() -> None:
+    # Its answer lies in the kernel while the time for it runs out, and both are seen in the same turn of the loop.
+    async with open_door(keepalive=0.1) as door:
+        answering = [await trio.to_thread.run_sync(upgraded, door.port) for _ in range(8)]
+        over = threading.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, answer_pings, answering, over)
+            for _ in range(15):
+                time.sleep(0.15)  # noqa: ASYNC251 - that is the fault
+                for _ in range(random.randrange(1, 6)):
+                    await trio.lowlevel.checkpoint()
+            over.set()
+        assert door.tracker.statistics().subscribers_dropped == 0
+
+
+def upgraded(port: int) -> socket.socket:
+    """A WebSocket, for a thread."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.sendall(UPGRADE)
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += sock.recv(1)
+    return sock
+
+
+def answer_pings(socks: list[socket.socket], over: threading.Event) -> None:
+    """Answers each ping, and closes the connections in the end."""
+    with contextlib.ExitStack() as stack:
+        for sock in socks:
+            stack.enter_context(sock)
+        while not over.is_set():
+            for sock in select.select(socks, [], [], 0.02)[0]:
+                data = sock.recv(65536)
+                if data and data[0] == 0x89:
+                    sock.sendall(masked(data[2 : 2 + data[1]], opcode=10))
+                elif not data:
+                    socks.remove(sock)
 
 
 async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
