@@ -1,12 +1,14 @@
 """The clients of the soak, in a process of their own: they merge what they are told, leave and come back.
 
 All is said over bare sockets, and each frame is taken apart here. What is told to a thousand is decoded and merged
-once: a state is known by the state before it and the message.
+once: a state is known by the state before it and the message. Whoever comes anew has a state of its own, until it has
+proved to be the one that others have: else each would soon be merged by itself, more than one process can do.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import random
@@ -27,7 +29,7 @@ from trio_progress.state.messages import End, Subscribed
 from .soak_server import Soak, essence
 
 KNOWN: Final = 512
-"""Messages and states that are kept for those who are told the same."""
+"""Messages, and states by way and by number, that are kept for those who are told the same."""
 
 STALLING: Final = 6.0
 """Seconds that a client which does not read stays, and write_timeout: of being dropped it learns nothing."""
@@ -63,6 +65,7 @@ class Merged:
     def __init__(self) -> None:
         self._messages: dict[bytes, object] = {}
         self._states: dict[tuple[int, bytes], tuple[Snapshot, Snapshot]] = {}
+        self._proved: dict[bytes, Snapshot] = {}
 
     def message(self, payload: bytes) -> object:
         """The message."""
@@ -83,8 +86,14 @@ class Merged:
         if known is None:
             if len(self._states) >= KNOWN:
                 self._states.clear()
-            known = self._states[id(state), payload] = (state, update.apply(state))
+            known = self._states[id(state), payload] = (state, self.proved(update.apply(state)))
         return known[1]
+
+    def proved(self, state: Snapshot) -> Snapshot:
+        """The one that others have already, if this is proved to be the same; else itself."""
+        if len(self._proved) >= KNOWN:
+            self._proved.clear()
+        return self._proved.setdefault(hashlib.blake2b(essence(state)).digest(), state)
 
 
 class Client:
@@ -94,6 +103,7 @@ class Client:
         self.stalled = stalled
         self.state: Snapshot | None = None
         self.ended = False
+        self._resume = ""
         self._crowd = crowd
         self._buffer = b""
         self._headed = False
@@ -107,7 +117,7 @@ class Client:
         sock.connect(("127.0.0.1", self._crowd.port))
         asked: dict[str, object] = {"type": "subscribe", "session": "bulky" if self.stalled else "soak", "events": 10}
         if resume and self.state is not None:
-            asked["since"] = self.state.resume
+            asked["since"] = self._resume
         else:
             self.state = None
         key = base64.b64encode(os.urandom(16)).decode()
@@ -153,7 +163,8 @@ class Client:
             if opcode == 9:
                 self.sock.send(masked(payload, 10))
             elif opcode == 8:
-                self._crowd.outcome.seen[f"closed with {int.from_bytes(payload[:2], 'big')}"] += 1
+                why = f"closed with {int.from_bytes(payload[:2], 'big')}: {payload[2:].decode()}"
+                self._crowd.outcome.seen[why] += 1
             elif opcode == 1:
                 self._told(payload)
         return bool(data)
@@ -165,8 +176,9 @@ class Client:
         if isinstance(message, Subscribed):
             seen["resumed" if message.recovered else "begun anew"] += 1
         elif isinstance(message, Snapshot):
-            self.state = message
+            self.state, self._resume = self._crowd.merged.proved(message), message.resume
         elif isinstance(message, Update):
+            self._resume = message.resume
             try:
                 assert self.state is not None
                 self.state = self._crowd.merged.after(self.state, payload, message)

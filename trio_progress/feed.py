@@ -8,11 +8,15 @@ and follow it to a new owner.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, Final, NamedTuple, Protocol, final
 
 from .state.events import EventLog
 from .state.messages import Update
 from .state.snapshot import Liveness, SessionStatus, Snapshot
+
+REMEMBERED: Final = 16
+"""Updates that are kept for those who stand alike. After a standstill each of a thousand may stand elsewhere, and an
+update of a large tree is large."""
 
 
 class Source(Protocol):
@@ -150,6 +154,8 @@ class Feed:
             self._updates.clear()
         update = self._updates.get((since, resume))
         if update is None:
+            if len(self._updates) >= REMEMBERED:
+                self._updates.clear()
             update = self._updates[since, resume] = self.source.update_since(since, resume)
         return update
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import msgspec
 
 from tests.support import QuietHost
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
-from trio_progress.feed import Ended, Feed, Topic
+from trio_progress.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.mailbox import Mailbox
 from trio_progress.state.clock import Clock
 from trio_progress.state.messages import Message, Position
@@ -377,6 +378,20 @@ def test_those_who_stand_alike_share_one_update() -> None:
     updates = [subscriber.mailbox.take() for subscriber in subscribers if subscriber.mailbox is not None]
     assert isinstance(updates[0], Update)
     assert all(update is updates[0] for update in updates)
+
+
+def test_of_a_thousand_who_all_stand_elsewhere_no_update_is_kept_but_the_last_few() -> None:
+    world = World(random.Random(1))
+    for n in range(1000):
+        world.state.increment("n", n)
+        world.state.publish()
+    asked = range(world.state.oldest_delta, world.state.seq)
+    assert len(asked) > 900
+    gc.collect()
+    before = sum(type(one) is Update for one in gc.get_objects())
+    for since in asked:
+        assert world.feed.update(since, "token") is world.feed.update(since, "token")
+    assert sum(type(one) is Update for one in gc.get_objects()) - before <= REMEMBERED
 
 
 def test_a_position_from_before_too_many_foldings_gets_a_snapshot_and_is_told_why() -> None:

@@ -143,6 +143,24 @@ async def test_an_update_fits_onto_its_own_state_only(autojump_clock: trio.testi
             update.apply(second)
 
 
+async def test_what_an_update_says_nothing_of_is_handed_on_and_not_made_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("left alone") as alone, alone.phase("below"), session.phase("crawl") as crawl:
+            with crawl.phase("site-1"), crawl.phase("site-2", total=5) as site:
+                first = session.snapshot()
+                site.advance()
+                crawl.phase("site-3")
+                newest = session.snapshot()
+                after = session.state.update_since(first.seq, "").apply(first)
+    assert after.phases == newest.phases
+    assert after.phases[0] is first.phases[0]
+    assert after.phases[1].phases[0] is first.phases[1].phases[0]
+    assert [phase.name for phase in after.phases[1].phases][:2] == ["site-1", "site-2"]
+    assert after.phases[1].phases[1].done == 1
+
+
 async def test_max_hz_holds_back_updates_but_not_the_end(autojump_clock: trio.testing.MockClock) -> None:
     async with open_tracker(broadcast_interval=0.01) as tracker, trio.open_nursery() as nursery:
         times: list[float] = []

@@ -6,6 +6,7 @@ import inspect
 import random
 import socket
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import trio
 from trio_progress import MemoryStore, issue_token
 from trio_progress.hub import Hub
 from trio_progress.server import Credentials, Grant, SignedTokens, tokens
-from trio_progress.server.encoder import Encoder
+from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
 from trio_progress.server.grants import ALL
 from trio_progress.server.metering import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
@@ -262,3 +263,20 @@ async def test_who_lets_answers_pile_up_is_dropped() -> None:
         assert (wire.dead, tally.subscribers_dropped) == (False, 0)
         outbox.say(Pong(data="one too many"))
         assert (wire.dead, tally.subscribers_dropped) == (True, 1)
+
+
+async def test_what_is_encoded_is_shared_and_large_messages_are_not_kept_for_long() -> None:
+    encode = Encoder(as_frame, state_clock.Clock(), Tally())
+    large = [Pong(data=str(n) * 200_000) for n in range(1, 10)]
+    assert encode(large[0]) is encode(large[0])
+    tracemalloc.start()
+    try:
+        for message in large * 3:
+            encode(message)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < REMEMBERED_BYTES + 100_000, (kept, most)
+    small = [Pong(data=str(n)) for n in range(10)]
+    frames = [encode(message) for message in small]
+    assert all(encode(message) is frame for message, frame in zip(small, frames, strict=True))

@@ -28,6 +28,9 @@ Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
 REMEMBERED: Final = 64
 """Encoded messages that are kept for those who need the same."""
 
+REMEMBERED_BYTES: Final = 1 << 20
+"""Bytes of them: what is kept stays until something else is told. One message may be larger."""
+
 BLOCK: Final = 64
 """Subscribers that are told between two looks at the clock."""
 
@@ -86,6 +89,7 @@ class Encoder:
         self._clock = clock
         self._tally = tally
         self._frames: dict[object, tuple[WireMessage, bytes]] = {}
+        self._kept = 0
 
     def __call__(self, message: WireMessage) -> bytes:
         """The message as it goes over the wire, made once for all who need the same at about the same time."""
@@ -94,8 +98,10 @@ class Encoder:
         if known is not None:  # The message is kept with its frame, so no other one can have its id.
             return known[1]
         data = self.once(message)
-        if len(self._frames) >= REMEMBERED:
+        self._kept += len(data)
+        if len(self._frames) >= REMEMBERED or self._kept > REMEMBERED_BYTES:
             self._frames.clear()
+            self._kept = len(data)
         self._frames[key] = (message, data)
         return data
 

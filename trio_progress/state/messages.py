@@ -85,7 +85,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="u
                 f"this update goes from seq {self.from_} of epoch {self.head.epoch} and does not fit onto seq "
                 f"{snapshot.seq} of epoch {snapshot.epoch}: ask for a new snapshot"
             )
-        tree = _Tree.of(snapshot.phases)
+        tree = _Tree(None, snapshot.phases)
         for path in self.folded:
             tree.remove(path)
         for phase in self.phases:
@@ -236,57 +236,53 @@ def decode_message(data: bytes | str) -> Message:
 
 
 class _Tree:
-    """A phase tree that an update can be put into; keeps the order in which phases came."""
+    """A phase tree that an update can be put into; keeps the order in which phases came.
 
-    __slots__ = ("children", "values")
+    What the update says nothing of is handed on as it is, unlooked at: a tree of a thousand phases of which three move
+    costs the three, and a look at the names beside them.
+    """
 
-    def __init__(self, values: PhaseValues | None) -> None:
-        self.values = values
-        self.children: dict[str, _Tree] = {}
+    __slots__ = ("_children", "_values")
 
-    @classmethod
-    def of(cls, phases: tuple[PhaseSnapshot, ...], values: PhaseValues | None = None) -> _Tree:
-        tree = cls(values)
-        tree.children = {phase.name: cls.of(phase.phases, phase) for phase in phases}
-        return tree
+    def __init__(self, values: PhaseValues | None, phases: tuple[PhaseSnapshot, ...]) -> None:
+        self._values = values
+        self._children: dict[str, PhaseSnapshot | _Tree] = {phase.name: phase for phase in phases}
 
-    def _at(self, path: tuple[str, ...]) -> _Tree:
-        node = self
-        for name in path:
-            try:
-                node = node.children[name]
-            except KeyError:
-                raise ProtocolError(f"an update speaks of the unknown phase {'/'.join(path)!r}") from None
-        return node
+    def _below(self, name: str) -> _Tree | None:
+        child = self._children.get(name)
+        if isinstance(child, PhaseSnapshot):
+            child = self._children[name] = _Tree(child, child.phases)
+        return child
 
     def remove(self, path: tuple[str, ...]) -> None:
-        siblings = self.children
+        parent = self
         for name in path[:-1]:
-            if name not in siblings:
+            below = parent._below(name)
+            if below is None:
                 return  # It came and went under a parent that came, itself, after the state that this goes onto.
-            siblings = siblings[name].children
-        siblings.pop(path[-1], None)
+            parent = below
+        parent._children.pop(path[-1], None)
 
     def put(self, phase: PhaseUpdate) -> None:
-        siblings = self._at(phase.path[:-1]).children
-        known = siblings.get(phase.name)
+        parent = self
+        for name in phase.path[:-1]:
+            below = parent._below(name)
+            if below is None:
+                raise ProtocolError(f"an update speaks of the unknown phase {'/'.join(phase.path[:-1])!r}")
+            parent = below
+        known = parent._below(phase.name)
         if known is None:
-            siblings[phase.name] = _Tree(phase)
+            parent._children[phase.name] = _Tree(phase, ())
         else:
-            known.values = phase
+            known._values = phase
 
     def freeze(self) -> tuple[PhaseSnapshot, ...]:
-        return tuple(child._frozen() for child in self.children.values())
+        return tuple(
+            [child if isinstance(child, PhaseSnapshot) else child._frozen() for child in self._children.values()]
+        )
 
     def _frozen(self) -> PhaseSnapshot:
-        assert self.values is not None
-        phases = self.freeze()
-        values = self.values
-        if (
-            isinstance(values, PhaseSnapshot)
-            and all(new is old for new, old in zip(phases, values.phases, strict=False))
-            and len(phases) == len(values.phases)
-        ):
-            return values
+        values = self._values
+        assert values is not None
         given = {name: getattr(values, name) for name in PhaseValues.__struct_fields__}
-        return PhaseSnapshot(**given, phases=phases)
+        return PhaseSnapshot(**given, phases=self.freeze())
