@@ -13,18 +13,19 @@ from .soak_clients import LATE, Outcome, visit
 from .soak_server import Soak, Standing, serve
 from .suites import Suite, count, register, seconds
 
-WARM = 10.0
-"""Seconds of a run before it, after which it is noted how the server stands: what is kept for good is there then."""
-
 ALLOWED = 5.0
-"""Megabytes of memory that may be left: what the allocator holds in pieces."""
+"""Megabytes of memory that a run may leave which another one of the same length has not left before: what the
+allocator holds in pieces. What is lost in a run is lost in each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
     """What a soak has shown."""
 
+    fresh: Standing
+    """The server before anybody came."""
     before: Standing
+    """After a run of the same length."""
     after: Standing
     final: bytes
     """The session's last state, as `essence` has it."""
@@ -38,7 +39,7 @@ class Soaked:
 
 
 def soaked(soak: Soak) -> Soaked:
-    """Runs it: a server and its clients, in a process each; a short time first, and then as long as is asked."""
+    """Runs it twice: a server and its clients, in a process each. The first time shows what is kept for good."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     clients, their = context.Pipe()
@@ -49,7 +50,9 @@ def soaked(soak: Soak) -> Soaked:
         crowd = context.Process(target=visit, args=(soak, port, their), daemon=True)
         crowd.start()
         try:
-            before, _, _ = _once(here, clients, min(WARM, soak.seconds))
+            here.send("stand")
+            fresh: Standing = received(here, 60)
+            before, _, _ = _once(here, clients, soak.seconds)
             after, final, outcome = _once(here, clients, soak.seconds)
             clients.send(None)
             crowd.join(10)
@@ -59,7 +62,7 @@ def soaked(soak: Soak) -> Soaked:
         server.join(10)
     finally:
         server.kill()
-    return Soaked(before, after, final, outcome, soak.clients - soak.stalled)
+    return Soaked(fresh, before, after, final, outcome, soak.clients - soak.stalled)
 
 
 def _once(server: Connection, clients: Connection, lasting: float) -> tuple[Standing, bytes, Outcome]:
@@ -77,7 +80,7 @@ def _once(server: Connection, clients: Connection, lasting: float) -> tuple[Stan
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `soak`."""
     parser.add_argument("--clients", type=count, default=1000, metavar="N", help="1 %% never read (default: 1000)")
-    parser.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="default: 60")
+    parser.add_argument("--seconds", type=seconds, default=60.0, metavar="S", help="of each of two runs (default: 60)")
     parser.add_argument("--leaving", type=seconds, default=0.03, metavar="SHARE", help="in a second (default: 0.03)")
 
 
@@ -101,14 +104,12 @@ def run(options: argparse.Namespace) -> Report:
         "dropped although they read": [float(one.outcome.seen["readers dropped"]) for one in runs],
     }
     report.add("where those who read end", "clients", states)
-    tasks = {"before": [float(one.before.tasks) for one in runs], "after": [float(one.after.tasks) for one in runs]}
+    stood = {name: [getattr(one, name) for one in runs] for name in ("fresh", "before", "after")}
+    tasks = {name: [float(one.tasks) for one in standing] for name, standing in stood.items()}
     report.add("tasks, with nobody there", "tasks", tasks)
-    files = {
-        "before": [float(one.before.descriptors) for one in runs],
-        "after": [float(one.after.descriptors) for one in runs],
-    }
+    files = {name: [float(one.descriptors) for one in standing] for name, standing in stood.items()}
     report.add("file descriptors, with nobody there", "descriptors", files)
-    memory = {"before": [one.before.memory / 1e6 for one in runs], "after": [one.after.memory / 1e6 for one in runs]}
+    memory = {name: [one.memory / 1e6 for one in standing] for name, standing in stood.items()}
     report.add("memory, with nobody there", "MB", memory)
     report.aim("clients that end elsewhere", "clients", 0, states["elsewhere"])
     report.aim("clients dropped although they read", "clients", 0, states["dropped although they read"])
@@ -121,7 +122,8 @@ def run(options: argparse.Namespace) -> Report:
         more = [after - before for before, after in zip(pair["before"], pair["after"], strict=True)]
         report.aim(f"{what} more than before", unit, limit, more)
     report.notes += [
-        f"before: after {WARM:g} s of the same; 1 % never read, and come back some time after they were dropped",
+        f"fresh: nobody has come yet; before: after {options.seconds:g} s of the same",
+        "1 % never read, and come back some time after they were dropped",
         "half of those who come back resume, half begin anew; half leave politely, half vanish",
     ]
     return report
@@ -130,7 +132,7 @@ def run(options: argparse.Namespace) -> Report:
 register(
     Suite(
         name="soak",
-        summary="a minute with 1000 WebSockets that come, go and stall: where all end, and what is left of them",
+        summary="two minutes with 1000 WebSockets that come, go and stall: where all end, and what is left of them",
         rounds=1,
         add_arguments=add_arguments,
         run=run,

@@ -183,6 +183,12 @@ def test_attributes_may_change_and_the_tag_may_come_and_go(
     assert host("return tracker.statistics().subscribers") == 0
     page.evaluate("document.body.append(kept)")
     expect(heading).to_have_text("Another one")
+    expect(page.locator("trio-progress [role=status]")).to_have_text("Läuft")
+    page.evaluate("kept.removeAttribute('session')")
+    for emptied in ("[part=heading]", "[part=said]", "[part=figure]", "[role=status]"):
+        expect(page.locator(f"trio-progress {emptied}")).to_have_text("")
+    page.evaluate("kept.setAttribute('session', 'r-1')")
+    expect(heading).to_have_text("Who invented the zip?")
     assert complaints == []
 
 

@@ -223,7 +223,7 @@ export class TrioProgressElement extends Base {
     const state = view?.state ?? null;
     if (state !== this.#state) this.#stateAt = performance.now();
     this.#state = state;
-    const where = state === null ? (view?.connection.status === "open" ? "awaited" : "connecting") : standing(state);
+    const where = state === null ? nothingYet(view) : standing(state);
     const value = state === null ? null : percent(state.progress);
     all.dataset.standing = where;
     all.toggleAttribute("data-compact", this.hasAttribute("compact"));
@@ -236,7 +236,9 @@ export class TrioProgressElement extends Base {
     write(said, trouble ?? doing(state, where, words));
     if (value === null) bar.removeAttribute("aria-valuenow");
     else bar.setAttribute("aria-valuenow", String(value));
-    bar.setAttribute("aria-valuetext", [value === null ? null : percentText(value), trouble ?? words[where]].filter(Boolean).join(", "));
+    const text = [value === null ? null : percentText(value), trouble ?? words[where]].filter(Boolean).join(", ");
+    if (text === "") bar.removeAttribute("aria-valuetext");
+    else bar.setAttribute("aria-valuetext", text);
     this.#drawPhases(state);
     this.#drawTime();
     this.#tell(view, where, trouble);
@@ -264,7 +266,10 @@ export class TrioProgressElement extends Base {
   }
 
   #tell(view, where, trouble) {
-    if (view === null) return;
+    if (view === null) {
+      write(this.#parts.live, (this.#announced = trouble ?? ""));
+      return;
+    }
     const running = view.state?.phases.find((phase) => phase.status === "running");
     const words = trouble ?? [this.#words[where], where === "running" ? running?.title : null].filter(Boolean).join(": ");
     if (words !== this.#announced) write(this.#parts.live, (this.#announced = words));
@@ -286,9 +291,15 @@ function troubleOf(view, words) {
   return view.connection.status === "waiting" ? words.unreachable : null;
 }
 
+/** How it stands with a session of which nothing has come; "" where none is asked for. */
+function nothingYet(view) {
+  if (view === null) return "";
+  return view.connection.status === "open" ? "awaited" : "connecting";
+}
+
 /** One line on what it is at. */
 function doing(state, where, words) {
-  if (state === null) return words[where];
+  if (state === null) return words[where] ?? "";
   if (where !== "running") return [words[where] ?? where, state.error?.message].filter(Boolean).join(" · ");
   const running = state.phases.find((phase) => phase.status === "running");
   const attempt = state.attempt > 1 ? fill(words.attempt, { n: state.attempt }) : null;
