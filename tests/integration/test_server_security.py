@@ -23,6 +23,7 @@ import trustme
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, Talk, ask, bearer, open_door, read_answer, talk
 from trio_progress import Session, open_tracker
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, Trusted, issue_token, open_server
+from trio_progress.server.door import LINGER, MOST_TURNED_AWAY
 from trio_progress.state.messages import Verb
 
 pytestmark = pytest.mark.integration
@@ -763,6 +764,22 @@ async def test_who_opens_many_connections_and_says_nothing_keeps_nobody_else_out
                 answer = await read_answer(stream)
             assert answer is not None
             assert answer.status == 200
+
+
+async def test_only_so_many_at_once_are_told_that_they_are_too_many() -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with open_door(max_connections_per_address=1) as door, await raw(door.port):
+        async with AsyncExitStack() as silent:
+            await trio.sleep(0.1)
+            for _ in range(MOST_TURNED_AWAY):
+                await silent.enter_async_context(await raw(door.port))
+            async with await raw(door.port) as stream:
+                await stream.send_all(request)
+                assert await drained(stream) == b""
+        await trio.sleep(LINGER + 0.3)
+        async with await raw(door.port) as stream:
+            await stream.send_all(request)
+            assert (await drained(stream)).startswith(b"HTTP/1.1 429 ")
 
 
 async def test_behind_a_proxy_connections_count_as_the_clients_own() -> None:
