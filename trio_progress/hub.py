@@ -11,7 +11,7 @@ from .errors import SessionClosedError, SessionNotFoundError, StoreError
 from .feed import Ended, Feed, Listener, Topic
 from .remote import RemoteState
 from .state.clock import Clock
-from .state.snapshot import ENDED, Snapshot
+from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
 from .stores.paging import every
@@ -39,6 +39,9 @@ OPEN: Final = frozenset({"queued", "running"})
 MOST: Final = 10_000
 """So many of them, or a few more, at most; newest first."""
 
+REMEMBERED: Final = 4
+"""Sessions that have ended whose feeds are kept: whoever still has such a page open asks again and again."""
+
 
 @final
 class Hub:
@@ -52,6 +55,8 @@ class Hub:
         self._topics: dict[str, Topic] = {}
         self._everything: dict[Everything, bool] = {}
         """Those who watch all, and whether only those of this process."""
+        self._ended: dict[str, tuple[Stored, Feed]] = {}
+        """By id: what was stored of sessions that have ended, and its feed; asked for last, last."""
         self._shut = False
         self.on_remote: Callable[[Topic], None] = lambda topic: None
         """Called with a topic that has listeners, but no session in this process."""
@@ -112,14 +117,12 @@ class Hub:
                     if not wait:
                         raise SessionNotFoundError(session_id)
                 else:
-                    remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
-                    if remote.snapshot().status in ENDED and not stored.alive and remote.stored_status in ENDED:
-                        feed = Feed(remote)
-                        feed.ended = Ended(remote.stored_status, remote.seq)
+                    feed = self.found(stored)
+                    if feed.ended is not None:
                         listener.attach(feed)
                         return None
                     topic = self._topic(session_id)
-                    topic.open(Feed(remote))
+                    topic.open(feed)
                 topic = self._topic(session_id)
                 topic.join(listener)
                 self.on_remote(topic)
@@ -229,6 +232,27 @@ class Hub:
             raise SessionClosedError("the tracker has been left: nothing can be followed through it any more")
 
     # Reading
+
+    def found(self, stored: Stored) -> Feed:
+        """The feed of what the store has of a session; of one that has ended, the same for all who find the same.
+
+        A thousand pages that are loaded anew once a run has ended cost one look at its phases, and hold one.
+
+        Raises:
+            StoreError: The stored entry cannot be read.
+        """
+        known = self._ended.pop(stored.id, None)
+        if known is None or known[0] != stored:
+            remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
+            feed = Feed(remote)
+            if stored.alive or not remote.ended:
+                return feed
+            feed.ended = Ended(remote.stored_status, remote.seq)
+            known = (stored, feed)
+        self._ended[stored.id] = known
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        return known[1]
 
     def feed(self, session_id: str) -> Feed | None:
         """The feed of a session that is open here, or watched from here."""

@@ -24,7 +24,6 @@ from .listing import SessionPage, list_sessions
 from .logs import tell
 from .reader import Reader
 from .reaper import Reaper
-from .remote import RemoteState
 from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
@@ -259,8 +258,7 @@ class ProgressTracker:
         stored = await self._house.store.read(session_id)
         if stored is None:
             raise SessionNotFoundError(session_id)
-        house = self._house
-        return RemoteState(stored, house.hub.clock, house.settings.event_limit, house.tally).snapshot()
+        return self._house.hub.found(stored).source.snapshot()
 
     async def sessions(
         self,

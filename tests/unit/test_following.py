@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -30,6 +31,9 @@ from trio_progress import (
     encode_message,
     open_tracker,
 )
+from trio_progress.feed import Feed
+from trio_progress.hub import REMEMBERED
+from trio_progress.remote import RemoteState
 from trio_progress.state.messages import Message, Position
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -534,3 +538,39 @@ async def test_counts_of_threads_that_came_before_the_phase_was_left_are_in_it()
         session.advance_to("report")
         assert (phase.done, analysis.done) == (5, 7)
         assert tracker.statistics().late == 0
+
+
+async def test_those_who_find_the_same_end_share_one_look_at_it_and_a_new_run_is_seen(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = MemoryStore()
+
+    async def found(session_id: str) -> Feed:
+        stored = await store.read(session_id)
+        assert stored is not None
+        return tracker._house.hub.found(stored)
+
+    def there() -> int:
+        gc.collect()
+        return sum(type(one) is RemoteState for one in gc.get_objects())
+
+    before = there()
+    async with open_tracker(store) as tracker:
+        async with tracker.session("ended-0") as session:
+            running = await found("ended-0")
+            assert running.ended is None
+            assert await found("ended-0") is not running  # What is stored of it changes.
+        first = await found("ended-0")
+        assert first.ended is not None
+        assert await found("ended-0") is first
+        async with tracker.session("ended-0") as session:
+            session.set(n=2)
+        again = await found("ended-0")
+        assert again is not first
+        assert again.source.snapshot().fields == (await tracker.snapshot("ended-0")).fields == {"n": 2}
+        del running, first, again
+        for n in range(1, REMEMBERED + 3):
+            async with tracker.session(f"ended-{n}"):
+                pass
+            await found(f"ended-{n}")
+        assert there() - before == REMEMBERED
