@@ -70,7 +70,8 @@ class WebSocketGuest:
         self._credentials = credentials
         self._granted = grant is not None
         self._turned_away = turned_away
-        self._regranted = trio.Event()
+        self._term = trio.CancelScope()
+        """Around the wait for the end of the grant."""
         self._unread = False
         """Whether nobody reads any more what the client sends."""
         self._scope = trio.CancelScope()
@@ -163,7 +164,7 @@ class WebSocketGuest:
                 self._unread = True
                 self._close(closed.reason.code, closed.reason.reason or "")
         except trio.BrokenResourceError:
-            pass
+            self._term.cancel(reason="there is a newer token")
 
     async def _part(self, connection: WebSocketConnection) -> None:
         """Lets the CLOSE out, and waits a moment for the client's: closing at once could take it back."""
@@ -228,7 +229,7 @@ class WebSocketGuest:
             self._close(4001, str(error))
         else:
             self._granted = True
-            self._regranted.set()
+            self._term.cancel(reason="there is a newer token")
             again = self._list is not None and not grant.grants_as(self._outbox.grant)
             for subscriber in self._outbox.regrant(grant):
                 await self._join(subscriber)
@@ -345,7 +346,7 @@ class WebSocketGuest:
                 if not await self._heard_since(asked):
                     self._wire.drop(4008, "you do not answer pings")
         except ConnectionClosed:
-            pass
+            self._term.cancel(reason="there is a newer token")
 
     async def _heard_since(self, asked: float) -> bool:
         """Whether anything has come since then.
@@ -362,15 +363,7 @@ class WebSocketGuest:
     async def _expire(self) -> None:
         """Closes when the token expires, unless a newer one comes before."""
         while True:
-            self._regranted = trio.Event()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_regranted, nursery.cancel_scope)
+            with trio.CancelScope() as self._term:
                 await until_expired(self._house.auth, self._outbox.grant)
                 self._close(4005, "the token has expired: get a new one")
-                nursery.cancel_scope.cancel(reason="the token has expired")
-            if self._wire.closing or self._wire.dead:
                 return
-
-    async def _until_regranted(self, scope: trio.CancelScope) -> None:
-        await self._regranted.wait()
-        scope.cancel(reason="there is a newer token")
