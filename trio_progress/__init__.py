@@ -25,9 +25,9 @@ if _TYPE_CHECKING:
     from .errors import SessionCompletedError as SessionCompletedError
     from .errors import SessionNotFoundError as SessionNotFoundError
     from .errors import StoreError as StoreError
-    from .listing import SessionPage as SessionPage
     from .null import NullPhase as NullPhase
     from .null import NullSession as NullSession
+    from .page import SessionPage as SessionPage
     from .phase import Phase as Phase
     from .phase import PhaseScope as PhaseScope
     from .scope import SessionScope as SessionScope
@@ -80,7 +80,7 @@ _HOMES = {
         "SessionNotFoundError",
         "StoreError",
     ),
-    "listing": ("SessionPage",),
+    "page": ("SessionPage",),
     "null": ("NullPhase", "NullSession"),
     "phase": ("Phase", "PhaseScope"),
     "scope": ("SessionScope",),

@@ -19,7 +19,7 @@ from typing import Final, Self, final
 
 from .declaring import cancellation, declaration, declared
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
-from .listing import SessionPage, check_page
+from .page import SessionPage, check_page
 from .remote import RemoteState
 from .state import checks
 from .state.clock import Clock

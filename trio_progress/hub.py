@@ -14,7 +14,7 @@ from .state.clock import Clock
 from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
-from .stores.paging import every
+from .stores.paging import every, in_turns
 
 
 class Everything(Protocol):
@@ -50,7 +50,7 @@ class Hub:
     def __init__(self, store: Store, clock: Clock, tally: Tally, event_limit: int) -> None:
         self.clock = clock
         self.tally = tally
-        self._store = store
+        self.store = store
         self._event_limit = event_limit
         self._topics: dict[str, Topic] = {}
         self._everything: dict[Everything, bool] = {}
@@ -109,7 +109,7 @@ class Hub:
         self._check_open()
         topic = self._topics.get(session_id)
         if topic is None or topic.feed is None:
-            stored = await self._store.read(session_id)
+            stored = await self.store.read(session_id)
             self._check_open()
             topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
@@ -161,11 +161,12 @@ class Hub:
         self._check_open()
         found: list[Stored] = []
         if not here:
-            found = [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
+            found = [stored async for stored in every(self.store, Query(status=OPEN, limit=500), MOST)]
         else:
             await trio.lowlevel.checkpoint()
         self.follow_all(everything, here=here)
-        for stored in reversed(found):
+        async for stored in in_turns(reversed(found)):
+            self._check_open()
             self._meet(stored, [everything])
 
     def follow_all(self, everything: Everything, *, here: bool) -> None:

@@ -1,80 +1,66 @@
-"""A page of sessions: what the store lists, with what is open here as it is now."""
+"""Listing sessions: what the store has, with what is open or followed here as it is now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final, get_args, overload
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
 from .errors import StoreError
-from .remote import RemoteState
-from .state.snapshot import SessionStatus, Snapshot
-from .stores.base import Query
+from .hub import Hub
+from .page import SessionPage, check_page
+from .remote import RemoteState, found_head
+from .state.snapshot import Head, Snapshot
+from .stores.base import Query, Stored
+from .stores.paging import in_turns
 
-if TYPE_CHECKING:
-    from .house import House  # The blocking client lists pages as well, and needs no Trio.
-
-LONGEST_PAGE: Final = 1000
-STATUSES: Final[frozenset[str]] = frozenset(get_args(SessionStatus))
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class SessionPage(Sequence[Snapshot]):
-    """Sessions, newest first; a sequence of snapshots, with what leads to the next page."""
-
-    sessions: tuple[Snapshot, ...]
-    cursor: str | None
-    """What `tracker.sessions(cursor=...)` goes on from; None: there are no more."""
-
-    @overload
-    def __getitem__(self, index: int) -> Snapshot: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Snapshot, ...]: ...
-    def __getitem__(self, index: int | slice) -> Snapshot | tuple[Snapshot, ...]:
-        return self.sessions[index]
-
-    def __len__(self) -> int:
-        return len(self.sessions)
-
-    def __iter__(self) -> Iterator[Snapshot]:
-        return iter(self.sessions)
-
-
-def check_page(status: str | None, limit: int, cursor: str | None) -> None:
-    """Checks what a page is asked for by.
-
-    Raises:
-        ValueError, TypeError: A value is out of range.
-    """
-    if status is not None and status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, not {status!r:.200}")
-    if type(limit) is not int or not 1 <= limit <= LONGEST_PAGE:
-        raise ValueError(f"limit must be a whole number from 1 to {LONGEST_PAGE}, not {limit!r:.200}")
-    if cursor is not None and not isinstance(cursor, str):
-        raise TypeError(f"cursor must be the `cursor` of a page, not {cursor!r:.200}")
+HeadT = TypeVar("HeadT", bound=Head)
 
 
 async def list_sessions(
-    house: House, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
+    hub: Hub, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
 ) -> SessionPage:
     """See `ProgressTracker.sessions()`."""
+
+    def whole(stored: Stored) -> Snapshot:
+        feed = hub.feed(stored.id)
+        return (RemoteState(stored, hub.clock, 1, hub.tally) if feed is None else feed.source).snapshot()
+
     check_page(status, limit, cursor)
-    found: list[Snapshot] = []
+    found, after = await _list(hub, Query(labels, limit=limit, after=cursor), status, whole)
+    return SessionPage(tuple(found), after)
+
+
+async def list_heads(hub: Hub, labels: dict[str, str], limit: int) -> tuple[list[Head], str | None]:
+    """The newest sessions, of which the stored phases are not looked at; and the cursor of the next page.
+
+    Raises:
+        StoreError: The store did not answer.
+    """
+
+    def head(stored: Stored) -> Head:
+        feed = hub.feed(stored.id)
+        return found_head(stored, hub.clock) if feed is None else feed.source.snapshot()
+
+    return await _list(hub, Query(labels, limit=limit), None, head)
+
+
+async def _list(
+    hub: Hub, query: Query, status: str | None, read: Callable[[Stored], HeadT]
+) -> tuple[list[HeadT], str | None]:
+    # What is stored as running may be lost, and what is open here may have gone on since.
+    asked = None if status is None else frozenset({status, "running"})
+    limit, found = query.limit, list[HeadT]()
     while True:
-        # What is stored as running may be lost, and what is open here may have gone on since.
-        asked = None if status is None else frozenset({status, "running"})
-        page = await house.store.list(Query(labels, asked, limit - len(found), cursor))
-        for stored in page.sessions:
-            feed = house.hub.feed(stored.id)
+        page = await hub.store.list(replace(query, status=asked, limit=limit - len(found)))
+        async for stored in in_turns(page.sessions):
             try:
-                source = feed.source if feed is not None else RemoteState(stored, house.hub.clock, 1, house.tally)
+                state = read(stored)
             except StoreError as error:
-                house.tally.pass_over(stored.id, error)
+                hub.tally.pass_over(stored.id, error)
                 continue
-            snapshot = source.snapshot()
-            if status is None or snapshot.status == status:
-                found.append(snapshot)
-        cursor = page.next
-        if cursor is None or len(found) >= limit:
-            return SessionPage(tuple(found), cursor)
+            if status is None or state.status == status:
+                found.append(state)
+        if page.next is None or len(found) >= limit:
+            return found, page.next
+        query = replace(query, after=page.next)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 import msgspec
 
@@ -18,13 +18,15 @@ from .errors import StoreError
 from .state.clock import Clock, moment
 from .state.events import EventLog, LoggedEvent
 from .state.messages import Position, Update
-from .state.record import Record, decode_event, decode_record
+from .state.record import Record, decode_event, decode_head, decode_record
 from .state.snapshot import ENDED, Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
 from .statistics import Tally
 from .stores.base import Key, Seen, Stored
 
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""
+
+HeadT = TypeVar("HeadT", bound=Head)
 
 _Paths = dict[tuple[str, ...], PhaseSnapshot]
 
@@ -111,21 +113,11 @@ class RemoteState:
 
     def liveness(self) -> Liveness:
         """Says "lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
-        state = self._record.state
-        if state.status == "lost":
-            return "lost"
-        if state.status != "running":
-            return "ok"
-        if not self._alive:
-            return "lost"
-        if state.progressed_at is None or state.stall_after is None:
-            return "ok"
-        return "stalled" if self._clock.wall() - state.progressed_at.timestamp() > state.stall_after else "ok"
+        return _liveness(self._record.state, self._clock, alive=self._alive)
 
     def snapshot(self) -> Snapshot:
         """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""
-        state = self.told()
-        return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
+        return _or_lost(self.told())
 
     def told(self) -> Snapshot:
         """The same with the status that was stored, which is part of what `seq` numbers.
@@ -157,6 +149,34 @@ class RemoteState:
     def ended(self) -> bool:
         """Whether the stored state is an end."""
         return self.stored_status in ENDED
+
+
+def found_head(stored: Stored, clock: Clock) -> Head:
+    """What a `RemoteState` would say of it now, without its phases, which are not looked at.
+
+    Raises:
+        StoreError: The stored entry cannot be read.
+    """
+    head = decode_head(stored.id, *stored.key, stored.record)
+    heard = moment(stored.heartbeat) or head.heartbeat_at
+    liveness = _liveness(head, clock, alive=stored.alive)
+    return _or_lost(msgspec.structs.replace(head, liveness=liveness, heartbeat_at=heard))
+
+
+def _liveness(state: Head, clock: Clock, *, alive: bool) -> Liveness:
+    if state.status == "lost":
+        return "lost"
+    if state.status != "running":
+        return "ok"
+    if not alive:
+        return "lost"
+    if state.progressed_at is None or state.stall_after is None:
+        return "ok"
+    return "stalled" if clock.wall() - state.progressed_at.timestamp() > state.stall_after else "ok"
+
+
+def _or_lost(state: HeadT) -> HeadT:
+    return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
 
 
 def readable_events(session_id: str, stored: Iterable[bytes], tally: Tally | None = None) -> list[LoggedEvent]:

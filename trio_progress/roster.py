@@ -14,10 +14,10 @@ from typing import Final, final
 import trio
 
 from .hub import MOST, OPEN, Hub
-from .listing import STATUSES
 from .logs import tell
+from .page import STATUSES
 from .stores.base import Query, Store
-from .stores.paging import every
+from .stores.paging import every, in_turns
 
 INTERVAL: Final = 1.0
 """Seconds between two looks."""
@@ -68,6 +68,6 @@ class Roster:
         found += [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
         before = self._known or {}
         self._known = {stored.id: stored.key.epoch for stored in (*ended.sessions, *found)}
-        for stored in reversed(found):
+        async for stored in in_turns(reversed(found)):
             if before.get(stored.id) != stored.key.epoch:
                 self._hub.meet(stored)

@@ -20,8 +20,9 @@ from .delivery import Delivery
 from .errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
-from .listing import SessionPage, list_sessions
+from .listing import list_sessions
 from .logs import tell
+from .page import SessionPage
 from .reader import Reader
 from .reaper import Reaper
 from .roster import Roster
@@ -280,7 +281,7 @@ class ProgressTracker:
             StoreError: The store did not answer.
         """
         wanted = checks.labels(labels, self._house.settings.limits)
-        return await list_sessions(self._house, wanted, status, limit, cursor)
+        return await list_sessions(self._house.hub, wanted, status, limit, cursor)
 
     def watch(self, session_id: str, *, wait: bool = False) -> Watch:
         """A session as merged snapshots, latest wins, ending with the session's ended state.

@@ -10,12 +10,22 @@ from hypothesis import strategies as st
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
+from trio_progress.remote import RemoteState, found_head
 from trio_progress.state.clock import Clock
 from trio_progress.state.events import LoggedEvent
 from trio_progress.state.messages import Position
-from trio_progress.state.record import decode_event, decode_record, encode_event, encode_record, go_on
+from trio_progress.state.record import (
+    decode_event,
+    decode_head,
+    decode_record,
+    encode_event,
+    encode_lost,
+    encode_record,
+    go_on,
+)
 from trio_progress.state.session import SessionState
-from trio_progress.state.snapshot import Snapshot
+from trio_progress.state.snapshot import Head, SessionStatus, Snapshot
+from trio_progress.stores.base import Key, Stored
 
 
 def state_of(**given: Any) -> SessionState:
@@ -41,6 +51,8 @@ def state_of(**given: Any) -> SessionState:
 def test_a_record_that_cannot_be_read_is_refused_as_a_whole(data: bytes) -> None:
     with pytest.raises(StoreError, match="stored entry 3-4 of session 'a'"):
         decode_record("a", 3, 4, data)
+    with pytest.raises(StoreError, match="stored entry 3-4 of session 'a'"):
+        decode_head("a", 3, 4, data)
     with pytest.raises(StoreError, match="stored event"):
         decode_event(data)
 
@@ -51,6 +63,8 @@ def test_a_record_of_another_session_or_format_is_refused() -> None:
         decode_record("b", 1, 1, data)
     with pytest.raises(StoreError, match="of format 9"):
         decode_record("a", 1, 1, data.replace(b'"format":1', b'"format":9'))
+    with pytest.raises(StoreError, match="of format 1 and session 'a'"):
+        decode_head("b", 1, 1, data)
 
 
 def test_a_record_stands_under_the_key_that_was_fenced_whatever_it_says() -> None:
@@ -59,6 +73,27 @@ def test_a_record_stands_under_the_key_that_was_fenced_whatever_it_says() -> Non
     record = decode_record("a", 77, 88, encode_record(state))
     assert (record.state.epoch, record.state.seq) == (77, 88)
     assert Position.parse(record.state.resume) == Position(77, 88, 1)
+
+
+@pytest.mark.parametrize("status", [None, "completed", "interrupted", "lost"])
+@pytest.mark.parametrize("heartbeat", [None, 1e9 + 60])
+@pytest.mark.parametrize("later", [0.0, 5000.0])
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_head_says_what_the_whole_state_says_without_its_phases(
+    status: SessionStatus | None, heartbeat: float | None, later: float, *, alive: bool
+) -> None:
+    state = state_of(pipeline=Pipeline("p", ["one", "two"]), stall_after=60.0)
+    state.set({"n": 1})
+    state.emit("e")
+    if status not in (None, "lost"):
+        state.end(status)
+    record = encode_record(state)
+    if status == "lost":
+        record = encode_lost(decode_record("a", 3, 4, record), None)
+    stored = Stored("a", Key(3, 4), record, alive, heartbeat)
+    clock = Clock(lambda: 5.0, lambda: 1e9 + later)
+    snapshot = RemoteState(stored, clock, 10).snapshot()
+    assert found_head(stored, clock) == Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
 
 
 def test_an_event_survives_its_encoding() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -33,7 +34,9 @@ from trio_progress import (
     current_session,
     open_tracker,
 )
+from trio_progress.listing import list_heads
 from trio_progress.state.messages import Message, Position
+from trio_progress.stores.paging import TURN
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -184,6 +187,31 @@ async def test_a_list_shows_what_is_open_here_as_it_is_now(autojump_clock: trio.
             assert len(await tracker.sessions(status="completed")) == 0
         assert len(await tracker.sessions(status="running")) == 0
         assert len(await tracker.sessions(status="completed")) == 1
+
+
+async def test_while_a_long_list_is_made_others_have_their_turns(autojump_clock: trio.testing.MockClock) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    store = MemoryStore()
+    async with open_tracker(store) as owner, open_tracker(store) as tracker, trio.open_nursery() as nursery:
+        for number in range(200):
+            await owner.declare(f"s{number}")
+        nursery.start_soon(take_turns)
+        for listing in (partial(tracker.sessions, limit=200), partial(list_heads, tracker._house.hub, {}, 200)):
+            turns = 0
+            await listing()
+            assert turns >= 200 // TURN
+        turns = 0
+        async with tracker.watch_all() as sessions:
+            assert turns >= 200 // TURN
+            assert len({(await anext(sessions)).id for _ in range(200)}) == 200
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("cursor", ["", "garbage", "0x1p0", "0x1p99999 a", "nan a", "1 2 3", "é é"])

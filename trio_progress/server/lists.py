@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from ..errors import ProgressError
+from ..listing import list_heads
 from ..state.clock import utc
 from ..state.messages import Listed, Listing, Subscribed
 from ..state.snapshot import Head, Snapshot
@@ -43,13 +44,13 @@ async def tell_list(
     pause = 1.0 / (PACE if max_hz is None else max_hz)
     try:
         async with tracker.watch_all(labels) as snapshots:
-            page = await tracker.sessions(labels=labels, limit=FIRST)
+            found, cursor = await list_heads(house.hub, dict(labels), FIRST)
             await outbox.give(
                 Subscribed(session="*", recovered=False, reason="new", server_time=utc(house.hub.clock.wall()))
             )
-            for snapshot in page:
-                await _tell(outbox, grant(), snapshot)
-            await outbox.give(Listing(complete=page.cursor is None, cursor=page.cursor))
+            for head in found:
+                await _tell(outbox, grant(), head)
+            await outbox.give(Listing(complete=cursor is None, cursor=cursor))
             async for snapshot in snapshots:
                 await _tell(outbox, grant(), snapshot)
                 for _ in range(FIRST):
@@ -63,8 +64,10 @@ async def tell_list(
         await outbox.give(unavailable("*"))
 
 
-async def _tell(outbox: Outbox, grant: Grant, snapshot: Snapshot) -> None:
-    if grant.allows("read", snapshot.id, snapshot.labels):
-        head = Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
-        verbs = grant.verbs_on(snapshot.id, snapshot.labels)
-        await outbox.give(Listed(session=snapshot.id, head=head, verbs=verbs))
+async def _tell(outbox: Outbox, grant: Grant, state: Head) -> None:
+    if grant.allows("read", state.id, state.labels):
+        if isinstance(state, Snapshot):
+            head = Head(**{name: getattr(state, name) for name in Head.__struct_fields__})
+        else:
+            head = state
+        await outbox.give(Listed(session=state.id, head=head, verbs=grant.verbs_on(state.id, state.labels)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from .events import EventLog, LoggedEvent
 from .messages import Position
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
-from .snapshot import PhaseSnapshot, Snapshot
+from .snapshot import Head, PhaseSnapshot, Snapshot
 
 FORMAT = 1
 
@@ -35,8 +35,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     folded_weight: float = 0.0
 
 
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """The same, whose phases are passed over."""
+
+    format: int = FORMAT
+    state: Head
+
+
+RecordT = TypeVar("RecordT", Record, Outline)
+
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Record)
+_OUTLINE_DECODER = msgspec.json.Decoder(Outline)
 _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 
@@ -55,8 +65,25 @@ def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
     Raises:
         StoreError: It is not a record of this format, or of another session.
     """
+    record = _decoded(_DECODER, session_id, epoch, seq, data)
+    resume = Position(epoch, seq, record.state.events).token()
+    return msgspec.structs.replace(
+        record, state=msgspec.structs.replace(record.state, epoch=epoch, seq=seq, resume=resume)
+    )
+
+
+def decode_head(session_id: str, epoch: int, seq: int, data: bytes) -> Head:
+    """What `decode_record()` finds without the phases, at a part of the time; what is wrong in them stays unseen.
+
+    Raises:
+        StoreError: It is not a record of this format, or of another session.
+    """
+    return msgspec.structs.replace(_decoded(_OUTLINE_DECODER, session_id, epoch, seq, data).state, epoch=epoch, seq=seq)
+
+
+def _decoded(decoder: msgspec.json.Decoder[RecordT], session_id: str, epoch: int, seq: int, data: bytes) -> RecordT:
     try:
-        record = _DECODER.decode(data)
+        record = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise StoreError(f"the stored entry {epoch}-{seq} of session {session_id!r} cannot be read: {error}") from None
     if record.format != FORMAT or record.state.id != session_id:
@@ -64,10 +91,7 @@ def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
             f"the stored entry {epoch}-{seq} of session {session_id!r} is of format {record.format} "
             f"and session {record.state.id!r:.200}, expected format {FORMAT}"
         )
-    resume = Position(epoch, seq, record.state.events).token()
-    return msgspec.structs.replace(
-        record, state=msgspec.structs.replace(record.state, epoch=epoch, seq=seq, resume=resume)
-    )
+    return record
 
 
 def encode_event(event: LoggedEvent) -> bytes:

@@ -1,11 +1,19 @@
-"""Going through a list of sessions, however many pages it has."""
+"""Going through lists of sessions, however long they are."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from typing import Final, TypeVar
+
+import trio
 
 from .base import Query, Store, Stored
+
+T = TypeVar("T")
+
+TURN: Final = 20
+"""Sessions between two checkpoints: decoding them must not hold up the pipelines of this process for longer."""
 
 
 async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
@@ -23,3 +31,11 @@ async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
         if page.next is None or taken >= most:
             return
         query = replace(query, after=page.next)
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, with a checkpoint now and then."""
+    for number, item in enumerate(items, 1):
+        if number % TURN == 0:
+            await trio.lowlevel.checkpoint()
+        yield item
