@@ -14,7 +14,7 @@ from .state.clock import Clock
 from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
-from .stores.paging import every, in_turns
+from .stores.paging import InTurns, every
 
 
 class Everything(Protocol):
@@ -165,7 +165,7 @@ class Hub:
         else:
             await trio.lowlevel.checkpoint()
         self.follow_all(everything, here=here)
-        async for stored in in_turns(reversed(found)):
+        async for stored in InTurns(reversed(found)):
             self._check_open()
             self._meet(stored, [everything])
 

@@ -12,7 +12,7 @@ from .page import SessionPage, check_page
 from .remote import RemoteState, found_head
 from .state.snapshot import Head, Snapshot
 from .stores.base import Query, Stored
-from .stores.paging import in_turns
+from .stores.paging import InTurns
 
 HeadT = TypeVar("HeadT", bound=Head)
 
@@ -53,7 +53,7 @@ async def _list(
     limit, found = query.limit, list[HeadT]()
     while True:
         page = await hub.store.list(replace(query, status=asked, limit=limit - len(found)))
-        async for stored in in_turns(page.sessions):
+        async for stored in InTurns(page.sessions):
             try:
                 state = read(stored)
             except StoreError as error:

@@ -17,7 +17,7 @@ from .hub import MOST, OPEN, Hub
 from .logs import tell
 from .page import STATUSES
 from .stores.base import Query, Store
-from .stores.paging import every, in_turns
+from .stores.paging import InTurns, every
 
 INTERVAL: Final = 1.0
 """Seconds between two looks."""
@@ -68,6 +68,6 @@ class Roster:
         found += [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
         before = self._known or {}
         self._known = {stored.id: stored.key.epoch for stored in (*ended.sessions, *found)}
-        async for stored in in_turns(reversed(found)):
+        async for stored in InTurns(reversed(found)):
             if before.get(stored.id) != stored.key.epoch:
                 self._hub.meet(stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -160,6 +161,23 @@ async def test_the_list_tells_of_all_that_come_change_end_and_are_deleted() -> N
             assert (await ask(door.port, "DELETE", "/sessions/old")).status == 204
             assert (await client.until("unlisted"))["session"] == "old"
             assert "other" not in {m.get("session") for m in client.seen}
+
+
+async def test_however_many_are_told_the_list_each_session_is_followed_once() -> None:
+    async with open_door() as door, AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(door.tracker.session(f"s-{n}")) for n in range(5)]
+        clients = [await stack.enter_async_context(talk(door.port)) for _ in range(4)]
+        for client in clients:
+            await client.say(type="subscribe", session="*", max_hz=50)
+            await client.until("listing")
+        assert door.tracker.statistics().subscribers == len(sessions)
+        for session in sessions:
+            session.set(done=True)
+        for client in clients:
+            told: set[str] = set()
+            while len(told) < len(sessions):
+                listed = await client.until("listed")
+                told |= {listed["session"]} if listed["head"]["fields"] else set()
 
 
 async def test_cancel_is_answered_by_the_end_and_a_late_one_by_an_error() -> None:

@@ -20,7 +20,7 @@ from trio_progress.server.envelopes import as_frame
 from trio_progress.server.grants import ALL
 from trio_progress.server.metering import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
 from trio_progress.server.origins import Origins, Proxies, is_loopback
-from trio_progress.server.outbox import MOST_LETTERS, Outbox
+from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.stream import Wire, close_frame, frame
 from trio_progress.state import clock as state_clock
 from trio_progress.state.messages import Pong
@@ -263,6 +263,29 @@ async def test_who_lets_answers_pile_up_is_dropped() -> None:
         assert (wire.dead, tally.subscribers_dropped) == (False, 0)
         outbox.say(Pong(data="one too many"))
         assert (wire.dead, tally.subscribers_dropped) == (True, 1)
+
+
+async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> None:
+    tally = Tally()
+    hub = Hub(MemoryStore(), state_clock.Clock(), tally, 10)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
+        outbox = Outbox(wire, hub, Encoder(as_frame, hub.clock, tally), ALL, lambda subscriber, ended: None)
+        handed = 0
+        for _ in range(2):
+            with trio.move_on_after(0.05):
+                while True:
+                    await outbox.hand(b"x" * 16_384)
+                    handed += 1
+            assert handed * 16_384 == BATCH
+        assert len(wire.build()) == BATCH
+        with trio.move_on_after(0.05):
+            await outbox.hand(b"y" * 16_384)
+            handed += 1
+        assert handed * 16_384 == BATCH + 16_384
+        assert not wire.dead
+        wire.kill()
 
 
 async def test_what_is_encoded_is_shared_and_large_messages_are_not_kept_for_long() -> None:

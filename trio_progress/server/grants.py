@@ -33,7 +33,7 @@ class Grant:
 
     verbs: frozenset[Verb] = frozenset({"read"})
     sessions: frozenset[str] = frozenset()
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     everything: bool = False
     expires_at: float | None = None
     name: str | None = None
@@ -62,9 +62,14 @@ class Grant:
         """All that the holder may do with a session."""
         return tuple(verb for verb in VERBS if self.allows(verb, session_id, labels))
 
+    @property
+    def bare(self) -> Grant:
+        """What it grants, to nobody in particular and for ever."""
+        return replace(self, expires_at=None, name=None)
+
     def grants_as(self, other: Grant) -> bool:
         """Whether it grants the same as another one, whoever they are for and however long."""
-        return replace(self, expires_at=None, name=None) == replace(other, expires_at=None, name=None)
+        return self.bare == other.bare
 
     def expired(self, now: float) -> bool:
         """Whether it has ended, at this many seconds since 1970."""

@@ -15,6 +15,7 @@ from ..logs import tell
 from ..state.messages import Unlisted, Verb
 from ..tracker import ProgressTracker
 from .auth import Auth
+from .board import BoardKeeper
 from .encoder import Encoder
 from .envelopes import as_event, as_frame
 from .files import StaticFile
@@ -64,6 +65,7 @@ class ServerHouse:
         self.stopping = trio.Event()
         """Set when it is to stop."""
         self.guests: dict[Guest, None] = {}
+        self.board = BoardKeeper(tracker)
         self._addresses: Counter[str] = Counter()
         self._doors: dict[HttpConnection, trio.CancelScope] = {}
         self.connections = 0
@@ -112,6 +114,7 @@ class ServerHouse:
 
     def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:
         """Tells those who watch the list that a session was deleted."""
+        self.board.forget(message.session)
         for guest in list(self.guests):
             guest.unlisted(message, labels)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
-
-import trio
 
 from ..errors import ProgressError
 from ..listing import list_heads
 from ..state.clock import utc
-from ..state.messages import Listed, Listing, Subscribed
-from ..state.snapshot import Head, Snapshot
+from ..state.messages import Listing, Subscribed
+from .board import Sight
 from .grants import Grant
 from .house import ServerHouse
 from .outbox import Outbox, unavailable
@@ -24,7 +22,7 @@ PACE: Final = 4.0
 
 
 async def tell_list(
-    house: ServerHouse, outbox: Outbox, grant: Callable[[], Grant], labels: Mapping[str, str], max_hz: float | None
+    house: ServerHouse, outbox: Outbox, grant: Grant, labels: Mapping[str, str], max_hz: float | None
 ) -> None:
     """Tells of all sessions that the client may see, until it is cancelled or the tracker is left.
 
@@ -33,41 +31,26 @@ async def tell_list(
     Args:
         house: The server's.
         outbox: The connection's.
-        grant: Gives what the client may see now.
+        grant: What the client may see.
         labels: Only sessions that have all of these.
         max_hz: At most so many rounds a second.
 
     Raises:
         trio.BrokenResourceError: The connection is over.
     """
-    tracker = house.tracker
-    pause = 1.0 / (PACE if max_hz is None else max_hz)
+    sight = Sight(grant.bare, tuple(sorted(labels.items())), outbox.encode)
     try:
-        async with tracker.watch_all(labels) as snapshots:
+        async with house.board.reading(sight, 1.0 / (PACE if max_hz is None else max_hz)) as changes:
             found, cursor = await list_heads(house.hub, dict(labels), FIRST)
             await outbox.give(
                 Subscribed(session="*", recovered=False, reason="new", server_time=utc(house.hub.clock.wall()))
             )
-            for head in found:
-                await _tell(outbox, grant(), head)
+            for piece in changes.listed(found):
+                await outbox.hand(piece)
             await outbox.give(Listing(complete=cursor is None, cursor=cursor))
-            async for snapshot in snapshots:
-                await _tell(outbox, grant(), snapshot)
-                for _ in range(FIRST):
-                    try:
-                        another = snapshots.take_nowait()
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
-                    await _tell(outbox, grant(), another)
-                await trio.sleep(pause)
+            while (told := await changes.next()) is not None:
+                for piece in told:
+                    await outbox.hand(piece)
+                await changes.rest()
     except ProgressError:
         await outbox.give(unavailable("*"))
-
-
-async def _tell(outbox: Outbox, grant: Grant, state: Head) -> None:
-    if grant.allows("read", state.id, state.labels):
-        if isinstance(state, Snapshot):
-            head = Head(**{name: getattr(state, name) for name in Head.__struct_fields__})
-        else:
-            head = state
-        await outbox.give(Listed(session=state.id, head=head, verbs=grant.verbs_on(state.id, state.labels)))

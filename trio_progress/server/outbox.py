@@ -194,6 +194,8 @@ class Outbox:
         self.encode = encode
         self._on_end = on_end
         self._letters: deque[bytes] = deque()
+        self._piled = 0
+        """The bytes of these."""
         self._later: dict[Subscriber, None] = {}
         """Those that are not to be told more yet, by their `max_hz`."""
         self._room = trio.Event()
@@ -287,12 +289,12 @@ class Outbox:
         if len(self._letters) >= MOST_LETTERS:
             self.wire.drop(4008, "you read too slowly")
             return
-        self._letters.append(self.encode.once(message))
-        self.wire.hold()
+        self._put(self.encode.once(message))
 
     def head(self, data: bytes) -> None:
         """Puts bytes in front of all else."""
         self._letters.appendleft(data)
+        self._piled += len(data)
         self.wire.hold()
 
     async def give(self, message: WireMessage) -> None:
@@ -301,13 +303,26 @@ class Outbox:
         Raises:
             trio.BrokenResourceError: The connection is over.
         """
-        while len(self._letters) >= MOST_LETTERS // 2 and not self.wire.dead:
+        await self.hand(self.encode.once(message))
+
+    async def hand(self, data: bytes) -> None:
+        """Says what is encoded already, once there is room for it.
+
+        Raises:
+            trio.BrokenResourceError: The connection is over.
+        """
+        while (self._piled >= BATCH or len(self._letters) >= MOST_LETTERS // 2) and not self.wire.dead:
             self._room = trio.Event()
             await self._room.wait()
         if self.wire.dead or self.wire.closing:
             raise trio.BrokenResourceError("the connection is over")
-        self.say(message)
+        self._put(data)
         await trio.lowlevel.checkpoint()
+
+    def _put(self, letter: bytes) -> None:
+        self._letters.append(letter)
+        self._piled += len(letter)
+        self.wire.hold()
 
     def tell(self, subscriber: Subscriber) -> None:
         """Writes what there is to tell of one session, as far as the peer takes it."""
@@ -358,6 +373,7 @@ class Outbox:
         while self._letters and size < BATCH:
             parts.append(self._letters.popleft())
             size += len(parts[-1])
+        self._piled -= size
         self._room.set()
         if self._letters:
             return b"".join(parts)

@@ -116,6 +116,7 @@ async def _keep(house: ServerHouse, *, task_status: trio.TaskStatus[trio.Nursery
     patience = house.tracker.settings.flush_timeout + 1.0 if drain is None else drain
     with trio.CancelScope(shield=True) as scope:
         async with trio.open_nursery() as connections:
+            connections.start_soon(house.board.run)
             task_status.started(connections)
             await house.stopping.wait()
             house.draining = True

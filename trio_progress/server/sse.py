@@ -98,7 +98,7 @@ class EventConnection:
         asked = self._asked
         if asked.session is None:
             try:
-                await tell_list(self._house, self._outbox, lambda: asked.grant, asked.labels, asked.max_hz)
+                await tell_list(self._house, self._outbox, asked.grant, asked.labels, asked.max_hz)
             except trio.BrokenResourceError:
                 return
             self._wire.finish_soon()

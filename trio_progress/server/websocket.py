@@ -285,7 +285,7 @@ class WebSocketGuest:
     async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                await tell_list(self._house, self._outbox, lambda: self._outbox.grant, request.labels, request.max_hz)
+                await tell_list(self._house, self._outbox, self._outbox.grant, request.labels, request.max_hz)
             except trio.BrokenResourceError:
                 pass
         if self._list is scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar, final
 
 import trio
 
@@ -33,9 +33,21 @@ async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
         query = replace(query, after=page.next)
 
 
-async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items, with a checkpoint now and then."""
-    for number, item in enumerate(items, 1):
+@final
+class InTurns(Generic[T]):
+    """Items, with a checkpoint now and then. No generator: a loop over it can be left at any time."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = enumerate(items, 1)
+
+    def __aiter__(self) -> InTurns[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        found = next(self._items, None)
+        if found is None:
+            raise StopAsyncIteration
+        number, item = found
         if number % TURN == 0:
             await trio.lowlevel.checkpoint()
-        yield item
+        return item
