@@ -15,7 +15,7 @@ import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.server import Grant
-from trio_progress.server.board import Board, BoardKeeper, Line, Reader, Sight
+from trio_progress.server.board import PIECE, Board, BoardKeeper, Line, Reader, Sight
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.grants import ALL
 from trio_progress.state.clock import Clock
@@ -43,9 +43,9 @@ class Kept:
         return told
 
 
-def messages(pieces: list[bytes] | None) -> list[dict[str, Any]]:
-    assert pieces is not None
-    return [json.loads(line) for piece in pieces for line in piece.splitlines()]
+def messages(data: bytes | None) -> list[dict[str, Any]]:
+    assert data is not None
+    return [json.loads(line) for line in data.splitlines()]
 
 
 def brief(told: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -74,18 +74,19 @@ async def test_all_who_see_the_same_are_told_the_same_bytes(autojump_clock: trio
         await tracker.declare("b", labels={"team": "x"})
         for snapshot in await tracker.sessions():
             board.put(snapshot)
-    everything = board.since(0, EVERYTHING)
-    assert board.since(0, Sight(Grant(verbs=ALL.verbs, everything=True), (), ENCODE)) is everything
+    everything, read = board.since(0, EVERYTHING)
+    assert read == 2
+    assert board.since(0, Sight(Grant(verbs=ALL.verbs, everything=True), (), ENCODE))[0] is everything
     assert sorted(brief(messages(everything))) == [("a", "queued"), ("b", "queued")]
     for sight, verbs in (
         (Sight(Grant(labels={"team": "x"}), (), ENCODE), ["read"]),
         (Sight(ALL.bare, (("team", "x"),), ENCODE), ["read", "cancel", "delete"]),
     ):
-        (found,) = messages(board.since(0, sight))
+        (found,) = messages(board.since(0, sight)[0])
         assert (found["session"], found["verbs"]) == ("b", verbs)
         assert "phases" not in found["head"]
-    assert board.since(1, EVERYTHING) != everything
-    assert board.since(2, EVERYTHING) == []
+    assert len(messages(board.since(1, EVERYTHING)[0])) == 1
+    assert board.since(2, EVERYTHING) == (b"", 2)
 
 
 async def test_each_session_is_followed_once_for_all_who_read(autojump_clock: trio.testing.MockClock) -> None:
@@ -119,13 +120,39 @@ async def test_who_is_slow_is_told_the_newest_of_each_session_once(autojump_cloc
             assert nothing_more.cancelled_caught
 
 
+async def test_no_more_than_a_piece_is_made_for_who_reads_slowly_and_the_rest_is_the_newest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as room, room.keeper.reading(EVERYTHING, PAUSE) as reader, AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(room.tracker.session(f"s-{n:03}")) for n in range(100)]
+        for session in sessions:
+            session.set(n=1, padding="x" * 1000)
+        await trio.sleep(1)
+        first = await reader.next()
+        assert first is not None
+        assert PIECE <= len(first) < PIECE + 3000
+        some = {one["session"] for one in messages(first)}
+        for session in sessions:
+            session.set(n=2)
+        await trio.sleep(1)
+        seen: dict[str, int] = {}
+        while len(seen) < len(sessions):
+            told = await reader.next()
+            assert told is not None
+            assert len(told) < PIECE + 3000
+            for one in messages(told):
+                assert one["session"] not in seen
+                seen[one["session"]] = one["head"]["fields"]["n"]
+        assert some < set(seen)
+        assert set(seen.values()) == {2}
+
+
 async def test_the_reader_in_the_greatest_hurry_sets_the_pace(autojump_clock: trio.testing.MockClock) -> None:
     async def rounds(reader: Reader) -> int:
         number = 0
         with trio.move_on_after(10):
             while await reader.next() is not None:
                 number += 1
-                await reader.rest()
         return number
 
     async def count(reader: Reader, into: list[int]) -> None:
@@ -172,13 +199,13 @@ async def test_a_session_that_is_deleted_or_hidden_by_new_labels_is_gone(
         async with room.tracker.session("a", labels={"team": "y"}, resume="never") as session:
             assert brief(await room.read(reader)) == [("a", "unlisted")]
             session.set(n=1)
-            await trio.sleep(1)
-            assert await room.read(reader) == []  # It was said.
+            with trio.move_on_after(1):
+                raise AssertionError(await room.read(reader))  # It was said.
         async with room.tracker.session("b", labels={"team": "x"}):
             await trio.sleep(1)
             room.keeper.forget("b")
             with trio.move_on_after(0.1):
-                assert await room.read(reader) == []
+                raise AssertionError(await room.read(reader))
 
 
 async def test_what_the_store_had_is_known_to_be_gone_as_well(autojump_clock: trio.testing.MockClock) -> None:
@@ -187,7 +214,7 @@ async def test_what_the_store_had_is_known_to_be_gone_as_well(autojump_clock: tr
             pass
         page = await room.tracker.sessions()
         async with room.keeper.reading(Sight(Grant(labels={"team": "x"}), (), ENCODE), PAUSE) as reader:
-            assert brief(messages(reader.listed(page))) == [("a", "completed")]
+            assert brief(messages(b"".join(reader.listed(page)))) == [("a", "completed")]
             async with room.tracker.session("a", labels={"team": "y"}):
                 assert brief(await room.read(reader)) == [("a", "unlisted")]
 
@@ -248,3 +275,23 @@ async def test_reading_ends_with_the_tracker(autojump_clock: trio.testing.MockCl
         with trio.fail_after(5):
             await left.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_reads_a_board_that_breaks_is_told_so_and_the_next_one_reads_another(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(keeper: BoardKeeper, board: Board) -> None:
+        del keeper
+        board.opened.set()
+        await trio.sleep(1)
+        raise RuntimeError("it breaks")
+
+    async with kept() as room:
+        with monkeypatch.context() as patched:
+            patched.setattr(BoardKeeper, "_follow", broken)
+            async with room.keeper.reading(EVERYTHING, PAUSE) as reader:
+                with pytest.raises(StoreError, match="cannot be followed"):
+                    await reader.next()
+        assert "it breaks" in caplog.text
+        async with room.keeper.reading(EVERYTHING, PAUSE) as reader, room.tracker.session("a"):
+            assert brief(await room.read(reader)) == [("a", "running")]

@@ -9,7 +9,8 @@ written once for all who may see the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, final
@@ -31,6 +32,8 @@ AT_ONCE: Final = 10_000
 
 PIECE: Final = 16 * 1024
 """Bytes that are handed to a connection at once, or a line more."""
+
+NOT_FOLLOWED: Final = "the sessions cannot be followed"
 
 LABELS: Final = 20_000
 """Sessions whose labels are remembered, to see that a later run has others."""
@@ -78,28 +81,24 @@ class Sight:
         wanted = all(labels.get(name) == value for name, value in self.labels)
         return wanted and self.grant.allows("read", session_id, labels)
 
-    def told(self, lines: Iterable[Line]) -> list[bytes]:
-        """What is told of these changes, in pieces: of a session whose new labels hide it, that it is gone."""
-        pieces: list[bytes] = []
+    def told(self, lines: Sequence[Line], start: int) -> tuple[bytes, int]:
+        """A piece of what is told of these changes from `start` on, and where the next one begins."""
         parts: list[bytes] = []
         size = 0
-        for line in lines:
-            head = line.head
-            if self.sees(head.id, head.labels):
-                data = line.told(self.encode, self.grant.verbs_on(head.id, head.labels))
-            elif line.was is not None and self.sees(head.id, line.was):
-                data = self.encode.once(Unlisted(session=head.id))
-            else:
-                continue
-            parts.append(data)
-            size += len(data)
-            if size >= PIECE:
-                pieces.append(b"".join(parts))
-                parts.clear()
-                size = 0
-        if parts:
-            pieces.append(b"".join(parts))
-        return pieces
+        while start < len(lines) and size < PIECE:
+            parts.append(self._of(lines[start]))
+            size += len(parts[-1])
+            start += 1
+        return b"".join(parts), start
+
+    def _of(self, line: Line) -> bytes:
+        """What is told of one change: of a session whose new labels hide it, that it is gone."""
+        head = line.head
+        if self.sees(head.id, head.labels):
+            return line.told(self.encode, self.grant.verbs_on(head.id, head.labels))
+        if line.was is not None and self.sees(head.id, line.was):
+            return self.encode.once(Unlisted(session=head.id))
+        return b""
 
 
 @final
@@ -122,8 +121,10 @@ class Board:
         self._lines: dict[str, Line] = {}
         """By id, the oldest change first."""
         self._labels: dict[str, Mapping[str, str]] = {}
-        self._told: dict[tuple[int, Sight], list[bytes]] = {}
-        """What those are told now who have read up to a number."""
+        self._order: list[Line] = []
+        """The same in their order, as far as it is known."""
+        self._told: dict[tuple[int, Sight], tuple[bytes, int]] = {}
+        """What those are told now who have read up to a number, and up to which they have read then."""
 
     @property
     def pause(self) -> float:
@@ -152,8 +153,8 @@ class Board:
         if was is None and earlier is not None and earlier.was is not None and earlier.number > self._read:
             was = earlier.was
         self.number += 1
-        self._told.clear()
         self._lines[head.id] = Line(head, self.number, was)
+        self._changed()
 
     def show(self) -> None:
         """Those who wait are woken; what all have read is taken off."""
@@ -167,25 +168,24 @@ class Board:
 
     def forget(self, session_id: str) -> None:
         """The session was deleted: nobody is to be told of it any more."""
-        self._told.clear()
         self._lines.pop(session_id, None)
         self._labels.pop(session_id, None)
+        self._changed()
 
-    def since(self, number: int, sight: Sight) -> list[bytes]:
-        """What is told of all that has changed after this number, the oldest change first."""
+    def _changed(self) -> None:
+        self._order = []
+        self._told.clear()
+
+    def since(self, number: int, sight: Sight) -> tuple[bytes, int]:
+        """A piece of what is told of what has changed after this number, the oldest change first; and up to which."""
         told = self._told.get((number, sight))
         if told is None:
-            told = self._told[number, sight] = sight.told(self._since(number))
+            self._order = self._order or list(self._lines.values())
+            first = bisect_right(self._order, number, key=lambda line: line.number)
+            data, after = sight.told(self._order, first)
+            read = self._order[after - 1].number if after < len(self._order) else self.number
+            told = self._told[number, sight] = (data, read)
         return told
-
-    def _since(self, number: int) -> list[Line]:
-        found: list[Line] = []
-        for line in reversed(self._lines.values()):
-            if line.number <= number:
-                break
-            found.append(line)
-        found.reverse()
-        return found
 
 
 @final
@@ -197,37 +197,51 @@ class Reader:
         pause: Seconds between two rounds, at least.
     """
 
-    __slots__ = ("_board", "_sight", "at", "pause")
+    __slots__ = ("_board", "_sight", "_told", "at", "pause")
 
     def __init__(self, board: Board, sight: Sight, pause: float) -> None:
         self._board = board
         self._sight = sight
+        self._told = False
+        """Whether it was told something since its last pause."""
         self.pause = pause
         self.at = board.number
 
-    async def next(self) -> list[bytes] | None:
-        """What there is to tell since the last call, once anything has changed; None when nothing more will."""
+    async def next(self) -> bytes | None:
+        """A piece of what there is to tell since the last one, once anything has changed; None when nothing more will.
+
+        Who reads slowly finds the newest of what has changed since, and has no more kept for him than a piece.
+
+        Raises:
+            StoreError: The sessions cannot be followed any more.
+        """
         board = self._board
         await trio.lowlevel.checkpoint()
-        while board.number == self.at:
-            if board.over:
-                return None
-            await board.news.wait()
-        told = board.since(self.at, self._sight)
-        self.at = board.number
-        return told
+        while True:
+            if board.number == self.at and self._told:
+                self._told = False
+                await trio.sleep(self.pause if self.pause > board.pause else 0.0)  # Else the board's pace is its own.
+            while board.number == self.at:
+                if board.failed:
+                    raise StoreError(NOT_FOLLOWED)
+                if board.over:
+                    return None
+                await board.news.wait()
+            self._told = True
+            data, self.at = board.since(self.at, self._sight)
+            if data:
+                return data
 
-    def listed(self, heads: Iterable[Head]) -> list[bytes]:
-        """What is told of sessions that the store had when reading began."""
-        lines: list[Line] = []
-        for head in map(headed, heads):
-            self._board.know(head)
-            lines.append(Line(head))
-        return self._sight.told(lines)
-
-    async def rest(self) -> None:
-        """Waits until it may be told more, unless the board has the same pace."""
-        await trio.sleep(self.pause if self.pause > self._board.pause else 0.0)
+    def listed(self, heads: Iterable[Head]) -> Iterator[bytes]:
+        """What is told of sessions that the store had when reading began, piece by piece."""
+        lines = [Line(headed(head)) for head in heads]
+        for line in lines:
+            self._board.know(line.head)
+        start = 0
+        while start < len(lines):
+            data, start = self._sight.told(lines, start)
+            if data:
+                yield data
 
 
 @final
@@ -259,7 +273,7 @@ class BoardKeeper:
         try:
             await board.opened.wait()
             if board.failed:
-                raise StoreError("the sessions cannot be followed")
+                raise StoreError(NOT_FOLLOWED)
             reader.at = board.number
             yield reader
         finally:

@@ -48,9 +48,7 @@ async def tell_list(
             for piece in changes.listed(found):
                 await outbox.hand(piece)
             await outbox.give(Listing(complete=cursor is None, cursor=cursor))
-            while (told := await changes.next()) is not None:
-                for piece in told:
-                    await outbox.hand(piece)
-                await changes.rest()
+            while (news := await changes.next()) is not None:
+                await outbox.hand(news)
     except ProgressError:
         await outbox.give(unavailable("*"))
