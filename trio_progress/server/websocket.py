@@ -164,7 +164,7 @@ class WebSocketGuest:
                 self._unread = True
                 self._close(closed.reason.code, closed.reason.reason or "")
         except trio.BrokenResourceError:
-            self._term.cancel(reason="there is a newer token")
+            pass
 
     async def _part(self, connection: WebSocketConnection) -> None:
         """Lets the CLOSE out, and waits a moment for the client's: closing at once could take it back."""
@@ -346,7 +346,7 @@ class WebSocketGuest:
                 if not await self._heard_since(asked):
                     self._wire.drop(4008, "you do not answer pings")
         except ConnectionClosed:
-            self._term.cancel(reason="there is a newer token")
+            pass
 
     async def _heard_since(self, asked: float) -> bool:
         """Whether anything has come since then.
