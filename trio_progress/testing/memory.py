@@ -252,6 +252,7 @@ async def memory_client(
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            nursery.start_soon(house.board.run)
             nursery.start_soon(Door(house, Routes(house)), far)
             with trio.fail_after(PATIENCE):
                 connection = await wrap_client_stream(
