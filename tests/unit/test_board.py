@@ -175,6 +175,15 @@ async def test_the_reader_in_the_greatest_hurry_sets_the_pace(autojump_clock: tr
         assert 90 <= of_quick[0] <= 101
 
 
+async def test_a_reader_in_no_hurry_holds_up_nobody_who_comes_later(autojump_clock: trio.testing.MockClock) -> None:
+    async with kept() as room, room.keeper.reading(EVERYTHING, 1000.0), room.tracker.session("a") as session:
+        await trio.sleep(1)
+        async with room.keeper.reading(EVERYTHING, PAUSE) as quick:
+            session.set(n=1)
+            with trio.fail_after(1):
+                assert brief(await room.read(quick)) == [("a", "running")]
+
+
 async def test_what_all_have_read_is_not_kept(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as room:
         async with room.keeper.reading(EVERYTHING, PAUSE) as reader:

@@ -30,6 +30,9 @@ logger = logging.getLogger("trio_progress")
 AT_ONCE: Final = 10_000
 """Changes that are noted before those are told who wait for any."""
 
+SLOWEST: Final = 0.25
+"""Seconds between two rounds, at most: whoever wants to be told more seldom waits by himself, and holds up nobody."""
+
 PIECE: Final = 16 * 1024
 """Bytes that are handed to a connection at once, or a line more."""
 
@@ -129,7 +132,7 @@ class Board:
     @property
     def pause(self) -> float:
         """Seconds between two rounds: those of the reader in the greatest hurry."""
-        return min((reader.pause for reader in self.readers), default=0.0)
+        return min(SLOWEST, *(reader.pause for reader in self.readers)) if self.readers else SLOWEST
 
     @property
     def _read(self) -> int:
