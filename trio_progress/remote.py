@@ -19,7 +19,17 @@ from .state.clock import Clock, moment
 from .state.events import EventLog, LoggedEvent
 from .state.messages import Position, Update
 from .state.record import Record, decode_event, decode_head, decode_record
-from .state.snapshot import ENDED, Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+from .state.snapshot import (
+    ENDED,
+    Head,
+    Liveness,
+    PhaseSnapshot,
+    PhaseUpdate,
+    PhaseValues,
+    SessionStatus,
+    Snapshot,
+    headed,
+)
 from .statistics import Tally
 from .stores.base import Key, Seen, Stored
 
@@ -136,7 +146,7 @@ class RemoteState:
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the stored state `since`, which must not lie before `oldest_delta`."""
         snapshot = self.told()
-        head = Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
+        head = headed(snapshot)
         phases = tuple(
             PhaseUpdate(**_values(phase), path=path) for path, phase in self._flat.items() if self._v[path] > since
         )

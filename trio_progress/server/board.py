@@ -19,7 +19,7 @@ import trio
 
 from ..errors import ProgressError, StoreError
 from ..state.messages import Listed, Unlisted, Verb
-from ..state.snapshot import Head, Snapshot
+from ..state.snapshot import Head, Snapshot, headed
 from ..stores.paging import InTurns
 from ..tracker import ProgressTracker
 from .encoder import Encoder
@@ -323,10 +323,3 @@ class BoardKeeper:
                         break
                 board.show()
                 await trio.sleep(board.pause)
-
-
-def headed(state: Head) -> Head:
-    """The state without its phases."""
-    if type(state) is Head:
-        return state
-    return Head(**{name: getattr(state, name) for name in Head.__struct_fields__})

@@ -150,3 +150,10 @@ class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
         if found is None:
             raise KeyError("the path is empty")
         return found
+
+
+def headed(state: Head) -> Head:
+    """The state without its phases."""
+    if type(state) is Head:
+        return state
+    return Head(**{name: getattr(state, name) for name in Head.__struct_fields__})
