@@ -9,8 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import trio
@@ -418,12 +418,23 @@ async def test_within_trio_it_says_where_to_call_it() -> None:
         explore(orders)
 
 
-def test_a_hundred_schedules_of_a_session_take_a_second() -> None:
+def test_a_schedule_of_a_session_takes_few_calls() -> None:
+    # Some 6,000, which are 4 ms of an old processor; in calls, for a busy machine is no reason to fail.
     explore(one_session_two_workers, schedules=5)
-    begun = time.process_time()
-    explored = explore(one_session_two_workers, schedules=50)
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        explored = explore(one_session_two_workers, schedules=50)
+    finally:
+        sys.setprofile(before)
     assert explored.distinct == 50
-    assert 50 / (time.process_time() - begun) >= 100, "schedules a second of CPU time"
+    assert 1_000 < calls / explored.distinct < 9_000
 
 
 def test_a_pipeline_of_eight_simulated_hours_takes_few_steps() -> None:
