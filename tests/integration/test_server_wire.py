@@ -275,6 +275,18 @@ async def test_a_stop_ends_in_time_with_stalled_pinging_and_half_open_clients(by
         await trio.aclose_forcefully(stream)
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /sess", b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf"])
+async def test_a_request_that_does_not_come_holds_up_no_stop(sent: bytes) -> None:
+    async with open_door(drain_timeout=30.0, request_timeout=30.0) as door:
+        stream = await trio.open_tcp_stream("127.0.0.1", door.port)
+        await stream.send_all(sent)
+        async with talk(door.port):  # A connection that came later is served, so the other one is as well.
+            pass
+        stopped = trio.current_time()
+    assert trio.current_time() - stopped < 15.0  # Whoever waited for it would take 30 s.
+    await trio.aclose_forcefully(stream)
+
+
 async def _keep_open(tracker, *, task_status) -> None:  # type: ignore[no-untyped-def]
     async with tracker.session("r-1") as session:
         task_status.started(session)

@@ -106,10 +106,14 @@ class ServerHouse:
             finally:
                 del self._doors[http]
 
-    def clear_door(self) -> None:
-        """Ends the connections on which a request is waited for, and nothing of it has come."""
+    def clear_door(self, *, half_sent: bool) -> None:
+        """Ends the connections on which a request is waited for, and nothing of it has come.
+
+        Args:
+            half_sent: Whether also those on which a part has come.
+        """
         for http, scope in self._doors.items():
-            if http.waiting:
+            if http.waiting or (half_sent and http.receiving):
                 scope.cancel(reason="the server stops")
 
     def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:

@@ -129,6 +129,8 @@ class HttpConnection:
         self._raw = b""
         self.waiting = True
         """Whether a request is waited for, and nothing of it has come."""
+        self.receiving = True
+        """Whether a request is waited for, or is on its way."""
 
     async def request(self, *, spent: float = 0.0) -> Request | None:
         """The next request; None where the client has gone, or sends none in time.
@@ -140,9 +142,12 @@ class HttpConnection:
             BadRequestError: It is none, too large, or came too slowly.
         """
         self.waiting = not self._raw
+        self.receiving = True
         with trio.move_on_after(max(self._head_patience - spent, 0.0)):
             try:
-                return await self._read()
+                request = await self._read()
+                self.receiving = False
+                return request
             except h11.RemoteProtocolError as problem:
                 status = problem.error_status_hint or 400
                 if status == 431:

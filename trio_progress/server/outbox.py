@@ -312,7 +312,8 @@ class Outbox:
             trio.BrokenResourceError: The connection is over.
         """
         while (self._piled >= BATCH or len(self._letters) >= MOST_LETTERS // 2) and not self.wire.dead:
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
         if self.wire.dead or self.wire.closing:
             raise trio.BrokenResourceError("the connection is over")

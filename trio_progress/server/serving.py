@@ -28,6 +28,9 @@ BACKLOG: Final = 1024
 LOOK_EVERY: Final = 0.05
 """Seconds between two looks at who is still to be told of an end, while the server stops."""
 
+HALF_SENT: Final = 1.0
+"""Seconds that a request which is on its way when the server stops may take to come."""
+
 GRACE: Final = 0.5
 """Seconds that are left, at the end of a stop, for closing politely those who are still there."""
 
@@ -120,10 +123,11 @@ async def _keep(house: ServerHouse, *, task_status: trio.TaskStatus[trio.Nursery
             task_status.started(connections)
             await house.stopping.wait()
             house.draining = True
-            end = trio.current_time() + patience
+            began = trio.current_time()
+            end = began + patience
             scope.deadline = end + GRACE
             while house.connections and trio.current_time() < end:
-                house.clear_door()
+                house.clear_door(half_sent=trio.current_time() >= began + HALF_SENT)
                 for guest in [one for one in house.guests if not one.watching]:
                     guest.stop(over=True)
                 await trio.sleep(min(LOOK_EVERY, max(end - trio.current_time(), 0.001)))
