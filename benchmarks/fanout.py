@@ -6,7 +6,8 @@ import argparse
 import multiprocessing
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 from .fanout_server import CONTENDERS, Plan, Result, measure
@@ -70,13 +71,20 @@ def _group(report: Report, rounds: int, names: Sequence[str], plan: Plan, how: s
         report.aim(f"{what}websockets.broadcast()", "x", 1.0, values["ours"], values["websockets.broadcast"])
 
 
-def measured(name: str, plan: Plan, *, timed: bool = False) -> tuple[Result, Told]:
+def measured(
+    name: str,
+    plan: Plan,
+    *,
+    timed: bool = False,
+    measure: Callable[[str, Plan, Connection], None] = measure,
+) -> tuple[Result, Told]:
     """One run of one contender, in a fresh process, with its clients in another.
 
     Args:
         name: The contender.
         plan: What it tells.
         timed: Whether the clients note when they were told what.
+        measure: Runs it, in its process.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

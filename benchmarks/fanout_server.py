@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -42,6 +42,7 @@ class Plan:
     """So many of the clients never read."""
     interval: float | None = None
     """Our `broadcast_interval`, where it is not below the pace: then each payload is told, as the rivals do."""
+    sessions: int = 1
 
 
 @dataclass(slots=True)
@@ -58,6 +59,10 @@ class Result:
     """Resident bytes, now and then."""
     evicted: float | None = None
     """Seconds until a client that does not read was dropped; None: it was not."""
+
+
+Contender: TypeAlias = Callable[[Plan, Connection], Result]
+"""Tells what is planned, says its port, waits for all clients, and gives what it has cost."""
 
 
 def payload(plan: Plan, n: int) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class Meter:
 
 def floor(plan: Plan, control: Connection) -> Result:
     """Bare `socket.send` in a loop: what nobody can be below."""
-    socks = _bare(plan, control)
+    socks = bare(plan, control)
     meter = Meter()
     meter.start()
     for n in paced(plan, time.sleep):
@@ -122,11 +127,11 @@ def floor_on_trio(plan: Plan, control: Connection) -> Result:
                 sock.sendall(data)
         return meter.stop(plan.clients * plan.rounds)
 
-    socks = _bare(plan, control)
+    socks = bare(plan, control)
     return trio.run(tell)
 
 
-def _bare(plan: Plan, control: Connection) -> list[socket.socket]:
+def bare(plan: Plan, control: Connection) -> list[socket.socket]:
     """The sockets of all clients, behind their handshakes, once it is time to begin."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     control.send(listener.getsockname()[1])
@@ -234,7 +239,7 @@ def websockets_broadcast(plan: Plan, control: Connection) -> Result:
 
         async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
             control.send(next(iter(server.sockets)).getsockname()[1])
-            await _all_here(lambda: len(connections), plan, control)
+            await all_here(lambda: len(connections), plan, control)
             meter = Meter()
             meter.start()
             async for n in apaced(plan):
@@ -248,7 +253,8 @@ def websockets_broadcast(plan: Plan, control: Connection) -> Result:
     return asyncio.run(run())
 
 
-async def _all_here(number: Callable[[], int], plan: Plan, control: Connection) -> None:
+async def all_here(number: Callable[[], int], plan: Plan, control: Connection) -> None:
+    """Waits until all clients have come, and it is time to begin."""
     while number() < plan.clients:  # noqa: ASYNC110 - connections come one by one
         await asyncio.sleep(0.02)
     await asyncio.to_thread(control.recv)
@@ -325,7 +331,7 @@ def fastapi(plan: Plan, control: Connection) -> Result:
         told.__annotations__["websocket"] = WebSocket
         app.websocket("/")(told)
         async with _uvicorn(uvicorn, app, control):
-            await _all_here(lambda: len(connections), plan, control)
+            await all_here(lambda: len(connections), plan, control)
             meter = Meter()
             meter.start()
             async for n in apaced(plan):
@@ -353,7 +359,7 @@ def socket_io(plan: Plan, control: Connection) -> Result:
 
         server.on("connect", connect)
         async with _uvicorn(uvicorn, socketio.ASGIApp(server), control):
-            await _all_here(lambda: len(there), plan, control)
+            await all_here(lambda: len(there), plan, control)
             meter = Meter()
             meter.start()
             async for n in apaced(plan):
@@ -384,7 +390,7 @@ class _uvicorn:  # noqa: N801 - used as a function
         await asyncio.wait([self._task], timeout=5)  # noqa: ASYNC102 - asyncio; nobody cancels it
 
 
-CONTENDERS: Final[dict[str, Callable[[Plan, Connection], Result]]] = {
+CONTENDERS: Final[dict[str, Contender]] = {
     "floor": floor,
     "floor on Trio": floor_on_trio,
     "ours": ours,
@@ -397,8 +403,13 @@ CONTENDERS: Final[dict[str, Callable[[Plan, Connection], Result]]] = {
 
 def measure(name: str, plan: Plan, control: Connection) -> None:
     """Runs a contender; sends its port, and then its result."""
+    run_contender(CONTENDERS[name], plan, control)
+
+
+def run_contender(contender: Contender, plan: Plan, control: Connection) -> None:
+    """The same, of one that is given."""
     try:
-        control.send(CONTENDERS[name](plan, control))
+        control.send(contender(plan, control))
     except BaseException as error:  # noqa: ASYNC103 - the other process raises it
         control.send(error)
         sys.exit(1)

@@ -15,8 +15,11 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Final
 
-PATHS: Final = {"ours": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
+PATHS: Final = {"ours": "/ws", "ours, list": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
 """By contender; all others take `/`."""
+
+SUBSCRIBED: Final = {"ours": "measured", "ours, list": "*"}
+"""By contender of ours, what is subscribed to."""
 
 MOST_HELD: Final = 128 * 1024 * 1024
 """Bytes that may wait to be looked through."""
@@ -36,7 +39,7 @@ def connected(contender: str, port: int) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
-    protocol = "Sec-WebSocket-Protocol: trio-progress.v1\r\n" if contender == "ours" else ""
+    protocol = "Sec-WebSocket-Protocol: trio-progress.v1\r\n" if contender in SUBSCRIBED else ""
     sock.sendall(
         f"GET {PATHS.get(contender, '/')} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
         f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n".encode()
@@ -49,8 +52,8 @@ def connected(contender: str, port: int) -> socket.socket:
         data += more
     if b" 101 " not in data.partition(b"\r\n")[0]:
         raise ConnectionError(f"{contender} does not take a WebSocket: {data[:200]!r}")
-    if contender == "ours":
-        sock.sendall(masked(json.dumps({"type": "subscribe", "session": "measured"}).encode()))
+    if contender in SUBSCRIBED:
+        sock.sendall(masked(json.dumps({"type": "subscribe", "session": SUBSCRIBED[contender]}).encode()))
     elif contender == "socket.io":
         sock.sendall(masked(b"40"))
     return sock

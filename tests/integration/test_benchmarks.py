@@ -99,6 +99,26 @@ def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_dr
     assert "`websockets.broadcast`" in made
 
 
+def test_lists_measures_ours_beside_who_follows_each_page_by_itself(tmp_path: Path) -> None:
+    out = tmp_path / "lists.json"
+    small = ["--pages", "3", "--sessions", "4", "--seconds", "1.5", "--rounds", "1"]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks", "lists", *small, "--json", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    report = json.loads(out.read_text())
+    assert {row["name"]: row["low"] > 0 for row in report["rows"]} == {
+        "floor on Trio": True,
+        "ours, list": True,
+        "ours, nobody looks": True,
+        "each by itself": True,
+        "websockets.broadcast": True,
+    }
+    assert [target["limit"] for target in report["targets"]] == [1.0, 1.0]
+
+
 def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path) -> None:
     for small in (
         ["slow", "--clients", "4", "--ticks", "30", "--rounds", "1", "--rivals"],
