@@ -14,7 +14,8 @@ import trio
 from .phase import Phase, PhaseScope
 from .session import Session
 from .state.events import EventLog
-from .state.phase import PhaseNode, guarded
+from .state.guard import guarded
+from .state.phase import PhaseNode
 from .state.session import SessionState
 
 

@@ -11,7 +11,8 @@ import trio
 from .endings import leaves
 from .errors import PhaseError
 from .null import NULL_PHASE, NullPhase, NullTicker
-from .state.phase import REFUSED, UNSET, PhaseNode, Unset
+from .state.guard import REFUSED, UNSET, Unset
+from .state.phase import PhaseNode
 from .state.session import SessionState
 from .state.snapshot import PhaseStatus
 from .state.tree import PhaseTree

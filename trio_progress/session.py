@@ -14,7 +14,8 @@ from .logs import tell
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
 from .state import checks
-from .state.phase import REFUSED, UNSET, PhaseNode, Unset, guarded
+from .state.guard import REFUSED, UNSET, Unset, guarded
+from .state.phase import PhaseNode
 from .state.session import SessionState
 from .state.snapshot import SessionStatus, Snapshot
 from .statistics import Tally

@@ -9,8 +9,9 @@ import trio
 
 from .null import NullTicker
 from .state import checks
+from .state.guard import UNSET, Unset
 from .state.limits import MAX_UNITS
-from .state.phase import UNSET, PhaseNode, Unset
+from .state.phase import PhaseNode
 
 
 class TickerHost(Protocol):

@@ -17,14 +17,15 @@ since the last published state; then counting is one flag test, one range check 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
 
-from ..errors import ForeignThreadError, PhaseError, SessionClosedError
+from ..errors import PhaseError
 from . import checks
 from .clock import utc
 from .estimate import Rate
+from .fields import checked_fields, merged_fields
+from .guard import REFUSED, UNSET, Dropping, Unset, guarded
 from .limits import MAX_UNITS, Limits
 from .snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
 
@@ -34,28 +35,13 @@ CAP: Final = 0.9999
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
 
-REFUSED: Final = (ValueError, TypeError, ArithmeticError, PhaseError, SessionClosedError, ForeignThreadError)
-"""What a call with bad input raises; with `strict=False` it is noted instead."""
-
-
 _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
 
 
-class Unset:
-    """Tells "not given" from None."""
-
-    def __repr__(self) -> str:
-        return "unset"
-
-
-UNSET: Final = Unset()
-
-
-class Whole(Protocol):
+class Whole(Dropping, Protocol):
     """What a phase needs of the state that it is part of."""
 
-    strict: bool
     over: bool
     limits: Limits
     changed: list[PhaseNode]
@@ -68,37 +54,9 @@ class Whole(Protocol):
         """An update came for what has ended."""
         ...
 
-    def drop(self, error: Exception) -> None:
-        """Bad input was dropped."""
-        ...
-
     def pending_snapshot(self, node: PhaseNode) -> PhaseSnapshot:
         """A declared phase that was never begun."""
         ...
-
-
-class _Guarded(Protocol):
-    @property
-    def state(self) -> Whole: ...
-
-
-_G = TypeVar("_G", bound=_Guarded)
-_P = ParamSpec("_P")
-
-
-def guarded(method: Callable[Concatenate[_G, _P], None]) -> Callable[Concatenate[_G, _P], None]:
-    """Where the session is not strict, bad input to the method is noted and dropped."""
-
-    @wraps(method)
-    def call(self: _G, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except REFUSED as error:
-            if self.state.strict:
-                raise
-            self.state.drop(error)
-
-    return call
 
 
 class PhaseNode:
@@ -291,9 +249,9 @@ class PhaseNode:
 
     @guarded
     def _set(self, fields: dict[str, Any]) -> None:
-        checked = checked_fields(fields, self.state)
+        checked = checked_fields(fields, self.state.limits)
         if self._counts("set"):
-            merged = merged_fields(self.fields, checked, self.state)
+            merged = merged_fields(self.fields, checked, self.state.limits)
             self._mark()
             self.fields = merged
 
@@ -505,24 +463,3 @@ class PhaseNode:
             if child.v > since:
                 yield PhaseUpdate(**child._values(), path=child.path)
                 yield from child.changes(since)
-
-
-def checked_fields(fields: dict[str, Any], state: Whole) -> dict[str, Any]:
-    """The fields that are to be set, each of which is one that can be."""
-    limits = state.limits
-    return {
-        checks.name("a field's name", key, limits): checks.data(
-            f"field {key!r}", value, limits.value_bytes, "value_bytes"
-        )
-        for key, value in fields.items()
-    }
-
-
-def merged_fields(old: dict[str, Any], new: dict[str, Any], state: Whole) -> dict[str, Any]:
-    """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
-    merged = {**old, **new}
-    if len(merged) > state.limits.fields:
-        raise ValueError(
-            f"at most {state.limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}"
-        )
-    return merged

@@ -23,9 +23,11 @@ from . import checks
 from .clock import Clock, utc
 from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
+from .fields import checked_fields, merged_fields
+from .guard import UNSET, Unset, guarded
 from .limits import Limits
 from .messages import Position, Update
-from .phase import OVER, UNSET, PhaseNode, Unset, checked_fields, guarded, merged_fields
+from .phase import OVER, PhaseNode
 from .pipeline import Pipeline
 from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from .tree import PhaseTree
@@ -203,9 +205,9 @@ class SessionState(PhaseTree):
     @guarded
     def set(self, fields: dict[str, Any]) -> None:
         """Sets fields of the session."""
-        checked = checked_fields(fields, self)
+        checked = checked_fields(fields, self.limits)
         if self._counts("set"):
-            merged = merged_fields(self.fields, checked, self)
+            merged = merged_fields(self.fields, checked, self.limits)
             self.stir()
             self.fields = merged
             self._head_changed = True

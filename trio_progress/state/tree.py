@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, NoReturn
 from ..errors import PhaseError
 from . import checks
 from .clock import Clock
+from .guard import UNSET, Unset, guarded
 from .limits import Limits
-from .phase import ABSORBING, OVER, UNSET, PhaseNode, Unset, guarded
+from .phase import ABSORBING, OVER, PhaseNode
 from .pipeline import Pipeline
 from .snapshot import PhaseSnapshot, PhaseStatus
 

@@ -1,0 +1,56 @@
+"""What a call with bad input does: raises at once, or, where the session is not strict, is noted and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from ..errors import ForeignThreadError, PhaseError, SessionClosedError
+
+REFUSED: Final = (ValueError, TypeError, ArithmeticError, PhaseError, SessionClosedError, ForeignThreadError)
+"""What a call with bad input raises; with `strict=False` it is noted instead."""
+
+
+class Unset:
+    """Tells "not given" from None."""
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET: Final = Unset()
+
+
+class Dropping(Protocol):
+    """Who decides whether bad input raises, and notes what does not."""
+
+    strict: bool
+
+    def drop(self, error: Exception) -> None:
+        """Bad input was dropped."""
+        ...
+
+
+class _Guarded(Protocol):
+    @property
+    def state(self) -> Dropping: ...
+
+
+_G = TypeVar("_G", bound=_Guarded)
+_P = ParamSpec("_P")
+
+
+def guarded(method: Callable[Concatenate[_G, _P], None]) -> Callable[Concatenate[_G, _P], None]:
+    """Where the session is not strict, bad input to the method is noted and dropped."""
+
+    @wraps(method)
+    def call(self: _G, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except REFUSED as error:
+            if self.state.strict:
+                raise
+            self.state.drop(error)
+
+    return call
