@@ -23,6 +23,7 @@ if _TYPE_CHECKING:
     from .errors import SessionCancelledError as SessionCancelledError
     from .errors import SessionClosedError as SessionClosedError
     from .errors import SessionCompletedError as SessionCompletedError
+    from .errors import SessionEndedError as SessionEndedError
     from .errors import SessionNotFoundError as SessionNotFoundError
     from .errors import StoreError as StoreError
     from .null import NullPhase as NullPhase
@@ -77,6 +78,7 @@ _HOMES = {
         "SessionCancelledError",
         "SessionClosedError",
         "SessionCompletedError",
+        "SessionEndedError",
         "SessionNotFoundError",
         "StoreError",
     ),

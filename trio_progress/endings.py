@@ -35,6 +35,11 @@ def only_cancelled(error: BaseException | None) -> bool:
     return error is not None and all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
 
 
+def hard_leaves(error: BaseException) -> list[BaseException]:
+    """What came out of a scope beside cancellations and interrupts."""
+    return [leaf for leaf in leaves(error) if not isinstance(leaf, _SOFT)]
+
+
 def conclude(error: BaseException | None, cancelled: trio.Cancelled | None) -> SessionStatus:
     """The status of a session whose body was left with `error`.
 
@@ -45,11 +50,11 @@ def conclude(error: BaseException | None, cancelled: trio.Cancelled | None) -> S
     """
     if error is None:
         return "completed"
-    hard = [leaf for leaf in leaves(error) if not isinstance(leaf, _SOFT)]
+    if any(isinstance(leaf, (KeyboardInterrupt, SystemExit)) for leaf in leaves(error)):
+        return "interrupted"  # Whatever else came out: what is torn down in the middle often raises.
+    hard = hard_leaves(error)
     if hard:
         return "timed_out" if all(isinstance(leaf, trio.TooSlowError) for leaf in hard) else "failed"
-    if any(isinstance(leaf, (KeyboardInterrupt, SystemExit)) for leaf in leaves(error)):
-        return "interrupted"
     if cancelled is None:
         return "cancelled"
     if cancelled.source == "deadline":
@@ -67,10 +72,12 @@ def describe(
     """What viewers are shown of how a session ended: types, and a text only where the pipeline gives one."""
     if status == "cancelled":
         return None if reason is None else ErrorInfo(type="Cancelled", message=reason)
-    if status not in ("failed", "timed_out"):
+    if status not in ("failed", "timed_out", "interrupted"):
         return None
     if error is None or only_cancelled(error):
         return ErrorInfo(type="DeadlineExceeded") if status == "timed_out" else None
+    if status == "interrupted" and not hard_leaves(error):
+        return None
     kinds = dict.fromkeys(type(leaf).__name__ for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled))
     return ErrorInfo(type=", ".join(list(kinds)[:5]), message=_error_text(error, pipeline))
 

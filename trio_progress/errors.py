@@ -18,15 +18,29 @@ class SessionActiveError(ProgressError):
         self.session_id = session_id
 
 
-class SessionCompletedError(ProgressError):
+class SessionEndedError(ProgressError):
+    """The session has ended as `status`, so that it does not wait to be run, and cannot be resumed as it was asked."""
+
+    def __init__(self, session_id: str, status: str, text: str | None = None) -> None:
+        super().__init__(
+            text
+            or f"session {session_id!r} does not wait to be run: it has {status.replace('_', ' ')}; "
+            '`resume="always"` would go on from there, `resume="never"` would run it again'
+        )
+        self.session_id = session_id
+        self.status = status
+
+
+class SessionCompletedError(SessionEndedError):
     """The session cannot be resumed, because it completed."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(
+            session_id,
+            "completed",
             f"session {session_id!r} has completed, there is nothing to resume: "
-            'open it with `resume="never"` to run it again'
+            'open it with `resume="never"` to run it again',
         )
-        self.session_id = session_id
 
 
 class SessionClosedError(ProgressError):

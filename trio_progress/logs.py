@@ -91,6 +91,7 @@ def tell(
     *args: object,
     throttle: Throttle | None = None,
     most: int = 1,
+    kind: str = "",
     error: BaseException | None = None,
     **fields: Unpack[Fields],
 ) -> bool:
@@ -103,6 +104,7 @@ def tell(
         args: What goes there.
         throttle: For what can come in floods.
         most: How many the throttle lets through at once: `BURST` where each is about something else.
+        kind: Those of one kind hold up those of no other.
         error: Its traceback is logged as well.
         fields: What it is about.
 
@@ -111,7 +113,7 @@ def tell(
     """
     left_out = 0
     if throttle is not None:
-        admitted = throttle.admit(event, most)
+        admitted = throttle.admit(event + kind, most)
         if admitted is None:
             return False
         left_out = admitted

@@ -62,6 +62,11 @@ class NullPhase:
         """None are kept."""
         return {}
 
+    @property
+    def phases(self) -> Mapping[str, NullPhase]:
+        """Any by name."""
+        return _NullPhases()
+
     def advance(self, n: float = 1) -> None:
         """Does nothing."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
-from types import TracebackType
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast, final, overload
 
 import trio
 
 from .endings import leaves
 from .errors import PhaseError
-from .null import NULL_PHASE, NullPhase, NullTicker
+from .null import NULL_PHASE, NullPhase
 from .state.guard import REFUSED, UNSET, Unset
 from .state.phase import PhaseNode
 from .state.session import SessionState
@@ -77,7 +77,7 @@ class Phase(PhaseNode):
         if self.total is None and self.status == "running" and isinstance(items, Sized):
             self.update(total=len(items))
         if isinstance(items, AsyncIterable):
-            return self._track_async(items)
+            return _Tracked(self, items)
         return self._track(items)
 
     def _track(self, items: Iterable[T]) -> Iterator[T]:
@@ -85,12 +85,12 @@ class Phase(PhaseNode):
             yield item
             self.advance()
 
-    async def _track_async(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
-        async for item in items:
-            yield item
-            self.advance()
+    @property
+    def phases(self) -> Mapping[str, Phase]:
+        """The children by name, in their order, as far as they have not been folded into this phase."""
+        return cast("Mapping[str, Phase]", MappingProxyType(self.children))
 
-    def from_thread(self) -> ThreadTicker | NullTicker:
+    def from_thread(self) -> ThreadTicker:
         """What counts on this phase from any thread, without losing anything and without waiting.
 
         Call it in a Trio task and hand the result to the thread; each phase has one, shared by all threads.
@@ -98,7 +98,7 @@ class Phase(PhaseNode):
         Raises:
             PhaseError: The phase is not open.
         """
-        return self._host.ticker(self)
+        return self._host.ticker(self)  # type: ignore[return-value] # one that does nothing has the same methods
 
     def finish(self, status: PhaseStatus, now: float, wall: float) -> None:
         """Goes to one of the ended statuses, and lets a completed phase's time be counted."""
@@ -127,6 +127,24 @@ class Phase(PhaseNode):
     def __repr__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"
         return f"<Phase {self.label!r} {self.status} {self.done}{of}>"
+
+
+@final
+class _Tracked(AsyncIterator[T]):
+    """Items that are counted once their body is done. No generator: a loop over it can be left at any time."""
+
+    def __init__(self, phase: Phase, items: AsyncIterable[T]) -> None:
+        self._phase = phase
+        self._items = aiter(items)
+        self._given = False
+
+    async def __anext__(self) -> T:
+        if self._given:
+            self._given = False
+            self._phase.advance()
+        item = await anext(self._items)
+        self._given = True
+        return item
 
 
 def _not_async() -> TypeError:

@@ -16,7 +16,14 @@ from typing import Final, Literal, NoReturn, TypeAlias, final
 
 import trio
 
-from .errors import SessionActiveError, SessionClosedError, SessionCompletedError, StoreError
+from .errors import (
+    SessionActiveError,
+    SessionClosedError,
+    SessionCompletedError,
+    SessionEndedError,
+    SessionNotFoundError,
+    StoreError,
+)
 from .house import House, Order
 from .ki import protect
 from .remote import readable_events
@@ -25,12 +32,13 @@ from .state.record import Record, decode_record, go_on
 from .stores.base import Key, Moved, Refused, Stored
 from .tenure import Tenure
 
-Resume: TypeAlias = Literal["never", "interrupted", "always"]
+Resume: TypeAlias = Literal["never", "interrupted", "always", "waiting"]
 
 RESUMES: Final[Mapping[str, frozenset[str]]] = {
     "never": frozenset(),
     "interrupted": frozenset({"interrupted", "running", "lost"}),
     "always": frozenset({"interrupted", "running", "lost", "failed", "cancelled", "timed_out"}),
+    "waiting": frozenset({"interrupted", "running", "lost"}),
 }
 """The stored statuses that each `resume` goes on from; "running" without a lease is a lost session."""
 
@@ -132,6 +140,8 @@ class SessionScope:
         session_id = self._order.id
         stored = await self._house.store.read(session_id)
         if stored is None:
+            if self._resume == "waiting":
+                raise SessionNotFoundError(session_id)
             return None
         if stored.alive:
             raise SessionActiveError(session_id, "in another process")
@@ -141,6 +151,8 @@ class SessionScope:
             raise SessionCompletedError(session_id)
         if status in RESUMES[self._resume] or status == "queued":
             return stored.key, record, stored
+        if self._resume == "waiting":
+            raise SessionEndedError(session_id, status)
         return None
 
     def _forget(self) -> None:

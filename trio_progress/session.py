@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Unpack, final
 
 import trio
 
 from .errors import ForeignThreadError, PhaseError, SessionClosedError
-from .logs import tell
+from .logs import Fields, tell
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
 from .state import checks
@@ -334,17 +334,17 @@ class Session:
             self.persister.hurry()
 
     def late(self, what: str, where: str) -> None:
-        """Counts a late update, and logs the first one."""
+        """Counts a late update, and logs one."""
         self._tally.late += 1
-        if self._first("late"):
-            tell(
+        if "late" not in self._logged:
+            self._note(
+                "late",
                 logging.WARNING,
                 "late_update",
                 "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
                 self.id,
                 what,
                 f"phase {where!r}" if where else "the session",
-                throttle=self._tally.throttle,
                 session=self.id,
                 phase=where or None,
                 epoch=self.epoch,
@@ -352,26 +352,25 @@ class Session:
             )
 
     def drop(self, error: Exception) -> None:
-        """Counts bad input that was dropped, and logs the first of its kind."""
+        """Counts bad input that was dropped, and logs one of its kind."""
         self._tally.refused += 1
-        if self._first(type(error).__name__):
-            tell(
+        if type(error).__name__ not in self._logged:
+            self._note(
+                type(error).__name__,
                 logging.WARNING,
                 "call_dropped",
                 "session %r: a call was dropped: %s",
                 self.id,
                 error,
-                throttle=self._tally.throttle,
                 session=self.id,
                 epoch=self.epoch,
                 reason=error,
             )
 
-    def _first(self, kind: str) -> bool:
-        if kind in self._logged:
-            return False
-        self._logged.add(kind)
-        return True
+    def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
+        """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""
+        if tell(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
+            self._logged.add(kind)
 
     def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
         """What threads count with on `phase`."""

@@ -24,7 +24,7 @@ import trio
 
 from .broadcaster import Broadcaster
 from .current import current
-from .endings import conclude, describe, only_cancelled
+from .endings import conclude, describe, hard_leaves, only_cancelled
 from .errors import FencedError, SessionCancelledError, StoreError
 from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
@@ -176,6 +176,8 @@ class Tenure:
         state = self.state
         self._expect = None
         state.usual = claimed.usual
+        if claimed.usual and not state.over:
+            state.touch()  # It has an estimate now.
         if claimed.previous is not None and self._adopts and not state.over:
             try:
                 record = decode_record(state.id, *claimed.previous.key, claimed.previous.record)
@@ -286,19 +288,20 @@ class Tenure:
             return "failed"
         status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
         stopped = self.session.stopped or self._house.interrupting
-        return "interrupted" if status == "cancelled" and stopped else status
+        # What is stopped often raises on its way out: that is no reason not to go on from where it was.
+        return "interrupted" if status in ("cancelled", "failed", "timed_out") and stopped else status
 
     def _end(self, status: SessionStatus, error: BaseException | None) -> None:
         """Step 1, and what sets the others going."""
         reason = self.session.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
         self.state.end(status, describe(status, shown, reason, self._order.pipeline))
-        if status == "failed" and error is not None and not only_cancelled(error):
+        if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
             tell(
                 logging.ERROR,
                 "session_failed",
-                "session %r failed",
+                "session %r failed" if status == "failed" else "session %r was interrupted, and failed to clean up",
                 state.id,
                 error=error,
                 session=state.id,

@@ -112,7 +112,8 @@ class ProgressTracker:
             labels: What it can be found by, and who may see it.
             resume: "never" begins a new run. "interrupted" goes on from a run that was interrupted or
                 lost, "always" also from one that failed, was cancelled or timed out; completed phases
-                stay and `session.saved` is handed back. What was never begun begins anew.
+                stay and `session.saved` is handed back. What was never begun begins anew. "waiting" is for
+                workers: like "interrupted", but only for what waits to be run, declared or interrupted or lost.
             raise_on_cancel: Whether `session.cancel()` raises at the end of the block, instead of
                 ending it quietly.
 
@@ -120,6 +121,8 @@ class ProgressTracker:
             ValueError, TypeError: A value is out of range.
             SessionActiveError: When entering: it is open here or elsewhere.
             SessionCompletedError: When entering, to resume: it has completed.
+            SessionEndedError: When entering what was "waiting": it has ended meanwhile; `status` says how.
+            SessionNotFoundError: When entering what was "waiting": it was deleted meanwhile.
             StoreError: When entering, to resume: the store does not answer.
             SessionClosedError: When entering: the tracker is being left.
             SessionCancelledError: When leaving, with `raise_on_cancel`.

@@ -59,7 +59,7 @@ async def leave_by(error: BaseException) -> tuple[BaseException | None, Snapshot
         (KeyboardInterrupt(), "interrupted", "cancelled"),
         (SystemExit(3), "interrupted", "cancelled"),
         (BaseExceptionGroup("g", [KeyboardInterrupt()]), "interrupted", "cancelled"),
-        (BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError()]), "failed", "failed"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError()]), "interrupted", "failed"),
         (GeneratorExit(), "cancelled", "cancelled"),
     ],
     ids=repr,

@@ -18,15 +18,16 @@ from trio_progress.state.session import SessionState
 
 def part(
     weight: float = 1,
-    fraction: float = 0,
+    fraction: float | None = 0,
     *,
+    free: float = 0,
     spent: float = 0,
     running: bool = False,
     finished: bool = False,
     eta: float | None = None,
     usual: float | None = None,
 ) -> Part:
-    return Part(weight, fraction, spent, running, finished, eta, usual)
+    return Part(weight, fraction, free, spent, running, finished, eta, usual)
 
 
 class Run:
@@ -249,16 +250,104 @@ def test_without_anything_to_go_by_there_is_no_figure() -> None:
     assert remaining([]) == 0
 
 
-some_part = st.tuples(st.floats(0, 10), st.floats(0, 1), st.floats(0, 1e6), st.booleans(), st.booleans())
+some_fraction = st.none() | st.floats(0, 1)
+some_part = st.tuples(st.floats(0, 10), some_fraction, st.floats(0, 1), st.floats(0, 1e6), st.booleans(), st.booleans())
 
 
 @given(st.lists(some_part, max_size=6))
-def test_an_estimate_is_never_negative(parts: list[tuple[float, float, float, bool, bool]]) -> None:
+def test_an_estimate_is_never_negative(parts: list[tuple[float, float | None, float, float, bool, bool]]) -> None:
     estimate = remaining(
-        part(weight, fraction, spent=spent, running=running, finished=finished)
-        for weight, fraction, spent, running, finished in parts
+        part(weight, fraction, free=free, spent=spent, running=running, finished=finished)
+        for weight, fraction, free, spent, running, finished in parts
     )
     assert estimate is None or estimate >= 0
+
+
+def test_a_phase_of_unknown_length_makes_the_estimate_fall_while_it_goes_on() -> None:
+    run = Run(Pipeline("p", {"fetch": 1, "parse": 1, "load": 1}))
+    fetch = run.state.enter(run.state.root, "fetch", total=100)
+    run.now += 100
+    fetch.advance(100)
+    run.state.leave(fetch, "completed")
+    run.state.enter(run.state.root, "parse")
+    seen = []
+    for _ in range(12):
+        run.now += 10
+        run.state.increment("x")
+        seen.append(run.state.snapshot().eta)
+    # By the pace of the first one 100 s each; what parse takes beyond that is not known, and load is yet to come.
+    assert seen == pytest.approx([190, 180, 170, 160, 150, 140, 130, 120, 110, 100, 100, 100])
+
+
+def test_what_was_skipped_says_nothing_of_the_pace() -> None:
+    run = Run(Pipeline("p", {"a": 8, "b": 1, "c": 1, "d": 1}))
+    run.state.skip_phase("a")
+    b = run.state.enter(run.state.root, "b")
+    run.now += 100
+    run.state.leave(b, "completed")
+    assert run.state.snapshot().eta == pytest.approx(200)
+    c = run.state.enter(run.state.root, "c", total=1000)
+    c.skip(900)
+    run.now += 100
+    c.advance(100)
+    run.state.leave(c, "completed")
+    # 100 of its units took 100 s, so a whole one takes 1,000; b took 100: both together 200 s for 1.1 phases.
+    assert run.state.snapshot().eta == pytest.approx(200 / 1.1, rel=1e-3)
+
+
+def test_what_a_child_has_skipped_is_not_in_its_parents_pace() -> None:
+    run = Run(Pipeline("p", {"a": 1}))
+    a = run.state.enter(run.state.root, "a")
+    x = run.state.enter(a, "x", total=1000)
+    x.skip(900)
+    for _ in range(6):
+        run.now += 1
+        x.advance()
+        run.state.publish()
+    snapshot = run.state.snapshot()
+    assert snapshot.phase("a", "x").eta == pytest.approx(94)
+    assert snapshot.phase("a").eta == pytest.approx(94)
+    assert snapshot.eta == pytest.approx(94)
+
+
+def test_children_that_an_earlier_attempt_completed_are_not_in_the_pace_of_this_one() -> None:
+    run = Run(Pipeline("p", {"a": 1}))
+    a = run.state.enter(run.state.root, "a")
+    for name in ("x", "y", "z"):
+        child = run.state.enter(a, name, total=10)
+        child.advance(10)
+        run.state.leave(child, "completed")
+    run.state.leave(a, "failed")
+    a = run.state.enter(run.state.root, "a")
+    last = run.state.enter(a, "last", total=100)
+    for _ in range(6):
+        run.now += 1
+        last.advance()
+        run.state.publish()
+    assert run.state.snapshot().phase("a").eta == pytest.approx(94)
+
+
+def test_of_a_session_whose_phases_are_not_declared_nobody_knows_what_comes_after_the_last() -> None:
+    run = Run()
+    for name in ("one", "two"):
+        phase = run.state.enter(run.state.root, name, total=10)
+        run.now += 5
+        phase.advance(5)
+        assert run.state.snapshot().phase(name).eta == pytest.approx(5)
+        assert run.state.snapshot().eta == pytest.approx(5)
+        run.state.leave(phase, "completed")
+        assert run.state.snapshot().eta is None
+
+
+def test_phases_that_were_done_in_part_before_are_no_history() -> None:
+    run = Run(Pipeline("p", {"a": 1, "b": 1}))
+    for name, skipped in (("a", 95), ("b", 0)):
+        phase = run.state.enter(run.state.root, name, total=100)
+        phase.skip(skipped)
+        run.now += 5
+        phase.advance(100 - skipped)
+        run.state.leave(phase, "completed")
+    assert run.state.durations() == {"b": 5}
 
 
 def test_the_eta_of_a_session_that_has_ended_is_none() -> None:

@@ -112,7 +112,7 @@ def test_pain_17_growing_totals_do_not_take_the_whole_back_and_raw_shows_the_tru
 
 def test_pain_17_nothing_is_at_100_percent_before_its_scope_was_left(free: Run) -> None:
     work = free.enter("work", total=3)
-    child = free.enter("work", "child", total=2)
+    child = free.enter("work", "child", total=2, weight=1)
     for count in range(1, 6):
         child.advance()
         work.advance()
@@ -160,9 +160,39 @@ def test_without_own_units_children_alone_count(free: Run) -> None:
 
 def test_more_done_than_there_was_does_not_stand_for_the_children(free: Run) -> None:
     work = free.enter("work", total=2)
-    free.enter("work", "child", total=2)
+    free.enter("work", "child", total=2, weight=1)
     work.advance(50)
     assert free.state.snapshot().phase("work").fraction == pytest.approx(0.5)
+
+
+def test_children_without_a_weight_are_parts_of_the_units_that_are_counted(free: Run) -> None:
+    work = free.enter("work", total=100)
+    for item in range(50):
+        child = free.enter("work", f"item {item}", total=4)
+        assert child.weight == 0
+        child.advance(3)
+        before = free.state.snapshot().phase("work").fraction
+        assert before == pytest.approx((item + 0.75) / 100)
+        free.state.leave(child, "completed")
+        work.advance()
+        assert free.state.snapshot().phase("work").fraction == pytest.approx((item + 1) / 100)
+    for worker in range(10):
+        free.enter("work", f"worker {worker}", total=10).advance(5)
+    assert free.state.snapshot().phase("work").fraction == pytest.approx(0.55)
+    work.advance(48)
+    assert free.state.snapshot().phase("work").fraction == CAP, "no more than there is"
+
+
+def test_children_that_are_there_before_the_total_is_known_keep_their_weight(free: Run) -> None:
+    work = free.enter("work")
+    first = free.enter("work", "first", total=2)
+    first.advance()
+    work.update(total=4)
+    assert free.enter("work", "second", total=2).weight == 0
+    assert first.weight == 1
+    assert free.state.snapshot().phase("work").fraction == pytest.approx(0.25)
+    work.update(total=None)
+    assert free.state.snapshot().phase("work").fraction == pytest.approx(0.5), "what weighs nothing counts no more"
 
 
 def test_more_done_than_there_was_does_not_pass_the_cap(run: Run) -> None:

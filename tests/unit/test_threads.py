@@ -34,7 +34,12 @@ async def test_what_threads_counted_before_the_phase_ended_is_in_it(autojump_clo
     async with open_tracker() as tracker, tracker.session("a") as session:
         with session.phase("x", total=50) as phase:
             tick = phase.from_thread()
-            in_thread(lambda: [tick.advance() for _ in range(50)])
+
+            def count() -> None:
+                for _ in range(50):
+                    tick.advance()
+
+            in_thread(count)
         assert (phase.done, phase.status) == (50, "completed")
         assert session.snapshot().phase("x").done == 50
         assert tracker.statistics().late == 0

@@ -54,8 +54,10 @@ class Part(NamedTuple):
     """What one top-level phase brings to the estimate of the whole."""
 
     weight: float
-    fraction: float
-    """0 to 1, unknown as 0."""
+    fraction: float | None
+    """0 to 1; None: it is not known how far it is."""
+    free: float
+    """The part of `fraction` that needed no work."""
     spent: float
     """Seconds worked on it so far."""
     running: bool
@@ -70,12 +72,12 @@ def remaining(parts: Iterable[Part]) -> float | None:
     """Seconds to the end of a session; None where nothing supports a figure.
 
     A running phase counts by its own rate, else by how long it took in earlier runs, else by its
-    weight at the pace of this run. Phases that run together count as the longest of them; what has
-    not begun follows one after the other.
+    weight at the pace of this run, which is that of the phases of which it is known how far they are.
+    Phases that run together count as the longest of them; what has not begun follows one after the other.
     """
     parts = list(parts)
-    paid = sum(part.weight * (1.0 if part.finished else part.fraction) for part in parts)
-    spent = sum(part.spent for part in parts)
+    paid = sum(part.weight * max(part.fraction - part.free, 0.0) for part in parts if part.fraction is not None)
+    spent = sum(part.spent for part in parts if part.fraction is not None)
     pace = spent / paid if paid > 0 and spent >= WARM_UP else None
     running = 0.0
     waiting = 0.0
@@ -86,7 +88,8 @@ def remaining(parts: Iterable[Part]) -> float | None:
         if estimate is None and part.usual is not None:
             estimate = max(part.usual - part.spent, 0.0)
         if estimate is None and pace is not None:
-            estimate = pace * part.weight * (1.0 - part.fraction)
+            whole = pace * part.weight
+            estimate = max(whole - part.spent, 0.0) if part.fraction is None else whole * (1.0 - part.fraction)
         if estimate is None:
             return None
         if part.running:

@@ -6,7 +6,8 @@
 3. Its `fraction` is below 1 as long as its scope has not exited, and exactly 1 once it is completed or
    skipped. The fraction of one that failed stays where it was.
 4. With children, the fraction is the weighted mean of theirs and of its own units (which weigh 1). An
-   indeterminate part counts as nothing done.
+   indeterminate part counts as nothing done. A child that weighs nothing is how one of the own units is done:
+   what it has done of that is added. So is one that is given no weight where there are own units to be done.
 5. Counting on a phase that has ended changes nothing and is counted as late. Counting on one that has
    not begun is an error.
 6. No method has a checkpoint, and none calls anything that could: a mutation is atomic.
@@ -67,6 +68,7 @@ class PhaseNode:
         "_rate",
         "_seen",
         "_snapshot",
+        "_worked",
         "attempt",
         "began",
         "children",
@@ -74,10 +76,13 @@ class PhaseNode:
         "depth",
         "done",
         "ended",
+        "failing",
         "fields",
         "folded",
+        "folded_free",
         "folded_weight",
         "fraction",
+        "free",
         "marked",
         "message",
         "name",
@@ -132,7 +137,13 @@ class PhaseNode:
         self.children: dict[str, PhaseNode] = _NONE  # Replaced by `SessionState.add`.
         self.folded = 0
         self.folded_weight = 0.0
+        self.folded_free = 0.0
+        """The part of that which needed no work; of an earlier attempt it is not known."""
         self.fraction: float | None = 0.0
+        self.free = 0.0
+        """The part of `fraction` that needed no work."""
+        self.failing = False
+        """Whether the session was said to have failed while it was open."""
         self.started: float | None = None
         self.ended: float | None = None
         self.began: float | None = None
@@ -142,6 +153,8 @@ class PhaseNode:
         self._rate: Rate | None = None
         self._pace: Rate | None = None
         self._seen: int | float = 0
+        self._worked: float | None = None
+        """How far it has come by work, of `fraction`; None until that is known of this attempt."""
         self._snapshot: PhaseSnapshot | None = None
 
     # Counting
@@ -289,7 +302,8 @@ class PhaseNode:
         self.ended = None
         self.began = now
         self._rate = Rate(now)
-        self._pace = None
+        self._pace = self._worked = None
+        self.failing = False
         self.slow = False
 
     def finish(self, status: PhaseStatus, now: float, wall: float) -> None:
@@ -297,7 +311,7 @@ class PhaseNode:
         self._mark()
         self.settle(now)
         if status not in ABSORBING:
-            self.fraction = self._computed_fraction()
+            self.fraction, self.free = self._computed()
         self.status = status
         self.slow = True
         self.ended = wall
@@ -320,6 +334,7 @@ class PhaseNode:
         del self.children[child.name]
         self.folded += 1 + child.folded
         self.folded_weight += child.weight
+        self.folded_free += child.weight * child.free
 
     # Publishing
 
@@ -343,30 +358,57 @@ class PhaseNode:
         """Stamps the change with the published state's number, and computes the fraction anew."""
         self.v = seq
         self._snapshot = None
-        before = self.fraction
         if self.status == "running":
-            self.fraction = self._computed_fraction()
+            self.fraction, self.free = self._computed()
+            worked = max((self.fraction or 0.0) - self.free, 0.0)
+            before = worked if self._worked is None else self._worked  # What it begins with was not made by now.
+            self._worked = worked
             if self.children or self.folded:
                 if self._pace is None:
                     self._pace = Rate(now if self.began is None else self.began)
-                self._pace.sample(max((self.fraction or 0.0) - (before or 0.0), 0.0), now)
-        elif self.status in ABSORBING:
+                self._pace.sample(max(worked - before, 0.0), now)
+        elif self.status == "completed":
+            self.free = self._free_in_the_end()
             self.fraction = 1.0
+        elif self.status == "skipped":
+            self.fraction = self.free = 1.0
 
-    def _computed_fraction(self) -> float | None:
-        own = None
+    def _computed(self) -> tuple[float | None, float]:
+        """How far it is while it has not completed, and the part of that which needed no work."""
+        own, own_free = None, 0.0
         if self.total is not None:
-            own = self.done / self.total if self.total > 0 else 0.0
+            own, own_free = (self.done / self.total, self.skipped / self.total) if self.total > 0 else (0.0, 0.0)
         if not self.children and not self.folded:
-            return None if own is None else min(own, CAP)
+            return (None if own is None else min(own, CAP)), min(own_free, CAP)
         weight = part = self.folded_weight
+        free = self.folded_free
+        under_way = 0.0
+        for child in self.children.values():
+            fraction = child.fraction or 0.0
+            weight += child.weight
+            part += child.weight * fraction
+            free += child.weight * child.free
+            if not child.weight and child.status == "running":
+                under_way += fraction
         if own is not None:
+            if under_way and self.total:
+                own = (self.done + under_way) / self.total
             weight += 1.0
             part += min(own, 1.0)
-        for child in self.children.values():
-            weight += child.weight
-            part += child.weight * (child.fraction or 0.0)
-        return min(part / weight, CAP) if weight > 0 else None
+            free += min(own_free, 1.0)
+        return (min(part / weight, CAP), free / weight) if weight > 0 else (None, 0.0)
+
+    def _free_in_the_end(self) -> float:
+        """The part of the whole that needed no work, of what has completed."""
+        if self.total is None and not self.children and not self.folded:
+            return float(self.skipped / self.done) if self.done else 0.0
+        fraction, free = self._computed()
+        return min(free / fraction, 1.0) if fraction else 0.0
+
+    @property
+    def all_counted(self) -> bool:
+        """Whether as much was done as there is to do."""
+        return self.total is not None and self.done >= self.total
 
     # Reading
 
@@ -389,6 +431,11 @@ class PhaseNode:
     def label(self) -> str:
         """The path as one text."""
         return "/".join(self.path)
+
+    @property
+    def reached(self) -> str:
+        """How it is got at from the session, as Python."""
+        return ".".join(f"phases[{name!r}]" for name in self.path)
 
     def walk(self) -> Iterator[PhaseNode]:
         """This phase and all below it, parents first."""

@@ -266,6 +266,9 @@ class SessionState(PhaseTree):
             raise TypeError(f"details must be a mapping, not {details!r:.200}")
         self.check_open("the session cannot fail")
         self.failure = ErrorInfo(type="Failure", message=text, details=data)
+        for node in self.walk():
+            if node.status == "running":
+                node.failing = True
 
     def _counts(self, what: str) -> bool:
         if self.over:
@@ -293,11 +296,11 @@ class SessionState(PhaseTree):
         self._snapshot = None
 
     def durations(self) -> dict[str, float]:
-        """Seconds that the completed phases of the pipeline took, for the history."""
+        """Seconds that the completed phases of the pipeline took, for the history; without what was done before."""
         return {
             node.name: node.spent
             for node in self.root.children.values()
-            if node.declared and node.status == "completed" and node.attempt > 0
+            if node.declared and node.status == "completed" and node.attempt > 0 and not node.free
         }
 
     def touch(self) -> None:
@@ -395,17 +398,21 @@ class SessionState(PhaseTree):
 
     def _estimated(self) -> float | None:
         now = self.published
+        nodes = self.root.children.values()
+        if self.pipeline is None and all(node.status in OVER for node in nodes):
+            return None  # Nobody knows whether there will be another one.
         return remaining(
             Part(
                 weight=node.weight,
-                fraction=node.fraction or 0.0,
+                fraction=node.fraction,
+                free=node.free,
                 spent=node.spent + (0.0 if node.began is None else now - node.began),
                 running=node.status == "running",
                 finished=node.status in OVER,
                 eta=node.eta,
                 usual=self.usual.get(node.name),
             )
-            for node in self.root.children.values()
+            for node in nodes
         )
 
     def _head(self) -> Head:

@@ -223,14 +223,19 @@ class PhaseTree:
         node = self.get(name) if parent is self.root else parent.children.get(name)
         if node is not None and node.status == "running":
             raise PhaseError(
-                f"phase {node.label!r} is open already: use `session.phases[{node.name!r}]` to count on it, "
+                f"phase {node.label!r} is open already: use `session.{node.reached}` to count on it, "
                 "or enter children of it"
             )
         if node is not None and node.status in ABSORBING:
-            raise PhaseError(f"phase {node.label!r} is {node.status} and cannot be entered again: enter another one")
+            raise PhaseError(
+                f"phase {node.label!r} is {node.status} and cannot be entered again: enter another one, "
+                f"or pass it over where `session.{node.reached}.status` says so"
+            )
         self.stir()
         if node is None:
-            node = self._made(parent, name)
+            # Without a weight of its own it is a part of what its parent counts, if that is known.
+            part = parent is not self.root and parent.total is not None
+            node = self._made(parent, name, weight=0.0 if part else 1.0)
         self._dress(node, given)
         node.begin(given.total, self.clock.monotonic(), self.clock.wall())
         self._moved = True
@@ -264,7 +269,7 @@ class PhaseTree:
             elif node.status == "pending":
                 node.finish("skipped", now, wall)
         if target is None:
-            target = self._made(self.root, name)
+            target = self._made(self.root, name, weight=1.0)
         self._dress(target, given)
         if target.status != "running":
             target.begin(given.total, now, wall)
@@ -278,11 +283,16 @@ class PhaseTree:
     def leave(self, node: PhaseNode, status: PhaseStatus) -> None:
         """Ends a phase, and with it the phases that are open within; publishes that.
 
+        One that was open when the session was said to have failed has failed with it, unless all of it was counted.
         On a phase that has ended already (by a hand-over, or with its session) it changes nothing.
         """
         if node.status != "running" or self.over:
             return
         self.stir()
+        if status == "completed" and node.failing:
+            self.drain(node)
+            if not node.all_counted:
+                status = "failed"
         self._close(node, status, self.clock.monotonic(), self.clock.wall())
         self._moved = True
         self.publish()
@@ -349,10 +359,10 @@ class PhaseTree:
         self._nodes += 1
         return node
 
-    def _made(self, parent: PhaseNode, name: str) -> PhaseNode:
+    def _made(self, parent: PhaseNode, name: str, *, weight: float) -> PhaseNode:
         if self._nodes >= self.limits.phases:
             self._fold_one()
-        return self.add(parent, name)
+        return self.add(parent, name, weight=weight)
 
     def _fold_one(self) -> None:
         for node in self.walk():
