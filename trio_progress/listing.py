@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -43,6 +43,28 @@ async def list_heads(hub: Hub, labels: dict[str, str], limit: int) -> tuple[list
         return found_head(stored, hub.clock) if feed is None else feed.source.snapshot()
 
     return await _list(hub, Query(labels, limit=limit), None, head)
+
+
+async def named_sessions(hub: Hub, ids: Iterable[str]) -> list[Snapshot]:
+    """Those of these sessions that there are, in no order.
+
+    Raises:
+        StoreError: The store did not answer.
+    """
+    found: list[Snapshot] = []
+    for session_id in ids:
+        feed = hub.feed(session_id)
+        if feed is None:
+            stored = await hub.store.read(session_id)
+            if stored is None:
+                continue
+            try:
+                feed = hub.found(stored)
+            except StoreError as error:
+                hub.tally.pass_over(session_id, error)
+                continue
+        found.append(feed.source.snapshot())
+    return found
 
 
 async def _list(

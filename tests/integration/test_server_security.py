@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -530,6 +531,44 @@ async def test_owners_see_theirs_and_admins_see_all() -> None:
                     token = issue_token(SECRET, labels=labels, sessions=sessions)
                     listed = (await ask(door.port, "GET", "/sessions", bearer(token))).json["sessions"]
                     assert {one["id"] for one in listed} == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "sessions", "expected"),
+    [
+        ({"user": "ada"}, (), {"ada-0", "ada-1", "ada-2"}),
+        ({}, ("ada-1", "nobodys"), {"ada-1"}),
+        ({"user": "ada"}, ("bob-5", "ada-1"), {"ada-0", "ada-1", "ada-2", "bob-5"}),
+        ({"user": "carol"}, (), set()),
+    ],
+)
+async def test_a_list_looks_at_nothing_that_may_not_be_seen_and_its_cursor_names_none(
+    labels: dict[str, str], sessions: tuple[str, ...], expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_progress.server.lists.FIRST", 3)
+    headers = bearer(issue_token(SECRET, labels=labels, sessions=sessions))
+    everybodys = {f"{user}-{n}" for user in ("bob", "ada") for n in range(3)} | {f"bob-{n}" for n in range(3, 9)}
+    async with open_door(auth=SECRET) as door:
+        for name in sorted(everybodys):
+            await door.tracker.declare(name, labels={"user": name[:3], "kind": name[-1]})
+        for asked in ("", "&status=queued", "&label=kind:1"):
+            found: list[str] = []
+            path: str | None = f"/sessions?limit=1{asked}"
+            said = ""
+            while path is not None:
+                answer = await ask(door.port, "GET", path, headers)
+                said += answer.body.decode()
+                found += [one["id"] for one in answer.json["sessions"]]
+                cursor = answer.json["cursor"]
+                path = None if cursor is None else f"/sessions?limit=1{asked}&cursor={quote(cursor)}"
+            assert sorted(found) == sorted(one for one in expected if "label" not in asked or one[-1] == "1")
+            assert not any(name in said for name in everybodys - expected)
+        async with talk(door.port, headers=headers) as client:
+            await client.say(type="subscribe", session="*")
+            listing = await client.until("listing")
+            said = json.dumps(client.seen)
+            assert {one["session"] for one in client.seen if one["type"] == "listed"} == expected
+            assert not any(name in said for name in everybodys - expected), listing
 
 
 async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import ProgressError
-from ..listing import list_heads
 from ..state.clock import utc
 from ..state.messages import Listing, Subscribed
 from .board import Sight
 from .grants import Grant
 from .house import ServerHouse
 from .outbox import Outbox, unavailable
+from .shares import heads_shared
 
 FIRST: Final = 1000
 """Sessions that a new subscriber is told of at once, ended ones included."""
@@ -41,7 +41,7 @@ async def tell_list(
     sight = Sight(grant.bare, tuple(sorted(labels.items())), outbox.encode)
     try:
         async with house.board.reading(sight, 1.0 / (PACE if max_hz is None else max_hz)) as changes:
-            found, cursor = await list_heads(house.hub, dict(labels), FIRST)
+            found, cursor = await heads_shared(house.hub, grant, labels, FIRST)
             await outbox.give(
                 Subscribed(session="*", recovered=False, reason="new", server_time=utc(house.hub.clock.wall()))
             )

@@ -19,6 +19,7 @@ from .grants import VERBS, Grant
 from .house import ServerHouse, note_asked
 from .http import Request, Response, as_json, error
 from .schema import Config, Readiness, SessionList, encoded
+from .shares import sessions_shared
 from .sse import EventStream
 from .websocket import SUBPROTOCOL
 
@@ -186,13 +187,12 @@ class Routes:
         status, cursor = query.get("status"), query.get("cursor")
         limit = _whole(query, "limit", 1, 1000) or 100
         try:
-            page = await self._house.tracker.sessions(
-                labels=_labels(request), status=status, limit=limit, cursor=cursor
-            )
+            labels = checks.labels(_labels(request), self._house.tracker.settings.limits)
+            sessions, after = await sessions_shared(self._house.hub, grant, labels, status, limit, cursor)
         except (ValueError, TypeError) as problem:
             raise bad(str(problem)) from None
-        seen = tuple(one for one in page if grant.allows("read", one.id, one.labels))
-        response = as_json(SessionList(sessions=seen, cursor=page.cursor))
+        seen = tuple(one for one in sessions if grant.allows("read", one.id, one.labels))
+        response = as_json(SessionList(sessions=seen, cursor=after))
         response.headers["Cache-Control"] = "no-store"
         return response
 

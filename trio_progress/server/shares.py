@@ -10,91 +10,75 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, TypeVar
 
-from ..errors import SessionNotFoundError, StoreError
-from ..listing import list_heads
+from ..hub import Hub
+from ..listing import list_heads, list_sessions, named_sessions
 from ..page import check_page
-from ..state import checks
 from ..state.snapshot import Head, Snapshot
-from ..tracker import ProgressTracker
 from .grants import Grant
-from .house import ServerHouse
 
 HeadT = TypeVar("HeadT", bound=Head)
-Listed: TypeAlias = tuple[list[HeadT], str | None]
+Share: TypeAlias = tuple[list[HeadT], str | None]
 """Sessions, newest first, and the cursor of those that follow."""
 
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 async def sessions_shared(
-    tracker: ProgressTracker,
-    grant: Grant,
-    labels: Mapping[str, str],
-    status: str | None,
-    limit: int,
-    cursor: str | None,
-) -> Listed[Snapshot]:
-    """A page of the sessions that somebody may see; those that are granted by their ids all come with the first one.
+    hub: Hub, grant: Grant, labels: Mapping[str, str], status: str | None, limit: int, cursor: str | None
+) -> Share[Snapshot]:
+    """A page of the sessions that somebody may see. Those that are granted by their ids all come with the first one.
 
     Raises:
         ValueError, TypeError: A value is out of range.
         StoreError: The store did not answer.
     """
-    check_page(status, limit, cursor)
-    wanted = checks.labels(labels, tracker.settings.limits)
 
-    async def page(labels: Mapping[str, str]) -> tuple[Sequence[Snapshot], str | None]:
-        found = await tracker.sessions(labels=labels, status=status, limit=limit, cursor=cursor)
+    async def page(labels: dict[str, str]) -> tuple[Sequence[Snapshot], str | None]:
+        found = await list_sessions(hub, labels, status, limit, cursor)
         return found.sessions, found.cursor
 
-    async def one(session_id: str) -> Snapshot | None:
-        found = await tracker.snapshot(session_id)
-        return found if status in (None, found.status) else None
+    check_page(status, limit, cursor)
+    found, after = await _labelled(grant, labels, page)
+    if cursor is None:
+        named = await _named(hub, grant, labels)
+        found = _together(found, [one for one in named if status in (None, one.status)])
+    return [one for one in found if cursor is None or one.id not in grant.sessions], after
 
-    return await _shared(grant, wanted, page, one if cursor is None else None)
 
-
-async def heads_shared(house: ServerHouse, grant: Grant, labels: Mapping[str, str], limit: int) -> Listed[Head]:
+async def heads_shared(hub: Hub, grant: Grant, labels: Mapping[str, str], limit: int) -> Share[Head]:
     """The newest sessions that somebody may see, of which the stored phases are not looked at.
 
     Raises:
         StoreError: The store did not answer.
     """
 
-    async def page(labels: Mapping[str, str]) -> tuple[Sequence[Head], str | None]:
-        return await list_heads(house.hub, dict(labels), limit)
+    async def page(labels: dict[str, str]) -> tuple[Sequence[Head], str | None]:
+        return await list_heads(hub, labels, limit)
 
-    async def one(session_id: str) -> Head | None:
-        return await house.tracker.snapshot(session_id)
-
-    return await _shared(grant, labels, page, one)
+    found, after = await _labelled(grant, labels, page)
+    return _together(found, await _named(hub, grant, labels)), after
 
 
-async def _shared(
+async def _labelled(
     grant: Grant,
-    wanted: Mapping[str, str],
-    page: Callable[[Mapping[str, str]], Awaitable[tuple[Sequence[HeadT], str | None]]],
-    one: Callable[[str], Awaitable[HeadT | None]] | None,
-) -> Listed[HeadT]:
-    found: dict[str, HeadT] = {}
-    cursor = None
-    if "read" not in grant.verbs:
-        return [], None
+    labels: Mapping[str, str],
+    page: Callable[[dict[str, str]], Awaitable[tuple[Sequence[HeadT], str | None]]],
+) -> tuple[Sequence[HeadT], str | None]:
+    """What `page` gives of those that have these labels, and the grant's."""
     mine = grant.labels
-    if grant.everything or (mine and all(wanted.get(name, value) == value for name, value in mine.items())):
-        sessions, cursor = await page({**wanted, **mine})
-        found = {session.id: session for session in sessions if session.id not in grant.sessions}
-    if one is None or not grant.sessions:
-        return list(found.values()), cursor
-    for session_id in grant.sessions:
-        try:
-            session = await one(session_id)
-        except SessionNotFoundError:
-            continue
-        except StoreError:
-            if not await _passed_over(page):
-                raise
-            continue
-        if session is not None and all(session.labels.get(name) == value for name, value in wanted.items()):
-            found[session.id] = session
-    return sorted(found.values(), key=lambda session: session.queued_at or LONG_AGO, reverse=True), cursor
+    sees = grant.everything or (mine and all(labels.get(name, value) == value for name, value in mine.items()))
+    if "read" not in grant.verbs or not sees:
+        return [], None
+    return await page({**labels, **mine})
+
+
+async def _named(hub: Hub, grant: Grant, labels: Mapping[str, str]) -> list[Snapshot]:
+    """Those that are granted by their ids, and have these labels."""
+    named = await named_sessions(hub, grant.sessions if "read" in grant.verbs else ())
+    return [one for one in named if all(one.labels.get(name) == value for name, value in labels.items())]
+
+
+def _together(some: Sequence[HeadT], others: Sequence[HeadT]) -> list[HeadT]:
+    """Both, the newest first, and none twice."""
+    by_id = {one.id: one for one in (*some, *others)}
+    return sorted(by_id.values(), key=lambda one: one.queued_at or LONG_AGO, reverse=True)
