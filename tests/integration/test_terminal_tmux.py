@@ -40,6 +40,27 @@ trio.run(main)
 """
 
 
+LOGGING = """
+import logging
+import trio
+from trio_progress import open_progress
+
+logging.basicConfig(format="%(message)s")  # a handler that holds standard error before there is a display
+
+async def main():
+    async with open_progress("logs much") as session:
+        with session.phase("fetch", total=40) as phase:
+            for number in range(40):
+                await trio.sleep(0.05)
+                phase.advance()
+                if number % 5 == 0:
+                    logging.warning("line %d of the log", number)
+    logging.warning("the last line of the log")
+
+trio.run(main)
+"""
+
+
 class Terminal:
     """A terminal of its own, in a tmux server of its own."""
 
@@ -64,9 +85,9 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
+def terminal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT, encoding="utf-8")
+    script.write_text(getattr(request, "param", SCRIPT), encoding="utf-8")
     tmux = Terminal(f"trio-progress-{os.getpid()}")
     environment = ["-e", "TERM=xterm-256color", "-e", "NO_COLOR=", "-e", "LANG=C.UTF-8", "-e", "PYTHONUTF8=1"]
     package = Path(__file__).parents[2]
@@ -112,3 +133,12 @@ def test_the_display_survives_being_resized_and_interrupted(terminal: Terminal) 
     history = terminal("capture-pane", "-p", "-S", "-300", "-t", "t").splitlines()
     assert any("crawl of many" in line and "interrupted" in line for line in history)
     assert terminal("display-message", "-p", "-t", "t", "#{cursor_flag}").strip() == "1", "the cursor is hidden"
+
+
+@pytest.mark.parametrize("terminal", [LOGGING], indirect=True)
+def test_what_is_logged_meanwhile_stands_above_the_display_and_is_kept(terminal: Terminal) -> None:
+    terminal.until(lambda lines: any("the last line of the log" in line for line in lines))
+    history = terminal("capture-pane", "-p", "-S", "-300", "-t", "t").splitlines()
+    told = [line.rstrip() for line in history if "of the log" in line]
+    assert told == [*(f"line {number} of the log" for number in range(0, 40, 5)), "the last line of the log"]
+    assert sum("logs much" in line for line in history) == 1

@@ -187,6 +187,28 @@ async def test_an_error_while_being_cancelled_has_failed(autojump_clock: trio.te
     assert end_of(store).status == "failed"
 
 
+async def test_what_is_stopped_politely_is_interrupted_also_where_its_clean_up_fails(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        with pytest.raises(trio.BrokenResourceError):
+            async with tracker.session("a", PIPELINE, resume="interrupted") as session:
+                session.save(7)
+                session.stop("received SIGTERM", interrupted=True)
+                try:
+                    await trio.sleep(10)
+                finally:
+                    raise trio.BrokenResourceError("the peer is gone")
+        end = end_of(store)
+        assert end.status == "interrupted"
+        assert end.error is not None
+        assert end.error.type == "BrokenResourceError"
+        assert any("failed to clean up" in record.getMessage() for record in caplog.records)
+        async with tracker.session("a", PIPELINE, resume="interrupted") as session:
+            assert (session.attempt, session.saved) == (2, 7)
+
+
 async def test_fail_wins_over_returning_and_shows_its_reason(autojump_clock: trio.testing.MockClock) -> None:
     async def body(session: Session) -> None:
         session.fail("no sources", {"tried": 3})

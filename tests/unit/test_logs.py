@@ -195,6 +195,27 @@ async def test_late_updates_of_many_sessions_are_told_once_and_all_counted(
     assert len(events(caplog, "call_dropped")) == 1
 
 
+async def test_a_dropped_call_of_another_kind_is_told_at_once_and_one_of_the_same_kind_later(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    async with open_tracker(strict=False) as tracker:
+        tracker._house.tally.throttle._now = lambda: now
+        async with tracker.session("first") as session:
+            with session.phase("x") as phase:
+                phase.advance(-1)
+        async with tracker.session("second") as session:
+            session.set_result({"when": object()})
+            with session.phase("x") as phase:
+                phase.advance(-1)
+                assert [record.session for record in events(caplog, "call_dropped")] == ["first", "second"]  # type: ignore[attr-defined]
+                now += LOG_INTERVAL
+                phase.advance(-1)
+                phase.advance(-1)
+    told = [(record.session, record.left_out) for record in events(caplog, "call_dropped")]  # type: ignore[attr-defined]
+    assert told == [("first", 0), ("second", 0), ("second", 1)]
+
+
 async def test_trust_11_a_poisoned_entry_is_counted_logged_and_skipped(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -413,6 +413,23 @@ def test_fail_is_taken_by_the_end_and_wins_over_returning(run: Run) -> None:
     assert snapshot.progress < 1
 
 
+def test_what_was_open_when_the_session_failed_has_failed_unless_all_of_it_was_counted(run: Run) -> None:
+    search = run.state.enter(run.state.root, "search", total=10)
+    part = run.state.enter(search, "part")
+    whole = run.state.enter(search, "whole", total=2)
+    search.advance(3)
+    run.state.fail("no quota")
+    later = run.state.enter(search, "later")
+    whole.advance(2)
+    for node in (part, whole, later, search):
+        run.state.leave(node, "completed")
+    assert [node.status for node in (part, whole, later, search)] == ["failed", "completed", "completed", "failed"]
+    assert run.state.snapshot().phase("search").fraction == pytest.approx(0.3)
+    again = run.state.enter(run.state.root, "search", total=10)
+    run.state.leave(again, "completed")
+    assert again.status == "completed", "it was begun after that was said"
+
+
 # Values
 
 

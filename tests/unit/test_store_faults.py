@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -14,6 +18,8 @@ from trio_progress import (
     Pipeline,
     SessionActiveError,
     SessionCompletedError,
+    SessionEndedError,
+    SessionNotFoundError,
     Snapshot,
     StoreError,
     Subscribed,
@@ -271,7 +277,7 @@ async def test_flush_returns_when_the_store_holds_it_and_can_be_cancelled(
         await session.flush()
 
 
-@pytest.mark.parametrize("resume", ["never", "interrupted", "always"])
+@pytest.mark.parametrize("resume", ["never", "interrupted", "always", "waiting"])
 @pytest.mark.parametrize(
     "stored",
     [
@@ -298,6 +304,7 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
                 "never": (),
                 "interrupted": ("interrupted", "lost", "written_off"),
                 "always": ("interrupted", "lost", "written_off", "failed", "cancelled", "timed_out"),
+                "waiting": ("interrupted", "lost", "written_off"),
             }[resume]
         )
         scope = tracker.session("a", PIPELINE, resume=resume)  # type: ignore[arg-type]
@@ -307,6 +314,13 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
         elif stored == "completed" and resume != "never":
             with pytest.raises(SessionCompletedError):
                 await scope.__aenter__()
+        elif stored == "nothing" and resume == "waiting":
+            with pytest.raises(SessionNotFoundError):
+                await scope.__aenter__()
+        elif stored in ("failed", "cancelled", "timed_out") and resume == "waiting":
+            with pytest.raises(SessionEndedError, match="does not wait to be run") as caught:
+                await scope.__aenter__()
+            assert caught.value.status == stored
         else:
             async with scope as session:
                 assert session.attempt == (2 if goes_on else 1)
@@ -319,6 +333,43 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
                 if stored == "queued":
                     assert session.snapshot().title == "declared"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_job_that_is_cancelled_or_deleted_while_it_is_taken_is_not_run(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = MemoryStore()
+
+    class Late:
+        """Something happens between the look at the store and the claim."""
+
+        def __init__(self) -> None:
+            self.then: Callable[[], Awaitable[object]] | None = None
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        async def read(self, session_id: str) -> Any:
+            found = await store.read(session_id)
+            if self.then is not None:
+                then, self.then = self.then, None
+                await then()
+            return found
+
+    late = Late()
+    async with open_tracker(store) as front, open_tracker(late) as worker:
+        for session_id, meanwhile, raised in (
+            ("a", front.cancel, SessionEndedError),
+            ("b", front.delete, SessionNotFoundError),
+        ):
+            await front.declare(session_id, PIPELINE, labels={"user": "u1"})
+            late.then = partial(meanwhile, session_id)
+            with pytest.raises(raised):
+                async with worker.session(session_id, PIPELINE, resume="waiting"):
+                    pytest.fail("it was run")
+        await front.declare("c", PIPELINE, labels={"user": "u1"})
+        async with worker.session("c", PIPELINE, resume="waiting") as session:
+            assert session.snapshot().labels == {"user": "u1"}
 
 
 async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery: trio.Nursery) -> None:

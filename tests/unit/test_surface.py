@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import logging
 import math
@@ -230,6 +231,49 @@ async def test_track_counts_an_item_once_its_body_is_done(autojump_clock: trio.t
             async for number in phase.track(numbers()):
                 assert phase.done == number
             assert (phase.done, phase.total) == (3, None)
+
+
+async def test_a_loop_over_tracked_items_can_be_left_at_any_time(autojump_clock: trio.testing.MockClock) -> None:
+    send, receive = trio.open_memory_channel[int](10)
+    for number in range(10):
+        send.send_nowait(number)
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("async") as phase:
+            async for number in phase.track(receive):
+                if number == 4:
+                    break
+            gc.collect()  # A generator that is left would warn of that here.
+            with pytest.raises(ValueError, match="of the body"):
+                async for _ in phase.track(receive):
+                    raise ValueError("of the body")
+            gc.collect()
+            assert phase.done == 4
+    send.close()
+    receive.close()
+
+
+async def test_a_child_is_got_at_by_its_parent_and_errors_say_how(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("fetch") as fetch, fetch.phase("site") as site:
+            assert fetch.phases == {"site": site}
+            with pytest.raises(PhaseError, match=r"use `session.phases\['fetch'\].phases\['site'\]` to count"):
+                fetch.phase("site").__enter__()
+            assert session.phases["fetch"].phases["site"] is site
+        with pytest.raises(TypeError):
+            fetch.phases["other"] = site  # type: ignore[index]
+
+
+async def test_a_run_has_an_estimate_from_those_before_as_soon_as_it_begins(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    pipeline = Pipeline("nightly", {"a": 1, "b": 1})
+    async with open_tracker() as tracker:
+        async with tracker.session("first", pipeline) as session:
+            for name, seconds in (("a", 10), ("b", 20)):
+                with session.phase(name):
+                    await trio.sleep(seconds)
+        async with tracker.session("second", pipeline) as session:
+            assert session.snapshot().eta == pytest.approx(30)
 
 
 async def test_threads_lose_no_count() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from trio_progress import Pipeline, ProgressTracker, Snapshot, open_display, open_progress, open_tracker
 from trio_progress.terminal import words
+from trio_progress.terminal.handlers import Diverted
 from trio_progress.terminal.layout import Frame, View, draw
 from trio_progress.terminal.plain import PlainLines, line
 from trio_progress.terminal.signs import ASCII
@@ -280,3 +282,22 @@ def test_durations_have_two_units_at_most(seconds: float, said: str) -> None:
 def test_a_hundred_percent_is_said_of_what_has_ended_only() -> None:
     assert words.percent(0.9999) == "99 %"
     assert words.percent(1.0) == "100 %"
+
+
+def test_handlers_that_hold_the_terminals_streams_write_to_what_stands_in_for_them_meanwhile() -> None:
+    own, other, instead = io.StringIO(), io.StringIO(), io.StringIO()
+    logger = logging.getLogger("test of handlers")
+    logger.propagate = False
+    logger.handlers = [logging.StreamHandler(own), logging.StreamHandler(other), logging.NullHandler()]
+    try:
+        logger.warning("before")
+        diverted = Diverted({id(own): instead})
+        logger.warning("meanwhile")
+        diverted.restore()
+        diverted.restore()
+        logger.warning("after")
+    finally:
+        logger.handlers = []
+    assert own.getvalue().split() == ["before", "after"]
+    assert instead.getvalue().split() == ["meanwhile"]
+    assert other.getvalue().split() == ["before", "meanwhile", "after"]

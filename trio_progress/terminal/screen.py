@@ -13,6 +13,7 @@ import trio
 
 from ..state.messages import CustomEvent
 from ..state.snapshot import Snapshot
+from .handlers import Diverted
 from .plain import PlainLines
 
 if TYPE_CHECKING:
@@ -116,11 +117,12 @@ class LiveScreen:
         self._console = console
         self._wall = wall
         self._size = console.size
-        self._live = self._begin()
+        self._live, self._diverted = self._begin()
 
-    def _begin(self) -> Live:
+    def _begin(self) -> tuple[Live, Diverted]:
         from rich.live import Live
 
+        own = sys.stderr, sys.stdout
         live = Live(
             console=self._console,
             auto_refresh=False,  # No thread: Trio says when.
@@ -130,7 +132,7 @@ class LiveScreen:
             vertical_overflow="crop",
         )
         live.start()
-        return live
+        return live, Diverted({id(own[0]): sys.stderr, id(own[1]): sys.stdout})
 
     def show(self, model: Model, *, final: bool) -> None:
         """Draws a frame."""
@@ -142,9 +144,9 @@ class LiveScreen:
         if self._console.size != self._size:
             # A terminal that was made narrower has broken our lines: the region is no longer where it was.
             self._size = self._console.size
-            self._live.stop()
+            self.close()
             self._console.clear()
-            self._live = self._begin()
+            self._live, self._diverted = self._begin()
         signs = UNICODE if "utf" in self._console.encoding.lower() else ASCII
         frame = Frame(self._size.width, max(self._size.height - 1, 1), self._wall(), signs)
         views = [View(one, tuple(model.events.get(one.id, ()))) for one in model.ordered()]
@@ -152,6 +154,7 @@ class LiveScreen:
 
     def close(self) -> None:
         """Leaves the last frame where it is."""
+        self._diverted.restore()
         self._live.stop()
 
 
