@@ -21,6 +21,7 @@ from .declaring import cancellation, declaration, declared
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .page import SessionPage, check_page
 from .remote import RemoteState
+from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.clock import Clock
 from .state.limits import Limits
@@ -45,7 +46,9 @@ class Client:
 
     Args:
         url: The store: `"sqlite:PATH"` or `"redis://HOST:PORT/DB"`.
-        retention: Seconds that what is declared here is kept when nothing more is written to it, above 0.
+        retention: Seconds that what is cancelled here is kept, above 0.
+        unfinished_retention: Seconds that what is declared here is kept when nobody runs it, above 0; not shorter than
+            `retention`.
         limits: The bounds of what is declared here.
 
     Raises:
@@ -58,9 +61,11 @@ class Client:
         url: str,
         *,
         retention: float = 3600.0,
+        unfinished_retention: float = UNFINISHED_RETENTION,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self._retention = checks.number("retention", retention, above=0)
+        self._unfinished = checks.number("unfinished_retention", unfinished_retention, above=0)
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be a trio_progress.Limits, not {limits!r:.200}")
         self._limits = limits
@@ -98,7 +103,7 @@ class Client:
             StoreError: The store did not answer.
         """
         state = declared(session_id, pipeline, title, labels, self._clock, self._limits)
-        outcome = self._write(declaration(state, self._retention))
+        outcome = self._write(declaration(state, kept("queued", self._retention, self._unfinished)))
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in some process")
         state.move(outcome.epoch)

@@ -159,7 +159,7 @@ class Persister:
             record=encode_record(state),
             index=index_of(state),
             lease=None if state.over else lease,
-            keep=settings.retention,
+            keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
             durations=state.durations() if state.over else {},

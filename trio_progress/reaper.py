@@ -110,7 +110,7 @@ class Reaper:
             stored = await self._store.read(session_id)
             if stored is None or Seen(stored.key, stored.heartbeat, stored.alive) != seen:
                 return
-            claim = written_off(stored, self._settings.retention, self._tally)
+            claim = written_off(stored, self._settings.keep("lost"), self._tally)
             outcome = await Once(claim).made(self._committer)
         except ProgressError as error:
             tell(

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from .state import checks
 from .state.limits import Limits
+from .state.snapshot import SessionStatus
+
+UNFINISHED: Final[frozenset[SessionStatus]] = frozenset({"queued", "running", "interrupted", "lost"})
+"""The statuses of what waits to be run, or may be gone on with."""
+
+UNFINISHED_RETENTION: Final = 7 * 86_400.0
+
+
+def kept(status: SessionStatus, retention: float, unfinished_retention: float) -> float:
+    """Seconds for which a store keeps what stands so, from when that was written."""
+    return max(retention, unfinished_retention) if status in UNFINISHED else retention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +32,9 @@ class Settings:
         stall_after: Without progress for so long a session counts as stalled; `math.inf` for never.
         lost_after: Without a heartbeat for so long it counts as lost; above `heartbeat_interval`.
         flush_timeout: How long leaving a session waits for the store to take the final state.
-        retention: How long the store keeps a session after its last write.
+        retention: How long the store keeps a session that has ended.
+        unfinished_retention: How long it keeps one that waits to be run, or may be gone on with: queued, interrupted
+            or lost; not shorter than `retention`.
         event_limit: Custom events that are retained for each session; at least 1.
         limits: The bounds of one session.
     """
@@ -33,11 +47,14 @@ class Settings:
     lost_after: float = 30.0
     flush_timeout: float = 5.0
     retention: float = 3600.0
+    unfinished_retention: float = UNFINISHED_RETENTION
     event_limit: int = 1000
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name in ("persist_interval", "broadcast_interval", "heartbeat_interval", "lost_after", "retention"):
+        for name in ("persist_interval", "broadcast_interval", "heartbeat_interval", "lost_after"):
+            checks.number(name, getattr(self, name), above=0)
+        for name in ("retention", "unfinished_retention"):
             checks.number(name, getattr(self, name), above=0)
         checks.number("flush_timeout", self.flush_timeout)
         if self.stall_after != float("inf"):
@@ -51,3 +68,7 @@ class Settings:
             raise ValueError(f"event_limit must be a whole number of at least 1, not {self.event_limit!r}")
         if not isinstance(self.limits, Limits):
             raise TypeError(f"limits must be a trio_progress.Limits, not {self.limits!r:.200}")
+
+    def keep(self, status: SessionStatus) -> float:
+        """Seconds for which the store keeps what stands so, from when that was written."""
+        return kept(status, self.retention, self.unfinished_retention)

@@ -157,7 +157,7 @@ class Tenure:
             index=index_of(state),
             # A session may be over by now: what was stored was gone, or the store was down until then.
             lease=None if state.over else settings.lost_after,
-            keep=settings.retention,
+            keep=settings.keep(state.status),
             expect=self._expect,
             seq=state.seq,
         )

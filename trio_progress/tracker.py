@@ -163,7 +163,7 @@ class ProgressTracker:
         state = declared(session_id, pipeline, title, labels, house.hub.clock, settings.limits)
         if session_id in house.open:
             raise SessionActiveError(session_id, "in this process")
-        claim = declaration(state, settings.retention)
+        claim = declaration(state, settings.keep("queued"))
         outcome = await Once(claim).made(house.committer)
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in another process")
@@ -196,7 +196,7 @@ class ProgressTracker:
     async def _cancel_queued(self, stored: Stored, reason: str | None) -> None:
         """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
         house = self._house
-        made = cancellation(stored, reason, house.hub.clock.wall(), house.settings.retention)
+        made = cancellation(stored, reason, house.hub.clock.wall(), house.settings.keep("cancelled"))
         if made is None:
             return
         claim, ended = made
@@ -483,7 +483,7 @@ async def open_tracker(
         wall_clock: Stamps what is stored or shown; seconds since 1970. Durations are measured by Trio's clock.
         settings: The fields of `Settings`: `strict=True`, `persist_interval=2.0`, `broadcast_interval=0.1`,
             `heartbeat_interval=10.0`, `stall_after=60.0`, `lost_after=30.0`, `flush_timeout=5.0`,
-            `retention=3600.0`, `event_limit=1000`, `limits=Limits()`.
+            `retention=3600.0`, `unfinished_retention=604800.0`, `event_limit=1000`, `limits=Limits()`.
 
     Raises:
         ValueError, TypeError: A setting is out of range, or the store is none.

@@ -152,7 +152,7 @@ def test_a_session_without_a_sign_of_life_is_lost_and_waiting_for_it_ends(client
 
 
 def test_what_is_declared_is_kept_for_the_retention(url: str) -> None:
-    with Client(url, retention=0.05) as client:
+    with Client(url, retention=0.05, unfinished_retention=0.05) as client:
         client.declare("r")
         assert client.snapshot("r").status == "queued"
         time.sleep(0.1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+from typing import Any
 
 import pytest
 import trio
@@ -127,7 +128,8 @@ async def test_pain_5_a_late_write_cannot_bring_a_finished_session_back_and_no_k
 ) -> None:
     inner = MemoryStore()
     zombie, healthy = FaultyStore(inner), FaultyStore(inner)
-    async with open_tracker(zombie, retention=60) as one, open_tracker(healthy, retention=60) as two:
+    short: dict[str, Any] = {"retention": 60, "unfinished_retention": 60}
+    async with open_tracker(zombie, **short) as one, open_tracker(healthy, **short) as two:
         with pytest.raises(FencedError):
             async with one.session("a") as fenced:
                 fenced.set(by="zombie")

@@ -66,6 +66,9 @@ class Thing:
         own = None if self.total is None else min(self.done / self.total, 1.0) if self.total else 0.0
         if not parts:
             return None if own is None else min(own, CAP)
+        if self.total:
+            units = [one.fraction() or 0.0 for one in self.below.values() if not one.weight and one.status == "running"]
+            own = min((self.done + sum(units)) / self.total, 1.0)
         if own is not None:
             parts.append((1.0, own))
         weight = sum(weight for weight, _ in parts)
@@ -189,7 +192,7 @@ class StateMachine(RuleBasedStateMachine):
             del parent.below[path[-1]]
             parent.folded += 1 + gone.folded
             parent.folded_weight += gone.weight
-        above.below[name] = Thing(name)
+        above.below[name] = Thing(name, 1.0 if above is self.top or above.total is None else 0.0)
         return above.below[name]
 
     def run(self, thing: Thing) -> None:
