@@ -96,7 +96,7 @@ export class Client {
   readonly connection: Store<Connection>;
   /** One session; the same store for the same id, so it may be asked for in a render. */
   session(id: string, options?: SessionOptions): Store<SessionView>;
-  /** All sessions, or those with these labels. */
+  /** All sessions, or those with these labels; the same store for the same labels. */
   sessions(options?: { labels?: Readonly<Record<string, string>> }): ListStore;
   /** What a page needs to know of the server: whether it wants a token, and what this client may do. */
   config(): Promise<Config>;

@@ -288,12 +288,90 @@ test("one session asked for twice is one subscription, as wide as the wider of t
   assert.deepEqual(environment.socket.sent.map(({ type, events }) => [type, events]), [["unsubscribe", undefined], ["subscribe", 500]]);
 });
 
-test("sessions that nobody listens to any more are not kept for ever", () => {
-  const { client } = begin();
-  const first = client.session("s0");
-  for (let number = 1; number < 200; number++) client.session(`s${number}`);
-  assert.notEqual(client.session("s0"), first);
-  assert.equal(client.session("s199"), client.session("s199"));
+test("sessions that nobody listens to any more are not kept for ever, and those of one render are not lost", async () => {
+  const { environment, client } = begin();
+  const rendered = Array.from({ length: 200 }, (_, number) => client.session(`s${number}`));
+  rendered.forEach((store, number) => assert.equal(client.session(`s${number}`), store));
+  const stop = rendered[0].subscribe(() => {});
+  await environment.pass(60_000);
+  client.session("another");
+  assert.equal(client.session("s0"), rendered[0], "it is listened to");
+  assert.notEqual(client.session("s1"), rendered[1]);
+  assert.equal(client.session("s199"), rendered[199]);
+  stop();
+});
+
+test("what a listener throws is reported, and is no matter to the connection or to others", async (context) => {
+  const { environment, client, session, told } = await watching();
+  const reports = [];
+  context.mock.method(globalThis, "queueMicrotask", (report) => reports.push(report));
+  session.subscribe(() => {
+    throw new Error("a bug in a component");
+  });
+  client.connection.subscribe(() => {
+    throw new Error("another one");
+  });
+  const last = [];
+  session.subscribe(() => last.push(session.getSnapshot().connection.status));
+  const before = told();
+  environment.socket.fail(1006);
+  await environment.pass(1000);
+  assert.equal(environment.sockets.length, 2, "it is connected anew");
+  assert.ok(told() > before && last.includes("waiting"));
+  assert.ok(reports.length > 1);
+  assert.throws(reports[0], /a bug in a component|another one/);
+});
+
+test("another token, a moment after the last listener has gone, leaves it ready for the next one", async () => {
+  const { environment, client, stop } = await watching();
+  stop();
+  client.useToken("b");
+  const session = client.session("x");
+  session.subscribe(() => {});
+  await settle();
+  assert.equal(environment.sockets.length, 2);
+  environment.socket.open();
+  assert.deepEqual(environment.socket.asked.map(({ type, token, session: id }) => [type, token ?? id]), [["auth", "b"], ["subscribe", "x"]]);
+});
+
+test("a token that has expired is asked for anew by events and by requests, too", async () => {
+  let asked = 0;
+  const { environment, client } = begin({ transport: "sse", token: () => `t${(asked += 1)}` });
+  client.session("r").subscribe(() => {});
+  await settle();
+  const closing = new Response(new ReadableStream({
+    start(stream) {
+      stream.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(subscribed("r"))}\n\n`));
+      stream.close();
+    },
+  }));
+  environment.requests[0].answer(closing);
+  await environment.pass(1000);
+  const refused = () => new Response('{"message": "the token has expired"}', { status: 401 });
+  environment.requests[1].answer(refused());
+  await environment.pass(5000);
+  assert.deepEqual(environment.requests.map(({ headers }) => headers.Authorization), ["Bearer t1", "Bearer t1", "Bearer t2"]);
+  environment.requests[2].answer(refused());
+  await environment.pass(60_000);
+  assert.equal(client.connection.getSnapshot().status, "stopped", "one that was never good is not asked for again and again");
+  assert.equal(asked, 2);
+  const fetched = client.fetch("r");
+  await settle();
+  environment.requests[3].answer(refused());
+  await settle();
+  environment.requests[4].answer(new Response('{"id": "r"}'));
+  assert.deepEqual(await fetched, { id: "r" });
+  assert.equal(environment.requests[4].headers.Authorization, "Bearer t3");
+});
+
+test("who is asked for a token and never answers is asked again", async () => {
+  let asked = 0;
+  const { environment, client } = begin({ token: () => ((asked += 1) === 1 ? new Promise(() => {}) : "t") });
+  client.session("r").subscribe(() => {});
+  await environment.pass(TIMES.opening);
+  assert.equal(client.connection.getSnapshot().reason, "there is no token yet");
+  await environment.pass(1000);
+  assert.deepEqual([asked, environment.sockets.length], [2, 1]);
 });
 
 test("an address that is none is refused at once", () => {

@@ -137,12 +137,76 @@ test("a run that begins anew is followed, and one that is not there any more lea
   ];
   socket.say(...told(1, false), { type: "end", session: "r", seq: 1, status: "completed", resumable: false, persisted_seq: 1, resume: "1.1.0" });
   await environment.pass(45_000);
-  // Who has seen the end waits from then on: of a session that was deleted there is nothing to say.
-  assert.deepEqual(asked().map(({ wait }) => wait), [false, true]);
-  assert.deepEqual([session.getSnapshot().end.status, session.getSnapshot().error], ["completed", null]);
+  assert.deepEqual(asked().map(({ wait }) => wait), [false, false]);
+  socket.say({ type: "error", session: "r", code: "not_found", message: "none" });
+  await environment.pass(45_000);
+  // Once it is known to have gone, another run is waited for.
+  assert.deepEqual(asked().map(({ wait }) => wait), [false, false, true]);
+  assert.deepEqual([session.getSnapshot().end.status, session.getSnapshot().error.code], ["completed", "not_found"]);
   socket.say(...told(2, false));
   await environment.pass(100_000);
-  assert.deepEqual([session.getSnapshot().end, session.getSnapshot().state.epoch, asked().length], [null, 2, 2]);
+  assert.deepEqual([session.getSnapshot().end, session.getSnapshot().state.epoch, asked().length], [null, 2, 3]);
+  assert.equal(session.getSnapshot().error, null);
+});
+
+test("what is shown and not there any more is said, and waited for", async () => {
+  const { environment, client } = await listening();
+  const session = client.session("r");
+  session.subscribe(() => {});
+  const asked = () => environment.socket.sent.filter(({ type, session: id }) => type === "subscribe" && id === "r");
+  const first = { type: "snapshot", session: "r", seq: 7, resume: "1.7.0", state: { ...head("r"), phases: [] } };
+  environment.socket.say({ type: "subscribed", session: "r", recovered: false, reason: "new" }, first);
+  environment.socket.fail(1006);
+  await environment.pass(1000);
+  environment.socket.open();
+  assert.deepEqual(asked().map(({ wait, since }) => [wait, since]), [[false, "1.7.0"]], "a server that kept nothing would be silent");
+  environment.socket.say({ type: "error", session: "r", code: "not_found", message: "none" });
+  await environment.pass(20);
+  assert.deepEqual([session.getSnapshot().error.code, session.getSnapshot().state.id], ["not_found", "r"]);
+  assert.deepEqual(asked().map(({ wait, since }) => [wait, since]), [[false, "1.7.0"], [true, undefined]]);
+  environment.socket.say({ type: "subscribed", session: "r", recovered: false, reason: "new" }, { ...first, seq: 1, resume: "2.1.0" });
+  await environment.pass(20);
+  assert.deepEqual([session.getSnapshot().error, session.getSnapshot().resume], [null, "2.1.0"]);
+});
+
+test("a list that the store cannot give now is asked for again", async () => {
+  const { environment, list, stop } = await listening();
+  const asked = () => environment.socket.sent.filter(({ type, session: id }) => type === "subscribe" && id === "*").length;
+  environment.socket.say({ type: "error", session: "*", code: "unavailable", message: "later" });
+  await environment.pass(20);
+  assert.equal(list.getSnapshot().error.code, "unavailable");
+  await environment.pass(10_000);
+  assert.equal(asked(), 2);
+  environment.socket.say(begun, listed("a"), listing());
+  await environment.pass(20);
+  assert.deepEqual([ids(list), list.getSnapshot().error], [["a"], null]);
+  environment.socket.say({ type: "error", session: "*", code: "unavailable", message: "later" });
+  stop();
+  await environment.pass(60_000);
+  assert.equal(environment.timers, 0);
+});
+
+test("two lists of one client have a connection each, and the same labels are the same list", async () => {
+  const { environment, client, list } = await listening();
+  assert.equal(client.sessions(), list);
+  const mine = client.sessions({ labels: { user: "ada", team: "x" } });
+  assert.equal(client.sessions({ labels: { team: "x", user: "ada" } }), mine);
+  const stop = mine.subscribe(() => {});
+  await settle();
+  assert.equal(environment.sockets.length, 2);
+  const [first, second] = environment.sockets;
+  second.open();
+  assert.deepEqual(second.asked, [{ type: "subscribe", session: "*", labels: { user: "ada", team: "x" } }]);
+  first.say(begun, listed("a"), listed("b"), listing());
+  second.say(begun, listed("b"), listing());
+  await environment.pass(20);
+  assert.deepEqual([ids(list), ids(mine)], [["a", "b"], ["b"]]);
+  stop();
+  await environment.pass(1000);
+  assert.deepEqual([first.closed, second.closed], [null, 1000]);
+  first.say(listed("c"));
+  await environment.pass(20);
+  assert.deepEqual(ids(list), ["a", "b", "c"]);
 });
 
 test("messages for one session and for the list do not meet", async () => {

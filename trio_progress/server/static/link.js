@@ -15,6 +15,7 @@
 
 import { backoff, SUBPROTOCOL, TIMES, verdict, WHY } from "./policy.js";
 import { readEvents } from "./sse.js";
+import { safely } from "./store.js";
 
 /** The messages that are about the list, whichever session they name. */
 const LISTING = ["listed", "listing", "unlisted"];
@@ -35,6 +36,8 @@ export class Link {
   #base;
   #token;
   #cached = null;
+  /** Whether the token at hand was good once. */
+  #proven = false;
   #env;
   #wants = new Map();
   #listeners = new Set();
@@ -82,7 +85,7 @@ export class Link {
   #say(changes) {
     const since = changes.status !== undefined && changes.status !== this.#status.status ? this.#env.now() : this.#status.since;
     this.#status = Object.freeze({ ...this.#status, since, ...changes });
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) safely(listener);
   }
 
   // What is wanted.
@@ -127,12 +130,20 @@ export class Link {
     this.#attempt = 0;
     this.#drop();
     if (this.#wants.size > 0) this.#open();
+    else this.#rest();
   }
 
   /** The header that says who asks; empty where there is no token. */
   async headers() {
     const token = await this.#tokenNow();
     return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** Has the next token asked for anew: the one at hand was not taken. False where there is only that one. */
+  renew() {
+    this.#cached = null;
+    this.#proven = false;
+    return typeof this.#token === "function";
   }
 
   /** An address on the server. */
@@ -159,10 +170,13 @@ export class Link {
     const round = ++this.#round;
     this.#cancel("retry");
     this.#say({ status: "connecting", retryAt: null });
-    this.#after("opening", TIMES.opening, () => this.#broke(round, 0, "the server does not answer"));
     let token;
+    this.#after("opening", TIMES.opening, () => {
+      if (token === undefined) this.renew(); // Who was asked for one may never answer.
+      this.#broke(round, 0, token === undefined ? "there is no token yet" : "the server does not answer");
+    });
     try {
-      token = await this.#tokenNow();
+      token = (await this.#tokenNow()) ?? null;
     } catch (error) {
       this.#broke(round, 0, `there is no token: ${error.message}`);
       return;
@@ -279,6 +293,7 @@ export class Link {
     if (this.#status.status === "open" || round !== this.#round) return;
     this.#cancel("opening");
     this.#openedAt = this.#heardAt;
+    this.#proven = true;
     this.#say({ status: "open", lostAt: null, retryAt: null, transport: this.#transport, code: null, reason: null });
     this.#listen(round);
   }
@@ -329,12 +344,12 @@ export class Link {
     this.#drop();
     const lostAt = wasOpen ? this.#env.now() : this.#status.lostAt;
     const what = verdict(code);
-    const fresh = what === "token" && typeof this.#token === "function";
-    if (what === "stop" || (what === "token" && !fresh)) {
+    const fresh = typeof this.#token === "function" && (what === "token" || (code === 401 && this.#proven));
+    if (!fresh && what !== "retry") {
       this.#say({ status: "stopped", lostAt, retryAt: null, code, reason: reason || WHY[code] || null });
       return;
     }
-    if (fresh) this.#cached = null;
+    if (fresh) this.renew();
     if (held >= TIMES.settled) this.#attempt = 0;
     const wait = backoff(this.#attempt++, this.#env.random);
     this.#say({ status: "waiting", lostAt, retryAt: this.#env.now() + wait, code, reason: reason || null });

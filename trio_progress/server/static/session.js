@@ -23,6 +23,8 @@ export class SessionStore extends Store {
   #leave = null;
   #again = null;
   #fits = true;
+  /** Whether the server has said that what is shown is not there, or not to be seen: it is waited for again. */
+  #gone = false;
 
   constructor(link, env, { id, events, maxHz, wait }) {
     check(id, events, maxHz);
@@ -88,9 +90,9 @@ export class SessionStore extends Store {
     return this.#fits ? this.latest.resume : null;
   }
 
-  /** What has ended may be deleted by now, or have expired: what is known of it stays, and another run is waited for. */
+  /** What is shown may be deleted by now, or have expired, or been of a server that kept nothing: that is asked first. */
   get #waits() {
-    return this.#wait || this.latest.end !== null;
+    return this.latest.state === null ? this.#wait : this.#gone;
   }
 
   /** Asks again after a while, for as long as somebody listens. */
@@ -127,9 +129,17 @@ export class SessionStore extends Store {
       return;
     }
     if (message.type === "snapshot") this.#fits = true;
-    if (message.type === "error" && message.code === "unavailable") this.#later(LATER);
+    if (message.type === "error" && ["unavailable", "too_many"].includes(message.code)) this.#later(LATER);
+    if (message.type === "subscribed" || message.type === "snapshot") this.#gone = false;
+    // What is known of it stays, and another run is waited for.
+    const lost = message.type === "error" && message.code === "not_found" && this.latest.state !== null && !this.#gone;
+    if (lost) {
+      this.#gone = true;
+      this.#fits = false;
+    }
     const known = this.latest.end;
     this.put(view, message.type === "end");
+    if (lost && this.#wait) this.#link.again(this.#id);
     if (view.end !== known) {
       this.#env.clearTimeout(this.#again);
       this.#follow();

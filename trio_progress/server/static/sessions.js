@@ -4,11 +4,14 @@ import { Store } from "./store.js";
 
 /** Sessions that are kept: a page that stays open for weeks lets go of those that ended longest ago. */
 const MOST = 2000;
+/** Milliseconds until a list that could not be had is asked for again, give or take half. */
+const LATER = 4000;
 
 const NOTHING = Object.freeze({ sessions: Object.freeze([]), loaded: false, complete: true, clockOffset: 0, error: null });
 
 export class ListStore extends Store {
-  #link;
+  /** The connection by which it is told. */
+  link;
   #env;
   #labels;
   #request;
@@ -18,19 +21,20 @@ export class ListStore extends Store {
   #named = null;
   #cursor = null;
   #changes = {};
+  #again = null;
 
   /** @param request Asks the server for JSON: `(method, path)`. */
   constructor(link, env, labels, request) {
     super(Object.freeze({ ...NOTHING, connection: link.getSnapshot() }), env);
-    this.#link = link;
+    this.link = link;
     this.#env = env;
     this.#labels = labels;
     this.#request = request;
   }
 
   begin() {
-    this.#leave = this.#link.subscribe(() => this.#connected());
-    this.#link.want("*", {
+    this.#leave = this.link.subscribe(() => this.#connected());
+    this.link.want("*", {
       request: () => ({ type: "subscribe", session: "*", labels: this.#labels }),
       stream: () => ({ path: `events?${this.#query()}`, since: null }),
       take: (message) => this.#take(message),
@@ -40,7 +44,8 @@ export class ListStore extends Store {
 
   finish() {
     this.#leave();
-    this.#link.drop("*");
+    this.#env.clearTimeout(this.#again);
+    this.link.drop("*");
   }
 
   /** Asks for a further page of older sessions. */
@@ -61,7 +66,7 @@ export class ListStore extends Store {
   }
 
   #connected() {
-    const connection = this.#link.getSnapshot();
+    const connection = this.link.getSnapshot();
     if (connection !== this.latest.connection) this.put(Object.freeze({ ...this.latest, connection }), true);
   }
 
@@ -89,7 +94,14 @@ export class ListStore extends Store {
         break;
       case "error":
         this.#changed({ error: Object.freeze({ code: message.code, message: message.message }) });
+        if (message.code === "unavailable") this.#later();
     }
+  }
+
+  /** Asks again after a while. */
+  #later() {
+    this.#env.clearTimeout(this.#again);
+    this.#again = this.#env.setTimeout(() => this.link.again("*"), LATER * (0.5 + this.#env.random()));
   }
 
   #bound() {

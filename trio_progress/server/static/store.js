@@ -6,6 +6,17 @@
  * retained events are one change, not a thousand.
  */
 
+/** Calls a listener; what it throws is reported, and is no matter to the others or to the connection. */
+export function safely(listener) {
+  try {
+    listener();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
 /** Milliseconds in which changes are gathered: one frame. */
 const MOMENT = 16;
 
@@ -73,7 +84,7 @@ export class Store {
     this.#timer = null;
     if (this.#view === this.latest) return;
     this.#view = this.#next;
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) safely(listener);
   }
 
   /** Called when the first listener comes. */

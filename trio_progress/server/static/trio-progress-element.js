@@ -40,6 +40,8 @@ const CSS = `
 .bar { position: relative; height: var(--height); margin: 6px 0; overflow: hidden; border-radius: var(--radius); background: var(--track); }
 .bar > i { position: absolute; inset: 0; border-radius: inherit; background: var(--now);
   transform: translateX(calc((var(--fraction, 0) - 1) * 100%)); transition: transform 240ms linear; }
+.bar:dir(rtl) > i { transform: translateX(calc((1 - var(--fraction, 0)) * 100%)); }
+.all[data-compact][data-broken] .bar { opacity: 0.45; }
 .small { color: var(--muted); font-size: 0.9em; }
 .small .said { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .left { font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -65,12 +67,19 @@ const CSS = `
 
 /** The connections of this page, one for each server and token: elements share them. */
 const clients = new Map();
+/** Those whose token is asked for, by the function that is asked. */
+const renewing = new WeakMap();
 
 function clientFor(url, token) {
-  if (typeof token === "function") return new Client({ url, token });
-  const key = JSON.stringify([url, token]);
-  if (!clients.has(key)) clients.set(key, new Client({ url, token }));
-  return clients.get(key);
+  let known = clients;
+  let key = JSON.stringify([url, token]);
+  if (typeof token === "function") {
+    if (!renewing.has(token)) renewing.set(token, new Map());
+    known = renewing.get(token);
+    key = url;
+  }
+  if (!known.has(key)) known.set(key, new Client({ url, token }));
+  return known.get(key);
 }
 
 let sheet = null;

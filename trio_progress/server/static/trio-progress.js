@@ -10,15 +10,13 @@
  * messages are is written down in PROTOCOL.md beside the server; the types are in `trio-progress.d.ts`.
  */
 
+import { Kept } from "./kept.js";
 import { Link } from "./link.js";
 import { browser } from "./policy.js";
 import { ListStore } from "./sessions.js";
 import { SessionStore } from "./session.js";
 
 export { merge, emptyView, OutOfStep } from "./merge.js";
-
-/** Sessions that nobody listens to any more, of which the last state is kept: who comes back sees it at once. */
-const KEPT = 50;
 
 /** What the server answered to a request that it did not take. */
 export class RequestError extends Error {
@@ -36,8 +34,12 @@ export class RequestError extends Error {
  */
 export class Client {
   #link;
+  /** Connections beside it: the server tells one list on each. */
+  #others = [];
+  #options;
   #env;
-  #sessions = new Map();
+  #sessions;
+  #lists;
 
   /**
    * @param options.url The server's address with its base path; the one that this module came from, unless given.
@@ -53,7 +55,10 @@ export class Client {
     }
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     this.#env = env;
-    this.#link = new Link({ ...options, url: url.href }, env);
+    this.#options = { ...options, url: url.href };
+    this.#link = new Link(this.#options, env);
+    this.#sessions = new Kept(() => env.now());
+    this.#lists = new Kept(() => env.now());
   }
 
   /** How the connection stands, with `subscribe` and `getSnapshot`. */
@@ -71,23 +76,28 @@ export class Client {
    * @param options.wait Whether to wait for one that is not there yet; true unless given.
    */
   session(id, { events = 100, maxHz = null, wait = true } = {}) {
-    const known = this.#sessions.get(id);
-    if (known !== undefined) {
-      known.widen({ events, maxHz });
-      return known;
-    }
-    const store = new SessionStore(this.#link, this.#env, { id, events, maxHz, wait });
-    this.#sessions.set(id, store);
-    for (const [other, { heard }] of this.#sessions) {
-      if (this.#sessions.size <= KEPT) break;
-      if (!heard && other !== id) this.#sessions.delete(other);
-    }
+    const store = this.#sessions.get(id, () => new SessionStore(this.#link, this.#env, { id, events, maxHz, wait }));
+    store.widen({ events, maxHz });
     return store;
   }
 
-  /** All sessions that there are, or those with these labels. */
+  /** All sessions that there are, or those with these labels: the same store for the same labels. */
   sessions({ labels = {} } = {}) {
-    return new ListStore(this.#link, this.#env, labels, (method, path) => this.#request(method, path));
+    const key = JSON.stringify(Object.entries(labels).sort());
+    return this.#lists.get(key, () => {
+      const link = this.#linkForList();
+      return new ListStore(link, this.#env, labels, (method, path) => this.#request(method, path));
+    });
+  }
+
+  /** A connection on which no list is told: a second one would take the first one's place. */
+  #linkForList() {
+    const taken = new Set(this.#lists.all().map(({ link }) => link));
+    this.#others = this.#others.filter((other) => taken.has(other));
+    if (!taken.has(this.#link)) return this.#link;
+    const link = new Link(this.#options, this.#env);
+    this.#others.push(link);
+    return link;
   }
 
   /** A session as it is now, asked for once. */
@@ -107,15 +117,16 @@ export class Client {
 
   /** Takes another token from now on. */
   useToken(token) {
-    this.#link.useToken(token);
+    this.#options = { ...this.#options, token };
+    for (const link of [this.#link, ...this.#others]) link.useToken(token);
   }
 
   /** Tries to connect at once, also where it has stopped. */
   retry() {
-    this.#link.retry();
+    for (const link of [this.#link, ...this.#others]) link.retry();
   }
 
-  async #request(method, path, body) {
+  async #request(method, path, body, again = true) {
     const headers = { Accept: "application/json", ...(await this.#link.headers()) };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const response = await this.#env.fetch(this.#link.address(path), {
@@ -124,6 +135,7 @@ export class Client {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
     });
+    if (response.status === 401 && again && this.#link.renew()) return this.#request(method, path, body, false);
     const answer = await response.json().catch(() => null);
     if (!response.ok) {
       throw new RequestError(response.status, answer?.code ?? null, answer?.message ?? `the server answers ${response.status}`);

@@ -147,10 +147,11 @@ export function clock(at) {
   return CLOCK.format(new Date(at));
 }
 
-/** A moment as people say it: the time alone where it was today. */
+/** A moment as people say it: the time alone where it was today, the year where it was another one. */
 export function moment(at, now) {
   const date = new Date(at);
   const today = new Date(now).toDateString() === date.toDateString();
-  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  const year = new Date(now).getFullYear() === date.getFullYear() ? undefined : "numeric";
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year });
   return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
 }

@@ -133,7 +133,11 @@ function say(kind, words, button) {
   if (announced !== kind) {
     announced = kind;
     notice.dataset.kind = kind;
-    notice.replaceChildren(h("span"), h("button", { type: "button", onclick: () => client.retry() }));
+    const again = () => {
+      client.retry();
+      main.focus({ preventScroll: true }); // The button goes.
+    };
+    notice.replaceChildren(h("span"), h("button", { type: "button", onclick: again }));
   }
   text(notice.firstChild, words);
   notice.lastChild.hidden = button === null;

@@ -144,3 +144,10 @@ export function framed(draw) {
     });
   };
 }
+
+/** Draws, and leaves the focus where it was: what is moved within the page loses it. */
+export function keepingFocus(root, draw) {
+  const held = root.contains(document.activeElement) ? document.activeElement : null;
+  draw();
+  if (held?.isConnected && held !== document.activeElement) held.focus({ preventScroll: true });
+}

@@ -8,7 +8,7 @@ const PAGE = 100;
 /** The block "Events". */
 export class Events {
   #rows = new Map();
-  #list = h("ol", { class: "events", reversed: true });
+  #list = h("ol", { class: "events", reversed: true, tabindex: -1 });
   #count = h("b");
   #gone = h("p", { class: "gone", hidden: true });
   #none = h("p", { class: "none" }, "Nothing has been told yet.");
@@ -20,6 +20,7 @@ export class Events {
     onclick: () => {
       this.#shown += PAGE;
       this.draw(this.#drawn.events, this.#drawn.dropped);
+      if (this.#more.hidden) this.#list.focus({ preventScroll: true });
     },
   });
 

@@ -1,7 +1,7 @@
 /** The list of sessions: what goes on above, what has ended below, found by words, labels and standing. */
 
 import { number, standing, timeOf } from "../words.js";
-import { arrange, attribute, framed, h, s, text } from "./dom.js";
+import { arrange, attribute, framed, h, keepingFocus, s, text } from "./dom.js";
 import { Row } from "./row.js";
 import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "./search.js";
 
@@ -134,8 +134,10 @@ export class ListPage {
     }
     const shown = found.filter((state) => this.#filter.takes(standing(state)));
     const { active, ended } = grouped(shown);
-    this.#active.draw(active, this.#rows, (state) => this.#row(state));
-    this.#ended.draw(ended, this.#rows, (state) => this.#row(state));
+    keepingFocus(this.element, () => {
+      this.#active.draw(active, this.#rows, (state) => this.#row(state));
+      this.#ended.draw(ended, this.#rows, (state) => this.#row(state));
+    });
     for (const [id, row] of this.#rows) {
       if (!row.element.isConnected) this.#rows.delete(id);
     }
@@ -154,8 +156,10 @@ export class ListPage {
 
   async #more() {
     try {
+      const held = document.activeElement === this.#older;
       await this.#store.more();
       this.#failed = false;
+      if (held) this.#ended.element.querySelector("li:last-child a")?.focus({ preventScroll: true });
     } catch {
       this.#failed = true;
     }
@@ -198,7 +202,7 @@ export class ListPage {
       view.sessions.length > 0
         ? ["Nothing fits", "No session has all of this. Esc in the search takes it back."]
         : !view.loaded
-          ? ["", view.connection.status === "stopped" ? (view.connection.reason ?? "") : "Asking the server."]
+          ? ["", view.error?.message ?? (view.connection.status === "stopped" ? (view.connection.reason ?? "") : "Asking the server.")]
           : ["No sessions yet", "They are shown here as soon as one begins or is declared."];
     this.#empty.replaceChildren(h("strong", {}, title), why);
   }

@@ -29,6 +29,8 @@ export class Phases {
     const drawn = this.#drawn;
     this.#drawn = null;
     this.draw(drawn.phases, drawn.now, drawn.live);
+    this.#list.tabIndex = -1;
+    this.#list.focus({ preventScroll: true });
   }
 
   /**

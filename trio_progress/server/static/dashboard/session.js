@@ -135,6 +135,7 @@ export class SessionPage {
     this.#shownAt = Date.now();
     this.#leave = this.#store.subscribe(() => this.#took());
     this.#timer = setInterval(() => this.#tick(), 1000);
+    document.title = `${this.session} · trio-progress`;
     this.#took();
   }
 
@@ -171,7 +172,7 @@ export class SessionPage {
     const ended = ENDED.includes(state.status);
     text(this.#title, state.title);
     this.#drawUnder(state);
-    this.#stop.hidden = ended || !view.verbs.includes("cancel");
+    this.#stop.hidden = ended || view.error !== null || !view.verbs.includes("cancel");
     attribute(this.#hero, "data-standing", where);
     text(this.#figure, String(percent(state.progress)));
     setGlyph(this.#glyph, where);
@@ -199,6 +200,13 @@ export class SessionPage {
     }
     const now = timeOf(view);
     const ended = ENDED.includes(state.status);
+    if (view.error !== null) {
+      // Nothing is known of it any more: no clock goes on.
+      if (!ended) text(this.#standing, "Unknown");
+      this.#eta.set(null);
+      this.#drawCallout(state, view, now);
+      return;
+    }
     text(this.#standing, said(state, now));
     const left = state.eta === null || ended ? null : state.eta - (now - this.#etaAt) / 1000;
     this.#eta.set(left === null || state.liveness !== "ok" ? null : left < 1 ? "a moment" : duration(left));
@@ -250,7 +258,15 @@ export class SessionPage {
     const parts = [];
     let kind = "bad";
     let since = "";
-    if (state.error !== null && state.error !== undefined) {
+    if (view.error !== null) {
+      const gone = view.error.code === "not_found";
+      kind = "warn";
+      parts.push(
+        h("strong", {}, gone ? "The server does not have this session any more" : "This session cannot be followed"),
+        h("p", {}, gone ? "It was deleted, has expired, or you may not see it." : view.error.message),
+        h("p", {}, "What is shown is how it stood."),
+      );
+    } else if (state.error !== null && state.error !== undefined) {
       const { type, message, details } = state.error;
       kind = ["cancelled", "interrupted"].includes(state.status) ? "warn" : "bad";
       parts.push(h("strong", {}, type), message ? h("p", {}, message) : null);
@@ -265,7 +281,7 @@ export class SessionPage {
       parts.push(h("p", {}, "The final state is shown here, but the store does not have it."));
     }
     if (end?.resumable) parts.push(h("p", {}, "It can be gone on with from where it stopped."));
-    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end, since]);
+    const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end, since, view.error]);
     this.#callout.hidden = parts.length === 0 || (parts.length === 1 && Boolean(end?.resumable) && !state.error);
     attribute(this.#callout, "data-kind", kind);
     if (this.#callout.dataset.key === key) return;
@@ -274,8 +290,9 @@ export class SessionPage {
   }
 
   #drawResult(result) {
-    if (result === this.#shownResult) return;
-    this.#shownResult = result;
+    const key = JSON.stringify(result ?? null);
+    if (key === this.#shownResult) return;
+    this.#shownResult = key;
     this.#result.hidden = result === null || result === undefined;
     if (this.#result.hidden) return;
     const written = typeof result === "string" ? result : JSON.stringify(result, null, 2);
