@@ -743,6 +743,58 @@ def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, 
     assert share < 0.5, f"{share:.0%} of the time"
 
 
+def test_a_session_that_the_server_has_no_more_is_said_and_no_clock_goes_on(new_page: Callable[..., Page]) -> None:
+    port = free_port()
+    page = new_page()
+    with hosting() as first:
+        first("kept['a'] = (await open_session('r-1', {'a': 1}, title='Secret')).advance_to('a', total=100)")
+        first("kept['a'].advance(40)")
+        visit(page, first(f"return await start_server({port})") + "#/r-1")
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+        first.kill()
+    with hosting() as second:
+        second(f"return await start_server({port})")
+        gone = page.get_by_text("The server does not have this session any more")
+        expect(gone).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+        expect(page.locator("main")).to_contain_text("Unknown")
+        second("(await open_session('r-1', {'a': 1}, title='Secret')).advance_to('a', total=100)")
+        expect(gone).to_be_hidden()
+        expect(page.locator("main")).to_contain_text("Running")
+
+
+def test_scripts_that_do_not_come_are_said(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.route("**/static/dashboard/app.js*", lambda route: route.fulfill(content_type="text/javascript", body=""))
+    page.goto(host("return await start_server()"))
+    expect(page.get_by_text("the page could not load its scripts")).to_be_visible(timeout=15_000)
+
+
+def test_neither_a_row_that_moves_nor_a_result_that_stays_loses_what_the_reader_holds(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host(
+        """
+        for n in range(3):
+            kept[n] = (await open_session(f"r-{n}", {"a": 1}, title=f"Crawl {n}")).advance_to("a", total=9)
+        kept["s"] = await open_session("result", {"a": 1}, title="With a result")
+        kept["s"].set_result({"answer": [1, 2, 3]})
+        """
+    )
+    page = new_page()
+    visit(page, host("return await start_server()"))
+    row = page.get_by_role("link", name="Crawl 1", exact=True)
+    row.focus()
+    host("await end_session('r-1')")
+    expect(page.get_by_role("region", name="Ended").get_by_role("link", name="Crawl 1", exact=True)).to_be_focused()
+    page.get_by_role("link", name="With a result").click()
+    copy = page.get_by_role("button", name="Copy")
+    copy.focus()
+    host("kept['s'].update(message='page 7'); kept['s'].set(n=1)")
+    expect(page.locator("main")).to_contain_text("page 7")
+    expect(copy).to_be_focused()
+
+
 # Who may see
 
 

@@ -63,14 +63,14 @@ function route() {
     page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), asked, from);
   }
   main.replaceChildren(page.element);
-  page.show();
   window.scrollTo(0, 0);
+  page.show(); // Which may know at once where the reader was.
 }
 
 window.addEventListener("hashchange", () => {
   if (!started) return;
-  route();
   main.focus({ preventScroll: true });
+  route();
 });
 
 let started = false;

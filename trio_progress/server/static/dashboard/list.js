@@ -123,6 +123,7 @@ export class ListPage {
   }
 
   #drawNow() {
+    if (!this.element.isConnected) return; // A frame that was asked for before the page was left.
     const view = this.#store.getSnapshot();
     const found = view.sessions.filter(searching(this.#query));
     const counts = tally(found);
