@@ -223,6 +223,46 @@ def test_a_token_that_the_page_gave_before_the_module_had_come_can_be_replaced_l
     assert complaints == []
 
 
+def test_elements_with_one_token_function_share_a_connection_wherever_they_are_moved(
+    embed: Callable[..., tuple[Page, list[str]]],
+) -> None:
+    page, complaints = embed('<main data-url="URL"></main>')
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.evaluate(
+        """() => {
+            globalThis.asked = 0;
+            const token = () => { globalThis.asked += 1; return null; };
+            for (let n = 0; n < 3; n++) {
+                const element = document.createElement("trio-progress");
+                element.token = token;
+                element.setAttribute("session", "r-1");
+                element.setAttribute("url", document.querySelector("main").dataset.url);
+                document.querySelector("main").append(element);
+            }
+        }"""
+    )
+    headings = page.locator("main trio-progress [part=heading]")
+    expect(headings).to_have_text(["Who invented the zip?"] * 3)
+    page.evaluate("document.body.append(...document.querySelectorAll('main trio-progress'))")
+    expect(page.locator("body > trio-progress [part=heading]")).to_have_text(["Who invented the zip?"] * 3)
+    assert (page.evaluate("globalThis.asked"), len(sockets)) == (1, 1)
+    assert complaints == []
+
+
+def test_from_right_to_left_bars_fill_from_the_right(
+    embed: Callable[..., tuple[Page, list[str]]], host: HostProcess
+) -> None:
+    page, _ = embed('<div dir="rtl"><trio-progress session="r-1" url="URL"></trio-progress></div>')
+    bar = page.locator("trio-progress [part=bar]")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile(r"\d+"))
+    shift = "(bar) => new DOMMatrix(getComputedStyle(bar.firstChild).transform).m41"
+    assert bar.evaluate(shift) > 0
+    page.evaluate("document.querySelector('div').dir = 'ltr'")
+    page.wait_for_timeout(400)
+    assert bar.evaluate(shift) < 0
+
+
 def test_hostile_titles_are_text_there_as_well(embed: Callable[..., tuple[Page, list[str]]], host: HostProcess) -> None:
     hostile = "<img src=x onerror=document.title=1><script>document.title=2</script>"
     host(f"s = kept['r-2'] = await open_session('r-2', title={hostile!r}); s.update(message={hostile!r})")
