@@ -444,3 +444,17 @@ async def test_a_tracker_is_made_by_open_tracker_with_its_settings(autojump_cloc
     async with open_tracker(persist_interval=3) as tracker:
         assert isinstance(tracker, ProgressTracker)
         assert tracker.settings.persist_interval == 3
+
+
+def test_trust_11_nothing_is_unpickled_and_nothing_evaluated() -> None:
+    modules = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    calls = {"eval", "exec", "compile", "__import__"}
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        found += [
+            f"{path.name}:{node.lineno}: {node.func.id}()"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in calls
+        ]
+        found += [f"{path.name}: {name}" for name in imports(path) if name.partition(".")[0] in modules]
+    assert found == []
