@@ -181,8 +181,9 @@ class Persister:
                     if self.stored is not None:
                         self._tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
                     self.stored, self._stored_event = self._sent
-            case Fenced(by=None):
-                # All that was stored is gone (expired, or flushed): it is claimed again, and stored anew.
+            case Fenced(by=by) if by is None or by < self._state.epoch:
+                # What was stored is gone (expired, or flushed), or the store went back to before the claim (a backup,
+                # a replica that lagged): it is claimed again, and stored anew.
                 self._claimed = False
                 self.stored, self._stored_event = None, 0
                 self._committer.submit(self)

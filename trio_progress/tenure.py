@@ -187,6 +187,7 @@ class Tenure:
                 if record.state.status == "queued":
                     self.adopt(record)
                     state.touch()
+        self._adopts = False  # Should it be claimed again, what was said since stands.
         if claimed.epoch != state.epoch:
             state.move(claimed.epoch)
             if self._topic is not None:

@@ -33,12 +33,14 @@ from trio_progress.stores.base import (
     Key,
     Outcome,
     Query,
+    Refused,
     Renew,
     Seen,
     Write,
 )
 from trio_progress.stores.opening import open_backend
 from trio_progress.stores.redis import RedisBackend
+from trio_progress.stores.redis_writes import LIST_AGAIN
 
 pytestmark = pytest.mark.integration
 
@@ -182,11 +184,69 @@ def test_a_session_of_which_a_part_was_evicted_is_claimed_anew_by_its_owner(
     client.delete(f"{prefix}:{{0}}:{part}:a")
     assert one(backend, Renew("a", epoch, LEASE, 6.0)) == Fenced(None)
     assert backend.read("a") is None
-    newer = claimed(backend, record=b"anew")
+    newer = claimed(backend, proposal=epoch, record=b"anew")
     assert newer > epoch
     found = backend.read("a")
     assert found is not None
     assert (found.key, found.record, found.alive) == (Key(newer, 0), b"anew", True)
+
+
+def test_an_append_onto_what_an_earlier_epoch_has_left_is_not_acknowledged(
+    backend: RedisBackend, client: redis.Redis, prefix: str
+) -> None:
+    """As when a replica that lags is promoted, or a snapshot of before the claim is loaded."""
+    stream, meta = (f"{prefix}:{{0}}:{part}:a" for part in "sm")
+    earlier = claimed(backend, proposal=1, lease=None)
+    before = [(name, client.dump(name)) for name in (stream, meta)]
+    epoch = plain(backend)
+    for name, dumped in before:
+        assert dumped is not None
+        client.restore(name, 60_000, dumped, replace=True)
+    assert one(backend, append(epoch, 2)) == Fenced(earlier)
+    # The owner claims it again, nobody else can in between.
+    assert one(backend, claim(owner="you", proposal=1)) == Refused()
+    newer = claimed(backend, proposal=epoch)
+    assert newer > epoch
+    assert one(backend, append(newer, 3)) == Done()
+    found = backend.read("a")
+    assert found is not None
+    assert (found.key, found.alive) == (Key(newer, 3), True)
+
+
+def test_a_list_that_was_evicted_is_made_anew_by_a_heartbeat(
+    backend: RedisBackend, client: redis.Redis, prefix: str
+) -> None:
+    epoch = claimed(backend)
+    client.delete(f"{prefix}:{{0}}:i")
+    assert one(backend, Renew("a", epoch, LEASE, 6.0)) == Done()
+    assert [stored.id for stored in backend.list(Query()).sessions] == ["a"]
+
+
+@pytest.mark.parametrize("append_first", [False, True])
+def test_a_session_whose_owner_is_no_longer_known_is_still_its_owner_s(
+    backend: RedisBackend, client: redis.Redis, prefix: str, *, append_first: bool
+) -> None:
+    epoch = plain(backend)
+    client.delete(f"{prefix}:{{0}}:m:a")
+    if append_first:
+        assert one(backend, append(epoch, 2)) == Fenced(None)
+    assert one(backend, claim(owner="you", proposal=1)) == Refused()
+    newer = claimed(backend, proposal=epoch)
+    assert newer > epoch
+    client.delete(f"{prefix}:{{0}}:m:a")
+    let_pass(client, prefix, LEASE + 1)
+    assert claimed(backend, owner="you", proposal=1) > newer
+
+
+def test_a_list_that_was_evicted_is_made_anew_by_those_that_run(
+    backend: RedisBackend, client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = plain(backend)
+    client.delete(f"{prefix}:{{0}}:i")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + LIST_AGAIN)
+    assert one(backend, append(epoch, 2)) == Done()
+    assert [stored.key for stored in backend.list(Query()).sessions] == [Key(epoch, 2)]
 
 
 def test_events_that_were_evicted_begin_anew(backend: RedisBackend, client: redis.Redis, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -242,6 +243,30 @@ async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_c
         assert stored is not None
         assert stored.key.epoch == session.epoch
         assert len(stored.events) == 2
+
+
+async def test_a_store_that_went_back_to_before_the_claim_is_claimed_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As when a backup is restored under a running owner, or a replica promoted that lags."""
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        declared = await tracker.declare("a", labels={"n": "1"}, title="declared")
+        before = copy.deepcopy(store.inner._logs)
+        async with tracker.session("a") as session:
+            session.emit("e", 1)
+            session.update(title="newer")
+            await session.flush()
+            store.inner._logs = before
+            session.emit("e", 2)
+            await session.flush()
+            stored = await store.read("a")
+            assert stored is not None
+            assert stored.key.epoch == session.epoch > declared.epoch
+            assert session.snapshot().title == "newer"
+            assert len(stored.events) == 2
+        assert session.status == "completed"
+        assert (await tracker.snapshot("a")).status == "completed"
 
 
 async def test_an_end_that_has_to_be_claimed_anew_leaves_no_lease_behind(

@@ -153,7 +153,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """The write was refused, for the session now has the epoch `by`; None: it is gone."""
+    """The write was refused, for the session now has the epoch `by`; None: it is gone.
+
+    An epoch below that of the write is one of before its claim, which the store has lost.
+    """
 
     by: int | None
 

@@ -66,6 +66,9 @@ end
 local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
 local took = redis.pcall('HGETALL', usual)
 if took.err then took = {} end
+-- An owner that the hash does not tell of is told by the stream and its lease; it comes back with its own epoch.
+local held = newest and string.match(newest[1], '^%d+')
+if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. held) > 0 then return {'refused'} end
 if epoch and known[2] == '0' and redis.call('PTTL', ARGV[1] .. epoch) > 0 then
   if known[3] ~= ARGV[3] then return {'refused'} end
   if whole then return {'again', epoch, took} end
@@ -142,13 +145,14 @@ return {'done'}
 
 RENEW: Final = _script(
     """
--- KEYS: stream meta events lease; ARGV: epoch, lease ms, heartbeat
-local known = redis.call('HMGET', KEYS[2], 'e', 'f')
+-- KEYS: stream meta events lease index; ARGV: epoch, lease ms, heartbeat, id
+local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'q')
 if not known[1] or redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
 if known[1] ~= ARGV[1] then return {'fenced', known[1]} end
 if known[2] == '0' then
   redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'h', ARGV[3])
+  if tonumber(known[3] or '') then redis.call('ZADD', KEYS[5], 'NX', known[3], ARGV[4]) end
   for i = 1, 3 do
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
   end

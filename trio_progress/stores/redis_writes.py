@@ -7,11 +7,13 @@ all, are plain commands without a transaction:
     XADD s:ID NOMKSTREAM MAXLEN ~ 16 EPOCH-SEQ d RECORD h HEARTBEAT
     XADD e:ID NOMKSTREAM MINID ~ EPOCH-N EPOCH-N n EVENT ...        where there are events
     SET  l:ID:EPOCH HEARTBEAT PX LEASE
+    HGET m:ID e
 
 The fence is in the ids. A stream takes no entry at or below its newest, and a claim has put one of its own
 epoch into both streams; the lease is that epoch's own, which nobody looks at after the next claim, or after
-the final append. When a stream refuses an entry, what it holds tells whether it was ours (the answer to an
-earlier try was lost) or a newer owner's.
+the final append. The hash tells whether the claim itself is still there: Redis may have gone back to before
+it (a replica that lagged, a snapshot), or have evicted it. When a stream refuses an entry, what it holds tells
+whether it was ours (the answer to an earlier try was lost) or a newer owner's.
 """
 
 from __future__ import annotations
@@ -80,6 +82,9 @@ BURST: Final = 500
 KNOWN: Final = 50_000
 """Sessions whose appends can be plain commands; should there be more, all are learnt anew."""
 
+LIST_AGAIN: Final = 10.0
+"""Seconds after which a session that is written is put into the list again, should that have been evicted."""
+
 
 _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 """Of a stream that is there; what is dropped is whole blocks, and so cheap."""
@@ -88,7 +93,7 @@ _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 class _Own:
     """What this process knows to have written last of a session that it owns."""
 
-    __slots__ = ("epoch", "index", "lease", "refresh", "seq")
+    __slots__ = ("epoch", "index", "lease", "listed", "refresh", "seq")
 
     def __init__(self, at: int, seq: int, index: Index, lease: str, refresh: float) -> None:
         self.epoch = at
@@ -97,6 +102,8 @@ class _Own:
         self.lease = lease
         self.refresh = refresh
         """When the expiry of its keys is to be set anew."""
+        self.listed = time.monotonic()
+        """When it was put into the list."""
 
 
 @final
@@ -184,8 +191,13 @@ class Writer:
             own.refresh = now + append.keep / 4
             keep = _ms(max(append.keep * 1.25, append.lease))
             commands += [("PEXPIRE", name, keep) for name in self._of(session)]
+        if now >= own.listed + LIST_AGAIN:
+            own.listed = now
+            commands.append(("ZADD", keys.index, "NX", repr(float(own.index.queued_at)), session))
+        commands.append(("HGET", keys.meta(session), "e"))
         replies = yield commands
-        if isinstance(replies[0], bytes) and (not append.events or isinstance(replies[2], bytes)):
+        taken, claimed = isinstance(replies[0], bytes), replies[-1] == str(at).encode()
+        if taken and claimed and (not append.events or isinstance(replies[2], bytes)):
             own.seq = seq
             return Done()
         for reply in replies:
@@ -193,8 +205,8 @@ class Writer:
                 raise reply
         # Refused, or something is gone: a script sees what there is, and writes what is missing.
         outcome = yield from self._append_by_script(append)
-        if isinstance(outcome, Fenced):
-            # What was set above belongs to nobody.
+        if isinstance(outcome, Fenced) and not (taken and (outcome.by is None or outcome.by < at)):
+            # What was set above belongs to nobody, unless only the claim is gone: its owner makes it again.
             yield [("DEL", keys.lease(session, at))]
         return outcome
 
@@ -247,8 +259,8 @@ class Writer:
     # The others
 
     def _renew(self, renew: Renew) -> Steps[Outcome]:
-        names = [*self._of(renew.id), self._keys.lease(renew.id, renew.epoch)]
-        reply = yield from evaluated(RENEW, names, [renew.epoch, _ms(renew.lease), repr(renew.heartbeat)])
+        names = [*self._of(renew.id), self._keys.lease(renew.id, renew.epoch), self._keys.index]
+        reply = yield from evaluated(RENEW, names, [renew.epoch, _ms(renew.lease), repr(renew.heartbeat), renew.id])
         match _words(reply):
             case [b"done"]:
                 return Done()
