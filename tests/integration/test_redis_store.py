@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -650,6 +651,28 @@ def test_a_user_that_may_not(start_redis: StartRedis) -> None:
 def test_a_url_that_is_none_is_a_value_error(url: str) -> None:
     with pytest.raises(ValueError, match=r"redis://|option|prefix"):
         RedisBackend(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2/x@host/0",
+        "redis://:hunter2#x@host/0",
+        "redis://:hunter2?x@host/0",
+        "redis://:6379#hunter2@host/0",
+        "redis://u:6379#hunter2@host/0",
+        "redis://u:6379?hunter2@host/0",
+        "redis://u:hunter2\u2100@host/0",
+        "redis://u:hunter2[@host/0",
+        "redis://u:x@host:hunter2/0",
+        "redis://u:x@host/0?socket_timeout=hunter2",
+    ],
+)
+def test_a_mistyped_url_is_told_of_without_what_may_be_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://") as info:
+        RedisBackend(url)
+    assert "hunter2" not in "".join(traceback.format_exception(info.value))
+    assert "%2F" in str(info.value)
 
 
 def test_addresses_tell_stores_apart_and_no_secrets() -> None:

@@ -47,6 +47,12 @@ _TIED: Final = re.compile(
 )
 """Settings of a client's connections that are tied to that client, or are ours to make."""
 
+_NO_URL: Final = (
+    "this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp], or rediss:// for TLS; "
+    "in a password / # ? @ are written %2F %23 %3F %40, and options need values of their kind"
+)
+"""Says nothing of what the URL is: any part of it may be a password that was not escaped."""
+
 _EVERYBODYS: Final = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOPERM|NOAUTH)\b"
     r"|ACL fail"
@@ -111,16 +117,13 @@ class Server:
             options = dict(parse_qsl(parts.query, keep_blank_values=True))
             settings = parse_url(urlunsplit(parts))
             settings.setdefault("port", 6379)
-        except ValueError as error:
-            raise ValueError(
-                f"this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB]: {error}"
-            ) from None
+        except ValueError:
+            raise ValueError(_NO_URL) from None
         database = parts.path.strip("/")
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or not (database.isdecimal() or not database):
-            raise ValueError(
-                "this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp], "
-                "or rediss:// for TLS"
-            )
+        # What stands behind a bare # or ? may be the rest of a password, and what stands before it a port.
+        cut = parts.fragment or any("@" in name for name in options)
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname or cut or database.strip("0123456789"):
+            raise ValueError(_NO_URL)
         for name in _OURS:
             settings.pop(name, None)
         prefix = options.get("prefix", DEFAULT_PREFIX) if prefix is None else prefix
