@@ -328,6 +328,23 @@ def test_a_burst_of_thousands_of_events_is_kept(backends: Callable[..., RedisBac
     assert list(found.events) == [data for _, data in events[1000:]]
 
 
+@pytest.mark.parametrize("at_once", [55, 120, 700])
+def test_who_watches_a_burst_above_the_limit_passes_over_nothing_that_cannot_be_read(
+    backends: Callable[..., RedisBackend], at_once: int
+) -> None:
+    backend = backends(event_limit=50)
+    epoch = plain(backend)
+    mark = backend.changes(None, {}, lambda seconds: True).mark
+    known: Seen | None = None
+    for turn in range(1, 4):
+        burst = [(n, b"event %d" % n) for n in range(1 + (turn - 1) * at_once, 1 + turn * at_once)]
+        assert one(backend, append(epoch, 1 + turn, events=burst)) == Done()
+        (found,) = backend.changes(mark, {"a": known}, lambda seconds: True).sessions
+        known = Seen(found.key, found.heartbeat, found.alive)
+        assert list(found.events) == [data for _, data in burst[-50:]]
+    assert backend.unreadable == 0
+
+
 def test_what_is_too_large_is_that_session_s_alone(backend: RedisBackend) -> None:
     epoch = claimed(backend)
     large = append(epoch, 1, record=b"x" * (64 * 1024 * 1024 + 1))

@@ -155,6 +155,7 @@ def events_of(of: int, entries: object, known: Sequence[Event]) -> tuple[Sequenc
     A log of events has no holes, for its readers count from its end: what stands before a hole is left out.
     """
     events = list(known)
+    upto = known[-1][0] if known else 0
     wrong = None
     for each in reversed(entries if isinstance(entries, list) else []):
         try:
@@ -172,7 +173,8 @@ def events_of(of: int, entries: object, known: Sequence[Event]) -> tuple[Sequenc
                 if n == 0 or (events and n <= events[-1][0]):
                     continue  # The mark that a claim makes, or one that was sent again.
                 if events and n != events[-1][0] + 1:
-                    wrong = f"its events before {n} are missing"
+                    if events[-1][0] != upto:  # Right behind those that are known it is the limit that took them.
+                        wrong = f"its events before {n} are missing"
                     events.clear()
                 events.append((n, data))
         except PoisonedError as error:
