@@ -270,5 +270,8 @@ def exposition(tracker: ProgressTracker, accept: str | None = None) -> tuple[str
     """
     registry = CollectorRegistry()
     registry.register(_Reading(tracker))
-    encode, content_type = choose_encoder(accept or "")
+    try:
+        encode, content_type = choose_encoder(accept or "")
+    except (TypeError, ValueError):  # Of a version that is none, it does not say that it is none.
+        encode, content_type = choose_encoder("")
     return content_type, encode(registry)
