@@ -212,6 +212,12 @@ def test_the_clients_address_is_the_last_that_no_trusted_proxy_has() -> None:
         ("::1", "10.0.0.5, 10.0.0.6", "10.0.0.5"),
         ("::ffff:10.0.0.1", "3.3.3.3", "3.3.3.3"),
         ("10.0.0.1", "3.3.3.3, <script>", "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.1:1234, 2.2.2.2:5678", "2.2.2.2"),
+        ("10.0.0.1", "2.2.2.2:5678, 10.9.9.9:80", "2.2.2.2"),
+        ("10.0.0.1", "[2001:db8::1]:5678", "2001:db8::1"),
+        ("10.0.0.1", "[2001:db8::1]", "2001:db8::1"),
+        ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "2.2.2.2:x", "10.0.0.1"),
     ):
         assert proxies.client(peer, {"x-forwarded-for": forwarded}) == client
 
@@ -236,6 +242,52 @@ def test_the_clients_address_is_the_last_that_no_trusted_proxy_has() -> None:
 )
 def test_an_origin_is_our_own_where_host_and_port_are_ours(origin: str, host: str, foreign: bool) -> None:
     assert Origins([], []).foreign({"origin": origin, "host": host}) is foreign
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://app.example.org", "https://app.example.org"),
+        ("HTTPS://App.Example.org/", "https://app.example.org"),
+        ("https://app.example.org:443", "https://app.example.org"),
+        ("http://a.example:80", "http://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("http://[0:0::1]", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_allowed_as_a_browser_writes_it(given: str, origin: str) -> None:
+    assert Origins([given], []).allowed(origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.example.org",
+        "https://u:p@b.example",
+        "https://a:notaport",
+        "https://a:0",
+        "https://a:65536",
+        "https://a.example#frag",
+        "https://a.example?x=1",
+        "https://a.example/path",
+        "https://a b.example",
+        "https://\u00e4.example",
+        "https://[::g]",
+        "https://[1.2.3.4]",
+        "https://[::1",
+        "https://",
+        "a.example",
+        "ftp://a.example",
+        "null",
+        "*",
+        7,
+    ],
+)
+def test_what_can_be_no_browsers_origin_is_refused(origin: Any) -> None:
+    with pytest.raises(ValueError, match="an origin must be like"):
+        Origins([origin], [])
 
 
 @pytest.mark.parametrize("port", ["", ":80", ":8765"])

@@ -18,21 +18,41 @@ Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 ALLOWED_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID, If-None-Match"
 ALLOWED_METHODS: Final = "GET, HEAD, POST, DELETE"
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
+
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+"""An address as some proxies write it, Azure's for one."""
+
+_USUAL: Final = {"http": 80, "https": 443}
 
 
 def checked_origin(text: object) -> str:
-    """An origin as it stands in the header: scheme, host and port.
+    """An origin as browsers write it in the header: scheme, host, and a port that is not the scheme's own.
 
     Raises:
         ValueError: It is none.
     """
-    parts = urlsplit(text) if isinstance(text, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+    scheme, _, rest = text.lower().partition("://") if isinstance(text, str) else ("", "", "")
+    match = _HOST.match(rest.removesuffix("/"))
+    host = None if match is None else _written(match[1])
+    usual = _USUAL.get(scheme)
+    if match is None or host is None or usual is None or not 0 < int(match[2] or usual) < 65536:
         raise ValueError(
-            f"an origin must be like 'https://app.example.org' or 'http://localhost:3000', not {text!r:.200}"
+            "an origin must be like 'https://app.example.org' or 'http://localhost:3000', one for each host, not "
+            f"{text!r:.200}"
         )
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    port = int(match[2] or usual)
+    return f"{scheme}://{host}" + ("" if port == usual else f":{port}")
+
+
+def _written(host: str) -> str | None:
+    """A host as browsers write it; None for what only looks like an IPv6 address."""
+    if not host.startswith("["):
+        return host
+    try:
+        return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+    except ValueError:
+        return None
 
 
 @final
@@ -93,7 +113,7 @@ class Origins:
         match = _HOST.match(headers.get("host", ""))
         if match is None or parts.scheme not in self._schemes:
             return False
-        usual = 443 if parts.scheme == "https" else 80
+        usual = _USUAL[parts.scheme]
         host = match[1].strip("[]").lower()
         return (parts.hostname or "").lower() == host and (port or usual) == int(match[2] or usual)
 
@@ -149,11 +169,13 @@ class Proxies:
         for hop in map(str.strip, reversed(headers.get("x-forwarded-for", "").split(","))):
             if not self.trusts(address):
                 break
+            match = _WITH_PORT.fullmatch(hop)
+            told = hop if match is None else match[1] or match[2]
             try:
-                ipaddress.ip_address(hop)
+                ipaddress.ip_address(told)
             except ValueError:
                 break
-            address = hop
+            address = told
         return address
 
 

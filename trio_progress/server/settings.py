@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from .auth import Auth
 from .origins import Origins, Proxies, is_loopback
 
 DEFAULT_PORT = 8765
+
+_BASE = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*/?")
+"""What browsers and proxies pass on as it is."""
 
 
 @final
@@ -77,8 +81,11 @@ class ServerSettings:
             if isinstance(texts, (str, bytes)):
                 raise TypeError(f"{name} must be several texts, such as [{texts!r:.100}], not one")
             object.__setattr__(self, name, tuple(texts))
-        if not self.base_path.startswith("/") or "//" in self.base_path:
-            raise ValueError(f"base_path must begin with a slash, such as '/progress', not {self.base_path!r:.200}")
+        if not _BASE.fullmatch(self.base_path):
+            raise ValueError(
+                "base_path must begin with a slash, such as '/progress', and have nothing but A-Z a-z 0-9 . _ ~ - "
+                f"between slashes, not {self.base_path!r:.200}"
+            )
         object.__setattr__(self, "base_path", self.base_path.rstrip("/") + "/")
         if self.ssl_context is not None and not isinstance(self.ssl_context, ssl.SSLContext):
             raise TypeError(f"ssl_context must be an ssl.SSLContext or None, not {self.ssl_context!r:.200}")
