@@ -79,6 +79,12 @@ def test_a_user_who_has_kept_nothing_has_no_sessions_and_gets_no_file(home: Path
     assert not home.exists()
 
 
+@pytest.mark.parametrize("command", [["ls"], ["serve", "--port", "0"], ["demo", "x"]])
+def test_the_home_of_a_user_that_is_not_there_is_told(command: list[str], capsys: Capture) -> None:
+    assert main([*command, "--store", "sqlite:~nosuchuser/x.db"]) == codes.USAGE
+    assert "'~nosuchuser/x.db'" in said(capsys)
+
+
 def test_the_users_own_store_is_for_nobody_else(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("We keep backups for two years.\n")
     assert main(["demo", "--corpus", str(tmp_path), "backups"]) == 0

@@ -33,17 +33,21 @@ class Place:
 
     @property
     def path(self) -> Path | None:
-        """The file, where the store is one."""
+        """The file, where the store is one.
+
+        Raises:
+            RuntimeError: It is in a home directory, and there is none.
+        """
         kind, _, path = self.url.partition(":")
         return Path(path).expanduser() if kind == "sqlite" and path else None
 
     @property
     def missing(self) -> bool:
         """Whether it is a file that is not there."""
-        path = self.path
         try:
+            path = self.path
             return path is not None and not path.exists()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
             return False  # Opening it tells why.
 
     def made(self) -> str:

@@ -87,7 +87,11 @@ class SqliteBackend:
         for name, seconds in (("busy_timeout", busy_timeout), ("idle_poll", idle_poll)):
             if not 0 < seconds < 3600:
                 raise ValueError(f"{name} must be above 0 and below 3600 seconds, not {seconds!r}")
-        self.path = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
+        try:
+            expanded = Path(text).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"a store needs the path of a file, not {text!r:.200}: {error}") from None
+        self.path = Path(os.path.abspath(expanded))  # noqa: PTH100 - resolve() would follow links
         self._event_limit = event_limit
         self._idle_poll = idle_poll
         self._clock = MachineClock() if clock is None else clock
