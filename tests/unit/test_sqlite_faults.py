@@ -18,6 +18,7 @@ from trio_progress.stores.machine import MachineClock
 from trio_progress.stores.sqlite import SqliteBackend
 from trio_progress.stores.sqlite_schema import LARGEST_RECORD, MIGRATIONS, Opened, connect
 from trio_progress.stores.sqlite_store import SqliteStore
+from trio_progress.stores.sqlite_writes import EXPIRED_AT_ONCE
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 INDEX = Index("running", "p", {"user": "u1"}, 5.0)
@@ -345,6 +346,27 @@ def test_what_has_expired_is_removed_and_the_file_becomes_smaller(path: Path) ->
     with raw(path) as other:
         assert other.execute("SELECT count(*) FROM sessions").fetchone()[0] == 0
         assert other.execute("PRAGMA page_count").fetchone()[0] < before / 10
+    backend.close()
+
+
+def test_expired_rows_with_ids_that_cannot_be_read_hold_up_no_removal(path: Path) -> None:
+    clock = Turned()
+    backend = SqliteBackend(path, clock=clock.machine)
+    backend.commit([Claim(f"s{n}", 1, "me", b"{}", INDEX, None, 60.0) for n in range(10)])
+    with raw(path) as other:
+        other.execute("BEGIN")
+        other.executemany(
+            "INSERT INTO sessions (id, epoch, seq, expires, owner, status, labels, queued_at, record)"
+            " VALUES (?, 1, 1, 1.0, 'o', 'completed', '{}', 1.0, x'7b7d')",
+            [(f"bad id {n}",) for n in range(EXPIRED_AT_ONCE)],
+        )
+        other.execute("COMMIT")
+    clock.now += 61
+    for _ in range(3):
+        clock.now += 11
+        backend.commit([Delete("nothing")])
+    with raw(path) as other:
+        assert other.execute("SELECT count(*) FROM sessions").fetchone()[0] == 0
     backend.close()
 
 

@@ -279,6 +279,12 @@ class Writer:
             self._execute("UPDATE floor SET epoch = ?", (key.epoch,))
         self.removed = True
 
+    def _remove_row(self, number: int) -> None:
+        """Removes a row whose id cannot be read, and so is no session's."""
+        self._execute("DELETE FROM events WHERE session = (SELECT id FROM sessions WHERE rowid = ?)", (number,))
+        self._execute("DELETE FROM sessions WHERE rowid = ?", (number,))
+        self.removed = True
+
     def sweep(self) -> bool:
         """Removes some of what has expired.
 
@@ -287,17 +293,18 @@ class Writer:
         """
         now = self._clock.wall()
         rows = self._execute(
-            "SELECT id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires FROM sessions"
+            "SELECT rowid, id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires FROM sessions"
             " WHERE expires <= ? LIMIT ?",
             (now, EXPIRED_AT_ONCE),
         ).fetchall()
-        for row in rows:
+        for number, identity, *row in rows:
             try:
-                session = decode_id(row[0])
+                session = decode_id(identity)
             except PoisonedError as error:
                 self._pass_over("?", str(error))
+                self._remove_row(number)  # Or it would be found again each time, in the place of others.
                 continue
-            found = self._head(session, row[1:])
+            found = self._head(session, tuple(row))
             if found is None or found.gone(self._clock):
                 self._forget(session, None if found is None else found.key)
         self._execute("DELETE FROM asks WHERE at <= ?", (now - ASK_KEEP,))
