@@ -10,8 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -511,6 +513,21 @@ async def test_of_a_loop_that_does_not_answer_the_counts_are_told_and_no_gauges(
     assert set(before) - set(during) == gauges
     assert during["sessions_begun_total", frozenset()] == 1
     assert set(after) == set(before)
+
+
+async def test_trackers_of_a_loop_that_does_not_answer_are_waited_for_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector_module, "PATIENCE", 0.2)
+    registry = CollectorRegistry()
+    async with AsyncExitStack() as stack:
+        for _ in range(10):
+            metrics.register(await stack.enter_async_context(open_tracker()), registry)
+        stuck = threading.Thread(target=generate_latest, args=[registry])
+        began = time.monotonic()
+        stuck.start()
+        stuck.join()  # The event loop is busy with this.
+        assert 0.2 <= time.monotonic() - began < 1.0
 
 
 def test_a_scrape_after_the_run_tells_the_last_counts() -> None:

@@ -4,14 +4,15 @@
 2. Counts never fall, for Prometheus takes that for a restart of the process. When a tracker is left, what it has
    counted stays in the sums, and its gauges go.
 3. A scrape that comes in another thread (as with `prometheus_client.start_http_server`) is answered by the event
-   loop, between two steps of its tasks: what it reads is one moment. Of a loop that does not answer in `PATIENCE`
-   the counts of the last time are told, and no gauges: their series end, which alerts can see.
+   loop, between two steps of its tasks: what it reads is one moment. Of a loop that does not answer in `PATIENCE`,
+   one for all trackers, the counts of the last time are told, and no gauges: their series end, which alerts can see.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final, final
 from weakref import WeakKeyDictionary
@@ -57,8 +58,12 @@ class _Member:
             self._readings += 1
             self._told.notify_all()
 
-    def refresh(self) -> bool:
-        """Has it read, from any thread; False where the event loop does not answer."""
+    def ask(self) -> int | None:
+        """Has it read, from any thread: now in its event loop, or else soon.
+
+        Returns:
+            Which reading that will be; None where there is none any more.
+        """
         try:
             here = trio.lowlevel.current_trio_token() is self._token
         except RuntimeError:
@@ -67,13 +72,19 @@ class _Member:
             wanted = self._readings + 1
         if here:
             self.read()
-        else:
-            try:
-                self._token.run_sync_soon(self.read, idempotent=True)
-            except trio.RunFinishedError:
-                return False
+            return wanted if self._readings >= wanted else None
+        try:
+            self._token.run_sync_soon(self.read, idempotent=True)
+        except trio.RunFinishedError:
+            return None
+        return wanted
+
+    def answered(self, wanted: int | None, until: float) -> bool:
+        """Waits for a reading, by `time.monotonic()`; False where the event loop does not answer."""
         with self._told:
-            return self._told.wait_for(lambda: self._readings >= wanted, 0 if here else PATIENCE)
+            return wanted is not None and self._told.wait_for(
+                lambda: self._readings >= wanted, max(until - time.monotonic(), 0)
+            )
 
 
 @final
@@ -121,7 +132,7 @@ class Collector:
         member = self._members.get(tracker)
         if member is None:
             return
-        member.refresh()
+        member.answered(member.ask(), time.monotonic() + PATIENCE)
         with self._lock:
             if self._members.pop(tracker, None) is member:
                 self._add(self._closed, values(member.last), gauges=False)
@@ -137,7 +148,10 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their values; what registries call for a scrape."""
-        answered = {member for member in tuple(self._members.values()) if member.refresh()}
+        # All are asked before the first is waited for: those of one loop that is stuck cost its patience once.
+        asked = [(member, member.ask()) for member in tuple(self._members.values())]
+        until = time.monotonic() + PATIENCE
+        answered = {member for member, wanted in asked if member.answered(wanted, until)}
         total: Values = {}
         with self._lock:
             self._add(total, self._closed, gauges=False)
