@@ -386,6 +386,15 @@ async def test_a_list_is_newest_first_and_comes_in_pages(rig: Rig, mock_clock: M
     assert (await rig.store.list(Query(limit=10))).next is None
 
 
+async def test_a_list_goes_on_behind_a_session_that_has_gone(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.store.commit([claim(f"s{n}", lease=None, index=index(queued_at=float(n // 3))) for n in range(9)])
+    page = await rig.store.list(Query(limit=5))
+    assert [stored.id for stored in page.sessions] == ["s8", "s7", "s6", "s5", "s4"]
+    assert await rig.one(Delete("s4")) == Done()
+    page = await rig.store.list(Query(limit=5, after=page.next))
+    assert [stored.id for stored in page.sessions] == ["s3", "s2", "s1", "s0"]
+
+
 async def test_a_list_is_filtered_by_status_and_labels(rig: Rig, mock_clock: MockClock) -> None:
     hostile = {"user": 'u1","team":"b', "team": "ä\\"}
     batch = [

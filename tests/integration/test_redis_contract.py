@@ -104,6 +104,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
             yield Place(tls_url(server, ca), prefix, admin)
         return
     url: str = request.getfixturevalue("oldest_url" if "6.2" in request.param else "redis_url")
+    if request.param != "plain":
+        url = f"{url.rpartition('/')[0]}/3"  # The rule has to do for other databases than the first.
     with client_of(url) as admin:
         if request.param == "plain":
             yield Place(url, prefix, admin)

@@ -21,6 +21,7 @@ from tests.redis_server import RedisServer, client_of, host_of
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
 from trio_progress.stores.redis import RedisBackend
+from trio_progress.stores.redis_calls import Calls, Server
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration
@@ -136,6 +137,15 @@ async def test_a_call_that_timed_out_never_hands_its_reply_to_another(redis_url:
                 assert f'"s{n % 10}"'.encode() in found.record
         await store.aclose()
     assert failed > 5
+
+
+def test_a_call_that_has_had_enough_of_slow_replies_leaves_none_of_them_to_another(redis_url: str) -> None:
+    """Each reply comes in time, and all of them do not."""
+    calls = Calls(Server.of_url(redis_url, None)[0], 0.5)
+    with pytest.raises(StoreError, match="no more than"):
+        calls([("BLPOP", f"test:{uuid.uuid4().hex}", 0.4)] * 8)
+    assert [calls([("ECHO", f"mine {n}")]) for n in range(3)] == [[b"mine 0"], [b"mine 1"], [b"mine 2"]]
+    calls.close()
 
 
 async def test_of_connections_that_have_died_while_they_lay_idle_one_call_at_most_finds_out(
