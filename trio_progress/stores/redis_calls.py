@@ -203,7 +203,7 @@ class Calls:
     Args:
         server: Where.
         timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
-            in all.
+            in all, by the end of each. Within a reply it is seconds without a byte.
     """
 
     def __init__(self, server: Server, timeout: float) -> None:
