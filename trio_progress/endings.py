@@ -87,8 +87,8 @@ def _error_text(error: BaseException, pipeline: Pipeline | None) -> str | None:
         return None
     try:
         text = pipeline.error_text(error)
+        return None if text is None else checks.message("error_text", str(text), Limits())
     except Exception as raised:
         what = "the error_text of pipeline %r raised"
         tell(logging.ERROR, "error_text_raised", what, pipeline.name, error=raised, pipeline=pipeline.name)
         return None
-    return None if text is None else checks.message("error_text", str(text), Limits())

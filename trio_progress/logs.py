@@ -15,6 +15,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, TypedDict, Unpack, final
 
 logger: Final = logging.getLogger("trio_progress")
@@ -95,7 +96,7 @@ def tell(
     error: BaseException | None = None,
     **fields: Unpack[Fields],
 ) -> bool:
-    """Logs one record. Never raises for what its arguments look like.
+    """Logs one record. Never raises: not for what its arguments look like, nor for what a handler does with it.
 
     Args:
         level: As the logging module has it.
@@ -119,7 +120,9 @@ def tell(
         left_out = admitted
         if left_out:
             text, args = f"{text} (%d more like it were left out)", (*args, left_out)
-    logger.log(level, text, *args, exc_info=error, extra={"event": event, "left_out": left_out, **fields}, stacklevel=2)
+    extra = {"event": event, "left_out": left_out, **fields}
+    with suppress(Exception):  # A handler may be anybody's; who logs here has a state to keep whole.
+        logger.log(level, text, *args, exc_info=error, extra=extra, stacklevel=2)
     return True
 
 

@@ -16,6 +16,7 @@ stop, be it cancelled from outside or interrupted a second time.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
 from typing import final
@@ -37,7 +38,7 @@ from .state import checks
 from .state.clock import stamp
 from .state.record import Record, decode_record, encode_record
 from .state.session import SessionState
-from .state.snapshot import SessionStatus
+from .state.snapshot import ErrorInfo, SessionStatus
 from .stores.base import Claim, Claimed, Key
 
 
@@ -259,8 +260,13 @@ class Tenure:
                 cancelled = raised
             except KeyboardInterrupt as raised:
                 left = raised
-        self._end(self._status(left, cancelled, quiet), left)
-        came = await self._children_gone()
+        unended: list[BaseException] = []
+        try:
+            self._end(self._status(left, cancelled, quiet), left)
+        except Exception as raised:
+            unended.append(raised)
+            self._end_badly(raised)
+        came = [*unended, *await self._children_gone()]
         if self._bug is not None:
             mine = [] if left is None or only_cancelled(left) else [left]
             raise BaseExceptionGroup("a bug in trio_progress", [*mine, *came]) from None
@@ -312,6 +318,17 @@ class Tenure:
                 status=state.status,
                 reason=type(error).__name__,
             )
+        self._let_go()
+
+    def _end_badly(self, bug: Exception) -> None:
+        """Step 1 where that has failed itself: the children are told all the same, or all would wait for ever."""
+        self._bug = self._bug or bug
+        with suppress(Exception):
+            self.state.end("failed", ErrorInfo(type=type(bug).__name__))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Tells the children that the session is left."""
         self._left.set()
         self._persister.leave()
         for wake in self._wakes:
@@ -339,7 +356,7 @@ class Tenure:
             tally, state = self._house.tally, self.state
             tally.sessions_ended += 1
             tally.states += state.seq
-            tally.ledger.end(state.pipeline_name, state.status)
+            tally.ledger.end(state.pipeline_name, state.status if state.over else "failed")
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
                 tell(

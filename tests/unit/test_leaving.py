@@ -279,6 +279,46 @@ async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_st
     assert messages[-1].status == "failed"
 
 
+@pytest.mark.parametrize("where", ["tenure.describe", "state.session.SessionState.end_phases"])
+async def test_a_bug_in_the_end_itself_is_raised_and_keeps_nobody(
+    where: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patched as above."""
+
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"trio_progress.{where}", crash)
+    store = RecordingStore()
+    async with open_tracker(store) as tracker:
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with tracker.session("a"):
+                pass
+        with pytest.RaisesGroup(ValueError, ZeroDivisionError):
+            async with tracker.session("b"):
+                raise ValueError
+        assert trio.current_time() < 20
+        assert tracker._house.open == {}
+    if where == "tenure.describe":
+        assert end_of(store).status == end_of(store, "b").status == "failed"
+
+
+async def test_an_error_text_that_is_no_text_is_none(autojump_clock: trio.testing.MockClock) -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    store = RecordingStore()
+    pipeline = Pipeline("told", {"a": 1}, error_text=lambda _: Unprintable())  # type: ignore[arg-type,return-value]
+    async with open_tracker(store) as tracker:
+        with pytest.raises(ValueError, match="mine"):
+            async with tracker.session("a", pipeline):
+                raise ValueError("mine")
+    end = end_of(store)
+    assert end.error is not None
+    assert (end.status, end.error.type, end.error.message) == ("failed", "ValueError", None)
+
+
 async def test_leaving_never_waits_for_an_interval(autojump_clock: trio.testing.MockClock) -> None:
     for tenth in range(40):
         async with open_tracker(RecordingStore(delay=0.001)) as tracker:

@@ -52,6 +52,28 @@ def events(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogReco
     return [record for record in caplog.records if getattr(record, "event", None) == event]
 
 
+async def test_a_handler_that_raises_hurts_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the log server is away")
+
+    handler = Broken()
+    logger.addHandler(handler)
+    try:
+        store = RecordingStore()
+        async with open_tracker(store) as tracker:
+            store.mode = "down"
+            with pytest.raises(ValueError, match="mine"):
+                async with tracker.session("a") as session:
+                    await trio.sleep(1)
+                    store.mode = "up"
+                    raise ValueError("mine")
+            assert session.status == "failed"
+        assert store.ends("a")
+    finally:
+        logger.removeHandler(handler)
+
+
 def test_trust_10_nothing_that_others_wrote_begins_a_line_or_steers_a_terminal(lines: Lines) -> None:
     def fails() -> None:
         raise ValueError(HOSTILE)

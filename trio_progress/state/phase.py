@@ -341,7 +341,12 @@ class PhaseNode:
     def settle(self, now: float) -> bool:
         """Takes in what the hot path added: plain numbers, the rate. True where the count has moved."""
         if type(self.done) is not int and type(self.done) is not float:
-            self.done = checks.number("done", self.done)
+            try:
+                self.done = checks.number("done", self.done)
+            except REFUSED as error:
+                # What passed as a number on the hot path and is none, as an array: the count is as it was published.
+                self.done = self._seen + self.skipped
+                self.state.drop(error)
         if self.done >= MAX_UNITS:
             self.done = MAX_UNITS - 1
         self.skipped = min(self.skipped, self.done)
