@@ -144,7 +144,7 @@ class Persister:
         state, settings = self._state, self._settings
         seq = state.publish()
         lease = settings.lost_after
-        if not self._behind(seq):
+        if not self._behind(seq, state.event_log.newest):
             if self._renew and not state.over:
                 self._renewing = True
                 return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
@@ -205,9 +205,9 @@ class Persister:
             self.fenced = True
             self._on_fenced()
 
-    def _behind(self, seq: int) -> bool:
-        """Whether the store lacks the state `seq`, or events that were logged."""
-        return self.stored is None or self.stored < seq or self._stored_event < self._state.event_log.newest
+    def _behind(self, seq: int, event: int) -> bool:
+        """Whether the store lacks the state `seq`, or events up to the ordinal `event`."""
+        return self.stored is None or self.stored < seq or self._stored_event < event
 
     def _tell(self) -> None:
         self._settled.set()
@@ -233,11 +233,11 @@ class Persister:
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
         self._hurry = trio.Event()
-        goal = self._state.publish()
-        if not self._behind(goal):
+        goal = self._state.publish(), self._state.event_log.newest
+        if not self._behind(*goal):
             self._tally.persists_unchanged += 1
         self.waiting_since = trio.current_time()
-        while not self.fenced and self._behind(goal):
+        while not self.fenced and self._behind(*goal):
             if self._bug is not None:
                 raise self._bug
             self._committer.submit(self)
@@ -264,8 +264,8 @@ class Persister:
             FencedError: Another owner has taken the session over.
             SessionClosedError: The session was left before the store took it.
         """
-        goal = self._state.publish()
-        while self._behind(goal):
+        goal = self._state.publish(), self._state.event_log.newest
+        while self._behind(*goal):
             if self.fenced:
                 raise FencedError(self._state.id, self._state.epoch)
             if self.flushed.is_set():

@@ -304,6 +304,26 @@ async def test_flush_returns_when_the_store_holds_it_and_can_be_cancelled(
         await session.flush()
 
 
+async def test_events_that_go_on_hold_up_no_flush_and_void_no_interval(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = RecordingStore(delay=0.05)
+    async with open_tracker(store, persist_interval=2) as tracker, trio.open_nursery() as nursery:
+        async with tracker.session("a") as session:
+
+            async def emit() -> None:
+                while True:
+                    session.emit("e")
+                    await trio.sleep(0.02)
+
+            nursery.start_soon(emit)
+            await trio.sleep(9)
+            assert store.tries == pytest.approx([0, 0.05, 2.1, 4.15, 6.2, 8.25], abs=0.01)
+            with trio.fail_after(0.2):
+                await session.flush()
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("resume", ["never", "interrupted", "always", "waiting"])
 @pytest.mark.parametrize(
     "stored",
