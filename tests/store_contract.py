@@ -192,6 +192,40 @@ async def test_a_claim_that_is_repeated_by_its_owner_is_recognised(rig: Rig, moc
     assert (await rig.read()).key == Key(E, 2)
 
 
+async def test_a_claim_that_is_repeated_after_its_lease_has_lapsed_is_recognised_and_takes_it_up_again(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    await rig.claimed(lease=None)
+    again = claim(expect=Key(E, 0), seq=1, owner="you")
+    assert isinstance(await rig.one(again), Claimed)
+    rig.sleep(LEASE + 1)
+    assert not (await rig.read()).alive
+    assert await rig.one(again) == Claimed(E + 1, None, {})
+    found = await rig.read()
+    assert (found.key, found.alive) == (Key(E + 1, 1), True)
+    assert await rig.one(claim()) == Refused()
+    rig.sleep(LEASE + 1)
+    await rig.claimed()
+    assert await rig.one(again) == Refused()
+
+
+async def test_a_repeated_claim_that_wants_no_lease_is_recognised_and_renews_none(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    await rig.claimed()
+    assert await rig.one(claim(lease=None)) == Claimed(E, None, {})
+    assert (await rig.read()).alive
+    rig.sleep(LEASE + 1)
+    assert await rig.one(claim(lease=None)) == Claimed(E, None, {})
+    assert not (await rig.read()).alive
+
+
+async def test_an_owner_that_has_released_its_lease_claims_anew(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.claimed()
+    await rig.one(append(E, 1, lease=None))
+    assert (await rig.claimed()).epoch == E + 1
+
+
 async def test_a_claim_without_a_lease_leaves_no_owner(rig: Rig, mock_clock: MockClock) -> None:
     await rig.claimed(lease=None)
     assert not (await rig.read()).alive

@@ -231,6 +231,33 @@ async def test_an_answer_that_was_lost_is_no_second_claim_and_no_second_state(
     assert len(stored.events) == 2
 
 
+@pytest.mark.parametrize("resume", ["never", "always"])
+async def test_a_claim_whose_answer_was_lost_holds_however_long_the_store_is_away(
+    resume: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = RecordingStore()
+    async with open_tracker(store, lost_after=30) as tracker:
+        with pytest.raises(ValueError, match="first"):
+            async with tracker.session("a"):
+                raise ValueError("first")
+        store.mode = "lost"
+        async with trio.open_nursery() as nursery:
+
+            async def outage() -> None:
+                await trio.sleep(0.01)
+                store.mode = "down"
+                await trio.sleep(60)
+                store.mode = "up"
+
+            nursery.start_soon(outage)
+            async with tracker.session("a", resume=resume) as session:  # type: ignore[arg-type]
+                await trio.sleep(100)
+        assert session.status == "completed"
+    stored = await store.inner.read("a")
+    assert stored is not None
+    assert stored.key == (session.epoch, session.snapshot().seq)
+
+
 async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_clock: trio.testing.MockClock) -> None:
     store = RecordingStore()
     async with open_tracker(store) as tracker, tracker.session("a") as session:

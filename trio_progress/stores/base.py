@@ -48,7 +48,10 @@ class Claim:
     proposal: int
     """The epoch that the claimer would like, milliseconds since 1970; the store takes it if it is high enough."""
     owner: str
-    """Unique to the claimer: a claim that is repeated, because its answer was lost, is recognised by it."""
+    """Unique to the claimer: a claim that is repeated, because its answer was lost, is recognised by it.
+
+    Until its lease is released or somebody else has claimed, however long ago it has lapsed; it is renewed then.
+    """
     record: bytes
     """The entry at `(epoch, seq)`."""
     index: Index

@@ -107,8 +107,12 @@ class MemoryStore:
     def _claim(self, claim: Claim, now: float) -> Outcome:
         log = self._logs.get(claim.id)
         usual = dict(self._usual.get(claim.index.pipeline or "", {}))
+        if log is not None and log.owner == claim.owner and log.lease_until is not None:
+            if claim.lease is not None:
+                log.lease_until = now + claim.lease
+            return Claimed(log.key.epoch, None, usual)
         if log is not None and _alive(log, now):
-            return Claimed(log.key.epoch, None, usual) if log.owner == claim.owner else Refused()
+            return Refused()
         newest = None if log is None else log.key
         if claim.expect is not None and newest != claim.expect:
             return Moved()

@@ -69,9 +69,16 @@ if took.err then took = {} end
 -- An owner that the hash does not tell of is told by the stream and its lease; it comes back with its own epoch.
 local held = newest and string.match(newest[1], '^%d+')
 if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. held) > 0 then return {'refused'} end
-if epoch and known[2] == '0' and redis.call('PTTL', ARGV[1] .. epoch) > 0 then
-  if known[3] ~= ARGV[3] then return {'refused'} end
-  if whole then return {'again', epoch, took} end
+if epoch and known[2] == '0' then
+  local lease = ARGV[1] .. epoch
+  if known[3] ~= ARGV[3] then
+    if redis.call('PTTL', lease) > 0 then return {'refused'} end
+  elseif whole then
+    if ARGV[7] ~= '' and redis.call('PEXPIRE', lease, ARGV[7]) == 0 then
+      redis.call('SET', lease, '', 'PX', ARGV[7])
+    end
+    return {'again', epoch, took}
+  end
 end
 if not whole then newest = false end
 if ARGV[9] ~= '' and not (newest and newest[1] == ARGV[9]) then return {'moved'} end

@@ -52,6 +52,8 @@ _CLAIM: Final = """INSERT OR REPLACE INTO sessions
 (id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires, owner, status, pipeline, labels, queued_at,
 record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
+_HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ? WHERE id = ?"
+
 # The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state.
 _APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, status = ?, pipeline = ?, labels = ?, queued_at = ?,
 heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ? WHERE id = ? AND epoch = ? AND seq < ?"""
@@ -193,9 +195,14 @@ class Writer:
         usual = self._usual(claim.index.pipeline or "")
         row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
         found = None if row is None else self._head(claim.id, row)
-        if found is not None and clock.left(found.lease) > 0:
+        if found is not None and found.lease.until is not None and not found.gone(clock):
             mine = self._execute("SELECT owner = ? FROM sessions WHERE id = ?", (claim.owner, claim.id)).fetchone()[0]
-            return Claimed(found.key.epoch, None, usual) if mine else Refused()
+            if mine:
+                if claim.lease is not None:
+                    self._execute(_HOLD, (*clock.lease(claim.lease), claim.id))
+                return Claimed(found.key.epoch, None, usual)
+            if clock.left(found.lease) > 0:
+                return Refused()
         newest = None if found is None or found.gone(clock) else found.key
         if claim.expect is not None and newest != claim.expect:
             return Moved()
