@@ -18,6 +18,9 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds between tries on a store that does not answer."""
 
+NOTHING: Final = Key(0, 0)
+"""No entry has this key: a claim that expects it is good only if it was made before."""
+
 
 @final
 class Delivery:
@@ -37,13 +40,13 @@ class Delivery:
         self.tried = trio.Event()
         """Set when what an earlier process has left was delivered, or could not be for now."""
 
-    def save(self, append: Append, *, claimed: bool) -> bool:
-        """Keeps a final state that the store has not taken; does not wait, and never raises.
+    def save(self, append: Append, *, claimed: bool, owner: str) -> bool:
+        """Keeps a final state that the store has not taken; does not wait, and never raises. See `Spool.save`.
 
         Returns:
             Whether it will be delivered.
         """
-        saved = self._spool is not None and self._spool.save(append, claimed=claimed)
+        saved = self._spool is not None and self._spool.save(append, claimed=claimed, owner=owner)
         if saved:
             self._news.set()
         return saved
@@ -100,7 +103,7 @@ class Delivery:
             StoreError: The store did not answer.
         """
         append = spooled.append
-        epoch = append.key.epoch if spooled.claimed else await self._claim(append)
+        epoch = append.key.epoch if spooled.claimed else await self._claim(append, spooled.owner)
         outcome: object = None
         if epoch is not None:
             outcome = await Once(replace(append, key=Key(epoch, append.key.seq))).made(self._committer)
@@ -117,25 +120,29 @@ class Delivery:
             throttle = self._throttle
             tell(level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error)
 
-    async def _claim(self, append: Append) -> int | None:
-        """Claims what was never claimed, as the store was down from beginning to end; not from a newer owner.
+    async def _claim(self, append: Append, owner: str) -> int | None:
+        """Claims what the store has not answered the claim of; not from a newer owner.
+
+        As `owner`: a claim of it that has reached the store is recognised by that, and is ours.
 
         Returns:
             The epoch that the store has given, which may be above the one that was made up without it.
         """
         stored = await self._store.read(append.id)
+        expect = None if stored is None else stored.key
         if stored is not None and (stored.alive or stored.key.epoch >= append.key.epoch):
-            # With the same record it was claimed here, and then something came in between.
-            return stored.key.epoch if not stored.alive and stored.record == append.record else None
+            if not stored.alive and stored.record == append.record:
+                return stored.key.epoch  # It was claimed here, and then something came in between.
+            expect = NOTHING
         claim = Claim(
             id=append.id,
             proposal=append.key.epoch,
-            owner=f"spool {append.key.epoch}",
+            owner=owner or f"spool {append.key.epoch}",
             record=append.record,
             index=append.index,
             lease=None,
             keep=append.keep,
-            expect=None if stored is None else stored.key,
+            expect=expect,
             seq=max(append.key.seq - 1, 0),
         )
         outcome = await Once(claim).made(self._committer)

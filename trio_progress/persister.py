@@ -286,10 +286,12 @@ class Persister:
         """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
         try:
             write = self._append_or_renew()
+            # The claim may have reached the store: who claims as the same owner is given the session that it has.
+            owner = "" if self._claimed else (self._claiming or self._claim()).owner
         except Exception as error:
             self._bewail("the final state of session %r cannot be spooled", error)
             return False
-        return isinstance(write, Append) and delivery.save(write, claimed=self._claimed)
+        return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner)
 
     def _bewail(self, what: str, error: Exception) -> None:
         state = self._state

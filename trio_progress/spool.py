@@ -60,6 +60,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     epoch: int
     seq: int
     claimed: bool
+    owner: str = ""
     record: bytes
     status: str
     pipeline: str | None
@@ -80,6 +81,8 @@ class Spooled:
     claimed: bool
     """Whether the store had given the session to its owner; if not, nothing of it may be stored at all."""
     path: Path
+    owner: str = ""
+    """By whom it was claimed, where the store has not answered that."""
 
 
 @final
@@ -101,15 +104,16 @@ class Spool:
         parent = state_folder() / "spool" if self._parent is None else self._parent
         return parent / _digest(self._address)
 
-    def save(self, append: Append, *, claimed: bool) -> bool:
+    def save(self, append: Append, *, claimed: bool, owner: str = "") -> bool:
         """Keeps a final state. Never raises; False where it could not be kept, which is logged.
 
         Args:
             append: What the store should have taken.
             claimed: Whether the store had given the session to its owner.
+            owner: Who has claimed it, for where that was not answered.
         """
         try:
-            return self._save(append, claimed=claimed)
+            return self._save(append, claimed=claimed, owner=owner)
         except Exception as error:
             tell(
                 logging.ERROR,
@@ -123,7 +127,7 @@ class Spool:
             )
             return False
 
-    def _save(self, append: Append, *, claimed: bool) -> bool:
+    def _save(self, append: Append, *, claimed: bool, owner: str) -> bool:
         index = append.index
         data = msgspec.json.encode(
             _File(
@@ -133,6 +137,7 @@ class Spool:
                 epoch=append.key.epoch,
                 seq=append.key.seq,
                 claimed=claimed,
+                owner=owner,
                 record=append.record,
                 status=index.status,
                 pipeline=index.pipeline,
@@ -218,7 +223,7 @@ class Spool:
             events=file.events,
             durations=file.durations,
         )
-        return Spooled(append, file.claimed, path)
+        return Spooled(append, file.claimed, path, file.owner)
 
     def discard(self, spooled: Spooled) -> None:
         """Removes the file of what was delivered, or is not wanted any more. Never raises."""

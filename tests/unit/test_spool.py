@@ -248,11 +248,13 @@ class Durable:
         pass
 
 
-async def lose_the_end(inner: MemoryStore, *, never_claimed: bool = False) -> int:
+async def lose_the_end(inner: MemoryStore, *, never_claimed: bool = False, claim_unanswered: bool = False) -> int:
     """A session whose end does not reach the store; returns its epoch."""
     store = Durable(inner)
     if never_claimed:
         store.recording.mode = "down"
+    if claim_unanswered:
+        store.recording.mode = "lost"
     async with open_tracker(store, lost_after=20) as tracker:
         async with tracker.session("a", PIPELINE, labels={"user": "u1"}) as session:
             session.emit("e", 1)
@@ -318,6 +320,35 @@ async def test_an_end_that_was_never_claimed_is_delivered_with_its_events(folder
     assert stored is not None
     assert len(stored.events) == 1
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("left", [-100.0, 100.0], ids=["lapsed", "still standing"])
+async def test_an_end_whose_claim_was_taken_and_not_answered_is_delivered(left: float, folder: Path) -> None:
+    inner = MemoryStore()
+    epoch = await lose(inner, claim_unanswered=True)
+    inner._logs["a"].lease_until = trio.current_time() + left
+    async with open_tracker(Durable(inner)) as tracker:
+        snapshot = await tracker.snapshot("a")
+        assert (snapshot.status, snapshot.result, snapshot.epoch) == ("completed", {"answer": 42}, epoch)
+    stored = await inner.read("a")
+    assert stored is not None
+    assert not stored.alive
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize("lease", [None, 100.0])
+async def test_an_end_whose_claim_was_not_answered_takes_nothing_from_who_has_claimed_since(
+    lease: float | None, folder: Path
+) -> None:
+    inner = MemoryStore()
+    epoch = await lose(inner, claim_unanswered=True)
+    record = inner._logs["a"].record
+    (outcome,) = await inner.commit([Claim("a", epoch + 1, "another", record, APPEND.index, lease, 100.0)])
+    assert isinstance(outcome, Claimed)
+    before = await inner.read("a")
+    async with open_tracker(Durable(inner)):
+        await settle(lambda: not files(folder))
+    assert await inner.read("a") == before
 
 
 class Later(Durable):
