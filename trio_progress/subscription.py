@@ -57,7 +57,12 @@ class Stream(Generic[T]):
         if self._entered:
             raise RuntimeError("this subscription was entered before: make a new one")
         self._entered = True
-        await self._start()
+        try:
+            await self._start()
+        except BaseException:
+            self._closed = True
+            self._stop()
+            raise
         return self
 
     async def __aexit__(

@@ -326,6 +326,22 @@ async def test_being_cancelled_while_waiting_leaves_no_listener(autojump_clock: 
         assert tracker.statistics().subscribers == 0
 
 
+async def test_being_cancelled_while_entering_leaves_nothing_registered(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore()
+    async with open_tracker(store) as other, other.session("elsewhere"), open_tracker(store) as tracker:
+        for n in range(40):
+            await other.declare(f"q{n}")
+        for checkpoints in range(60):
+            for stream in (tracker.watch_all(), tracker.watch("elsewhere"), tracker.subscribe("elsewhere")):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(drain, stream)
+                    for _ in range(checkpoints):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+                assert tracker.statistics().subscribers == 0
+                assert not tracker._house.hub._everything
+
+
 LATE: dict[str, Callable[[ProgressTracker], Awaitable[object]]] = {
     "declare": lambda tracker: tracker.declare("new"),
     "cancel": lambda tracker: tracker.cancel("queued"),
