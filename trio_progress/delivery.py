@@ -9,7 +9,7 @@ from typing import Final, final
 import trio
 
 from .committer import Committer, Once
-from .errors import StoreError
+from .errors import SessionClosedError, StoreError
 from .logs import Throttle, tell
 from .spool import Spool, Spooled
 from .stores.base import Append, Claim, Claimed, Done, Key, Store
@@ -84,7 +84,7 @@ class Delivery:
             while (spooled := await trio.to_thread.run_sync(next, waiting, None, abandon_on_cancel=True)) is not None:
                 try:
                     await self._deliver(spooled)
-                except StoreError as error:
+                except (StoreError, SessionClosedError) as error:
                     self._tell(logging.INFO, "spool_waits", spooled.append.id, "waits on", error)
                     complete = False
                     if not self._committer.up:
@@ -101,6 +101,7 @@ class Delivery:
 
         Raises:
             StoreError: The store did not answer.
+            SessionClosedError: The tracker is being left.
         """
         append = spooled.append
         epoch = append.key.epoch if spooled.claimed else await self._claim(append, spooled.owner)

@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
+from trio_progress.house import House
 from trio_progress.places import state_folder
 from trio_progress.spool import FILES, Spool
 from trio_progress.stores.base import (
@@ -430,6 +431,33 @@ async def test_what_cannot_be_delivered_waits_on_and_holds_up_nobody(folder: Pat
     async with open_tracker(store):
         pass
     assert len(files(folder)) == 1
+
+
+async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_and_leaves_it_to_the_next(
+    folder: Path,
+) -> None:
+    inner = MemoryStore()
+    await lose(inner, never_claimed=True)
+    reading, go_on = trio.Event(), trio.Event()
+
+    class Slow(Durable):
+        async def read(self, session_id: str) -> Stored | None:
+            found = await super().read(session_id)
+            with trio.CancelScope(shield=True):  # As a thread.
+                reading.set()
+                await go_on.wait()
+            return found
+
+    async with trio.open_nursery() as nursery:
+        async with open_tracker(Slow(inner)) as tracker:
+            await reading.wait()
+            nursery.start_soon(closing, tracker._house, go_on)
+    assert len(files(folder)) == 1
+
+
+async def closing(house: House, then: trio.Event) -> None:
+    await settle(lambda: house.committer.closing)
+    then.set()
 
 
 @pytest.mark.parametrize("how", ["memory", "off"])
