@@ -347,7 +347,8 @@ class ProgressTracker:
         One that is queued is waited for until it was run. Cancelling it changes nothing.
 
         Raises:
-            SessionNotFoundError: There is no such session.
+            SessionNotFoundError: There is no such session, or it was deleted before it had ended.
+            SessionClosedError: The tracker was left before it had ended.
         """
         checks.session_id(session_id)
         last = None
@@ -355,9 +356,12 @@ class ProgressTracker:
             async for snapshot in snapshots:
                 last = snapshot
         scope = self._house.open.get(session_id)
-        if scope is not None and (scope.session is None or scope.session.state.over):
+        if scope is not None and scope.session is not None and scope.session.state.over:
             await scope.left.wait()
-        assert last is not None
+        if last is None or not last.ended:
+            if self._house.closed:
+                raise SessionClosedError(f"the tracker was left before session {session_id!r} had ended")
+            raise SessionNotFoundError(session_id)
         return last
 
     def statistics(self) -> TrackerStatistics:

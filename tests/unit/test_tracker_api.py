@@ -22,6 +22,7 @@ from trio_progress import (
     MemoryStore,
     NullSession,
     Pipeline,
+    ProgressError,
     ProgressTracker,
     Session,
     SessionActiveError,
@@ -300,6 +301,47 @@ async def test_whoever_waits_for_the_end_gets_it_when_nothing_is_left(autojump_c
             session.set_result({"answer": 42})
         await trio.testing.wait_all_tasks_blocked()
     assert [(snapshot.status, snapshot.result) for snapshot in waited] == [("completed", {"answer": 42})]
+
+
+async def test_who_waits_for_the_end_does_not_wait_for_the_next_run(autojump_clock: trio.testing.MockClock) -> None:
+    waited: list[tuple[float, int, str]] = []
+    async with open_tracker() as tracker, trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            snapshot = await tracker.wait_ended("a")
+            waited.append((trio.current_time(), snapshot.attempt, snapshot.status))
+
+        for attempt in (1, 2):
+            with pytest.raises(ValueError, match="again"):
+                async with tracker.session("a", resume="always"):
+                    if attempt == 1:
+                        nursery.start_soon(wait)
+                    await trio.sleep(10)
+                    raise ValueError("again")
+    assert waited == [(10, 1, "failed")]
+
+
+async def test_who_waits_for_an_end_is_told_where_there_is_none(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore()
+    raised: dict[str, type[BaseException]] = {}
+
+    async def wait(tracker: ProgressTracker, session_id: str) -> None:
+        try:
+            await tracker.wait_ended(session_id)
+        except ProgressError as error:
+            raised[session_id] = type(error)
+
+    async with open_tracker(store) as owner, owner.session("running"), trio.open_nursery() as nursery:
+        await owner.declare("deleted")
+        await owner.declare("queued")
+        async with open_tracker(store) as tracker:
+            for session_id in ("running", "deleted", "queued"):
+                nursery.start_soon(wait, tracker, session_id)
+            await trio.sleep(1)
+            await tracker.delete("deleted")
+            await trio.sleep(1)
+            assert raised == {"deleted": SessionNotFoundError}
+    assert raised == {"deleted": SessionNotFoundError, "running": SessionClosedError, "queued": SessionClosedError}
 
 
 async def test_being_cancelled_while_waiting_leaves_no_listener(autojump_clock: trio.testing.MockClock) -> None:
