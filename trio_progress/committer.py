@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import trio
@@ -59,7 +60,9 @@ class Committer:
         """Whether it ends once it has nothing left to write."""
         self._resting: dict[Writer, float] = {}
         self._scope = trio.CancelScope(shield=True)
-        self._told = self._busy = False
+        self._told = False
+        self._asking: Sequence[Writer] = ()
+        """Those whose writes the store is at."""
         self.up = True
         """Whether the store answered the last time."""
         self.ended = trio.Event()
@@ -68,7 +71,7 @@ class Committer:
     @property
     def stuck(self) -> bool:
         """Whether something waits for a store that did not answer the last time; without that, nobody asks it again."""
-        return not self.up and bool(self._busy or self._waiting or self._resting)
+        return not self.up and bool(self._asking or self._waiting or self._resting)
 
     def submit(self, writer: Writer) -> None:
         """Has the writer asked for what it has to write, soon; once, however often it is handed in."""
@@ -86,7 +89,7 @@ class Committer:
         self._wake.set()
 
     def abandon(self) -> None:
-        """Ends `run` at once, or when the store call that is under way has returned."""
+        """Ends `run` at once, or when the store call that is under way has returned; who waits is told."""
         self._scope.cancel(reason="the tracker is left")
 
     @trio.lowlevel.enable_ki_protection
@@ -96,6 +99,9 @@ class Committer:
             with self._scope:
                 await self._run()
         finally:
+            self.closing = True
+            for writer in (*self._asking, *self._waiting):
+                writer.failed(StoreError("the tracker was left before the store had answered"))
             self.ended.set()
 
     async def _run(self) -> None:
@@ -138,12 +144,13 @@ class Committer:
     async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
         """Makes one batch; False where the store did not answer."""
         began = trio.current_time()
-        self._busy = True
+        self._asking = writers
         try:
             outcomes = await self._store.commit(batch)
             if len(outcomes) != len(batch):
                 raise StoreError(f"the store gave {len(outcomes)} outcomes for {len(batch)} writes")
         except Exception as error:
+            self._asking = ()
             self.up = False
             self._told |= tell(
                 logging.WARNING,
@@ -156,8 +163,7 @@ class Committer:
             )
             self._put_back(writers, error)
             return False
-        finally:
-            self._busy = False
+        self._asking = ()
         self.up = True
         if self._told:
             self._told = False

@@ -30,6 +30,7 @@ from trio_progress import (
     SessionCompletedError,
     SessionNotFoundError,
     Snapshot,
+    StoreError,
     Subscribed,
     Update,
     current_session,
@@ -411,6 +412,25 @@ async def test_a_tracker_that_was_left_refuses_and_keeps_nobody_waiting(
         await tracker.declare("queued")
     with trio.fail_after(60), pytest.raises(SessionClosedError, match="left"):
         await LATE[call](tracker)
+
+
+async def test_who_waits_for_a_write_that_a_tracker_gives_up_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore(delay=4)
+    raised: dict[str, float] = {}
+
+    async def declare(tracker: ProgressTracker, session_id: str) -> None:
+        with pytest.raises(StoreError, match="left"):
+            await tracker.declare(session_id)
+        raised[session_id] = trio.current_time()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as outside:
+            async with open_tracker(store, flush_timeout=2) as tracker:
+                outside.start_soon(declare, tracker, "under-way")
+                await trio.sleep(0.5)
+                outside.start_soon(declare, tracker, "waiting")
+                await trio.sleep(0.5)
+    assert raised == {"under-way": 3, "waiting": 3}
 
 
 @pytest.mark.parametrize("session_id", ["queued", "not-there"])
