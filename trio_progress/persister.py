@@ -30,6 +30,11 @@ def index_of(state: SessionState) -> Index:
     return Index(state.status, state.pipeline_name, state.labels, state.queued or 0.0)
 
 
+def events_of(state: SessionState, after: int = 0) -> list[tuple[int, bytes]]:
+    """The retained events above an ordinal, as they are stored."""
+    return [(event.n, encode_event(event)) for event in state.event_log.after(after)]
+
+
 @final
 class Persister:
     """Writes through the committer, which asks for the newest state whenever the store can take one.
@@ -150,7 +155,7 @@ class Persister:
                 return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
             return None
         log = state.event_log
-        events = [(event.n, encode_event(event)) for event in log.after(self._stored_event)]
+        events = events_of(state, self._stored_event)
         self._renewing = False
         self._sent = (seq, log.newest)
         return Append(
@@ -171,6 +176,7 @@ class Persister:
             case Claimed():
                 assert self._claiming is not None
                 self.stored = self._claiming.seq
+                self._stored_event = max((n for n, _ in self._claiming.events), default=0)
                 self._claimed, self._claiming = True, None
                 self._on_claimed(outcome)
             case Done():

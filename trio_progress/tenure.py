@@ -31,7 +31,7 @@ from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
 from .house import House, Order
 from .logs import tell
-from .persister import CLAIM_PATIENCE, Persister, index_of
+from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
 from .phase import Phase
 from .session import Session
 from .state import checks
@@ -161,6 +161,7 @@ class Tenure:
             keep=settings.keep(state.status),
             expect=self._expect,
             seq=state.seq,
+            events=events_of(state),
         )
 
     @property

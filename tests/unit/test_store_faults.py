@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from trio_progress import (
 )
 from trio_progress.reaper import written_off
 from trio_progress.state.messages import Message
-from trio_progress.stores.base import Claim, Claimed, Delete, Index
+from trio_progress.stores.base import Claim, Claimed, Delete, Index, Outcome, Write
 from trio_progress.testing import FaultyStore
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -444,6 +444,31 @@ async def test_a_job_that_is_cancelled_or_deleted_while_it_is_taken_is_not_run(
         await front.declare("c", PIPELINE, labels={"user": "u1"})
         async with worker.session("c", PIPELINE, resume="waiting") as session:
             assert session.snapshot().labels == {"user": "u1"}
+
+
+async def test_events_that_go_on_are_never_missing_in_the_store(autojump_clock: trio.testing.MockClock) -> None:
+    """Not until something changes, nor between the claim and the first state after it."""
+    retained: list[int] = []
+
+    class Counting(RecordingStore):
+        async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+            outcomes = await super().commit(batch)
+            stored = await self.inner.read("a")
+            retained.append(0 if stored is None else len(stored.events))
+            return outcomes
+
+    store = Counting()
+    async with open_tracker(store) as tracker:
+        with pytest.raises(ValueError, match="first"):
+            async with tracker.session("a") as session:
+                session.emit("found", 1)
+                session.emit("found", 2)
+                raise ValueError("first")
+        retained.clear()
+        async with tracker.session("a", resume="always") as session:
+            await trio.sleep(5)
+            session.emit("found", 3)
+    assert set(retained) == {2, 3}
 
 
 async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery: trio.Nursery) -> None:

@@ -64,7 +64,7 @@ class Claim:
     seq: int = 0
     """The number of the state that the claim brings with it."""
     events: Sequence[tuple[int, bytes]] = ()
-    """The events that stay, of those that the epochs before have left: all others go."""
+    """The events that stay, of those that the epochs before have left, or come with it: all others go."""
 
 
 @dataclass(frozen=True, slots=True)
