@@ -38,6 +38,7 @@ class Tally:
     conflated: int = 0
     events_dropped: int = 0
     subscribers_dropped: int = 0
+    ends_dropped: int = 0
     persists: int = 0
     persists_coalesced: int = 0
     persists_unchanged: int = 0
@@ -108,6 +109,8 @@ class TrackerStatistics:
     """Custom events that a subscriber did not get; each was told as a gap."""
     subscribers_dropped: int
     """Clients of servers that were dropped because they did not read, or answer; each one once."""
+    ends_dropped: int
+    """Last states of sessions that a watcher of all did not get, for it left too many of them unread."""
     persists: int
     """States that the store has taken, those that claims bring among them."""
     persists_coalesced: int

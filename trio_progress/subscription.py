@@ -8,7 +8,7 @@ from typing import Final, Generic, NamedTuple, Self, TypeVar, final
 
 import trio
 
-from .feed import Feed, Source, Topic
+from .feed import Feed, Topic
 from .hub import Hub
 from .mailbox import Mailbox
 from .state.messages import Message
@@ -158,14 +158,23 @@ class _Given(NamedTuple):
     seq: int
 
 
-def _given(hub: Hub, source: Source, snapshot: Snapshot, last: _Given | None) -> _Given:
+class _Unread(NamedTuple):
+    """A state that a watcher is about to be given."""
+
+    snapshot: Snapshot
+    published: float
+    """When, on the monotonic clock."""
+    last: _Given | None
+
+
+def _given(hub: Hub, snapshot: Snapshot, published: float, last: _Given | None) -> _Given:
     """Counts a snapshot that a watcher is given."""
     missed, lag = 0, None
-    if last is not None and last.epoch == source.epoch and snapshot.seq > last.seq:
+    if last is not None and last.epoch == snapshot.epoch and snapshot.seq > last.seq:
         missed = snapshot.seq - last.seq - 1
-        lag = hub.clock.monotonic() - source.published
+        lag = hub.clock.monotonic() - published
     hub.tally.handed_over(missed, lag)
-    return _Given(source.epoch, snapshot.seq)
+    return _Given(snapshot.epoch, snapshot.seq)
 
 
 @final
@@ -220,7 +229,7 @@ class Watch(Stream[Snapshot]):
             return None
         snapshot = source.snapshot()
         self._shown = (source.epoch, snapshot.seq, snapshot.liveness)
-        self._given = _given(self._hub, source, snapshot, self._given)
+        self._given = _given(self._hub, snapshot, source.published, self._given)
         return snapshot
 
     def _over(self) -> bool:
@@ -229,6 +238,9 @@ class Watch(Stream[Snapshot]):
 
 TOLD: Final = 20_000
 """Sessions that nobody owns, and are remembered by who watches all; above what is met in a store at one look."""
+
+UNREAD: Final = 20_000
+"""Sessions that have ended, or that nobody owns, which wait for who watches all to read them; the oldest go first."""
 
 
 class _Entry:
@@ -273,7 +285,7 @@ class WatchAll(Stream[Snapshot]):
         self._latest: dict[str, _Entry] = {}
         self._told: dict[str, tuple[int, int]] = {}
         """The states of sessions that nobody owns, for they are met in the store once more."""
-        self._pending: dict[_Entry | str, Snapshot | None] = {}
+        self._pending: dict[_Entry | str, _Unread | None] = {}
         self._shown: dict[_Entry, tuple[object, ...]] = {}
 
     async def _start(self) -> None:
@@ -301,7 +313,7 @@ class WatchAll(Stream[Snapshot]):
         state = (snapshot.epoch, snapshot.seq)
         if self._told.get(snapshot.id) != state and self._matches(snapshot.labels):
             self._tell(snapshot.id, state)
-            self._pending[snapshot.id] = snapshot
+            self._keep(_Unread(snapshot, 0.0, None))
             self._wake()
 
     def _tell(self, session_id: str, state: tuple[int, int]) -> None:
@@ -311,9 +323,22 @@ class WatchAll(Stream[Snapshot]):
             del self._told[next(iter(self._told))]
 
     def changed(self, entry: _Entry) -> None:
-        """Something new was published in one session."""
-        self._pending[entry] = None
+        """Something new was published in one session; of one that has ended only its last state is kept."""
+        if entry.feed is not None and entry.feed.ended is not None:
+            self._pending.pop(entry, None)
+            last = self._newest(entry)
+            if last is not None:
+                self._keep(last)
+        else:
+            self._pending[entry] = None
         self._wake()
+
+    def _keep(self, last: _Unread) -> None:
+        """Keeps a state that is the last one, until it is read or there are too many."""
+        self._pending[last.snapshot.id] = last
+        if len(self._pending) - len(self._entries) > UNREAD:
+            del self._pending[next(what for what in self._pending if isinstance(what, str))]
+            self._hub.tally.ends_dropped += 1
 
     def close(self) -> None:
         """The tracker is left: what is pending can still be read, then iterating ends."""
@@ -329,17 +354,18 @@ class WatchAll(Stream[Snapshot]):
     def _next(self) -> Snapshot | None:
         while self._pending:
             what = next(iter(self._pending))
-            snapshot = self._pending.pop(what)
-            if snapshot is not None:
-                self._hub.tally.handed_over(0, None)
-                return snapshot
-            assert isinstance(what, _Entry)
-            snapshot = self._newest(what)
-            if snapshot is not None:
-                return snapshot
+            unread = self._pending.pop(what)
+            if unread is None:
+                assert isinstance(what, _Entry)
+                unread = self._newest(what)
+            if unread is not None:
+                given = _given(self._hub, *unread)
+                if isinstance(what, _Entry):
+                    what.given = given
+                return unread.snapshot
         return None
 
-    def _newest(self, entry: _Entry) -> Snapshot | None:
+    def _newest(self, entry: _Entry) -> _Unread | None:
         feed = entry.feed
         assert feed is not None
         source = feed.source
@@ -360,5 +386,4 @@ class WatchAll(Stream[Snapshot]):
             return None
         if feed.ended is None:
             self._shown[entry] = (source.epoch, snapshot.seq, snapshot.liveness)
-        entry.given = _given(self._hub, source, snapshot, entry.given)
-        return snapshot
+        return _Unread(snapshot, source.published, entry.given)

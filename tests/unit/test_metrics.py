@@ -298,7 +298,7 @@ async def test_trust_12_series_do_not_grow_with_sessions(autojump_clock: trio.te
     shown = {value for _, labels in after for name, value in labels if name != "le"}
     assert shown == {"research", "search", "analysis", OTHER} | {
         "completed", "failed", "cancelled", "timed_out", "interrupted", "lost",
-        "ok", "stalled", "event", "subscriber", "coalesced", "unchanged",
+        "ok", "stalled", "event", "subscriber", "end", "coalesced", "unchanged",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -38,6 +39,7 @@ from trio_progress import (
 )
 from trio_progress.listing import list_heads
 from trio_progress.state.messages import Message, Position
+from trio_progress.state.session import SessionState
 from trio_progress.stores.paging import TURN
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -512,6 +514,29 @@ async def test_watching_all_shows_each_session_newest_first_of_each_and_filters(
     assert set(states) == {"before", "again"}
     assert states["before"] == [(1, "running"), (1, "completed")]
     assert states["again"] == [(1, "running"), (1, "failed"), (2, "running"), (2, "failed")]
+
+
+async def test_what_who_watches_all_leaves_unread_is_bounded_and_its_loss_is_counted(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_progress.subscription.UNREAD", 10)
+    async with open_tracker() as tracker, tracker.watch_all() as snapshots:
+        async with tracker.session("open") as session:
+            for n in range(30):
+                async with tracker.session(f"s{n}", labels={"n": str(n)}) as ended:
+                    ended.increment("n")
+            gc.collect()
+            kept = {found.id for found in gc.get_objects() if type(found) is SessionState}
+            assert not kept & {f"s{n}" for n in range(29)}, "the last state is kept, and not the session"
+            session.increment("n")
+            seen = [snapshots.take_nowait() for _ in range(11)]
+            with pytest.raises(trio.WouldBlock):
+                snapshots.take_nowait()
+    assert [(snapshot.id, snapshot.status) for snapshot in seen] == [
+        ("open", "running"),
+        *((f"s{n}", "completed") for n in range(20, 30)),
+    ]
+    assert tracker.statistics().ends_dropped == 20
 
 
 async def test_a_watcher_sees_each_state_once_and_the_ended_one_last(autojump_clock: trio.testing.MockClock) -> None:

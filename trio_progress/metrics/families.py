@@ -43,7 +43,11 @@ def _plain(name: str) -> Callable[[TrackerStatistics], Mapping[Labels, Value]]:
 
 
 def _dropped(statistics: TrackerStatistics) -> Mapping[Labels, Value]:
-    return {("event",): statistics.events_dropped, ("subscriber",): statistics.subscribers_dropped}
+    return {
+        ("event",): statistics.events_dropped,
+        ("subscriber",): statistics.subscribers_dropped,
+        ("end",): statistics.ends_dropped,
+    }
 
 
 def _skipped(statistics: TrackerStatistics) -> Mapping[Labels, Value]:
@@ -92,7 +96,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "broadcasts_dropped_total",
         "counter",
-        "What was lost on the way to subscribers: an event (told as a gap), or a subscriber that did not read.",
+        "What was lost on the way to subscribers: an event (told as a gap), a subscriber that did not read, an end.",
         _dropped,
         ("reason",),
     ),
