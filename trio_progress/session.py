@@ -45,6 +45,14 @@ class _Phases(Mapping[str, Phase]):
         assert isinstance(node, Phase)
         return node
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._state.get(name) is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The phase of that name, or else the default, also where the session is not strict."""
+        node = self._state.get(name)
+        return default if node is None else node
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._state.root.children)
 

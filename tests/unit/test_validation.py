@@ -238,6 +238,17 @@ async def test_without_strict_a_bad_phase_still_gives_one_to_work_with(autojump_
     assert tracker.statistics().refused == 4
 
 
+@pytest.mark.parametrize("strict", [True, False])
+async def test_whether_there_is_a_phase_can_be_asked(strict: bool, autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker(strict=strict) as tracker, tracker.session("a", PIPELINE) as session:
+        assert "search" in session.phases
+        assert "unknown" not in session.phases
+        assert 1 not in session.phases  # type: ignore[comparison-overlap]
+        assert session.phases.get("unknown") is None
+        assert session.phases.get("unknown", session.phases["search"]) is session.phases.get("search")
+    assert tracker.statistics().refused == 0
+
+
 async def test_without_strict_what_comes_after_the_end_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
     async with open_tracker(strict=False) as tracker:
         async with tracker.session("a", PIPELINE) as session:
