@@ -82,6 +82,15 @@ def test_a_rate_is_told_only_after_warming_up_and_once_something_was_done() -> N
     assert idle.value is None
 
 
+def test_a_rate_that_fades_away_is_never_zero() -> None:
+    rate = Rate(0.0)
+    rate.sample(10, 1.0)
+    for step in range(2000):
+        rate.sample(0, 1.0 + 10 * step)
+        assert rate.value is None or rate.value > 0
+    assert rate.value is None
+
+
 def test_samples_of_one_moment_add_up() -> None:
     one, other = Rate(0.0), Rate(0.0)
     for _ in range(4):
@@ -222,6 +231,42 @@ def test_nothing_begun_has_no_eta_unless_it_was_run_before() -> None:
     run.now += 100
     run.state.increment("x")
     assert run.state.snapshot().eta == pytest.approx(12)
+
+
+def test_a_phase_that_takes_longer_than_ever_has_no_figure_where_nothing_else_is_left() -> None:
+    run = Run(Pipeline("p", {"one": 1}))
+    run.state.usual = {"one": 10.0}
+    run.state.enter(run.state.root, "one")
+    seen = []
+    for _ in range(4):
+        run.now += 4
+        run.state.increment("x")
+        seen.append(run.state.snapshot().eta)
+    assert seen == [6, 2, None, None]
+    done = part(1, 1, spent=10, finished=True)
+    assert remaining([done, part(1, 0.5, running=True, spent=12, usual=11)]) == pytest.approx(0.5 * 22 / 1.5)
+    assert remaining([done, part(2, None, running=True, spent=12, usual=11)]) == 8
+    assert remaining([done, part(1, None, running=True, spent=12, usual=11)]) is None
+    assert remaining([done, part(1, 1, running=True, spent=12, usual=11, eta=0)]) == 0
+
+
+def test_what_would_take_years_is_not_known() -> None:
+    run = Run(Pipeline("p", {"one": 1, "two": 1}))
+    one = run.state.enter(run.state.root, "one", total=1e6)
+    two = run.state.enter(run.state.root, "two")
+    child = run.state.enter(two, "child", total=1e6)
+    for step in range(20_000):
+        run.now += 1
+        if step < 10:
+            one.advance(1)
+            child.advance(1)
+        else:
+            one.update(message=str(step))
+            child.update(message=str(step))
+        snapshot = run.state.snapshot()
+        for eta in (snapshot.eta, snapshot.phase("one").eta, snapshot.phase("two").eta):
+            assert eta is None or eta < 20 * 365 * 86400
+    assert [phase.eta for phase in run.state.snapshot().phases] == [None, None]
 
 
 def test_phases_that_run_together_last_as_long_as_the_longest() -> None:

@@ -9,14 +9,22 @@ right from the first sample on (no start-up bias) and does not depend on how oft
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import exp, inf
-from typing import NamedTuple
+from math import exp
+from typing import Final, NamedTuple
 
 TAU = 20.0
 """Seconds in which what was measured loses all but 1/e of its weight."""
 
 WARM_UP = 0.5
 """Seconds of measuring before a rate is told at all: the first items of a burst say little."""
+
+FARTHEST: Final = 10 * 365 * 24 * 3600.0
+"""Seconds: what would take longer is not known. A rate that fades away passes all bounds in the end."""
+
+
+def told(seconds: float) -> float | None:
+    """The estimate as it is told."""
+    return seconds if seconds < FARTHEST else None
 
 
 class Rate:
@@ -47,7 +55,7 @@ class Rate:
         """Units a second; None while too little time was measured or nothing was done."""
         if self.seconds < WARM_UP or self.units <= 0:
             return None
-        return self.units / self.seconds
+        return self.units / self.seconds or None
 
 
 class Part(NamedTuple):
@@ -73,28 +81,37 @@ def remaining(parts: Iterable[Part]) -> float | None:
 
     A running phase counts by its own rate, else by how long it took in earlier runs, else by its
     weight at the pace of this run, which is that of the phases of which it is known how far they are.
+    What one takes beyond that is not known; where nothing else is left, there is no figure.
     Phases that run together count as the longest of them; what has not begun follows one after the other.
     """
     parts = list(parts)
     paid = sum(part.weight * max(part.fraction - part.free, 0.0) for part in parts if part.fraction is not None)
     spent = sum(part.spent for part in parts if part.fraction is not None)
     pace = spent / paid if paid > 0 and spent >= WARM_UP else None
-    running = 0.0
-    waiting = 0.0
+    running = waiting = 0.0
+    overdue = False
     for part in parts:
         if part.finished:
             continue
-        estimate = part.eta
-        if estimate is None and part.usual is not None:
-            estimate = max(part.usual - part.spent, 0.0)
-        if estimate is None and pace is not None:
-            whole = pace * part.weight
-            estimate = max(whole - part.spent, 0.0) if part.fraction is None else whole * (1.0 - part.fraction)
+        estimate = _left(part, pace)
         if estimate is None:
             return None
         if part.running:
+            overdue = overdue or (part.eta is None and not estimate)
             running = max(running, estimate)
         else:
             waiting += estimate
     total = running + waiting
-    return total if total < inf else None
+    return None if overdue and not total else told(total)
+
+
+def _left(part: Part, pace: float | None) -> float | None:
+    """What is left of a phase; 0 where it has run for longer than it was to take, None where that is not known."""
+    if part.eta is not None:
+        return part.eta
+    if part.usual is not None and (part.spent < part.usual or pace is None):
+        return max(part.usual - part.spent, 0.0)
+    if pace is None:
+        return None
+    whole = pace * part.weight
+    return max(whole - part.spent, 0.0) if part.fraction is None else whole * (1.0 - part.fraction)

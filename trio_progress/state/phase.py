@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 from ..errors import PhaseError
 from . import checks
 from .clock import utc
-from .estimate import Rate
+from .estimate import Rate, told
 from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Dropping, Unset, guarded
 from .limits import MAX_UNITS, Limits
@@ -462,11 +462,11 @@ class PhaseNode:
             return None
         if self.children or self.folded:
             pace = None if self._pace is None else self._pace.value
-            return None if pace is None or self.fraction is None else (1.0 - self.fraction) / pace
+            return None if pace is None or self.fraction is None else told((1.0 - self.fraction) / pace)
         rate = self.rate
         if rate is None or self.total is None:
             return None
-        return max(self.total - self.done, 0) / rate
+        return told(max(self.total - self.done, 0) / rate)
 
     def _values(self) -> dict[str, Any]:
         return {
