@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import QuietHost
-from trio_progress import Pipeline
+from trio_progress import Limits, Pipeline
 from trio_progress.state.clock import Clock
 from trio_progress.state.estimate import TAU, WARM_UP, Part, Rate, remaining
 from trio_progress.state.session import SessionState
@@ -33,10 +33,10 @@ def part(
 class Run:
     """A state whose clock is turned by hand."""
 
-    def __init__(self, pipeline: Pipeline | None = None) -> None:
+    def __init__(self, pipeline: Pipeline | None = None, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self.now = 100.0
         clock = Clock(lambda: self.now, lambda: 1e9 + self.now)
-        self.state = SessionState("a", host=QuietHost(), clock=clock, pipeline=pipeline)
+        self.state = SessionState("a", host=QuietHost(), clock=clock, pipeline=pipeline, limits=limits)
         self.state.begin(1)
 
 
@@ -199,6 +199,20 @@ def test_a_phase_that_has_ended_keeps_its_rate_and_has_no_eta() -> None:
     shown = run.state.snapshot().phase("work")
     assert shown.rate == pytest.approx(2)
     assert shown.eta is None
+
+
+def test_a_phase_that_has_ended_keeps_its_rate_when_a_child_of_it_folds() -> None:
+    run = Run(Pipeline("p", ["work", "other"]), Limits(phases=3))
+    work = run.state.enter(run.state.root, "work", total=10)
+    run.state.leave(run.state.enter(work, "child"), "completed")
+    run.now += 5
+    work.advance(10)
+    run.state.leave(work, "completed")
+    run.now += 500
+    other = run.state.enter(run.state.root, "other")
+    run.state.enter(other, "x")
+    assert run.state.snapshot().phase("work").folded == 1
+    assert run.state.snapshot().phase("work").rate == pytest.approx(2)
 
 
 # A session

@@ -355,7 +355,7 @@ class PhaseNode:
         worked = self.done - self.skipped
         moved = worked - self._seen
         self._seen = worked
-        if self._rate is not None:
+        if self._rate is not None and self.status == "running":
             self._rate.sample(max(moved, 0), now)
         return moved != 0
 
