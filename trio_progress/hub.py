@@ -197,6 +197,8 @@ class Hub:
         self._meet(stored, [everything for everything, here in self._everything.items() if not here])
 
     def _meet(self, stored: Stored, whom: Sequence[Everything]) -> None:
+        if not whom:
+            return  # The last one has left meanwhile, and nobody would ever leave what is opened here.
         topic = self._topics.get(stored.id)
         if topic is None or topic.feed is None:
             try:

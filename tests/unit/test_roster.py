@@ -11,6 +11,7 @@ import trio.testing
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, ProgressTracker, open_tracker
 from trio_progress.stores.base import Append, Claim, Index
+from trio_progress.testing import FaultyStore
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 
@@ -168,3 +169,17 @@ async def test_nobody_looks_while_nobody_watches_all(autojump_clock: trio.testin
         before = store.lists
         await trio.sleep(100)
         assert store.lists == before
+
+
+async def test_nothing_is_followed_for_who_has_left_in_the_middle_of_a_look(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = MemoryStore()
+    async with open_tracker(shared) as owner, owner.session("elsewhere"):
+        for tenths in range(1, 31):
+            async with open_tracker(FaultyStore(shared, delay=0.3)) as other:
+                with trio.move_on_after(tenths / 10 + 0.05):
+                    await Seen().follow(other)
+                await trio.sleep(5)
+                assert other.statistics().sessions_followed == 0
+                assert not other._house.hub._topics
