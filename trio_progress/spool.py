@@ -184,18 +184,18 @@ class Spool:
             OSError: The folder cannot be read.
         """
         try:
-            found = sorted((path.lstat().st_mtime_ns, path) for path in self._folder().iterdir())
+            paths = list(self._folder().iterdir())
         except FileNotFoundError:
             return
-        for _, path in found:
-            spooled = self._read(path)
+        for at, path in sorted((_modified(path), path) for path in paths):
+            spooled = self._read(path, at)
             if spooled is not None:
                 yield spooled
 
-    def _read(self, path: Path) -> Spooled | None:
+    def _read(self, path: Path, modified: float) -> Spooled | None:
         if path.suffix != _SUFFIX:
             # Somebody was killed while writing it, or is at it.
-            if self._wall() - path.lstat().st_mtime > 3600:
+            if self._wall() - modified / 1e9 > 3600:
                 _remove(path)
             return None
         try:
@@ -232,6 +232,14 @@ class Spool:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _modified(path: Path) -> float:
+    """When a file was written, in nanoseconds since 1970; one that has vanished meanwhile is the newest."""
+    try:
+        return path.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _remove(path: Path) -> None:

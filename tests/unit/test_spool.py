@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +164,24 @@ def test_a_file_that_cannot_be_read_is_logged_and_removed_and_the_others_are_del
     assert len([record for record in caplog.records if "passed over" in record.message]) == len(poison) - 1 + 3
     assert Path("/etc/passwd").exists()
     assert [path.name for path in files(folder)] == [good.name]
+
+
+def test_a_file_that_vanishes_meanwhile_keeps_back_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool("sqlite:/x")
+    for name in ("a", "b"):
+        assert spool.save(replace(APPEND, id=name), claimed=True)
+    (place,) = {path.parent for path in files(folder)}
+    for age, spooled in enumerate(spool.pending()):
+        os.utime(spooled.path, (2 * age, 2 * age))
+    unfinished = place / "x.part"
+    unfinished.touch()
+    os.utime(unfinished, (1, 1))
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter([self / "gone.json", *iterdir(self)]))
+    waiting = spool.pending()
+    first = next(waiting)
+    unfinished.unlink()
+    assert {first.append.id, *(spooled.append.id for spooled in waiting)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "a file in its place", "no home"])
@@ -458,6 +476,21 @@ async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_a
 async def closing(house: House, then: trio.Event) -> None:
     await settle(lambda: house.committer.closing)
     then.set()
+
+
+async def test_a_folder_that_cannot_be_read_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = MemoryStore()
+    await lose(inner)
+    iterdir = Path.iterdir
+
+    def fails(self: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    async with open_tracker(Durable(inner)) as tracker:
+        await settle(lambda: not files(folder))
+        assert (await tracker.snapshot("a")).status == "completed"
 
 
 @pytest.mark.parametrize("how", ["memory", "off"])
