@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections import Counter
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from trio_progress.terminal import words
 from trio_progress.terminal.handlers import Diverted
 from trio_progress.terminal.layout import Frame, View, draw
 from trio_progress.terminal.plain import PlainLines, line
+from trio_progress.terminal.screen import SESSIONS_KEPT
 from trio_progress.terminal.signs import ASCII
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -225,6 +227,36 @@ async def test_a_file_gets_plain_lines_and_the_last_state(autojump_clock: trio.t
     assert "\x1b" not in file.getvalue()
     assert 2 <= len(lines) <= 4
     assert "| 100 % | completed |" in lines[-1]
+
+
+async def test_however_many_end_together_each_end_is_told_once(autojump_clock: trio.testing.MockClock) -> None:
+    file = io.StringIO()
+    async with open_tracker() as tracker, open_display(tracker, file=file), trio.open_nursery() as nursery:
+
+        async def run(session_id: str) -> None:
+            async with tracker.session(session_id) as session:
+                session.emit("e")
+                await trio.sleep(1)
+
+        for n in range(3 * SESSIONS_KEPT):
+            nursery.start_soon(run, f"s{n}")
+        await trio.sleep(5)
+    ends = Counter(line.split(" | ")[1] for line in file.getvalue().splitlines() if "completed" in line)
+    assert ends == dict.fromkeys((f"s{n}" for n in range(3 * SESSIONS_KEPT)), 1)
+
+
+async def test_what_was_said_is_remembered_of_a_bounded_number(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_progress.terminal.plain.SAID", 10)
+    lines = PlainLines(5.0)
+    async with open_tracker() as tracker:
+        for n in range(50):
+            async with tracker.session(f"s{n}") as session:
+                pass
+            assert lines.due(session.snapshot(), 0.0) is not None
+            assert lines.due(session.snapshot(), 9.0) is None
+    assert len(lines._said) == 10
 
 
 async def test_the_bodys_exception_leaves_as_itself(autojump_clock: trio.testing.MockClock) -> None:

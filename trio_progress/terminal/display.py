@@ -104,7 +104,9 @@ async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.T
         async for snapshot in snapshots:
             model.put(snapshot)
             owner = (snapshot.id, snapshot.epoch)
-            if snapshot.status == "running" and snapshot.events and owner not in followed:
+            if snapshot.ended:
+                followed.discard(owner)
+            elif snapshot.status == "running" and snapshot.events and owner not in followed:
                 followed.add(owner)
                 nursery.start_soon(follow_events, tracker, snapshot.id, model)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import final
+from typing import Final, final
 
 from .._text import printable
 from ..state.snapshot import PhaseSnapshot, Snapshot
 from . import words
+
+SAID: Final = 20_000
+"""Sessions of which it is remembered what was said; those go first of which nothing was said for longest."""
 
 
 @final
@@ -33,11 +36,14 @@ class PlainLines:
         said_at, said, seq = self._said.get(snapshot.id, (float("-inf"), (), -1))
         if landmarks == said and (snapshot.seq == seq or now - said_at < self._interval):
             return None
+        self._said.pop(snapshot.id, None)
         if snapshot.ended:
             # The landmarks stay, so that an end is said once; nothing else is kept of what has ended.
             self._said[snapshot.id] = (float("inf"), landmarks, snapshot.seq)
         else:
             self._said[snapshot.id] = (now, landmarks, snapshot.seq)
+        if len(self._said) > SAID:
+            del self._said[next(iter(self._said))]
         return line(snapshot, ids=self._ids)
 
 

@@ -32,6 +32,9 @@ PLAIN_INTERVAL: Final = 5.0
 SESSIONS_KEPT: Final = 50
 """Sessions that the display remembers; those that ended longest ago go first."""
 
+UNSHOWN: Final = 10_000
+"""Ended ones among those that went before a line has told their end; the oldest of them go unsaid."""
+
 EVENTS_KEPT: Final = 3
 
 
@@ -54,6 +57,8 @@ class Model:
     def __init__(self) -> None:
         self.snapshots: dict[str, Snapshot] = {}
         self.events: dict[str, deque[str]] = {}
+        self.gone: deque[Snapshot] = deque(maxlen=UNSHOWN)
+        """Ended ones that had to go since the last frame."""
         self.changed = True
 
     def put(self, snapshot: Snapshot) -> None:
@@ -63,9 +68,11 @@ class Model:
         if snapshot.ended:
             self.events.pop(snapshot.id, None)
         while len(self.snapshots) > SESSIONS_KEPT:
-            ended = next((one.id for one in self.snapshots.values() if one.ended), next(iter(self.snapshots)))
-            del self.snapshots[ended]
-            self.events.pop(ended, None)
+            least = next((one.id for one in self.snapshots.values() if one.ended), next(iter(self.snapshots)))
+            gone = self.snapshots.pop(least)
+            self.events.pop(least, None)
+            if gone.ended:
+                self.gone.append(gone)
 
     def tell(self, session_id: str, event: CustomEvent) -> None:
         """A custom event."""
@@ -100,7 +107,9 @@ class PlainScreen:
 
     def show(self, model: Model, *, final: bool) -> None:
         """Prints the lines that are due."""
-        for snapshot in list(model.snapshots.values()):
+        ended = list(model.gone)
+        model.gone.clear()
+        for snapshot in (*ended, *model.snapshots.values()):
             line = self._lines.due(snapshot, trio.current_time())
             if line is not None:
                 print(line, file=self._file, flush=True)
@@ -150,6 +159,7 @@ class LiveScreen:
         signs = UNICODE if "utf" in self._console.encoding.lower() else ASCII
         frame = Frame(self._size.width, max(self._size.height - 1, 1), self._wall(), signs)
         views = [View(one, tuple(model.events.get(one.id, ()))) for one in model.ordered()]
+        model.gone.clear()  # There is room for the newest only.
         self._live.update(Group(*draw(views, frame)), refresh=True)
 
     def close(self) -> None:
