@@ -195,6 +195,9 @@ class Run:
     refused: Exception | None = None
     fenced: bool = False
     failed: bool = False
+    failing: set[str] = field(default_factory=set)
+    """The phases that were open when it was said to have failed."""
+    totals: dict[str, int | None] = field(default_factory=dict)
     asked: bool = False
     """Whether it was asked to end by somebody else."""
 
@@ -531,6 +534,8 @@ class TrackerModel(RuleBasedStateMachine):
             if run.told.phases[name][0] in ("pending", "failed", "cancelled"):
                 session.phase(name, total=total).__enter__()
                 run.told.phases[name] = ("running", 0.0)
+                run.totals[name] = total
+                run.failing.discard(name)
 
         self.work(index, what)
 
@@ -553,7 +558,9 @@ class TrackerModel(RuleBasedStateMachine):
             status, done = run.told.phases[name]
             if status == "running":
                 session.phases[name].__exit__(None if error is None else type(error), error, None)
-                run.told.phases[name] = ("completed" if error is None else "failed", done)
+                total = run.totals.get(name)
+                failed = error is not None or (name in run.failing and (total is None or done < total))
+                run.told.phases[name] = ("failed" if failed else "completed", done)
 
         self.work(index, what)
 
@@ -571,6 +578,7 @@ class TrackerModel(RuleBasedStateMachine):
                     phases[before] = ("completed" if status == "running" else "skipped", done)
             if phases[name][0] != "running":
                 phases[name] = ("running", 0.0)
+                run.failing.discard(name)
 
         self.work(index, what)
 
@@ -613,6 +621,7 @@ class TrackerModel(RuleBasedStateMachine):
         def what(run: Run, session: Session) -> None:
             session.fail("no luck")
             run.failed = True
+            run.failing |= {name for name, (status, _) in run.told.phases.items() if status == "running"}
 
         self.work(index, what)
 
