@@ -13,7 +13,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -114,6 +114,11 @@ def floor(plan: Plan, control: Connection) -> Result:
 
 def floor_on_trio(plan: Plan, control: Connection) -> Result:
     """The same loop in a task of Trio, whose pauses are Trio's: what nobody on Trio can be below."""
+    return sending_on_trio(plan, control, lambda n: frame(json.dumps(payload(plan, n)).encode()))
+
+
+def sending_on_trio(plan: Plan, control: Connection, made: Callable[[int], bytes]) -> Result:
+    """A task of Trio that writes to each socket what is made for the payload of a number."""
 
     async def tell() -> Result:
         meter = Meter()
@@ -122,7 +127,7 @@ def floor_on_trio(plan: Plan, control: Connection) -> Result:
         for n in range(1, plan.rounds + 1):
             await trio.sleep(max(began + n * plan.pace - time.monotonic(), 0.0) if plan.pace else 0)
             meter.tick()
-            data = frame(json.dumps(payload(plan, n)).encode())
+            data = made(n)
             for sock in socks:
                 sock.sendall(data)
         return meter.stop(plan.clients * plan.rounds)
@@ -227,6 +232,11 @@ FRAME: Final = 640
 
 def websockets_broadcast(plan: Plan, control: Connection) -> Result:
     """`websockets.broadcast()`, on asyncio."""
+    return broadcasting(plan, control, lambda n: [json.dumps(payload(plan, n))])
+
+
+def broadcasting(plan: Plan, control: Connection, made: Callable[[int], Iterable[str]]) -> Result:
+    """`websockets.broadcast()` of all that is made for the payload of a number."""
 
     async def run() -> Result:
         from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -244,7 +254,8 @@ def websockets_broadcast(plan: Plan, control: Connection) -> Result:
             meter.start()
             async for n in apaced(plan):
                 meter.tick()
-                broadcast(connections, json.dumps(payload(plan, n)))
+                for text in made(n):
+                    broadcast(connections, text)
             result = meter.stop(plan.clients * plan.rounds)
             for connection in list(connections):
                 connection.transport.abort()

@@ -6,11 +6,11 @@ that did. The CPU time of the process (user and system, all threads) is what is 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from trio_progress import Phase, ProgressTracker, open_tracker
 from trio_progress.server import open_server
 from trio_progress.server.stream import frame
 
-from .fanout_server import Contender, Meter, Plan, Result, all_here, bare, run_contender
+from .fanout_server import Contender, Meter, Plan, Result, bare, broadcasting, run_contender, sending_on_trio
 
 ROUND: Final = 0.25
 """Seconds between two rounds in which the pages are told: that of `subscribe *`, unless asked otherwise."""
@@ -62,22 +62,19 @@ def head(n: int, done: int) -> dict[str, Any]:
 
 def floor(plan: Plan, control: Connection) -> Result:
     """A task of Trio that makes each entry once, and writes all of a round to each socket at once."""
+    return sending_on_trio(
+        by_rounds(plan), control, lambda n: b"".join(frame(entry.encode()) for entry in entries(plan, n))
+    )
 
-    async def tell() -> Result:
-        meter = Meter()
-        meter.start()
-        rounds = int(plan.rounds * plan.pace / ROUND)
-        began = time.monotonic()
-        for number in range(1, rounds + 1):
-            await trio.sleep(max(began + number * ROUND - time.monotonic(), 0.0))
-            meter.tick()
-            data = b"".join(frame(json.dumps(head(n, number)).encode()) for n in range(plan.sessions))
-            for sock in socks:
-                sock.sendall(data)
-        return meter.stop(plan.clients * rounds)
 
-    socks = bare(plan, control)
-    return trio.run(tell)
+def by_rounds(plan: Plan) -> Plan:
+    """As much time, in rounds in which the pages are told."""
+    return replace(plan, rounds=int(plan.rounds * plan.pace / ROUND), pace=ROUND)
+
+
+def entries(plan: Plan, n: int) -> Iterator[str]:
+    """What the rivals tell in a round."""
+    return (json.dumps(head(number, n)) for number in range(plan.sessions))
 
 
 def ours(plan: Plan, control: Connection) -> Result:
@@ -144,41 +141,14 @@ async def _tell(tracker: ProgressTracker, sock: socket.socket) -> None:
                     told.append(snapshots.take_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            entries = (json.dumps(head(int(one.id[4:]), one.seq)) for one in told)
-            sock.sendall(b"".join(frame(entry.encode()) for entry in entries))
+            texts = (json.dumps(head(int(one.id[4:]), one.seq)) for one in told)
+            sock.sendall(b"".join(frame(text.encode()) for text in texts))
             await trio.sleep(ROUND)
 
 
 def websockets_broadcast(plan: Plan, control: Connection) -> Result:
     """`websockets.broadcast()` of each entry, on asyncio."""
-
-    async def run() -> Result:
-        from websockets.asyncio.server import ServerConnection, broadcast, serve
-
-        connections: set[ServerConnection] = set()
-
-        async def handle(connection: ServerConnection) -> None:
-            connections.add(connection)
-            await connection.wait_closed()
-
-        async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
-            control.send(next(iter(server.sockets)).getsockname()[1])
-            await all_here(lambda: len(connections), plan, control)
-            meter = Meter()
-            meter.start()
-            rounds = int(plan.rounds * plan.pace / ROUND)
-            began = time.monotonic()
-            for number in range(1, rounds + 1):
-                await asyncio.sleep(max(began + number * ROUND - time.monotonic(), 0.0))
-                meter.tick()
-                for n in range(plan.sessions):
-                    broadcast(connections, json.dumps(head(n, number)))
-            result = meter.stop(plan.clients * rounds)
-            for connection in list(connections):
-                connection.transport.abort()
-            return result
-
-    return asyncio.run(run())
+    return broadcasting(by_rounds(plan), control, lambda n: entries(plan, n))
 
 
 CONTENDERS: Final[dict[str, Contender]] = {

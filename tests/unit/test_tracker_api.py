@@ -339,7 +339,7 @@ async def test_who_waits_for_an_end_is_told_where_there_is_none(autojump_clock: 
         await owner.declare("queued")
         async with open_tracker(store) as tracker:
             for session_id in ("running", "deleted", "queued"):
-                nursery.start_soon(wait, tracker, session_id)
+                nursery.start_soon(wait, tracker, session_id)  # noqa: ASYNC111 - it is left while they wait
             await trio.sleep(1)
             await tracker.delete("deleted")
             await trio.sleep(1)
@@ -428,9 +428,9 @@ async def test_who_waits_for_a_write_that_a_tracker_gives_up_is_told(autojump_cl
     with trio.fail_after(60):
         async with trio.open_nursery() as outside:
             async with open_tracker(store, flush_timeout=2) as tracker:
-                outside.start_soon(declare, tracker, "under-way")
+                outside.start_soon(declare, tracker, "under-way")  # noqa: ASYNC111 - it outlives it
                 await trio.sleep(0.5)
-                outside.start_soon(declare, tracker, "waiting")
+                outside.start_soon(declare, tracker, "waiting")  # noqa: ASYNC111 - it outlives it
                 await trio.sleep(0.5)
     assert raised == {"under-way": 3, "waiting": 3}
 
