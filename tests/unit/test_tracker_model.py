@@ -672,7 +672,9 @@ class TrackerModel(RuleBasedStateMachine):
                 try:
                     await reader.subscriber.run(reader.process.tracker)
                 except StoreError:
-                    assert reader.process.troubled
+                    assert reader.process.troubled or not reader.process.alive
+                    if not reader.process.alive:
+                        return
                     await trio.sleep(1)
                 except SessionClosedError:
                     assert reader.process.leave.is_set() or not reader.process.alive
