@@ -269,6 +269,32 @@ test("where no WebSocket comes through, events are fetched, with the token in a 
   assert.equal(environment.sockets.length, 3, "the WebSocket is tried again");
 });
 
+test("events that a server's return has found first give way to a WebSocket, where one had come through before", async () => {
+  const { environment, client, session } = await watching();
+  environment.socket.fail(1006);
+  while (environment.requests.length === 0) {
+    await environment.pass(1000);
+    if (environment.socket.readyState === 0) environment.socket.fail(1006);
+  }
+  const sockets = environment.sockets.length;
+  const stream = new TransformStream();
+  environment.requests[0].answer(new Response(stream.readable));
+  const told = { ...subscribed("r"), recovered: true, reason: null };
+  await stream.writable.getWriter().write(new TextEncoder().encode(`data: ${JSON.stringify(told)}\n\n`));
+  await environment.pass(20);
+  assert.deepEqual([client.connection.getSnapshot().transport, environment.sockets.length], ["sse", sockets + 1]);
+  const beside = environment.socket;
+  beside.open();
+  await settle();
+  assert.equal(beside.closed, 1000);
+  assert.equal(environment.sockets.length, sockets + 2);
+  environment.socket.open();
+  assert.deepEqual(environment.socket.asked.map(({ type, since }) => [type, since]), [["subscribe", "1.1.0"]]);
+  environment.socket.say(told, update("r", 1, 2, 0.2));
+  await environment.pass(20);
+  assert.deepEqual([client.connection.getSnapshot().transport, session.getSnapshot().state.seq], ["websocket", 2]);
+});
+
 test("an HTTP 401 stops it", async () => {
   const { environment, client } = begin({ transport: "sse" });
   client.session("r").subscribe(() => {});

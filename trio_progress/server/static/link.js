@@ -8,7 +8,8 @@
  * 3. Close codes from 4500 on, and HTTP's 401 and 403, mean that asking again changes nothing: it stops, and says why. 4005
  *    means that the token has expired: a callable is asked for a new one.
  * 4. Where no WebSocket comes through (some proxies), it reads server-sent events instead, and tries the WebSocket
- *    again when that breaks.
+ *    again when that breaks. Where one had come through before, it may be that the server was away: then one is tried
+ *    beside the events at once.
  * 5. A connection over which nothing comes is asked for a sign of life, and dropped when there is none: a laptop that
  *    has slept does not find out by itself.
  */
@@ -115,9 +116,9 @@ export class Link {
     if (this.#wants.size === 0) this.#after("idle", TIMES.idle, () => this.#rest());
   }
 
-  /** Tries again at once, also after a stop. */
-  retry() {
-    if (this.#wants.size === 0 || this.#status.status === "open") return;
+  /** Tries again at once, also after a stop; `anew`: also where it is open. */
+  retry(anew = false) {
+    if (this.#wants.size === 0 || (this.#status.status === "open" && !anew)) return;
     this.#attempt = 0;
     this.#drop();
     this.#open();
@@ -194,12 +195,16 @@ export class Link {
     }
   }
 
-  #connect(round, token) {
+  #socketAddress() {
     const url = this.address("ws");
     url.protocol = url.protocol.replace(/^http/, "ws");
+    return url.href;
+  }
+
+  #connect(round, token) {
     let socket;
     try {
-      socket = new this.#env.WebSocket(url.href, [SUBPROTOCOL]);
+      socket = new this.#env.WebSocket(this.#socketAddress(), [SUBPROTOCOL]);
     } catch (error) {
       this.#failures += 1;
       this.#broke(round, 0, error.message);
@@ -296,6 +301,22 @@ export class Link {
     this.#proven = true;
     this.#say({ status: "open", lostAt: null, retryAt: null, transport: this.#transport, code: null, reason: null });
     this.#listen(round);
+    if (this.#transport === "sse" && this.#forced === null && this.#everOpen) this.#tryBeside(round);
+  }
+
+  /** Tries whether a WebSocket opens, and goes over to that. */
+  #tryBeside(round) {
+    let socket;
+    try {
+      socket = new this.#env.WebSocket(this.#socketAddress(), [SUBPROTOCOL]);
+    } catch {
+      return;
+    }
+    socket.onopen = () => {
+      socket.onopen = null;
+      socket.close(1000);
+      if (round === this.#round) this.retry(true);
+    };
   }
 
   /** Sees to it that something comes: asks for a sign of life after a long silence, and gives up without one. */
