@@ -412,26 +412,20 @@ async def test_re_entry(stored: str, resume: str, autojump_clock: trio.testing.M
 async def test_a_job_that_is_cancelled_or_deleted_while_it_is_taken_is_not_run(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    store = MemoryStore()
-
-    class Late:
+    class Late(RecordingStore):
         """Something happens between the look at the store and the claim."""
 
-        def __init__(self) -> None:
-            self.then: Callable[[], Awaitable[object]] | None = None
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(store, name)
+        then: Callable[[], Awaitable[object]] | None = None
 
         async def read(self, session_id: str) -> Any:
-            found = await store.read(session_id)
+            found = await super().read(session_id)
             if self.then is not None:
                 then, self.then = self.then, None
                 await then()
             return found
 
     late = Late()
-    async with open_tracker(store) as front, open_tracker(late) as worker:
+    async with open_tracker(late) as front, open_tracker(late) as worker:
         for session_id, meanwhile, raised in (
             ("a", front.cancel, SessionEndedError),
             ("b", front.delete, SessionNotFoundError),
