@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -313,89 +311,6 @@ def test_a_demo_whose_store_of_its_own_cannot_be_made_runs_all_the_same(
     assert done.returncode == 0, done.stderr
     assert "We keep backups." in done.stdout
     assert "this run is kept nowhere" in done.stderr.splitlines()[0]
-
-
-# What a shell asks for
-
-
-@pytest.fixture
-def shell(store: str, tmp_path: Path) -> Callable[[Sequence[str]], list[str]]:
-    """Runs a command of a shell that finds `trio-progress`; its lines of output."""
-    with Client(store) as client:
-        client.declare("crawl:1", title="The: first")
-        client.declare("crawl:2")
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "trio-progress"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m trio_progress "$@"\n')
-    program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
-
-    def run(command: Sequence[str]) -> list[str]:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, env=environment, cwd=tmp_path
-        )
-        assert done.stderr == ""
-        return done.stdout.splitlines()
-
-    return run
-
-
-Shell = Callable[[Sequence[str]], list[str]]
-
-
-def test_bash_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(*words: str) -> list[str]:
-        script = f"""
-            eval "$(trio-progress completion bash)"
-            COMP_WORDS=(trio-progress {" ".join(words)}) COMP_CWORD={len(words)}
-            _trio_progress
-            printf '%s\\n' "${{COMPREPLY[@]}}"
-        """
-        return [line for line in shell(["bash", "-c", script]) if line]
-
-    assert completed("w") == ["watch"]
-    assert completed("ls", "--st") == ["--status", "--store"]
-    assert completed("ls", "--status", "q") == ["queued"]
-    # Bash breaks words at = and :, and takes what is given for the part behind it.
-    assert completed("ls", "--status", "=", "q") == ["queued"]
-    assert completed("show", "cr") == ["crawl:2", "crawl:1"]
-    assert completed("show", "crawl", ":") == ["2", "1"]
-    assert completed("show", "crawl", ":", "1") == ["1"]
-    assert completed("show", "x") == []
-    assert completed("demo", "--corpus", "b") == ["bin"]
-
-
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
-def test_zsh_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(*words: str) -> list[str]:
-        # What shows the candidates works within a line that is being edited only.
-        script = f"""
-            compdef() {{ }}
-            _describe() {{ print -rl -- "$found[@]" }}
-            _files() {{ print -r -- "files $@" }}
-            eval "$(trio-progress completion zsh)"
-            words=(trio-progress {" ".join(words)}) CURRENT={len(words) + 1}
-            _trio_progress
-        """
-        return shell(["zsh", "-f", "-c", script])
-
-    assert completed("w") == ["watch:show sessions live until they end"]
-    assert completed("show", "cr") == [r"crawl\:2:queued, crawl:2", r"crawl\:1:queued, The: first"]
-    assert completed("show", "''") == completed("show", "cr")
-    assert completed("demo", "--corpus", "b") == ["files -/"]
-
-
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: install the package fish")
-def test_fish_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(line: str) -> list[str]:
-        script = f"trio-progress completion fish | source; complete -C '{line}'"
-        return shell(["fish", "--no-config", "-c", script])
-
-    assert completed("trio-progress w") == ["watch\tshow sessions live until they end"]
-    assert completed("trio-progress show cr") == ["crawl:1\tqueued, The: first", "crawl:2\tqueued, crawl:2"]
-    assert completed("trio-progress ls --status=q") == ["--status=queued"]
-    assert [found.split("\t")[0] for found in completed("trio-progress demo --corpus b")] == ["bin/"]
 
 
 # The time it takes

@@ -17,7 +17,6 @@ import pytest
 from trio_progress import Pipeline
 from trio_progress.blocking import Client
 from trio_progress.cli import codes, main, parser, places
-from trio_progress.cli.completion import SCRIPTS, candidates
 from trio_progress.places import state_folder
 from trio_progress.state.snapshot import ENDED, SessionStatus
 
@@ -347,37 +346,3 @@ def test_the_store_is_the_named_one_then_the_environments_then_the_users(
     assert place() == places.Place("sqlite:env.db", named=True)
     monkeypatch.setenv("TRIO_PROGRESS_STORE", "")
     assert place() == places.Place(f"sqlite:{state_folder() / 'sessions.db'}", named=False)
-
-
-def completed(*words: str) -> list[str]:
-    return [line.partition("\t")[0] for line in candidates(parser.parser(), words)]
-
-
-def test_commands_options_statuses_and_sessions_are_completed(store: str) -> None:
-    commands = ["demo", "ls", "show", "watch", "cancel", "rm", "serve", "token", "completion"]
-    assert completed("") == [*commands, "--help", "--version"]
-    assert completed("c") == ["cancel", "completion"]
-    assert completed("ls", "--l") == ["--label", "--limit"]
-    assert completed("ls", "--json", "--") == ["--help", "--label", "--status", "--limit", "--all", "--store"]
-    assert completed("ls", "--status", "") == list(parser.STATUSES)
-    assert completed("ls", "--status", "c") == ["completed", "cancelled"]
-    assert completed("ls", "--status=f") == ["--status=failed"]
-    assert completed("ls", "--limit", "") == []
-    assert completed("completion", "") == list(SCRIPTS)
-    assert completed("show", "") == ["r-3", "r-2", "r-1"]
-    assert completed("watch", "r-1", "r-") == ["r-3", "r-2"]
-    assert completed("demo", "--resume", "r-1") == ["r-1"]
-    assert completed("demo", "--corpus", "/e") == [":folders"]
-    assert completed("demo", "what") == []
-    assert completed("nonsense", "x") == []
-    assert completed("rm", "--", "r-1") == ["r-1"]
-    assert all(line.isprintable() for word in candidates(parser.parser(), ["show", ""]) for line in word.split("\t"))
-
-
-def test_completing_never_fails(tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "garbage.db").write_bytes(b"garbage " * 100)
-    for store in (f"sqlite:{tmp_path}/garbage.db", f"sqlite:{tmp_path}/none.db", "postgres://x", ""):
-        assert main(["complete", "--", "show", "--store", store, ""]) == 0
-        assert capsys.readouterr() == ("", "")
-    assert main(["complete"]) == 0
-    assert capsys.readouterr().out.startswith("demo\t")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from . import codes, output, parser, places, serving
+from . import codes, completers, output, parser, places, serving
 from .codes import CommandError
 
 if TYPE_CHECKING:
@@ -68,13 +68,12 @@ def add(commands: parser.Commands) -> None:
     command.add_argument(
         "question", nargs="*", metavar="QUESTION", help=f"what you want to know; unless given: {DEFAULT_QUESTION!r}"
     )
-    vars(
-        command.add_argument(
-            "--corpus",
-            metavar="DIR",
-            help="the folder whose text files are searched; unless given: the standard library of this Python",
-        )
-    )["folders"] = True
+    corpus = command.add_argument(
+        "--corpus",
+        metavar="DIR",
+        help="the folder whose text files are searched; unless given: the standard library of this Python",
+    )
+    completers.complete(corpus, completers.folders)
     parser.session_argument(command, "--resume", help="go on with this session of the demo, with its own question")
     command.add_argument(
         "--serve",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Sequence
 
 from ..errors import SessionActiveError, SessionNotFoundError, StoreError
-from . import codes, output
+from . import codes, completion, output
 from .codes import CommandError
 from .parser import parser
 
@@ -21,7 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: The arguments are wrong, or help was asked for.
     """
-    arguments = parser().parse_args(argv)
+    whole = parser()
+    if completion.ASKED in os.environ:
+        from .answering import answer
+
+        answer(whole)
+    arguments = whole.parse_args(argv)
     warnings = output.Warnings()
     logger = logging.getLogger("trio_progress")
     logger.addHandler(warnings)

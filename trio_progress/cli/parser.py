@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .._version import __version__
-from . import codes
+from . import codes, completers
 
-if TYPE_CHECKING:
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""What adds a command to the parser: argparse's `add_parser`."""
 
 MODULES: Final = (
     "trio_progress.cli.demo",
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in MODULES:
-        import_module(module).add(commands)
+        import_module(module).add(commands.add_parser)
     return whole
 
 
@@ -86,7 +87,7 @@ def command(
         description: What it does, in some sentences.
         epilog: Examples and exit codes.
     """
-    added = commands.add_parser(
+    added = commands(
         name,
         help=says,
         description=description,
@@ -104,8 +105,7 @@ def store_option(to: argparse.ArgumentParser) -> None:
 
 def session_argument(to: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Adds an argument that is the id of a session, or ids."""
-    # What completes the command line knows it by this attribute.
-    vars(to.add_argument(name, metavar="ID", type=session_id, **options))["sessions"] = True
+    completers.complete(to.add_argument(name, metavar="ID", type=session_id, **options), completers.sessions)
 
 
 def label_option(to: argparse.ArgumentParser, says: str) -> None:
