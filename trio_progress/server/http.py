@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final, final
 from urllib.parse import parse_qsl, unquote
 
@@ -25,30 +26,6 @@ LARGEST_HEAD: Final = 32 * 1024
 LARGEST_BODY: Final = 64 * 1024
 
 MOST_HEADERS: Final = 100
-
-REASONS: Final[Mapping[int, str]] = {
-    101: "Switching Protocols",
-    200: "OK",
-    202: "Accepted",
-    204: "No Content",
-    304: "Not Modified",
-    308: "Permanent Redirect",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    409: "Conflict",
-    413: "Content Too Large",
-    417: "Expectation Failed",
-    421: "Misdirected Request",
-    426: "Upgrade Required",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 
 _WELL_FORMED_TARGET = re.compile(rb"/[!-~]*\Z")
 
@@ -236,7 +213,7 @@ class HttpConnection:
         if self._states()[0] not in (h11.IDLE, h11.SEND_RESPONSE):
             return False
         data = self._h11.send(
-            h11.Response(status_code=response.status, headers=headers, reason=REASONS.get(response.status, ""))
+            h11.Response(status_code=response.status, headers=headers, reason=HTTPStatus(response.status).phrase)
         )
         assert data is not None
         if body and not (request is not None and request.method == "HEAD"):
