@@ -247,13 +247,15 @@ def run_schedule(
     if stuck:
         told = StuckError(stuck[0])
         told.__cause__, error = error, told
-    text = ""
-    if watch:
-        labels = scheduler.labels
-        shown = {step.task: labels[scheduler.number(step.task)] for step in timeline.steps}
-        text = timeline.text(shown, _NOTED.pop(scheduler, []))
-    _NOTED.pop(scheduler, None)
+    noted = _NOTED.pop(scheduler, [])
+    text = _history(scheduler, timeline, noted) if watch else ""
     return Run(error, scheduler.digest(), text, scheduler.steps)
+
+
+def _history(scheduler: Scheduler, timeline: Timeline, noted: list[tuple[float, str]]) -> str:
+    """The schedule as a text, with its tasks by their labels."""
+    labels = scheduler.labels
+    return timeline.text({step.task: labels[scheduler.number(step.task)] for step in timeline.steps}, noted)
 
 
 _scheduler: trio.lowlevel.RunVar[Scheduler | None] = trio.lowlevel.RunVar("trio_progress scheduler", default=None)
