@@ -6,7 +6,6 @@ import logging
 import random
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Final, final
@@ -29,7 +28,7 @@ from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings
 from .spool import Addressed, Spool
-from .state import checks
+from .state import checks, clock
 from .state.clock import Clock
 from .state.pipeline import Pipeline
 from .state.snapshot import Snapshot
@@ -469,7 +468,7 @@ async def open_tracker(
     *,
     spool: bool = True,
     require_store: bool = True,
-    wall_clock: Callable[[], float] = time.time,
+    wall_clock: Callable[[], float] = clock.wall,
     **settings: Any,
 ) -> AsyncIterator[ProgressTracker]:
     """Opens a tracker on a store: `"memory:"`, `"sqlite:PATH"`, `"redis://HOST:PORT/DB"`, or a `Store`.

@@ -1,4 +1,9 @@
-"""The two clocks that a session reads, injected: one to measure by, one to stamp with."""
+"""The two clocks that a session reads, injected: one to measure by, one to stamp with.
+
+Stamps become datetimes here and nowhere else. Tools that freeze the time in tests put a subclass in the place of the
+class `datetime`, in every module that has it by name; msgspec, rightly, encodes the class itself only. So this module
+makes datetimes by a method of the class itself, which no such tool replaces.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import overload
+from typing import Final, cast, overload
+
+
+def datetime_class() -> type[datetime]:
+    """The class itself; while the time is frozen, even the import of the name gives a subclass."""
+    return cast(type[datetime], next(kind for kind in datetime.__mro__ if kind.__module__ == "datetime"))
+
+
+_made_at: Final = datetime_class().fromtimestamp
+
+
+def wall() -> float:
+    """Seconds since 1970; looked up at each call, so that it is the frozen time where that is frozen."""
+    return time.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +33,7 @@ class Clock:
     """`monotonic` measures durations and never steps; `wall` (seconds since 1970, UTC) only stamps."""
 
     monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
+    wall: Callable[[], float] = wall
 
 
 @overload
@@ -30,7 +48,7 @@ def utc(stamp: float | None) -> datetime | None:
 @lru_cache(maxsize=4096)
 def _utc(stamp: float) -> datetime:
     """One object for one stamp: each state says again when it all began."""
-    return datetime.fromtimestamp(stamp, UTC)
+    return _made_at(stamp, UTC)
 
 
 def stamp(moment: datetime | None) -> float | None:

@@ -16,13 +16,18 @@ connection: `Listed`, `Listing`, `Unlisted`, `ErrorMessage`, `Pong`. `server/PRO
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ..errors import ProtocolError
+from .clock import datetime_class
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+
+if TYPE_CHECKING:
+    from datetime import datetime
+else:
+    datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
 
 Verb: TypeAlias = Literal["read", "cancel", "delete"]
 """What somebody may do with a session."""

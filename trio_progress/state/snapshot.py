@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
+
+from .clock import datetime_class
+
+if TYPE_CHECKING:
+    from datetime import datetime
+else:
+    datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
 
 SessionStatus: TypeAlias = Literal[
     "queued", "running", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost"
