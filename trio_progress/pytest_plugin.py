@@ -3,10 +3,11 @@
 pytest loads this module in every project that has trio-progress installed, so it imports neither Trio nor more of the
 package before a test asks for something of it. `-p no:trio_progress` turns it off.
 
-1. A test with the marker is collected as a plain function that explores; pytest-trio and anyio, which
-   look for async functions, leave it alone.
+1. A test with the marker becomes a plain function that explores as soon as it is collected, before anybody else has
+   seen it: pytest-trio, pytest-asyncio and anyio, which look for async functions, leave it alone in all their modes.
 2. Async fixtures of such a test are opened anew within each schedule, whoever else would handle them.
-3. Everywhere else the fixtures are ordinary async ones, which pytest-trio or anyio's plugin handles.
+3. Everywhere else the fixtures are ordinary async ones, which pytest-trio or anyio's plugin handles. pytest-asyncio in
+   auto mode takes all async tests and fixtures for its own, those of pytest-trio too: the fixtures say so.
 """
 
 from __future__ import annotations
@@ -99,24 +100,55 @@ def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[...
     return explores
 
 
+def _is_explored(item: object) -> bool:
+    return hasattr(item, "_explores")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """Makes the marked tests plain functions.
+
+    Innermost: pytest-asyncio looks at what was collected after us, and gives each async function a class of its own
+    that runs it under asyncio.
+    """
+    collected = yield
+    for item in collected if isinstance(collected, list) else [collected]:
+        if isinstance(item, pytest.Function):
+            _explore_if_marked(item)
+    return collected
+
+
+def _explore_if_marked(item: pytest.Function) -> None:
+    marker = item.get_closest_marker(MARKER)
+    if marker is None or not inspect.iscoroutinefunction(item.obj):
+        return
+    item._explores = item.obj = _explorer(item.obj, marker)  # type: ignore[attr-defined]
+    closest: Callable[..., Any] = item.get_closest_marker
+
+    def closest_but_asyncio(name: str, default: Any = None) -> Any:
+        return default if name == "asyncio" else closest(name, default)
+
+    # A mark for the whole module makes pytest-asyncio warn of each test in it that is no async function.
+    item.get_closest_marker = closest_but_asyncio  # type: ignore[method-assign]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Makes the marked tests plain functions; those that anyio would run under asyncio are deselected."""
-    left_out: list[pytest.Item] = []
+    """Deselects those of the marked tests that anyio would run under asyncio."""
     for item in items:
-        marker = item.get_closest_marker(MARKER)
-        if marker is None or not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
-            continue
-        callspec = getattr(item, "callspec", None)
-        backend: Any = None if callspec is None else callspec.params.get("anyio_backend")
-        if backend is not None and (backend if isinstance(backend, str) else backend[0]) != "trio":
-            left_out.append(item)
-            continue
-        item._explores = _explorer(item.obj, marker)  # type: ignore[attr-defined]
-        item.obj = item._explores  # type: ignore[attr-defined]
+        if isinstance(item, pytest.Function):
+            _explore_if_marked(item)  # Where somebody has marked it since.
+    left_out = [item for item in items if _is_explored(item) and _backend(item) not in (None, "trio")]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _backend(item: pytest.Item) -> object:
+    """The one that anyio has parametrized the test with; None where it has not."""
+    callspec = getattr(item, "callspec", None)
+    backend: Any = None if callspec is None else callspec.params.get("anyio_backend")
+    return backend[0] if isinstance(backend, tuple) else backend
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -125,7 +157,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     marker = item.get_closest_marker(MARKER)
     if marker is None:
         return
-    if not hasattr(item, "_explores"):
+    if not _is_explored(item):
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} is for async test functions")
     unknown = set(marker.kwargs) - {"n", "seed", "jitter", "horizon", "steps"}
     if len(marker.args) > 1 or unknown:
@@ -147,7 +179,7 @@ def pytest_fixture_setup(
     """
     function: Any = fixturedef.func
     is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-    if not is_async or not hasattr(getattr(request, "_pyfuncitem", None), "_explores"):
+    if not is_async or not _is_explored(getattr(request, "_pyfuncitem", None)):
         return (yield)
     if fixturedef.scope != "function":
         raise pytest.UsageError(f"the async fixture {fixturedef.argname!r} is made in each schedule: give it no scope")
@@ -175,7 +207,10 @@ async def progress_tracker() -> AsyncIterator[ProgressTracker]:
     import trio
 
     if not trio.lowlevel.in_trio_run():
-        raise RuntimeError("progress_tracker is for Trio: with anyio's plugin, set the fixture anyio_backend to 'trio'")
+        raise RuntimeError(
+            "progress_tracker is for Trio: with anyio's plugin, set the fixture anyio_backend to 'trio'; with "
+            "pytest-asyncio in auto mode, which takes all async tests and fixtures, set asyncio_mode to 'strict'"
+        )
     from trio_progress import open_tracker
 
     async with open_tracker() as tracker:

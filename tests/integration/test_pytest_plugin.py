@@ -1,4 +1,4 @@
-"""The pytest plugin: with pytest-trio, with anyio's, with neither, turned off; and in projects that do not use it."""
+"""The pytest plugin: beside others for async tests, in all their modes, alone, turned off, and in many processes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,11 @@ async def test_explores(progress_tracker):
 def run(
     folder: Path, source: str, *options: str, ini: str = "", env: dict[str, str] | None = None, code: int = 0
 ) -> str:
-    """What a project that has the plugin installed would see."""
+    """What a project that has the plugin installed would see; pytest-asyncio is there where `ini` sets its mode."""
+    if "asyncio_mode" in ini:
+        ini += "\nasyncio_default_fixture_loop_scope = function"
+    else:
+        options = ("-p", "no:asyncio", *options)
     (folder / "test_it.py").write_text(source)
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = --strict-markers -W error\n{ini}\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
@@ -138,11 +142,18 @@ PLUGINS = [
     pytest.param(("-p", "no:trio"), "anyio_mode = auto", id="anyio"),
     pytest.param(("-p", "no:trio", "-p", "no:anyio"), "", id="alone"),
     pytest.param((), "trio_mode = true", id="both"),
+    pytest.param(("-p", "no:trio", "-p", "no:anyio"), "asyncio_mode = auto", id="pytest-asyncio auto"),
+]
+MORE_PLUGINS = [
+    pytest.param(("-p", "no:trio", "-p", "no:anyio"), "asyncio_mode = strict", id="pytest-asyncio strict"),
+    pytest.param((), "asyncio_mode = auto", id="all, pytest-asyncio auto"),
+    pytest.param((), "asyncio_mode = auto\ntrio_mode = true", id="all, in the modes that take every test"),
+    pytest.param(("-n", "2", "--dist", "loadfile"), "asyncio_mode = strict\ntrio_mode = true", id="all, in processes"),
 ]
 
 
-@pytest.mark.parametrize(("options", "ini"), PLUGINS)
-def test_a_marked_test_is_explored_whoever_else_handles_async_tests(
+@pytest.mark.parametrize(("options", "ini"), [*PLUGINS, *MORE_PLUGINS])
+def test_pain_30_a_marked_test_is_explored_whoever_else_handles_async_tests(
     tmp_path: Path, options: tuple[str, ...], ini: str
 ) -> None:
     said = run(tmp_path, FINE, *options, ini=ini)
@@ -178,6 +189,56 @@ def test_a_mark_of_pytest_trio_beside_ours_changes_nothing(tmp_path: Path) -> No
     )
     marked = marked.replace("\nasync def test_they", "\nasync def no_test")
     assert "3 passed" in run(tmp_path, marked, "-p", "no:anyio")
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_a_mark_of_pytest_asyncio_beside_ours_changes_nothing(tmp_path: Path, mode: str) -> None:
+    marked = FINE.replace("runs = []", "runs = []\npytestmark = pytest.mark.asyncio").replace(
+        "def test_they", "def no_test"
+    )
+    said = run(tmp_path, marked, "-p", "no:trio", "-p", "no:anyio", ini=f"asyncio_mode = {mode}")
+    assert "3 passed" in said
+
+
+MIXED = """
+import asyncio, pytest, trio
+
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+
+@pytest.mark.anyio
+async def test_of_anyio(progress_tracker):
+    async with progress_tracker.session("a") as session:
+        await trio.lowlevel.checkpoint()
+
+@pytest.mark.trio
+async def test_of_trio(progress_tracker):
+    async with progress_tracker.session("a") as session:
+        await trio.lowlevel.checkpoint()
+
+@pytest.mark.asyncio
+async def test_of_asyncio():
+    await asyncio.sleep(0)
+
+@pytest.mark.schedules(3)
+async def test_of_ours(progress_tracker):
+    async with progress_tracker.session("a") as session:
+        await trio.sleep(60)
+
+def test_of_nobody():
+    pass
+"""
+
+
+def test_tests_of_all_plugins_stand_side_by_side_in_one_file(tmp_path: Path) -> None:
+    assert "5 passed" in run(tmp_path, MIXED, ini="asyncio_mode = strict")
+
+
+def test_the_fixtures_say_what_to_do_where_pytest_asyncio_takes_them(tmp_path: Path) -> None:
+    source = "async def test_it(progress_tracker): pass"
+    said = run(tmp_path, source, "-p", "no:trio", "-p", "no:anyio", ini="asyncio_mode = auto", code=1)
+    assert "set asyncio_mode to 'strict'" in said
 
 
 def test_asyncio_is_left_out_where_anyio_would_run_both(tmp_path: Path) -> None:
