@@ -63,6 +63,8 @@ class RemoteState:
         self.epoch, self.seq = stored.key
         self.published = clock.monotonic()
         """When `seq` was found in the store, on the monotonic clock of this process."""
+        self._progressed: float | None = None
+        """When it was found, on the same clock, that the work had advanced; None where that has only been read."""
         folded = self._record.folded > 0 or any(phase.folded for phase in self._flat.values())
         self.oldest_delta = self.seq if folded else 1
         self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
@@ -113,8 +115,10 @@ class RemoteState:
                 if len(self._tombstones) == TOMBSTONES:
                     self.oldest_delta = self._tombstones[0][0]
                 self._tombstones.append((seq, path))
-        self._record, self._flat, self.seq = record, flat, seq
         self.published = self._clock.monotonic()
+        if record.state.progressed_at != self._record.state.progressed_at:
+            self._progressed = self.published
+        self._record, self._flat, self.seq = record, flat, seq
         return True
 
     def publish(self) -> int:
@@ -122,8 +126,12 @@ class RemoteState:
         return self.seq
 
     def liveness(self) -> Liveness:
-        """Says "lost" without a lease; else whether the work advances, by the wall clocks of both sides."""
-        return _liveness(self._record.state, self._clock, alive=self._alive)
+        """Says "lost" without a lease; else whether the work advances.
+
+        By the monotonic clock here, once it has been seen to advance; until then by the wall clocks of both sides.
+        """
+        idle = None if self._progressed is None else self._clock.monotonic() - self._progressed
+        return _liveness(self._record.state, self._clock, alive=self._alive, idle=idle)
 
     def snapshot(self) -> Snapshot:
         """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""
@@ -173,7 +181,7 @@ def found_head(stored: Stored, clock: Clock) -> Head:
     return _or_lost(msgspec.structs.replace(head, liveness=liveness, heartbeat_at=heard))
 
 
-def _liveness(state: Head, clock: Clock, *, alive: bool) -> Liveness:
+def _liveness(state: Head, clock: Clock, *, alive: bool, idle: float | None = None) -> Liveness:
     if state.status == "lost":
         return "lost"
     if state.status != "running":
@@ -182,7 +190,9 @@ def _liveness(state: Head, clock: Clock, *, alive: bool) -> Liveness:
         return "lost"
     if state.progressed_at is None or state.stall_after is None:
         return "ok"
-    return "stalled" if clock.wall() - state.progressed_at.timestamp() > state.stall_after else "ok"
+    if idle is None:
+        idle = clock.wall() - state.progressed_at.timestamp()
+    return "stalled" if idle > state.stall_after else "ok"
 
 
 def _or_lost(state: HeadT) -> HeadT:

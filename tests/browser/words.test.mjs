@@ -17,6 +17,24 @@ test("durations have two units at most", () => {
   assert.deepEqual([0.04, 3.25, 9.96, 75].map(words.took), ["0.0s", "3.3s", "9s", "1m 15s"]);
 });
 
+test("durations are those that the owner has measured, whatever its wall clock was set to", () => {
+  const at = (seconds) => new Date(1.7e12 + 1000 * seconds).toISOString();
+  const now = 1.7e12 + 1000 * 3610;
+  // The wall clock was set ahead by an hour after 5 s.
+  const state = { started_at: at(0), progressed_at: at(3608), ended_at: null, elapsed: 8 };
+  const ran = words.elapsed(state, now);
+  assert.equal(ran, 10);
+  assert.equal(words.elapsed({ ...state, ended_at: at(3612), elapsed: 12 }, now), 12);
+  assert.equal(words.elapsed({ ...state, elapsed: null }, now), 3610);
+  assert.equal(words.elapsed({ ...state, elapsed: undefined, ended_at: at(3612) }, now), 3612);
+  assert.equal(words.elapsed({ ...state, started_at: null }, now), null);
+  const phase = { started_at: at(4), ended_at: null, elapsed: null, started_after: 4 };
+  assert.equal(words.phaseElapsed(phase, { now, ran }), 6);
+  assert.equal(words.phaseElapsed({ ...phase, ended_at: at(3608), elapsed: 4 }, { now, ran }), 4);
+  assert.equal(words.phaseElapsed({ ...phase, started_after: undefined }, { now, ran }), 3606);
+  assert.equal(words.phaseElapsed({ ...phase, started_at: null }, { now, ran }), null);
+});
+
 test("counts, rates and values are short", () => {
   assert.equal(words.count({ done: 12, total: 1200, unit: "pages" }), "12 / 1,200 pages");
   assert.equal(words.count({ done: 0, total: null, unit: "pages" }), "");

@@ -362,7 +362,8 @@ INTERNAL = {
     | {"ticker", "timed", "urge", "watched"},
     Phase: {"began", "begin", "changes", "declared", "depth", "ended", "finish", "fold", "folded", "folded_weight"}
     | {"fresh_snapshot", "marked", "parent", "refresh", "reset", "settle", "slow", "snapshot", "spent", "stall_after"}
-    | {"all_counted", "failing", "folded_free", "free", "reached", "started", "state", "v", "walk"},
+    | {"all_counted", "failing", "folded_free", "free", "reached", "started", "state", "v", "walk"}
+    | {"elapsed", "started_after"},
 }
 
 

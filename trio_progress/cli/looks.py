@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .._text import printable
-from ..state.snapshot import PhaseSnapshot, Snapshot
+from ..state.snapshot import PhaseSnapshot, Snapshot, phase_ran
 from ..terminal import words
 from ..terminal.signs import STYLES
 from .formats import Column, ago, cells, clock, cut, painted, table
@@ -82,7 +82,9 @@ def described(snapshot: Snapshot, now: float, screen: Screen) -> list[str]:
     for name, text in _facts(snapshot, now):
         lines.append(f"  {name:<10}  {printable(text)}")
     if snapshot.phases:
-        lines += ["", "phases", *_tree(snapshot.phases, now, screen, 1, words.moves(snapshot))]
+        until = _until(snapshot, now)
+        times = _Times(until, words.elapsed(snapshot, until))
+        lines += ["", "phases", *_tree(snapshot.phases, times, screen, 1, words.moves(snapshot))]
     for name, values in (("counters", snapshot.counters), ("fields", snapshot.fields)):
         if values:
             lines += ["", name, *_pairs(values)]
@@ -126,15 +128,24 @@ def _facts(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
         yield "events", str(snapshot.events)
 
 
-def _tree(phases: Sequence[PhaseSnapshot], now: float, screen: Screen, depth: int, moves: bool) -> Iterator[str]:
+class _Times(NamedTuple):
+    """What the duration of a phase that runs follows from."""
+
+    now: float
+    """Seconds since 1970."""
+    elapsed: float
+    """Seconds that the session has run."""
+
+
+def _tree(phases: Sequence[PhaseSnapshot], times: _Times, screen: Screen, depth: int, moves: bool) -> Iterator[str]:
     widest = max(min(screen.width // 3, 40), 8)
     name_width = max(min(widest, max(cells(printable(phase.title)) for phase in phases)), 4)
     for phase in phases:
-        yield _phase(phase, now, screen, depth, name_width, moves)
-        yield from _tree(phase.phases, now, screen, depth + 1, moves) if phase.phases else ()
+        yield _phase(phase, times, screen, depth, name_width, moves)
+        yield from _tree(phase.phases, times, screen, depth + 1, moves) if phase.phases else ()
 
 
-def _phase(phase: PhaseSnapshot, now: float, screen: Screen, depth: int, name_width: int, moves: bool) -> str:
+def _phase(phase: PhaseSnapshot, times: _Times, screen: Screen, depth: int, name_width: int, moves: bool) -> str:
     signs = screen.signs
     sign = ">" if phase.status == "running" else signs.status[phase.status]
     name = cut(printable(phase.title), name_width, signs.ellipsis)
@@ -142,7 +153,7 @@ def _phase(phase: PhaseSnapshot, now: float, screen: Screen, depth: int, name_wi
     if screen.width >= 50:
         said.append(_bar(phase, screen))
     said.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    took = _took(phase, now)
+    took = _took(phase, times)
     said += filter(None, (words.count(phase), words.rate(phase) if moves else "", took))
     if moves and phase.status == "running" and phase.eta is not None:
         said.append(f"ETA {words.duration(phase.eta)}")
@@ -167,11 +178,8 @@ def _bar(phase: PhaseSnapshot, screen: Screen) -> str:
     return screen.signs.full * filled + screen.signs.empty * (width - filled)
 
 
-def _took(phase: PhaseSnapshot, now: float) -> str:
-    if phase.started_at is None:
-        return ""
-    until = now if phase.ended_at is None else phase.ended_at.timestamp()
-    return words.duration(max(until - phase.started_at.timestamp(), 0.0))
+def _took(phase: PhaseSnapshot, times: _Times) -> str:
+    return "" if phase.started_at is None else words.duration(phase_ran(phase, times.elapsed, times.now))
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:

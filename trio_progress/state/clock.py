@@ -62,3 +62,8 @@ def moment(stamp: float | None) -> datetime | None:
         return utc(stamp)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def shown_seconds(seconds: float) -> float:
+    """A duration as it is published: in whole milliseconds, which are shorter to send than what a clock gives."""
+    return round(seconds, 3)

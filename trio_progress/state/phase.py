@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 from ..errors import PhaseError
 from . import checks
-from .clock import utc
+from .clock import shown_seconds, utc
 from .estimate import Rate, told
 from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Dropping, Unset, guarded
@@ -46,6 +46,8 @@ class Whole(Dropping, Protocol):
     over: bool
     limits: Limits
     changed: list[PhaseNode]
+    started_mono: float
+    """When the attempt began, on the monotonic clock."""
 
     def stir(self) -> None:
         """Something is about to change that the next published state has in it."""
@@ -75,6 +77,7 @@ class PhaseNode:
         "declared",
         "depth",
         "done",
+        "elapsed",
         "ended",
         "failing",
         "fields",
@@ -92,6 +95,7 @@ class PhaseNode:
         "spent",
         "stall_after",
         "started",
+        "started_after",
         "state",
         "status",
         "title",
@@ -148,6 +152,10 @@ class PhaseNode:
         self.ended: float | None = None
         self.began: float | None = None
         """When it was entered, on the monotonic clock; None while it does not run."""
+        self.started_after: float | None = None
+        """Seconds after the session's beginning at which it was entered; None: not in this attempt of the session."""
+        self.elapsed: float | None = None
+        """Seconds that its newest attempt took; None until that has ended."""
         self.spent = 0.0
         """Seconds of the attempts that have ended."""
         self._rate: Rate | None = None
@@ -299,7 +307,8 @@ class PhaseNode:
         if not isinstance(total, Unset):
             self.total = total
         self.started = wall
-        self.ended = None
+        self.started_after = shown_seconds(now - self.state.started_mono)
+        self.ended = self.elapsed = None
         self.began = now
         self._rate = Rate(now)
         self._pace = self._worked = None
@@ -317,6 +326,7 @@ class PhaseNode:
         self.ended = wall
         if self.began is not None:
             self.spent += now - self.began
+            self.elapsed = shown_seconds(now - self.began)
             self.began = None
         self.marked = True
 
@@ -325,7 +335,7 @@ class PhaseNode:
         self.status = "pending"
         self.done = self.skipped = self._seen = 0
         self.message = None
-        self.started = self.ended = self.began = None
+        self.started = self.ended = self.began = self.started_after = self.elapsed = None
         self.spent = 0.0
 
     def fold(self, child: PhaseNode) -> None:
@@ -488,6 +498,8 @@ class PhaseNode:
             "skipped": self.skipped,
             "folded": self.folded,
             "folded_weight": self.folded_weight,
+            "started_after": self.started_after,
+            "elapsed": self.elapsed,
         }
 
     def snapshot(self) -> PhaseSnapshot:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import StoreError
-from .clock import moment, stamp
+from .clock import moment, shown_seconds, stamp
 from .events import EventLog, LoggedEvent
 from .messages import Position
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
-from .snapshot import Head, PhaseSnapshot, Snapshot
+from .snapshot import Head, PhaseSnapshot, Snapshot, phase_ran, ran
 
 FORMAT = 1
 
@@ -120,6 +120,7 @@ def encode_lost(record: Record, heard: float | None) -> bytes:
     """
     state = record.state
     ended = moment(heard) or state.heartbeat_at or state.progressed_at
+    whole = None if ended is None or state.elapsed is None else shown_seconds(ran(state, ended.timestamp()))
     lost = msgspec.structs.replace(
         state,
         status="lost",
@@ -128,16 +129,19 @@ def encode_lost(record: Record, heard: float | None) -> bytes:
         eta=None,
         heartbeat_at=ended,
         ended_at=ended,
-        phases=tuple(_closed(phase, ended) for phase in state.phases),
+        elapsed=whole,
+        phases=tuple(_closed(phase, ended, whole) for phase in state.phases),
     )
     return _ENCODER.encode(msgspec.structs.replace(record, state=lost))
 
 
-def _closed(phase: PhaseSnapshot, ended: datetime | None) -> PhaseSnapshot:
-    phases = tuple(_closed(child, ended) for child in phase.phases)
+def _closed(phase: PhaseSnapshot, ended: datetime | None, whole: float | None) -> PhaseSnapshot:
+    phases = tuple(_closed(child, ended, whole) for child in phase.phases)
     if phase.status != "running":
         return msgspec.structs.replace(phase, phases=phases)
-    return msgspec.structs.replace(phase, status="cancelled", eta=None, ended_at=ended, phases=phases)
+    after = phase.started_after
+    took = None if whole is None or after is None else shown_seconds(max(whole - after, 0.0))
+    return msgspec.structs.replace(phase, status="cancelled", eta=None, ended_at=ended, elapsed=took, phases=phases)
 
 
 def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], event_limit: int) -> None:
@@ -184,7 +188,7 @@ def _restore(state: SessionState, node: PhaseNode, phase: PhaseSnapshot) -> None
         node.fields = phase.fields
         node.started = stamp(phase.started_at)
         node.ended = stamp(phase.ended_at)
-        if node.started is not None and node.ended is not None:
-            node.spent = max(node.ended - node.started, 0.0)
+        node.elapsed = phase.elapsed
+        node.spent = phase_ran(phase, 0.0, 0.0) if phase.ended_at is not None else 0.0
     for child in phase.phases:
         _restore(state, state.add(node, child.name), child)

@@ -20,7 +20,7 @@ import msgspec
 
 from ..errors import SessionClosedError
 from . import checks
-from .clock import Clock, utc
+from .clock import Clock, shown_seconds, utc
 from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
 from .fields import checked_fields, merged_fields
@@ -74,6 +74,7 @@ class SessionState(PhaseTree):
         "attempt",
         "counters",
         "ended",
+        "ended_mono",
         "epoch",
         "error",
         "event_log",
@@ -141,7 +142,8 @@ class SessionState(PhaseTree):
         self.progressed: float | None = None
         self.heartbeat: float | None = None
         self.ended: float | None = None
-        self.progressed_mono = clock.monotonic()
+        self.progressed_mono = self.started_mono
+        self.ended_mono: float | None = None
         self.published = self.progressed_mono
         """When `seq` was published, on the monotonic clock."""
         self._eta: float | None = None
@@ -283,7 +285,7 @@ class SessionState(PhaseTree):
         self.epoch = epoch
         self.status = "running"
         self.started = self.progressed = self.heartbeat = self.clock.wall()
-        self.progressed_mono = self.clock.monotonic()
+        self.started_mono = self.progressed_mono = self.clock.monotonic()
         if self.queued is None:
             self.queued = self.started
         self._head_changed = True
@@ -325,6 +327,7 @@ class SessionState(PhaseTree):
         self.status = status
         self.error = error
         self.ended = self.clock.wall()
+        self.ended_mono = self.clock.monotonic()
         self._head_changed = True
         self.publish()
         self.over = True
@@ -365,6 +368,14 @@ class SessionState(PhaseTree):
     def dirty(self) -> bool:
         """Whether there is something to publish."""
         return self._dirty
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds that the attempt ran until it last advanced, and in all once it has ended; None: not begun."""
+        if self.started is None:
+            return None
+        until = self.progressed_mono if self.ended_mono is None else self.ended_mono
+        return shown_seconds(until - self.started_mono)
 
     @property
     def stall_after(self) -> float | None:
@@ -442,6 +453,7 @@ class SessionState(PhaseTree):
             ended_at=utc(self.ended),
             stall_after=allowed,
             events=self.event_log.newest,
+            elapsed=self.elapsed,
         )
 
     def snapshot(self) -> Snapshot:

@@ -69,6 +69,11 @@ class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
     """How many finished children were folded into this phase to keep the tree bounded."""
     folded_weight: float = 0.0
     """The weight of the folded children among the remaining ones."""
+    started_after: float | None = None
+    """Seconds after the beginning of the session's attempt at which it was entered, by a clock that nobody sets; None:
+    not in this attempt, or not known."""
+    elapsed: float | None = None
+    """Seconds that its newest attempt took, by the same clock; None until that has ended, or where it is not known."""
 
 
 class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True):
@@ -119,6 +124,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without progress after which it now counts as stalled; None: never."""
     events: int = 0
     """The ordinal of the newest custom event."""
+    elapsed: float | None = None
+    """Seconds that this attempt ran until `progressed_at`, and in all once it has ended, by a clock that nobody sets;
+    None: not begun, or not known. `ended_at - started_at` is something else where the wall clock was set meanwhile."""
 
 
 class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,3 +171,41 @@ def headed(state: Head) -> Head:
     if type(state) is Head:
         return state
     return Head(**{name: getattr(state, name) for name in Head.__struct_fields__})
+
+
+def ran(state: Head, now: float) -> float:
+    """Seconds that the attempt has run, or ran, as well as can be known.
+
+    Where the owner has not measured it, or since it has last said so, by the stamps of the wall clock, which may have
+    been set meanwhile: a jump of it is seen until the work advances again, and not in what has ended.
+
+    Args:
+        state: The newest state.
+        now: The owner's wall clock, in seconds since 1970.
+    """
+    if state.started_at is None:
+        return 0.0
+    started = state.started_at.timestamp()
+    if state.ended_at is not None:
+        return max(state.ended_at.timestamp() - started if state.elapsed is None else state.elapsed, 0.0)
+    if state.elapsed is None or state.progressed_at is None:
+        return max(now - started, 0.0)
+    return max(state.elapsed, 0.0) + max(now - state.progressed_at.timestamp(), 0.0)
+
+
+def phase_ran(phase: PhaseValues, whole: float, now: float) -> float:
+    """The same of a phase.
+
+    Args:
+        phase: The phase.
+        whole: What `ran()` says of its session.
+        now: The owner's wall clock, in seconds since 1970.
+    """
+    if phase.started_at is None:
+        return 0.0
+    if phase.elapsed is not None:
+        return max(phase.elapsed, 0.0)
+    if phase.ended_at is None and phase.started_after is not None:
+        return max(whole - phase.started_after, 0.0)
+    until = now if phase.ended_at is None else phase.ended_at.timestamp()
+    return max(until - phase.started_at.timestamp(), 0.0)

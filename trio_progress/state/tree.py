@@ -56,6 +56,7 @@ class PhaseTree:
         "pipeline",
         "root",
         "seq",
+        "started_mono",
         "strict",
         "tombstones",
     )
@@ -75,6 +76,7 @@ class PhaseTree:
         self.pipeline = pipeline
         self.limits = limits
         self.strict = strict
+        self.started_mono = clock.monotonic()
         self.seq = 0
         self.over = False
         self.changed: list[PhaseNode] = []

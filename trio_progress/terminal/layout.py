@@ -34,6 +34,8 @@ class View:
 
     snapshot: Snapshot
     events: Sequence[str] = ()
+    now: float | None = None
+    """Its owner's wall clock, where that is known better than by the frame's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def draw(views: Sequence[View], frame: Frame) -> list[Text]:
 
 def _session(view: View, frame: Frame, room: int) -> list[Text]:
     snapshot = view.snapshot
-    lines = [_headline(snapshot, frame)]
+    lines = [_headline(snapshot, frame, frame.now if view.now is None else view.now)]
     told = _told(snapshot)
     if told and room > 1:
         lines.append(Text("  ").append(told, "dim"))
@@ -81,16 +83,16 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
     return [*lines, *events][:room]
 
 
-def _headline(snapshot: Snapshot, frame: Frame) -> Text:
+def _headline(snapshot: Snapshot, frame: Frame, now: float) -> Text:
     status = "stalled" if snapshot.liveness == "stalled" else snapshot.status
     style = STYLES[status]
     line = Text().append(_sign(status, frame) + " ", style)
     title = printable(snapshot.title)
     bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
-    figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, frame.now)]
+    figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, now)]
     if snapshot.eta is not None and words.moves(snapshot):
         figures.append(f"ETA {words.duration(snapshot.eta)}")
-    figures.append(words.duration(words.elapsed(snapshot, frame.now)))
+    figures.append(words.duration(words.elapsed(snapshot, now)))
     if snapshot.attempt > 1:
         figures.append(f"attempt {snapshot.attempt}")
     tail = "  ".join(figures)

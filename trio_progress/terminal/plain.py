@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final, final
 
 from .._text import printable
 from ..state.snapshot import PhaseSnapshot, Snapshot
 from . import words
+from .passing import OwnersTime
 
 SAID: Final = 20_000
 """Sessions of which it is remembered what was said; those go first of which nothing was said for longest."""
@@ -29,9 +29,11 @@ class PlainLines:
         self._interval = interval
         self._ids = ids
         self._said: dict[str, tuple[float, tuple[object, ...], int]] = {}
+        self._time = OwnersTime()
 
     def due(self, snapshot: Snapshot, now: float) -> str | None:
         """The line for this state, if it is due at `now` (on a monotonic clock)."""
+        told_at = self._time.now(snapshot, now, _told_at(snapshot))
         landmarks = (snapshot.epoch, snapshot.status, snapshot.liveness, *(phase.status for phase in snapshot.phases))
         said_at, said, seq = self._said.get(snapshot.id, (float("-inf"), (), -1))
         if landmarks == said and (snapshot.seq == seq or now - said_at < self._interval):
@@ -40,20 +42,27 @@ class PlainLines:
         if snapshot.ended:
             # The landmarks stay, so that an end is said once; nothing else is kept of what has ended.
             self._said[snapshot.id] = (float("inf"), landmarks, snapshot.seq)
+            self._time.forget(snapshot.id)
         else:
             self._said[snapshot.id] = (now, landmarks, snapshot.seq)
         if len(self._said) > SAID:
-            del self._said[next(iter(self._said))]
-        return line(snapshot, ids=self._ids)
+            oldest = next(iter(self._said))
+            del self._said[oldest]
+            self._time.forget(oldest)
+        return line(snapshot, ids=self._ids, now=told_at)
 
 
-def line(snapshot: Snapshot, *, ids: bool = False) -> str:
-    """One state as one line of text that a terminal can only show."""
-    at = snapshot.ended_at or snapshot.heartbeat_at or snapshot.queued_at
-    now = 0.0 if at is None else at.timestamp()
-    if snapshot.progressed_at is not None:
-        now = max(now, snapshot.progressed_at.timestamp())
-    clock = f"{datetime.fromtimestamp(now).astimezone():%H:%M:%S}"
+def line(snapshot: Snapshot, *, ids: bool = False, now: float | None = None) -> str:
+    """One state as one line of text that a terminal can only show.
+
+    Args:
+        snapshot: The state.
+        ids: Whether to say the session's id as well as its title.
+        now: The owner's wall clock, in seconds since 1970; when the owner was last heard of, unless given.
+    """
+    told_at = _told_at(snapshot)
+    now = told_at if now is None else now
+    clock = words.clock(told_at)
     title = [snapshot.id, snapshot.title] if ids and snapshot.title != snapshot.id else [snapshot.title]
     said = [clock, *title, words.percent(snapshot.progress)]
     if snapshot.status != "running" or snapshot.liveness != "ok":
@@ -72,6 +81,13 @@ def line(snapshot: Snapshot, *, ids: bool = False) -> str:
     if snapshot.counters:
         said.append(words.counters(snapshot, 4))
     return printable(" | ".join(said))
+
+
+def _told_at(snapshot: Snapshot) -> float:
+    """The newest stamp of a state, in seconds since 1970."""
+    at = snapshot.ended_at or snapshot.heartbeat_at or snapshot.queued_at
+    told_at = 0.0 if at is None else at.timestamp()
+    return told_at if snapshot.progressed_at is None else max(told_at, snapshot.progressed_at.timestamp())
 
 
 def _phase(phase: PhaseSnapshot, moves: bool) -> str:

@@ -14,6 +14,7 @@ import trio
 from ..state.messages import CustomEvent
 from ..state.snapshot import Snapshot
 from .handlers import Diverted
+from .passing import OwnersTime
 from .plain import PlainLines
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class LiveScreen:
     def __init__(self, console: Console, wall: Callable[[], float]) -> None:
         self._console = console
         self._wall = wall
+        self._time = OwnersTime()
         self._size = console.size
         self._live, self._diverted = self._begin()
 
@@ -157,8 +159,12 @@ class LiveScreen:
             self._console.clear()
             self._live, self._diverted = self._begin()
         signs = UNICODE if "utf" in self._console.encoding.lower() else ASCII
-        frame = Frame(self._size.width, max(self._size.height - 1, 1), self._wall(), signs)
-        views = [View(one, tuple(model.events.get(one.id, ()))) for one in model.ordered()]
+        passed, now = trio.current_time(), self._wall()
+        frame = Frame(self._size.width, max(self._size.height - 1, 1), now, signs)
+        views = [
+            View(one, tuple(model.events.get(one.id, ())), self._time.now(one, passed, now)) for one in model.ordered()
+        ]
+        self._time.keep(model.snapshots)
         model.gone.clear()  # There is room for the newest only.
         self._live.update(Group(*draw(views, frame)), refresh=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from .._text import printable
-from ..state.snapshot import PhaseValues, Snapshot
+from ..state.snapshot import PhaseValues, Snapshot, ran
 
 
 def percent(fraction: float) -> str:
@@ -66,8 +68,13 @@ def standing(snapshot: Snapshot, now: float) -> str:
 
 
 def elapsed(snapshot: Snapshot, now: float) -> float:
-    """Seconds that the session has run, or ran."""
-    if snapshot.started_at is None:
-        return 0.0
-    until = now if snapshot.ended_at is None else snapshot.ended_at.timestamp()
-    return max(until - snapshot.started_at.timestamp(), 0.0)
+    """Seconds that the session has run, or ran; `now` in seconds since 1970."""
+    return ran(snapshot, now)
+
+
+def clock(stamp: float, form: str = "%H:%M:%S") -> str:
+    """A moment in the reader's own time zone, whatever zone that is: `TZ` may name one that no datetime can have."""
+    try:
+        return time.strftime(form, time.localtime(stamp))
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"

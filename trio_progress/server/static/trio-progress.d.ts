@@ -124,6 +124,7 @@ export interface Head {
   readonly ended_at: string | null;
   readonly stall_after?: number | null;
   readonly events?: number;
+  readonly elapsed?: number | null;
 }
 
 /** A session as a list shows it: it has come, has changed, or has ended. */
@@ -162,6 +163,8 @@ export interface Phase {
   readonly skipped?: number;
   readonly folded?: number;
   readonly folded_weight?: number;
+  readonly started_after?: number | null;
+  readonly elapsed?: number | null;
   readonly phases: readonly Phase[];
 }
 
@@ -185,6 +188,8 @@ export interface PhaseUpdate {
   readonly skipped?: number;
   readonly folded?: number;
   readonly folded_weight?: number;
+  readonly started_after?: number | null;
+  readonly elapsed?: number | null;
   readonly path: readonly string[];
 }
 
@@ -239,6 +244,7 @@ export interface State {
   readonly ended_at: string | null;
   readonly stall_after?: number | null;
   readonly events?: number;
+  readonly elapsed?: number | null;
   readonly phases: readonly Phase[];
   readonly resume?: string;
 }

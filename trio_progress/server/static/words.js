@@ -87,11 +87,29 @@ export function count(phase) {
   return `${number(phase.done)}${of}${phase.unit ? ` ${phase.unit}` : ""}`;
 }
 
-/** Seconds that a session or a phase has run, or ran; null for one that has not begun. `now` in milliseconds. */
-export function elapsed(what, now) {
-  if (!what.started_at) return null;
-  const until = what.ended_at ? Date.parse(what.ended_at) : now;
-  return Math.max((until - Date.parse(what.started_at)) / 1000, 0);
+/**
+ * Seconds that a session has run, or ran; null for one that has not begun. `now` in milliseconds.
+ *
+ * What its owner has measured, and by the stamps only what has passed since: a wall clock may be set meanwhile.
+ */
+export function elapsed(state, now) {
+  if (!state.started_at) return null;
+  const measured = state.elapsed ?? null;
+  if (measured === null) return between(state.started_at, state.ended_at, now);
+  return state.ended_at || !state.progressed_at ? measured : measured + between(state.progressed_at, null, now);
+}
+
+/** The same of a phase; `ran` is what `elapsed` says of its session. */
+export function phaseElapsed(phase, { now, ran }) {
+  if (!phase.started_at) return null;
+  if ((phase.elapsed ?? null) !== null) return phase.elapsed;
+  const after = phase.started_after ?? null;
+  if (!phase.ended_at && after !== null && ran !== null) return Math.max(ran - after, 0);
+  return between(phase.started_at, phase.ended_at, now);
+}
+
+function between(start, end, now) {
+  return Math.max(((end ? Date.parse(end) : now) - Date.parse(start)) / 1000, 0);
 }
 
 /** Names that programs give, as words: "sources_found" -> "sources found". */

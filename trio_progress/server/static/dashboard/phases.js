@@ -1,6 +1,6 @@
 /** The tree of phases: what runs is open, what has ended is one line, and long lists of what has ended fold. */
 
-import { ENDED, count, duration, elapsed, percent, percentText, rate, spaced, took, valueText } from "../words.js";
+import { ENDED, count, duration, percent, percentText, phaseElapsed, rate, spaced, took, valueText } from "../words.js";
 import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 
 /** Of finished siblings the last few are shown; those before fold into one line, until somebody asks for them. */
@@ -28,29 +28,29 @@ export class Phases {
     this.#all = true;
     const drawn = this.#drawn;
     this.#drawn = null;
-    this.draw(drawn.phases, drawn.now, drawn.live);
+    this.draw(drawn.phases, drawn.times, drawn.live);
     this.#list.tabIndex = -1;
     this.#list.focus({ preventScroll: true });
   }
 
   /**
    * @param phases The phases, in order.
-   * @param now The time, in milliseconds.
+   * @param times `now`, in milliseconds, and the seconds that the session `ran`.
    * @param live Whether the session goes on: it has not ended, and does not stall.
    */
-  draw(phases, now, live) {
-    this.#drawn = { phases, now, live };
+  draw(phases, times, live) {
+    this.#drawn = { phases, times, live };
     const shown = this.#all ? phases : pruned(phases, this.#depth === 0 ? SHOWN_ABOVE : SHOWN);
     const rows = arrange(this.#list, shown, this.#rows, (phase) => phase.name, () => new Row(this.#depth));
-    rows.forEach((row, index) => row.draw(shown[index], now, live));
+    rows.forEach((row, index) => row.draw(shown[index], times, live));
     const left = phases.length - shown.length;
     this.#folded.hidden = left === 0;
     text(this.#rest, `Show the ${left} that ended before`);
   }
 
   /** Draws again those that count seconds. */
-  tick(now, live) {
-    if (this.#drawn !== null) this.draw(this.#drawn.phases, now, live);
+  tick(times, live) {
+    if (this.#drawn !== null) this.draw(this.#drawn.phases, times, live);
   }
 }
 
@@ -82,7 +82,7 @@ class Row {
   #line;
   #phase = null;
   #live = true;
-  #now = 0;
+  #times = null;
 
   constructor(depth) {
     this.#depth = depth;
@@ -103,18 +103,18 @@ class Row {
     this.element = h("li", { class: "phase" }, this.#line);
   }
 
-  draw(phase, now, live) {
+  draw(phase, times, live) {
     const runs = phase.status === "running";
-    this.#now = now;
+    this.#times = times;
     if (phase !== this.#phase || live !== this.#live) {
       this.#phase = phase;
       this.#live = live;
       this.#values(phase, runs);
     }
-    const seconds = elapsed(phase, now);
+    const seconds = phaseElapsed(phase, times);
     const told = seconds === null || phase.status === "skipped" ? "" : (phase.ended_at ? took : duration)(seconds);
     text(this.#time, told);
-    if (this.#below !== null && this.#isOpen()) this.#below.draw(phase.phases, now, live);
+    if (this.#below !== null && this.#isOpen()) this.#below.draw(phase.phases, times, live);
   }
 
   #values(phase, runs) {
@@ -188,6 +188,6 @@ class Row {
   #toggle() {
     this.#open = !this.#isOpen();
     this.#children(this.#phase);
-    if (this.#open) this.#below.draw(this.#phase.phases, this.#now, this.#live);
+    if (this.#open) this.#below.draw(this.#phase.phases, this.#times, this.#live);
   }
 }

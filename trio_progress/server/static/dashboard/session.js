@@ -178,7 +178,7 @@ export class SessionPage {
     setGlyph(this.#glyph, where);
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
-    this.#phases.draw(state.phases, now, moves(state));
+    this.#phases.draw(state.phases, { now, ran: elapsed(state, now) }, moves(state));
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
     this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
@@ -216,7 +216,7 @@ export class SessionPage {
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
-    this.#phases.tick(now, moves(state));
+    this.#phases.tick({ now, ran: seconds }, moves(state));
     this.#drawCallout(state, view, now);
   }
 
