@@ -127,6 +127,7 @@ class QuietHost:
     def __init__(self) -> None:
         self.stirs = self.urges = self.lates = 0
         self.dropped: list[Exception] = []
+        self.refused: list[Exception] = []
 
     def stir(self) -> None:
         self.stirs += 1
@@ -136,6 +137,9 @@ class QuietHost:
 
     def drain(self, node: object) -> None:
         pass
+
+    def refuse_result(self, error: Exception) -> None:
+        self.refused.append(error)
 
     def late(self, what: str, where: str) -> None:
         self.lates += 1

@@ -420,11 +420,12 @@ async def connect(
     """
     subscribe: dict[str, Any] = {"type": "subscribe", "session": checks.session_id(session_id)}
     if max_hz is not None:
-        subscribe["max_hz"] = checks.number("max_hz", max_hz, above=0)
+        subscribe["max_hz"] = max_hz = checks.number("max_hz", max_hz, above=0)
         if max_hz > FASTEST:
             raise ValueError(f"max_hz must be at most {FASTEST}, not {max_hz!r}")
     if events is not None:
-        if type(events) is not int or not 0 <= events <= 10_000:
+        events = checks.whole("events", events, least=0)
+        if events > 10_000:
             raise ValueError(f"events must be a whole number from 0 to 10000, not {events!r:.200}")
         subscribe["events"] = events
     if wait:

@@ -35,6 +35,9 @@ class _Nobody:
     def drop(self, error: Exception) -> Never:
         raise error
 
+    def refuse_result(self, error: Exception) -> None:
+        """What is declared has no result."""
+
 
 def checked_pipeline(given: object) -> Pipeline | None:
     """A pipeline, or None.

@@ -7,6 +7,7 @@ from typing import Any, Final, Self, TypeVar, final, overload
 
 import trio
 
+from .state.quantities import Number
 from .state.snapshot import PhaseStatus, SessionStatus
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ class NullTicker:
 
     __slots__ = ()
 
-    def advance(self, n: float = 1) -> None:
+    def advance(self, n: Number = 1) -> None:
         """Does nothing."""
 
     def update(self, *, done: object = None, total: object = None, message: object = None) -> None:
@@ -67,13 +68,13 @@ class NullPhase:
         """Any by name."""
         return _NullPhases()
 
-    def advance(self, n: float = 1) -> None:
+    def advance(self, n: Number = 1) -> None:
         """Does nothing."""
 
-    def skip(self, n: float = 1) -> None:
+    def skip(self, n: Number = 1) -> None:
         """Does nothing."""
 
-    def extend(self, n: float) -> None:
+    def extend(self, n: Number) -> None:
         """Does nothing."""
 
     def update(self, *, done: object = None, total: object = None, message: object = None) -> None:
@@ -154,7 +155,7 @@ class NullSession:
     def skip_phase(self, name: str, reason: str | None = None) -> None:
         """Does nothing."""
 
-    def increment(self, name: str, n: float = 1) -> None:
+    def increment(self, name: str, n: Number = 1) -> None:
         """Does nothing."""
 
     def set(self, **fields: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast, final, overload
 
@@ -17,6 +17,7 @@ from .state.session import SessionState
 from .state.snapshot import PhaseStatus
 from .state.tree import PhaseTree
 from .threads import ThreadTicker, TickerHost
+from .tracking import track
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Phase(PhaseNode):
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
+        again: bool = False,
     ) -> PhaseScope:
         """A child phase, to be entered by `with`.
 
@@ -56,12 +58,14 @@ class Phase(PhaseNode):
             weight: Its share among its siblings, at least 0; 1 unless given.
             title: What people are shown.
             unit: What is counted.
+            again: Whether one that has completed is to be done once more, as a new attempt. To this phase it
+                stays done meanwhile.
 
         Raises:
             ValueError, TypeError, PhaseError: A value is out of range; nothing was changed.
         """
         return PhaseScope.within(
-            cast(PhaseTree, self.state), self, name, total=total, weight=weight, title=title, unit=unit
+            cast(PhaseTree, self.state), self, name, total=total, weight=weight, title=title, unit=unit, again=again
         )
 
     @overload
@@ -71,19 +75,11 @@ class Phase(PhaseNode):
     def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
         """Iterates over `items` and counts each once its body is done.
 
-        Where the phase has no total yet and the length of `items` is known, it becomes the total. An
-        item whose body raises or breaks out is not counted. Has the checkpoints of `items`, and none else.
+        Where nobody has given the phase a total, the lengths of all its loops add up to one; it has none
+        while one runs whose length is not known. An item whose body raises or breaks out is not counted.
+        Has the checkpoints of `items`, and none else.
         """
-        if self.total is None and self.status == "running" and isinstance(items, Sized):
-            self.update(total=len(items))
-        if isinstance(items, AsyncIterable):
-            return _Tracked(self, items)
-        return self._track(items)
-
-    def _track(self, items: Iterable[T]) -> Iterator[T]:
-        for item in items:
-            yield item
-            self.advance()
+        return track(self, items)
 
     @property
     def phases(self) -> Mapping[str, Phase]:
@@ -116,7 +112,7 @@ class Phase(PhaseNode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        cast(PhaseTree, self.state).leave(self, phase_end(error))
+        cast(PhaseTree, self.state).leave(self, phase_end(error), error)
 
     async def __aenter__(self) -> NoReturn:
         raise _not_async()
@@ -127,24 +123,6 @@ class Phase(PhaseNode):
     def __repr__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"
         return f"<Phase {self.label!r} {self.status} {self.done}{of}>"
-
-
-@final
-class _Tracked(AsyncIterator[T]):
-    """Items that are counted once their body is done. No generator: a loop over it can be left at any time."""
-
-    def __init__(self, phase: Phase, items: AsyncIterable[T]) -> None:
-        self._phase = phase
-        self._items = aiter(items)
-        self._given = False
-
-    async def __anext__(self) -> T:
-        if self._given:
-            self._given = False
-            self._phase.advance()
-        item = await anext(self._items)
-        self._given = True
-        return item
 
 
 def _not_async() -> TypeError:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Unpack, final
 import trio
 
 from .errors import ForeignThreadError, PhaseError, SessionClosedError
-from .logs import Fields, tell
+from .logs import BURST, Fields, tell
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
 from .state import checks
 from .state.guard import REFUSED, UNSET, Unset, guarded
 from .state.phase import PhaseNode
+from .state.quantities import Number
 from .state.session import SessionState
 from .state.snapshot import SessionStatus, Snapshot
 from .statistics import Tally
@@ -212,7 +213,7 @@ class Session:
 
     # Values
 
-    def increment(self, name: str, n: float = 1) -> None:
+    def increment(self, name: str, n: Number = 1) -> None:
         """Adds `n`, any finite number, to a counter; a counter begins at 0.
 
         Raises:
@@ -255,6 +256,9 @@ class Session:
 
     def set_result(self, result: Any) -> None:
         """Sets what the work came to, as JSON data; published and stored at once.
+
+        One that cannot be kept is logged as an error and raises. Where that ends the block, it does not change
+        how work ended that was done: the session completes, and its message says that there is no result.
 
         Raises:
             ValueError, TypeError: `result` is no JSON data, or too large.
@@ -374,6 +378,22 @@ class Session:
                 epoch=self.epoch,
                 reason=error,
             )
+
+    def refuse_result(self, error: Exception) -> None:
+        """Logs that a result cannot be kept: it is what the work was for."""
+        tell(
+            logging.ERROR,
+            "result_refused",
+            "session %r: its result cannot be kept: %s",
+            self.id,
+            error,
+            throttle=self._tally.throttle,
+            most=BURST,
+            session=self.id,
+            pipeline=self.state.pipeline_name,
+            epoch=self.epoch,
+            reason=error,
+        )
 
     def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
         """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""

@@ -52,20 +52,27 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for name in ("persist_interval", "broadcast_interval", "heartbeat_interval", "lost_after"):
-            checks.number(name, getattr(self, name), above=0)
-        for name in ("retention", "unfinished_retention"):
-            checks.number(name, getattr(self, name), above=0)
-        checks.number("flush_timeout", self.flush_timeout)
-        if self.stall_after != float("inf"):
-            checks.number("stall_after", self.stall_after, above=0)
+        given: dict[str, float] = {
+            name: checks.number(name, getattr(self, name), above=0)
+            for name in (
+                "persist_interval",
+                "broadcast_interval",
+                "heartbeat_interval",
+                "lost_after",
+                "retention",
+                "unfinished_retention",
+            )
+        }
+        given["flush_timeout"] = checks.number("flush_timeout", self.flush_timeout)
+        given["stall_after"] = checks.seconds_or_never("stall_after", self.stall_after)
+        given["event_limit"] = checks.whole("event_limit", self.event_limit)
+        for name, value in given.items():
+            object.__setattr__(self, name, value)  # As a plain number, whatever came.
         if not self.lost_after > self.heartbeat_interval:
             raise ValueError(
                 f"lost_after ({self.lost_after} s) must be above heartbeat_interval ({self.heartbeat_interval} s), "
                 "or every session is lost between two heartbeats"
             )
-        if type(self.event_limit) is not int or self.event_limit < 1:
-            raise ValueError(f"event_limit must be a whole number of at least 1, not {self.event_limit!r}")
         if not isinstance(self.limits, Limits):
             raise TypeError(f"limits must be a trio_progress.Limits, not {self.limits!r:.200}")
 

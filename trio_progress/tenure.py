@@ -295,6 +295,8 @@ class Tenure:
         if self._bug is not None or self._fenced:
             return "failed"
         status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
+        if status == "failed" and self.state.finished_but_for_the_result(left):
+            status = "completed"
         stopped = self.session.stopped or self._house.interrupting
         # What is stopped often raises on its way out: that is no reason not to go on from where it was.
         return "interrupted" if status in ("cancelled", "failed", "timed_out") and stopped else status

@@ -12,6 +12,7 @@ from .state import checks
 from .state.guard import UNSET, Unset
 from .state.limits import MAX_UNITS
 from .state.phase import PhaseNode
+from .state.quantities import Number
 
 
 class TickerHost(Protocol):
@@ -44,7 +45,7 @@ class ThreadTicker:
         self._absolute: dict[str, object] = {}
         self._scheduled = False
 
-    def advance(self, n: float = 1) -> None:
+    def advance(self, n: Number = 1) -> None:
         """Counts `n` more units as done; finite, at least 0.
 
         Raises:
@@ -62,8 +63,8 @@ class ThreadTicker:
     def update(
         self,
         *,
-        done: float | Unset = UNSET,
-        total: float | Unset | None = UNSET,
+        done: Number | Unset = UNSET,
+        total: Number | Unset | None = UNSET,
         message: str | Unset | None = UNSET,
     ) -> None:
         """Sets absolute values; what is not given stays. A `done` replaces what was added before it.

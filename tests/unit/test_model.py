@@ -103,6 +103,22 @@ class Model(RuleBasedStateMachine):
         self.done[path] = 0
         self.remember()
 
+    @rule(parent=st.sampled_from(NAMES), name=st.sampled_from(CHILDREN))
+    def do_again(self, parent: str, name: str) -> None:
+        path = (parent, name)
+        if self.state.over or self.status[parent,] != "running" or self.status.get(path) != "completed":
+            return
+        above = self.state.find(parent)
+        self.state.publish()
+        fraction = above.fraction
+        child = self.state.enter(above, name, again=True)
+        assert above.fraction == fraction, "what was reached is not taken back"
+        assert child.attempt > 1
+        self.completed.discard(path)
+        self.status[path] = "running"
+        self.done[path] = 0
+        self.remember()
+
     def foldable(self) -> list[tuple[str, ...]]:
         over = ("completed", "failed", "cancelled", "skipped")
         return [path for path, status in self.status.items() if len(path) > 1 and status in over]

@@ -89,6 +89,8 @@ SESSION_INTERNALS = {"body", "cancel_reason", "persister", "state", "stop", "sto
     "drain",
     "drop",
     "late",
+    "loop",
+    "refuse_result",
     "stir",
     "ticker",
     "timed",

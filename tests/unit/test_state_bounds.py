@@ -230,42 +230,6 @@ def test_bad_counts_are_dropped_and_told_where_the_session_is_not_strict(warm: b
     assert len(state.host.dropped) == 4
 
 
-class OneElementArray:
-    """What numpy's arrays of one element do: they compare and add as a number, and are none."""
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def __gt__(self, other: float) -> bool:
-        return self.value > other
-
-    def __lt__(self, other: float) -> bool:
-        return self.value < other
-
-    def __radd__(self, other: float) -> OneElementArray:
-        return OneElementArray(other + self.value)
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_what_passes_as_a_count_and_is_none_is_dropped_when_it_is_published(strict: bool) -> None:
-    state = state_of(strict=strict)
-    phase = state.enter(state.root, "x", total=10)
-    phase.skip(3)
-    phase.advance(1)
-    state.publish()
-    phase.advance(1)
-    phase.advance(OneElementArray(1))  # type: ignore[arg-type]
-    assert state.snapshot().phase("x").done == 4
-    phase.advance(2)
-    assert state.snapshot().phase("x").done == 6
-    assert isinstance(state.host, QuietHost)
-    assert len(state.host.dropped) == 1
-    phase.advance(1)
-    phase.advance(OneElementArray(1))  # type: ignore[arg-type]
-    state.end("completed")
-    assert state.snapshot().status == "completed"
-
-
 def test_a_bool_is_counted_alike_on_the_fast_path_and_on_the_slow_one(state: SessionState) -> None:
     phase = state.enter(state.root, "x")
 

@@ -154,12 +154,19 @@ def test_an_indeterminate_phase_has_a_rate_and_no_eta() -> None:
     assert (shown.eta, run.state.snapshot().eta) == (None, None)
 
 
-def test_more_done_than_planned_leaves_nothing_to_wait_for() -> None:
+@pytest.mark.parametrize("total", [0, 3])
+def test_past_its_total_nobody_knows_how_long_a_phase_takes(total: int) -> None:
     run = Run()
-    work = run.state.enter(run.state.root, "work", total=3)
+    work = run.state.enter(run.state.root, "work", total=total)
+    run.now += 2
+    work.advance(total)
+    run.state.publish()
     run.now += 2
     work.advance(9)
-    assert run.state.snapshot().phase("work").eta == 0
+    snapshot = run.state.snapshot()
+    assert (snapshot.phase("work").eta, snapshot.eta) == (None, None)
+    work.update(total=2 * work.done)
+    assert run.state.snapshot().phase("work").eta == pytest.approx(4, rel=0.2)
 
 
 def test_a_phase_of_children_is_estimated_by_the_pace_of_its_fraction() -> None:

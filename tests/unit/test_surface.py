@@ -179,10 +179,10 @@ async def test_numbers_of_other_kinds_become_plain_ones(autojump_clock: trio.tes
 
     async with open_tracker() as tracker, tracker.session("a", PIPELINE) as session:
         with session.phase("search", total=Index()) as phase:  # type: ignore[arg-type]
-            phase.advance(Fraction(1, 2))  # type: ignore[arg-type]
-            phase.advance(Fraction(1, 2))  # type: ignore[arg-type]
+            phase.advance(Fraction(1, 2))
+            phase.advance(Fraction(1, 2))
             session.set(cost=2.5)
-            session.increment("n", Index())  # type: ignore[arg-type]
+            session.increment("n", Index())
             snapshot = session.snapshot()
     assert (snapshot.phase("search").done, snapshot.phase("search").total, snapshot.counters) == (1.0, 3, {"n": 3})
 
@@ -359,9 +359,10 @@ def public(kind: type) -> Iterator[tuple[str, object]]:
 
 INTERNAL = {
     Session: {"body", "cancel_reason", "drain", "drop", "late", "persister", "state", "stir", "stop", "stopped"}
-    | {"ticker", "timed", "urge", "watched"},
+    | {"loop", "refuse_result", "ticker", "timed", "urge", "watched"},
     Phase: {"began", "begin", "changes", "declared", "depth", "ended", "finish", "fold", "folded", "folded_weight"}
     | {"fresh_snapshot", "marked", "parent", "refresh", "reset", "settle", "slow", "snapshot", "spent", "stall_after"}
+    | {"exceeded", "loop_begins", "loop_ends", "loop_exceeds", "was_done"}
     | {"all_counted", "failing", "folded_free", "free", "reached", "started", "state", "v", "walk"}
     | {"elapsed", "started_after"},
 }

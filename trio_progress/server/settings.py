@@ -68,14 +68,16 @@ class ServerSettings:
     message_burst: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("keepalive", "request_timeout", "auth_timeout", "write_timeout", "message_rate"):
-            checks.number(name, getattr(self, name), above=0)
+        given: dict[str, float] = {
+            name: checks.number(name, getattr(self, name), above=0)
+            for name in ("keepalive", "request_timeout", "auth_timeout", "write_timeout", "message_rate")
+        }
         if self.drain_timeout is not None:
-            checks.number("drain_timeout", self.drain_timeout)
+            given["drain_timeout"] = checks.number("drain_timeout", self.drain_timeout)
         for name in ("max_connections", "max_connections_per_address", "max_subscriptions", "message_burst"):
-            value: object = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r:.200}")
+            given[name] = checks.whole(name, getattr(self, name))
+        for name, value in given.items():
+            object.__setattr__(self, name, value)  # As a plain number, whatever came.
         for name in ("origins", "hosts", "trusted_proxies"):
             texts: Any = getattr(self, name)
             if isinstance(texts, (str, bytes)):

@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 import re
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from . import quantities
 from .limits import MAX_JSON_DEPTH, MAX_UNITS, Limits
+from .quantities import integer, scalar, shown
+
+number = quantities.number
+whole = quantities.whole
+seconds_or_never = quantities.seconds_or_never
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -30,30 +37,6 @@ def session_id(value: object) -> str:
 def new_id() -> str:
     """A session id that nobody has."""
     return uuid.uuid4().hex
-
-
-def number(what: str, value: object, *, above: float | None = None, least: float | None = 0) -> int | float:
-    """A finite number within what JSON readers keep exactly; numpy's and the like become plain ones."""
-    if type(value) is not int and type(value) is not float:
-        value = _plain_number(what, value)
-    if not -MAX_UNITS < value < MAX_UNITS:  # NaN and the infinities fail as well
-        raise ValueError(f"{what} must be finite and below 2**53 in size, not {value!r}")
-    if above is not None and not value > above:
-        raise ValueError(f"{what} must be above {above}, not {value!r}")
-    if least is not None and value < least:
-        raise ValueError(f"{what} must be at least {least}, not {value!r}")
-    return value
-
-
-def _plain_number(what: str, value: object) -> int | float:
-    if isinstance(value, (str, bytes)) or value is None:
-        raise TypeError(f"{what} must be a number, not {value!r:.200}")
-    try:
-        if hasattr(value, "__index__"):
-            return int(value.__index__())
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{what} must be a number, not {value!r:.200}") from None
 
 
 def well_formed(text: str) -> str:
@@ -149,7 +132,23 @@ def _copy(what: str, value: object, depth: int) -> Any:
         return copied
     if isinstance(value, (list, tuple)):
         return [_copy(what, item, depth + 1) for item in value]
+    plain = scalar(value)
+    if plain is None:
+        plain = integer(value)
+    if plain is not None:
+        return _copy(what, plain, depth)
     raise TypeError(
-        f"{what} must be JSON data (None, bool, int, float, str, list, tuple or a mapping with str keys), "
-        f"not {type(value).__name__}: {value!r:.200}"
+        f"{what} must be JSON data (None, bool, int, float, numpy's scalars, str, list, tuple or a mapping with "
+        f"str keys), not {type(value).__name__}: {shown(value)}; send {_instead(value)}"
     )
+
+
+def _instead(value: object) -> str:
+    """What to send in place of a value that is no JSON data."""
+    if hasattr(value, "tolist"):
+        return "its `.tolist()`, or a part of it"
+    if isinstance(value, (set, frozenset, range, deque)):
+        return "a list of it"
+    if hasattr(value, "isoformat"):
+        return "its `.isoformat()`"
+    return "a float or a str" if hasattr(value, "__float__") else "what of it is of use, as a str or a dict"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-MAX_UNITS = 2**53
-"""Counts stay below this: beyond it neither JSON readers nor floats tell neighbours apart."""
+from . import quantities
+
+MAX_UNITS = quantities.MAX_UNITS
 
 MAX_JSON_DEPTH = 32
 """How deeply data given by the user may nest."""
@@ -44,6 +45,5 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"limit {field.name!r} must be a whole number of at least 1, not {value!r}")
+            value = quantities.whole(f"limit {field.name!r}", getattr(self, field.name))
+            object.__setattr__(self, field.name, value)  # As a plain int, whatever came.

@@ -2,7 +2,9 @@
 
 1. A phase is `pending`, then `running`, then `completed`, `failed`, `cancelled` or `skipped`.
 2. `completed` and `skipped` are absorbing. From `failed` and `cancelled` it may be entered again: its
-   `attempt` rises, its count begins anew, its completed children stay.
+   `attempt` rises, its count begins anew, its completed children stay. A child, which no pipeline declares, may
+   also be done once more after it completed, where that is asked for. To its parent it stays done: what has been
+   reached is not taken back, and its next attempt is no part of the work that there was.
 3. Its `fraction` is below 1 as long as its scope has not exited, and exactly 1 once it is completed or
    skipped. The fraction of one that failed stays where it was.
 4. With children, the fraction is the weighted mean of theirs and of its own units (which weigh 1). An
@@ -13,7 +15,8 @@
 6. No method has a checkpoint, and none calls anything that could: a mutation is atomic.
 
 `advance()` is the hot path. `slow` is False only while the phase runs *and* is already marked as changed
-since the last published state; then counting is one flag test, one range check and one addition.
+since the last published state; then counting is one flag test, one test of what comes in and one addition. What is
+added there is a plain int or float, so that the count is one: numpy's narrow numbers wrap, and Decimals refuse floats.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from .estimate import Rate, told
 from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Dropping, Unset, guarded
 from .limits import MAX_UNITS, Limits
+from .loops import Loop, Loops
+from .quantities import Number
 from .snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
 
 CAP: Final = 0.9999
@@ -35,6 +40,9 @@ CAP: Final = 0.9999
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
+
+_ONE: Final = 1
+"""The `n` of a call that gives none: CPython has one object for it."""
 
 _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
@@ -66,6 +74,7 @@ class PhaseNode:
     """A phase in the tree of a session."""
 
     __slots__ = (
+        "_loops",
         "_pace",
         "_rate",
         "_seen",
@@ -102,6 +111,7 @@ class PhaseNode:
         "total",
         "unit",
         "v",
+        "was_done",
         "weight",
     )
 
@@ -146,6 +156,8 @@ class PhaseNode:
         self.fraction: float | None = 0.0
         self.free = 0.0
         """The part of `fraction` that needed no work."""
+        self.was_done = False
+        """Whether it has completed in an earlier attempt of this epoch, and so counts as done in its parent."""
         self.failing = False
         """Whether the session was said to have failed while it was open."""
         self.started: float | None = None
@@ -158,6 +170,8 @@ class PhaseNode:
         """Seconds that its newest attempt took; None until that has ended."""
         self.spent = 0.0
         """Seconds of the attempts that have ended."""
+        self._loops: Loops | None = None
+        """The loops that the total is from; None where it was said otherwise."""
         self._rate: Rate | None = None
         self._pace: Rate | None = None
         self._seen: int | float = 0
@@ -167,43 +181,43 @@ class PhaseNode:
 
     # Counting
 
-    def advance(self, n: float = 1) -> None:
+    def advance(self, n: Number = 1) -> None:
         """Counts `n` more units as done; finite, at least 0. Never waits, and costs tens of nanoseconds.
 
-        On a phase that has ended it changes nothing and is counted as late.
+        Any real number counts by its value. On a phase that has ended it changes nothing and is counted as late.
 
         Raises:
             ValueError, TypeError: `n` is not a number of at least 0; nothing was counted.
             PhaseError: The phase has not begun.
             RuntimeError: Called from a foreign thread: use `from_thread()`.
         """
+        # The form was measured: most calls give nothing; CPython compares an int quickly where it is of one digit of
+        # 30 bits, and a float only with floats (the last is MAX_UNITS: a constant is quicker than a global). All else,
+        # and what is larger, goes the long way.
+        if self.slow:
+            self._advance(n)
+        elif n is _ONE:
+            self.done += 1
+        elif (type(n) is int and n > 0 and n < 1073741824) or (type(n) is float and 0.0 < n < 9007199254740992.0):
+            self.done += n
+        else:
+            self._advance(n)
+
+    def _advance(self, n: Number) -> None:
+        """The long way, which loops over an array take as well: guarded by hand, for that is quicker."""
         try:
-            if self.slow or not 0 < n < 9007199254740992:  # MAX_UNITS: a constant is quicker than a global.
-                self._advance(n)
-            else:
+            n = checks.number("n", n)
+            if n and self._counts("advance"):
+                if self.slow:
+                    self._mark()
                 self.done += n
         except REFUSED as error:
-            self._not_taken(n, error)
-
-    def _not_taken(self, n: float, error: Exception) -> None:
-        """What the hot path could not take: numbers that do not mix (a Decimal and a float), or bad input."""
-        try:
-            if not isinstance(error, TypeError):
-                raise error
-            self._advance(n)
-        except REFUSED as refused:
             if self.state.strict:
-                raise refused from None
-            self.state.drop(refused)
-
-    def _advance(self, n: float) -> None:
-        n = checks.number("n", n)
-        if n and self._counts("advance"):
-            self._mark()
-            self.done += n
+                raise
+            self.state.drop(error)
 
     @guarded
-    def skip(self, n: float = 1) -> None:
+    def skip(self, n: Number = 1) -> None:
         """Counts `n` units as done that needed no work, as on resuming: they are not in the rate.
 
         Raises:
@@ -217,7 +231,7 @@ class PhaseNode:
             self.skipped += n
 
     @guarded
-    def extend(self, n: float) -> None:
+    def extend(self, n: Number) -> None:
         """Adds `n` units to what there is to do. An indeterminate phase then knows: what is done, and `n` more.
 
         Raises:
@@ -229,13 +243,15 @@ class PhaseNode:
             total = checks.number("the total", (self.done if self.total is None else self.total) + n)
             self._mark()
             self.total = total
+            if self._loops is not None:
+                self._loops.more(n)
 
     @guarded
     def update(
         self,
         *,
-        done: float | Unset = UNSET,
-        total: float | Unset | None = UNSET,
+        done: Number | Unset = UNSET,
+        total: Number | Unset | None = UNSET,
         message: str | Unset | None = UNSET,
     ) -> None:
         """Sets absolute values; what is not given stays. `total=None` makes the phase indeterminate.
@@ -256,8 +272,49 @@ class PhaseNode:
                 self.done = done
             if not isinstance(total, Unset):
                 self.total = total
+                self._loops = None
             if not isinstance(message, Unset):
                 self.message = message
+
+    # What `track()` says
+
+    def loop_begins(self, owner: object, length: int | None) -> Loop | None:
+        """A loop over so many items begins, or over nobody knows how many.
+
+        Args:
+            owner: What iterates; where that is gone, the loop was left.
+            length: How many items there are, if that is known.
+
+        Returns:
+            The loop; None where the total was said otherwise, or nothing can be counted, and so it is no matter.
+        """
+        if self.status != "running" or (self.total is not None and self._loops is None):
+            return None
+        if self._loops is None:
+            self._loops = Loops(self.done)
+        loop = Loop(owner, length)
+        self._loops.add(loop)
+        self._take_total()
+        return loop
+
+    def loop_exceeds(self, loop: Loop) -> None:
+        """A loop gives more than it has said."""
+        loop.length = None
+        self._take_total()
+
+    def loop_ends(self, loop: Loop) -> None:
+        """A loop has given all that there was."""
+        loop.over = True
+        self._take_total()
+
+    @guarded
+    def _take_total(self) -> None:
+        if self._loops is None or self.status != "running":
+            return
+        total = self._loops.total()
+        if total != self.total:
+            self._mark()
+            self.total = total
 
     def set(self, **fields: Any) -> None:
         """Sets fields: JSON values by name, shown beside the phase; the newest value of each wins.
@@ -300,10 +357,14 @@ class PhaseNode:
     def begin(self, total: float | Unset | None, now: float, wall: float) -> None:
         """Goes to running; for a further attempt what was counted before begins anew."""
         self._mark()
+        self.was_done = self.was_done or self.status in ABSORBING
         self.status = "running"
         self.attempt += 1
         if self.attempt > 1:
             self.done = self.skipped = self._seen = 0
+            if self._loops is not None:
+                self.total = None  # The loops of this attempt are to say it.
+        self._loops = None
         if not isinstance(total, Unset):
             self.total = total
         self.started = wall
@@ -349,14 +410,7 @@ class PhaseNode:
     # Publishing
 
     def settle(self, now: float) -> bool:
-        """Takes in what the hot path added: plain numbers, the rate. True where the count has moved."""
-        if type(self.done) is not int and type(self.done) is not float:
-            try:
-                self.done = checks.number("done", self.done)
-            except REFUSED as error:
-                # What passed as a number on the hot path and is none, as an array: the count is as it was published.
-                self.done = self._seen + self.skipped
-                self.state.drop(error)
+        """Takes in what the hot path added: the bound, the rate. True where the count has moved."""
         if self.done >= MAX_UNITS:
             self.done = MAX_UNITS - 1
         self.skipped = min(self.skipped, self.done)
@@ -399,11 +453,11 @@ class PhaseNode:
         free = self.folded_free
         under_way = 0.0
         for child in self.children.values():
-            fraction = child.fraction or 0.0
+            fraction = 1.0 if child.was_done else child.fraction or 0.0
             weight += child.weight
             part += child.weight * fraction
             free += child.weight * child.free
-            if not child.weight and child.status == "running":
+            if not child.weight and not child.was_done and child.status == "running":
                 under_way += fraction
         if own is not None:
             if under_way and self.total:
@@ -424,6 +478,11 @@ class PhaseNode:
     def all_counted(self) -> bool:
         """Whether as much was done as there is to do."""
         return self.total is not None and self.done >= self.total
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more was done than there was to do: then nobody knows what is left."""
+        return self.total is not None and self.done > self.total
 
     # Reading
 
@@ -468,7 +527,7 @@ class PhaseNode:
     @property
     def eta(self) -> float | None:
         """Seconds to its end by its own rate; None where that is not known."""
-        if self.status != "running":
+        if self.status != "running" or self.exceeded:
             return None
         if self.children or self.folded:
             pace = None if self._pace is None else self._pace.value

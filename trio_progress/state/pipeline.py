@@ -39,15 +39,17 @@ class PhaseSpec:
 
     def __post_init__(self) -> None:
         checks.name("a phase's name", self.name)
-        checks.number(f"the weight of phase {self.name!r}", self.weight)
+        given = {"weight": checks.number(f"the weight of phase {self.name!r}", self.weight)}
         if self.title is not None:
             checks.title(f"the title of phase {self.name!r}", self.title)
         if self.unit is not None:
             checks.title(f"the unit of phase {self.name!r}", self.unit)
         if self.total is not None:
-            checks.number(f"the total of phase {self.name!r}", self.total)
-        if self.stall_after is not None and self.stall_after != float("inf"):
-            checks.number(f"stall_after of phase {self.name!r}", self.stall_after, above=0)
+            given["total"] = checks.number(f"the total of phase {self.name!r}", self.total)
+        if self.stall_after is not None:
+            given["stall_after"] = checks.seconds_or_never(f"stall_after of phase {self.name!r}", self.stall_after)
+        for field, value in given.items():
+            object.__setattr__(self, field, value)  # As a plain number, whatever came.
         aliases: object = self.aliases
         if isinstance(aliases, str):
             raise TypeError(f"the aliases of phase {self.name!r} must be a sequence of str, not one str")

@@ -29,6 +29,7 @@ from .limits import Limits
 from .messages import Position, Update
 from .phase import OVER, PhaseNode
 from .pipeline import Pipeline
+from .quantities import Number
 from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from .tree import PhaseTree
 
@@ -59,6 +60,9 @@ class Host(Protocol):
 
     def drop(self, error: Exception) -> None:
         """Bad input was dropped, because the session is not strict."""
+
+    def refuse_result(self, error: Exception) -> None:
+        """A result came that cannot be kept."""
 
 
 class SessionState(PhaseTree):
@@ -189,7 +193,7 @@ class SessionState(PhaseTree):
     # The session's own values
 
     @guarded
-    def increment(self, name: str, n: float = 1) -> None:
+    def increment(self, name: str, n: Number = 1) -> None:
         """Adds `n` to a counter; the first time it begins at 0."""
         checks.name("a counter's name", name, self.limits)
         n = checks.number("n", n, least=None)
@@ -250,11 +254,17 @@ class SessionState(PhaseTree):
 
     @guarded
     def set_result(self, result: Any) -> None:
-        """Sets what the work came to; published at once."""
-        result = checks.data("the result", result, self.limits.result_bytes, "result_bytes")
+        """Sets what the work came to; published at once. One that cannot be kept is an error, and remembered."""
         self.check_open("the result cannot be set")
+        try:
+            result = checks.data("the result", result, self.limits.result_bytes, "result_bytes")
+        except Exception as error:
+            self.result_refused = error
+            self.host.refuse_result(error)
+            raise
         self.stir()
         self.result = result
+        self.result_refused = None
         self._head_changed = True
         self.publish()
         self.host.urge()
@@ -316,6 +326,13 @@ class SessionState(PhaseTree):
             self.heartbeat = self.clock.wall()
             self._snapshot = None
 
+    def finished_but_for_the_result(self, error: BaseException | None) -> bool:
+        """Whether nothing is wrong but that the result could not be kept: all that is known of was worked on."""
+        return self.only_result_refused(error) and all(
+            node.status in OVER or (node.status == "running" and (node.total is None or node.all_counted))
+            for node in self.root.children.values()
+        )
+
     def end(self, status: SessionStatus, error: ErrorInfo | None = None) -> None:
         """Ends the attempt, once and for all: open phases get the session's end, and the state freezes."""
         if self.over:
@@ -323,6 +340,11 @@ class SessionState(PhaseTree):
         if self.failure is not None and status in ("completed", "cancelled", "failed"):
             status, error = "failed", self.failure
         self._dirty = True  # Nothing is stirred from here on: whoever ends the session is awake.
+        if self.result_refused is not None:
+            # Its kind only: the text may quote what viewers are not to see.
+            said = f"The result could not be kept: {type(self.result_refused).__name__}"
+            self.message = said if self.message is None else checks.message("", f"{said}. {self.message}", self.limits)
+            self.result_refused = None  # It may hold on to much by its traceback.
         self.end_phases(_PHASE_END[status])
         self.status = status
         self.error = error
@@ -415,7 +437,7 @@ class SessionState(PhaseTree):
         return remaining(
             Part(
                 weight=node.weight,
-                fraction=node.fraction,
+                fraction=None if node.exceeded else node.fraction,
                 free=node.free,
                 spent=node.spent + (0.0 if node.began is None else now - node.began),
                 running=node.status == "running",

@@ -34,6 +34,8 @@ class Folded(NamedTuple):
 class Given(NamedTuple):
     """What a phase is entered with, checked."""
 
+    again: bool
+
     total: float | Unset | None
     weight: float | None
     title: str | None
@@ -54,6 +56,7 @@ class PhaseTree:
         "oldest_delta",
         "over",
         "pipeline",
+        "result_refused",
         "root",
         "seq",
         "started_mono",
@@ -79,6 +82,8 @@ class PhaseTree:
         self.started_mono = clock.monotonic()
         self.seq = 0
         self.over = False
+        self.result_refused: Exception | None = None
+        """Why the newest result that was given could not be kept; None where there was none, or it was."""
         self.changed: list[PhaseNode] = []
         """The phases that the next published state has a change of in it."""
         self.tombstones: deque[Folded] | tuple[()] = ()
@@ -178,6 +183,7 @@ class PhaseTree:
         weight: float | None = None,
         title: str | None = None,
         unit: str | None = None,
+        again: bool = False,
     ) -> Given:
         """The values that a phase is to be entered with; raises where it could not be entered under that name.
 
@@ -186,7 +192,10 @@ class PhaseTree:
             ValueError, TypeError: A value is out of range.
         """
         checks.name("a phase's name", name, self.limits)
+        if type(again) is not bool:
+            raise TypeError(f"again must be True or False, not {again!r:.200}")
         given = Given(
+            again,
             total
             if isinstance(total, Unset) or total is None
             else checks.number(f"the total of phase {name!r}", total),
@@ -214,7 +223,7 @@ class PhaseTree:
         """Begins a phase, with the values that `check_phase` takes, and publishes that.
 
         Raises:
-            PhaseError: It is unknown, open, completed or skipped; or its parent is not open.
+            PhaseError: It is unknown, open, completed (and not entered `again`) or skipped; or its parent is not open.
             ValueError, TypeError: A value is out of range.
             SessionClosedError: The session has ended.
         """
@@ -228,9 +237,14 @@ class PhaseTree:
                 f"phase {node.label!r} is open already: use `session.{node.reached}` to count on it, "
                 "or enter children of it"
             )
-        if node is not None and node.status in ABSORBING:
+        if node is not None and node.status in ABSORBING and not given.again:
+            instead = (
+                f"enter it by `phase.phase({name!r}, again=True)` where it is to be done once more"
+                if parent is not self.root
+                else "enter another one (children can be done once more, by `again=True`)"
+            )
             raise PhaseError(
-                f"phase {node.label!r} is {node.status} and cannot be entered again: enter another one, "
+                f"phase {node.label!r} is {node.status} and cannot be entered again: {instead}, "
                 f"or pass it over where `session.{node.reached}.status` says so"
             )
         self.stir()
@@ -282,10 +296,11 @@ class PhaseTree:
         self.urge()
         return target
 
-    def leave(self, node: PhaseNode, status: PhaseStatus) -> None:
+    def leave(self, node: PhaseNode, status: PhaseStatus, error: BaseException | None = None) -> None:
         """Ends a phase, and with it the phases that are open within; publishes that.
 
         One that was open when the session was said to have failed has failed with it, unless all of it was counted.
+        One that is left by nothing but a result that could not be kept completes, unless some of it was not counted.
         On a phase that has ended already (by a hand-over, or with its session) it changes nothing.
         """
         if node.status != "running" or self.over:
@@ -295,10 +310,22 @@ class PhaseTree:
             self.drain(node)
             if not node.all_counted:
                 status = "failed"
+        elif status == "failed" and self.only_result_refused(error):
+            self.drain(node)
+            if node.total is None or node.all_counted:
+                status = "completed"
+            else:
+                self.result_refused = None  # It has cut the work short: from here on it is an error like any other.
         self._close(node, status, self.clock.monotonic(), self.clock.wall())
         self._moved = True
         self.publish()
         self.urge()
+
+    def only_result_refused(self, error: BaseException | None) -> bool:
+        """Whether what came out of a block is the refusal of the result, and nothing else."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.only_result_refused(inner) for inner in error.exceptions)
+        return error is not None and error is self.result_refused
 
     @guarded
     def skip_phase(self, name: str, reason: str | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Final, final
 
 import trio
 
+from ..state.quantities import whole
 from .base import (
     Append,
     Ask,
@@ -65,8 +66,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, event_limit: int = 1000) -> None:
-        if type(event_limit) is not int or event_limit < 1:
-            raise ValueError(f"event_limit must be a whole number of at least 1, not {event_limit!r}")
+        event_limit = whole("event_limit", event_limit)
         self._event_limit = event_limit
         self._logs: dict[str, _Log] = {}
         self._usual: dict[str, dict[str, float]] = {}

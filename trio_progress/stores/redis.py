@@ -26,6 +26,7 @@ from redis.exceptions import ResponseError
 
 from ..errors import StoreError
 from ..logs import BURST, Throttle, tell
+from ..state.quantities import whole
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .redis_calls import Calls, Server, evaluated
 from .redis_keys import DEFAULT_PREFIX, Keys
@@ -73,8 +74,7 @@ class RedisBackend:
         timeout: float = 1.0,
         beat: float = BEAT,
     ) -> None:
-        if type(event_limit) is not int or event_limit < 1:
-            raise ValueError(f"event_limit must be a whole number of at least 1, not {event_limit!r}")
+        event_limit = whole("event_limit", event_limit)
         for name, seconds in (("timeout", timeout), ("beat", beat)):
             if not 0 < seconds < 3600:
                 raise ValueError(f"{name} must be above 0 and below 3600 seconds, not {seconds!r}")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ..errors import StoreError
 from ..logs import BURST, Throttle, tell
+from ..state.quantities import whole
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .sqlite_pool import Connections
@@ -82,8 +83,7 @@ class SqliteBackend:
         text = os.fspath(path)
         if not text or "\0" in text or text == ":memory:":
             raise ValueError(f"a store needs the path of a file, not {text!r:.200}; 'memory:' keeps sessions in memory")
-        if type(event_limit) is not int or event_limit < 1:
-            raise ValueError(f"event_limit must be a whole number of at least 1, not {event_limit!r}")
+        event_limit = whole("event_limit", event_limit)
         for name, seconds in (("busy_timeout", busy_timeout), ("idle_poll", idle_poll)):
             if not 0 < seconds < 3600:
                 raise ValueError(f"{name} must be above 0 and below 3600 seconds, not {seconds!r}")
