@@ -8,6 +8,7 @@ from typing import final
 import trio
 
 from .feed import Topic
+from .slow_loop import LoopWatch
 from .state.session import SessionState
 
 
@@ -25,6 +26,7 @@ class Broadcaster:
         flushed: Set when the store holds the final state, or when that was given up.
         finish: Ends the streams; then the rest of the session may go.
         left: Set when the session is left.
+        loop: Is told when it ran.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class Broadcaster:
         "_flushed",
         "_interval",
         "_left",
+        "_loop",
         "_scope",
         "_state",
         "_topic",
@@ -47,6 +50,7 @@ class Broadcaster:
         flushed: trio.Event,
         finish: Callable[[], None],
         left: trio.Event,
+        loop: LoopWatch,
     ) -> None:
         self._state = state
         self._topic = topic
@@ -56,6 +60,7 @@ class Broadcaster:
         self._finish = finish
         self._scope = trio.CancelScope(shield=True)
         self._left = left
+        self._loop = loop
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -64,9 +69,12 @@ class Broadcaster:
             with self._scope, self._wake:
                 not_before = 0.0
                 async for _ in self._wake:
+                    due = self._loop.woken()
                     if trio.current_time() < not_before:
+                        due = max(due, not_before)
                         with trio.move_on_at(not_before):
                             await self._left.wait()
+                    self._loop.ran(due)
                     # From its beginning: to tell a thousand takes a while, which is not to come on top.
                     not_before = trio.current_time() + self._interval
                     self._tick()

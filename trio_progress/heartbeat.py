@@ -8,6 +8,7 @@ from typing import final
 import trio
 
 from .feed import Topic
+from .slow_loop import LoopWatch
 from .state.session import SessionState
 
 
@@ -17,21 +18,26 @@ class Heartbeat:
 
     Args:
         renew: Has the lease renewed; does not wait.
+        loop: Is told when it ran.
     """
 
     __slots__ = (
         "_interval",
+        "_loop",
         "_renew",
         "_scope",
         "_state",
         "_topic",
     )
 
-    def __init__(self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None]) -> None:
+    def __init__(
+        self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None], loop: LoopWatch
+    ) -> None:
         self._state = state
         self._topic = topic
         self._interval = interval
         self._renew = renew
+        self._loop = loop
         self._scope = trio.CancelScope(shield=True)
 
     @trio.lowlevel.enable_ki_protection
@@ -39,7 +45,10 @@ class Heartbeat:
         """Beats until `stop()`. Shielded: nothing else ends it."""
         with self._scope:
             while True:
-                await trio.sleep(self._interval)
+                due = trio.current_time() + self._interval
+                await trio.sleep_until(due)
+                if self._topic.watched():
+                    self._loop.ran(due)
                 self._state.beat()
                 self._topic.bookmark()
                 self._renew()

@@ -13,6 +13,7 @@ from .errors import ForeignThreadError, PhaseError, SessionClosedError
 from .logs import BURST, Fields, tell
 from .null import NULL_PHASE, NullTicker
 from .phase import Phase, PhaseScope
+from .slow_loop import LoopWatch
 from .state import checks
 from .state.guard import REFUSED, UNSET, Unset, guarded
 from .state.phase import PhaseNode
@@ -79,6 +80,7 @@ class Session:
         "_trio_token",
         "body",
         "cancel_reason",
+        "loop",
         "persister",
         "phases",
         "state",
@@ -107,6 +109,7 @@ class Session:
         """Whether the process is being stopped politely."""
         self.cancel_reason: str | None = None
         self.state: SessionState = make_state(self)
+        self.loop = LoopWatch(self.state, tally)
         self.phases: Mapping[str, Phase] = _Phases(self.state)
         """Every top-level phase by name; also how workers far away get at an open one."""
 
@@ -335,6 +338,7 @@ class Session:
             if persister is not None:
                 persister.told = True
         if self.watched():
+            self.loop.wake()
             try:
                 self._broadcast_wake.send_nowait(None)
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):

@@ -48,6 +48,9 @@ class Tally:
     renewals: int = 0
     late: int = 0
     refused: int = 0
+    slow_loops: int = 0
+    slow_until: float = 0.0
+    """When the newest of those ended, on the monotonic clock."""
     persist_seconds: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
     delivery_lag: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
     ledger: Ledger = field(default_factory=Ledger)
@@ -129,6 +132,8 @@ class TrackerStatistics:
     """Updates that came for what had ended."""
     refused: int
     """Bad input that was dropped, with `strict=False`."""
+    slow_loops: int
+    """Times that the event loop stood still while somebody watched a session: something blocks it."""
     store_up: bool
     """Whether the store answers: it can be read, and nothing waits that it did not take the last time."""
     sessions_followed: int

@@ -206,7 +206,8 @@ class Tenure:
         house, session, state, settings = self._house, self.session, self.state, self._house.settings
         self._topic = topic = house.hub.open(state.id, self._feed)
         session.watched = topic.watched
-        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew)
+        loop = session.loop
+        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, loop)
         self._broadcaster = Broadcaster(
             state,
             topic,
@@ -215,6 +216,7 @@ class Tenure:
             self._persister.flushed,
             self._finish,
             self._left,
+            loop,
         )
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._nursery_manager.__aenter__()

@@ -204,6 +204,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _plain("refused"),
     ),
     Family(
+        "slow_loops_total",
+        "counter",
+        "Times that the event loop stood still for half a second or longer while somebody watched a session.",
+        _plain("slow_loops"),
+    ),
+    Family(
         "final_states_lost_total",
         "counter",
         "Final states that did not reach the store before their session was left.",
