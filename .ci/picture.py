@@ -18,7 +18,7 @@ from trio_progress import CustomEvent, Snapshot, open_tracker
 from trio_progress.demo.corpus import checked_folder, standard_library
 from trio_progress.demo.engine import PIPELINE, research
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.screen import described
+from trio_progress.terminal.model import described
 
 QUESTION = "How does asyncio cancel a task?"
 MOMENT = 0.45

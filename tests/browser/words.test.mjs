@@ -45,6 +45,14 @@ test("counts, rates and values are short", () => {
   assert.equal(words.fill("{time} left, {other}", { time: "3s" }), "3s left, {other}");
 });
 
+test("bytes are scaled, as in the terminal", () => {
+  const said = [[1.25e9, 3.4e9, "B"], [512e6, 3.4e9, "B"], [0, 3.4e9, "B"], [999.6, null, "B"], [17, 999, "B"], [2 ** 20 * 1.5, 2 ** 30, "iB"], [123.46e12, null, "B"]];
+  assert.deepEqual(said.map(([done, total, unit]) => words.count({ done, total, unit })), [
+    "1.3 / 3.4 GB", "512 MB / 3.4 GB", "0 / 3.4 GB", "1 kB", "17 / 999 B", "1.5 MiB / 1 GiB", "123 TB",
+  ]);
+  assert.deepEqual([words.rate(12e6, "B"), words.rate(12.345, "pages"), words.rateWithUnit(12e6, "B"), words.rateWithUnit(12.345, "pages"), words.rateWithUnit(2, null)], ["12 MB", "12.3", "12 MB", "12.3 pages", "2"]);
+});
+
 const session = (id, changes = {}) => ({
   id, title: id, pipeline: null, message: null, labels: {}, status: "running", liveness: "ok", started_at: null,
   queued_at: null, ended_at: null, ...changes,

@@ -15,7 +15,7 @@ import pytest
 
 from trio_progress import Pipeline
 from trio_progress.blocking import Client
-from trio_progress.cli.formats import cells
+from trio_progress.terminal.cells import cells
 
 pytestmark = [
     pytest.mark.integration,

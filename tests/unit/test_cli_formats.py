@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from trio_progress import ErrorInfo, PhaseSnapshot, Snapshot
-from trio_progress.cli.formats import Column, ago, cells, cut, painted, table
+from trio_progress.cli.formats import Column, ago, painted, table
 from trio_progress.cli.looks import described, listed
 from trio_progress.cli.screens import Screen
+from trio_progress.terminal.cells import cells, cut
 from trio_progress.terminal.signs import ASCII, UNICODE
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

@@ -17,8 +17,8 @@ from trio_progress import Pipeline, ProgressTracker, Snapshot, open_display, ope
 from trio_progress.terminal import words
 from trio_progress.terminal.handlers import Diverted
 from trio_progress.terminal.layout import Frame, View, draw
+from trio_progress.terminal.model import SESSIONS_KEPT
 from trio_progress.terminal.plain import PlainLines, line
-from trio_progress.terminal.screen import SESSIONS_KEPT
 from trio_progress.terminal.signs import ASCII
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})

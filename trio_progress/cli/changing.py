@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ..errors import SessionActiveError, SessionNotFoundError
+from ..terminal.streams import is_terminal
 from . import codes, output, parser, places
 from .codes import CommandError
 
@@ -140,7 +141,7 @@ def _show(sessions: list[Snapshot]) -> None:
 
 
 def _asked(question: str) -> bool:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise CommandError(codes.USAGE, "nothing was removed: there is nobody to ask; --yes removes them")
-    print(question, end="", file=sys.stderr, flush=True)
+    output.ask(question)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -128,7 +128,8 @@ def demo(arguments: argparse.Namespace) -> int:
         run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
         if run.answer is None:
             try:
-                trio.run(_research, run)
+                with output.beside_a_loop():
+                    trio.run(_research, run)
             except (KeyboardInterrupt, BaseExceptionGroup) as error:
                 # From within nurseries a Ctrl-C arrives in a group.
                 if not all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from .._text import printable
+from ..terminal.cells import cells, cut, padded
 
 GAP: Final = 2
 """Spaces between two columns."""
@@ -45,33 +45,6 @@ def clock(moment: datetime) -> str:
     except (OverflowError, ValueError, OSError):
         pass  # In the years 1 and 9999 not every zone has it.
     return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
-
-
-def cells(text: str) -> int:
-    """How many columns of a terminal the text takes; for text that has passed `printable`."""
-    if text.isascii():
-        return len(text)
-    return sum(_width(character) for character in text)
-
-
-def _width(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def cut(text: str, width: int, ellipsis: str = "…") -> str:
-    """The text, shortened to at most `width` columns."""
-    if cells(text) <= width:
-        return text
-    room = width - cells(ellipsis)
-    kept = ""
-    for character in text:
-        room -= _width(character)
-        if room < 0:
-            break
-        kept += character
-    return (kept.rstrip() + ellipsis) if width >= cells(ellipsis) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +96,13 @@ def table(
         more = max(min(full[number] - given[number], spare), 0)
         given[number] += more
         spare -= more
-    lines = [(" " * GAP).join(_padded(columns[number].name, given[number]) for number in shown).rstrip()]
+    lines = [(" " * GAP).join(padded(columns[number].name, given[number]) for number in shown).rstrip()]
     for count, row in enumerate(clean):
-        texts = [_padded(cut(row[number], given[number], ellipsis), given[number]) for number in shown]
+        texts = [padded(cut(row[number], given[number], ellipsis), given[number]) for number in shown]
         if spare >= 0:
             texts = [paint(count, number, text) for number, text in zip(shown, texts, strict=True)]
         lines.append((" " * GAP).join(texts).rstrip())
     return lines if spare >= 0 else [cut(line, width, ellipsis) for line in lines]
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cells(text))
 
 
 def painted(text: str, style: str, *, colours: bool) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from .._text import printable
 from ..state.snapshot import PhaseSnapshot, Snapshot, phase_ran
 from ..terminal import words
+from ..terminal.cells import cells, cut, padded
 from ..terminal.signs import STYLES
-from .formats import Column, ago, cells, clock, cut, painted, table
+from .formats import Column, ago, clock, painted, table
 from .screens import Screen
 
 COLUMNS: Final = (
@@ -148,8 +149,7 @@ def _tree(phases: Sequence[PhaseSnapshot], times: _Times, screen: Screen, depth:
 def _phase(phase: PhaseSnapshot, times: _Times, screen: Screen, depth: int, name_width: int, moves: bool) -> str:
     signs = screen.signs
     sign = ">" if phase.status == "running" else signs.status[phase.status]
-    name = cut(printable(phase.title), name_width, signs.ellipsis)
-    said = [name + " " * (name_width - cells(name))]
+    said = [padded(cut(printable(phase.title), name_width, signs.ellipsis), name_width)]
     if screen.width >= 50:
         said.append(_bar(phase, screen))
     said.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
@@ -194,7 +194,7 @@ def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(value, str)
             else json.dumps(value, ensure_ascii=False)
         )
-        yield f"  {names[name]}{' ' * (width - cells(names[name]))}  {printable(text)}"
+        yield f"  {padded(names[name], width)}  {printable(text)}"
 
 
 def _result(result: Any) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """What the command line says: the answer on standard output, all else on standard error, one line at a time.
 
-Nobody may be left to read either: `| head` closes the pipe early. That ends the command without a word.
+1. Nobody may be left to read either: `| head` closes the pipe early. That ends the command without a word.
+2. What the stream's encoding cannot say is replaced by `?`; a stream that is missing takes nothing.
+3. A command that runs an event loop does so in `beside_a_loop()`: what it says meanwhile does not wait. Other
+   commands wait for whoever reads, as all programs do.
 """
 
 from __future__ import annotations
@@ -10,19 +13,68 @@ import logging
 import os
 import signal
 import sys
-from typing import IO, Any, final
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, final
 
 from .._text import printable
+from ..terminal.streams import is_terminal, sink_for, usable
 from . import codes
 from .codes import CommandError
+
+if TYPE_CHECKING:
+    from ..terminal.writer import Writer
+
+_beside: Writer | None = None
+"""What writes to standard error while an event loop runs."""
+
+
+@contextmanager
+def beside_a_loop() -> Iterator[None]:
+    """While the block runs, nothing waits that is said on standard error; then it waits for a second at most."""
+    global _beside  # noqa: PLW0603 - standard error is the process', too
+    if not usable(sys.stderr):
+        yield
+        return
+    from ..terminal.writer import Writer
+
+    _beside = writer = Writer(sys.stderr)
+    try:
+        yield
+    finally:
+        _beside = None
+        writer.finish()
 
 
 def say(message: str) -> None:
     """One line on standard error; where that is gone, nobody is told."""
+    _tell(printable(message) + "\n")
+
+
+def ask(question: str) -> None:
+    """A question on standard error, behind which the answer is typed."""
+    _tell(question)
+
+
+def _tell(text: str) -> None:
+    if _beside is not None and _beside.stream is sys.stderr:
+        _beside.put(text)
+        return
     try:
-        print(printable(message), file=sys.stderr, flush=True)
+        write(sys.stderr, text)
     except OSError:
         silence(sys.stderr)
+
+
+def write(stream: Any, text: str) -> None:
+    """Writes text to a stream, and waits until that has taken it.
+
+    Raises:
+        OSError: It takes nothing.
+    """
+    if usable(stream):
+        sink_for(stream).write(text, threading.Event())
 
 
 def complain(message: str) -> None:
@@ -36,11 +88,10 @@ def put(text: str) -> None:
     Raises:
         CommandError: Nobody takes it.
     """
+    if not usable(sys.stdout):
+        raise CommandError(codes.NOTHING, "the answer cannot be written: there is no standard output")
     try:
-        # A character that the terminal's encoding lacks must not cost the rest of the text.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        write(sys.stdout, text)
     except OSError as error:
         raise refused(error) from None
 
@@ -50,12 +101,18 @@ def refused(error: OSError) -> CommandError:
     silence(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return CommandError(codes.SIGNAL + signal.SIGPIPE)
-    return CommandError(codes.NOTHING, f"the answer cannot be written: {error.strerror}")
+    return CommandError(codes.NOTHING, f"the answer cannot be written: {error.strerror or error}")
 
 
-def silence(stream: IO[str]) -> None:
+def silence(stream: Any) -> None:
     """What is left in the buffer would be tried again, and fail loudly, when the interpreter exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with suppress(AttributeError, OSError, ValueError):  # It may have no descriptor.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def to_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return is_terminal(sys.stdout)
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

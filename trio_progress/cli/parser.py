@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
-from . import codes, completers
+from . import codes, completers, output
 
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a command to the parser: argparse's `add_parser`."""
@@ -58,9 +60,28 @@ STORE_HELP: Final = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says help and errors as the commands say everything else, whatever the stream's encoding is."""
+
+    def print_help(self, file: Any = None) -> None:
+        _write(sys.stdout if file is None else file, self.format_help())
+
+    def print_usage(self, file: Any = None) -> None:
+        _write(sys.stdout if file is None else file, self.format_usage())
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        _write(sys.stderr, message or "")
+        sys.exit(status)
+
+
+def _write(stream: Any, text: str) -> None:
+    with suppress(OSError):
+        output.write(stream, text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; what it returns has the function to `run`."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="trio-progress",
         description=_DESCRIPTION,
         epilog=_EPILOG,

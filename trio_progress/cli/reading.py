@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -83,7 +82,7 @@ def ls(arguments: argparse.Namespace) -> int:
         if arguments.json:
             _array(sessions if arguments.all else islice(sessions, arguments.limit))
             return codes.OK
-        if not sys.stdout.isatty():
+        if not output.to_terminal():
             for snapshot in sessions if arguments.all else islice(sessions, arguments.limit):
                 output.put(_row(snapshot))
             return codes.OK

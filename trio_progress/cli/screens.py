@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..terminal.signs import ASCII, UNICODE, Signs
+from ..terminal.streams import encoding_of, is_terminal
 
 UNKNOWN: Final = 80
 """Columns where the terminal does not say."""
@@ -26,11 +27,8 @@ class Screen:
 
 def screen() -> Screen:
     """What standard output is now."""
-    signs = UNICODE if "utf" in (sys.stdout.encoding or "").lower() else ASCII
-    try:
-        terminal = sys.stdout.isatty()
-    except ValueError:
-        terminal = False  # It is closed.
+    signs = UNICODE if "utf" in (encoding_of(sys.stdout) or "") else ASCII
+    terminal = is_terminal(sys.stdout)
     width = max(shutil.get_terminal_size((UNKNOWN, 24)).columns, 1)
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return Screen(terminal, width, signs, terminal and not plain)

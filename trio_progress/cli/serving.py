@@ -186,7 +186,8 @@ def serve(arguments: argparse.Namespace) -> int:
     except (ValueError, TypeError) as error:
         raise CommandError(codes.USAGE, str(error)) from None
     try:
-        return trio.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
+        with output.beside_a_loop():
+            return trio.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
     except BaseExceptionGroup as group:
         for leaf in leaves(group):
             if isinstance(leaf, (CommandError, KeyboardInterrupt)):

@@ -16,10 +16,13 @@ from .codes import CommandError
 
 if TYPE_CHECKING:
     from ..state.snapshot import Snapshot
-    from ..terminal.screen import Model, Screen
+    from ..terminal.model import Model
+    from ..terminal.screen import Screen
+    from ..terminal.writer import Writer
     from ..tracker import ProgressTracker
 
-    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], Callable[[Snapshot], None], Model | None], Awaitable[None]]
+    Told: TypeAlias = Callable[[Snapshot], Awaitable[None]]
+    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], Told, Model | None], Awaitable[None]]
 
 ANSWERED: Final = 2.0
 """Seconds in which a server has told of a session that is there."""
@@ -28,7 +31,8 @@ _WATCH: Final = """\
 Shows sessions live, from any process, until all of them have ended.
 
 In a terminal it is the display that their own process has; else a line whenever something matters, and one every
-some seconds in between; with --json a line of JSON for each state. A session that is not there yet is waited for.
+some seconds in between; with --json a line of JSON for each state. Who reads slowly is given fewer of them, and always
+the last. A session that is not there yet is waited for.
 Ctrl-C ends the watching, not the session.
 """
 
@@ -80,7 +84,8 @@ def _run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
     from ..errors import ProgressError
 
     try:
-        return trio.run(command, *arguments)
+        with output.beside_a_loop():
+            return trio.run(command, *arguments)
     except BaseExceptionGroup as group:
         # What ends the command comes out of nurseries in a group.
         for error in leaves(group):
@@ -141,7 +146,7 @@ async def _follow_server(
     wait: bool,
     session_id: str,
     last: dict[str, Snapshot],
-    told: Callable[[Snapshot], None],
+    told: Told,
     model: Model | None,
 ) -> None:
     import trio
@@ -158,7 +163,7 @@ async def _follow_server(
                     state = None if messages.state is None else _shown(messages.state)
                     if state is not None and _differ(state, last.get(session_id)):
                         last[session_id] = state
-                        told(state)
+                        await told(state)
         except OSError as error:
             # Here, where it cannot be taken for one of standard output.
             raise CommandError(codes.STORE, str(error)) from None
@@ -188,7 +193,7 @@ async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot
 
 async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
     if as_json:
-        await _follow_all(follow, ids, last, _put, None)
+        await _put_all(follow, ids, last)
     else:
         await _draw_all(follow, ids, last)
 
@@ -210,7 +215,7 @@ async def _follow_all(
     follow: Follow,
     ids: Sequence[str],
     last: dict[str, Snapshot],
-    told: Callable[[Snapshot], None],
+    told: Told,
     model: Model | None,
 ) -> None:
     """Until all of them have ended."""
@@ -225,7 +230,7 @@ async def _follow(
     tracker: ProgressTracker,
     session_id: str,
     last: dict[str, Snapshot],
-    told: Callable[[Snapshot], None],
+    told: Told,
     model: Model | None,
 ) -> None:
     """Takes in one session until it has ended; one that is lost counts as that, for nobody may ever resume it."""
@@ -237,7 +242,7 @@ async def _follow(
     async with tracker.watch(session_id, wait=True) as snapshots, trio.open_nursery() as nursery:
         async for snapshot in snapshots:
             last[session_id] = snapshot
-            told(snapshot)
+            await told(snapshot)
             if snapshot.ended:
                 break
             if model is not None and snapshot.events and snapshot.epoch not in heard:
@@ -246,10 +251,34 @@ async def _follow(
         nursery.cancel_scope.cancel(reason="the session has ended")
 
 
-def _put(snapshot: Snapshot) -> None:
+async def _put_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
+    """A line of JSON for each state, the next one when the last is written."""
+    from ..terminal.streams import usable
+    from ..terminal.writer import Writer
     from .reading import as_data
 
-    output.put(output.as_json(as_data(snapshot)) + "\n")
+    if not usable(sys.stdout):
+        raise CommandError(codes.NOTHING, "the states cannot be written: there is no standard output")
+    writer = Writer(sys.stdout)
+
+    async def put(snapshot: Snapshot) -> None:
+        writer.put(output.as_json(as_data(snapshot)) + "\n")
+        try:
+            await writer.drain()
+        except OSError as error:
+            raise output.refused(error) from None
+
+    try:
+        await _follow_all(follow, ids, last, put, None)
+    finally:
+        await _leave(writer)  # noqa: ASYNC102 - shields itself, with a deadline
+
+
+async def _leave(writer: Writer) -> None:
+    """Tries to have all written, and says how much was not."""
+    await writer.aclose()
+    if writer.lost:
+        output.complain(f"{writer.lost} lines were not written: nobody took them")
 
 
 async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
@@ -257,22 +286,32 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
     import trio
 
     from ..endings import leaves
+    from ..terminal.model import Model
     from ..terminal.plain import PlainLines
-    from ..terminal.screen import PLAIN_INTERVAL, Model, open_screen
+    from ..terminal.screen import PLAIN_INTERVAL, open_screen
 
-    screen = open_screen(None, sys.stdout, PlainLines(PLAIN_INTERVAL, ids=True))
+    screen = await open_screen(None, sys.stdout, PlainLines(PLAIN_INTERVAL, ids=True))
     model = Model()
+
+    async def put(snapshot: Snapshot) -> None:
+        model.put(snapshot)
+        await trio.lowlevel.checkpoint()
+
     try:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_draw, screen, model)
-                await _follow_all(follow, ids, last, model.put, model)
+                await _follow_all(follow, ids, last, put, model)
                 nursery.cancel_scope.cancel(reason="all sessions have ended")
         finally:
             try:
                 screen.show(model, final=True)
             finally:
                 screen.close()
+                if screen.writer is not None:
+                    await _leave(screen.writer)  # noqa: ASYNC102 - shields itself, with a deadline
+        if screen.writer is not None and screen.writer.error is not None and not screen.writer.lost:
+            raise screen.writer.error
     except* OSError as group:
         error = next(leaf for leaf in leaves(group) if isinstance(leaf, OSError))
         raise output.refused(error) from None
@@ -280,18 +319,9 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
 
 async def _draw(screen: Screen, model: Model) -> None:
     """Frames until cancelled; where nobody takes them, that is raised."""
-    import trio
+    from ..terminal.screen import draw_frames
 
-    from ..terminal.screen import ANIMATE, REFRESH
-
-    drawn = float("-inf")
-    while True:
-        now = trio.current_time()
-        if model.changed or now - drawn >= ANIMATE:
-            model.changed = False
-            drawn = now
-            screen.show(model, final=False)
-        await trio.sleep(REFRESH)
+    raise await draw_frames(screen, model)
 
 
 def _code(session_id: str, last: dict[str, Snapshot]) -> int:

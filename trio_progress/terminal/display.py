@@ -11,11 +11,14 @@ from typing import IO, TYPE_CHECKING
 import trio
 
 from ..errors import ProgressError
-from ..logs import tell
+from ..logs import logger, tell
 from ..state.messages import CustomEvent
 from ..tracker import ProgressTracker
+from .handlers import would_write_to
+from .model import Model
 from .plain import PlainLines
-from .screen import ANIMATE, PLAIN_INTERVAL, REFRESH, Model, Screen, open_screen
+from .screen import PLAIN_INTERVAL, Screen, draw_frames, open_screen
+from .writer import LEAVING, Writer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +37,12 @@ async def open_display(
 
     Where `file` is a terminal (and rich is installed), a live display: phases as a tree with bars, rates and
     times, counters, liveness, the last events. Else plain lines: at once what matters, the rest at a slow
-    beat. `NO_COLOR` takes the colours away, `TERM=dumb` the live display. A display that fails is logged and
-    ends; the work goes on. The body's own exception leaves as itself.
+    beat. `NO_COLOR` takes the colours away, `TERM=dumb` the live display. Where there is nothing to write to, there
+    is no display.
+
+    Nothing here waits for the terminal, pipe or file: while nobody takes what is written, frames and lines that newer
+    ones replace are left out, and leaving tries the last ones for a second. A display that fails is logged and ends;
+    the work goes on. The body's own exception leaves as itself.
 
     Args:
         tracker: Whose sessions to show.
@@ -48,13 +55,14 @@ async def open_display(
     """
     if not interval > 0:
         raise ValueError(f"interval must be above 0 seconds, not {interval!r}")
-    screen = open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
+    screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
     model = Model()
+    view = _Display(screen, model)
     left: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             await nursery.start(_follow, tracker, model)
-            nursery.start_soon(_draw, screen, model)
+            nursery.start_soon(view.run)
             try:
                 yield
             except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
@@ -67,33 +75,55 @@ async def open_display(
             raise KeyboardInterrupt from left
         raise
     finally:
-        _try(lambda: screen.show(model, final=True))
-        _try(screen.close)
+        await view.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
     if left is not None:
         raise left
 
 
-def _try(action: Callable[[], None]) -> bool:
-    """Does it, or logs why not: the terminal may be gone, and that is not the work's concern."""
-    try:
-        action()
-    except Exception as error:
-        tell(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
-        return False
-    return True
+class _Display:
+    """A screen that may fail: the terminal may be gone, and that is not the work's concern."""
+
+    def __init__(self, screen: Screen, model: Model) -> None:
+        self._screen = screen
+        self._model = model
+        self._failed = False
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Frames until cancelled, or until drawing fails."""
+        self._fail(await draw_frames(self._screen, self._model))
+
+    async def aclose(self) -> None:
+        """The last frame, and the terminal as it was; waits until they are written, for a bounded time."""
+        if not self._failed:
+            self._try(lambda: self._screen.show(self._model, final=True))
+        self._try(self._screen.close)
+        writer = self._screen.writer
+        if writer is None:
+            return
+        await writer.aclose()
+        if isinstance(writer.error, TimeoutError):
+            _incomplete(writer)
+        elif writer.error is not None:
+            self._fail(writer.error)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            tell(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
 
 
-async def _draw(screen: Screen, model: Model) -> None:
-    """Frames until cancelled, or until drawing fails."""
-    drawn = float("-inf")
-    while True:
-        now = trio.current_time()
-        if model.changed or now - drawn >= ANIMATE:
-            model.changed = False
-            drawn = now
-            if not _try(lambda: screen.show(model, final=False)):
-                return
-        await trio.sleep(REFRESH)
+def _incomplete(writer: Writer) -> None:
+    """Says what nobody took; not as a warning where that would be written to the same stream, and wait there."""
+    level = logging.INFO if would_write_to(writer.stream, logger) else logging.WARNING
+    what = "the display's last lines (%d of them) are not shown: nobody took them within %g s"
+    tell(level, "display_incomplete", what, writer.lost, LEAVING)
 
 
 async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.TaskStatus[None]) -> None:
@@ -117,7 +147,7 @@ async def follow_events(tracker: ProgressTracker, session_id: str, model: Model)
         async with tracker.subscribe(session_id, max_hz=1) as messages:
             async for message in messages:
                 if isinstance(message, CustomEvent):
-                    model.tell(session_id, message)
+                    model.add_event(session_id, message)
     except ProgressError as error:
         what = "the events of session %r are not shown: %s"
         tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)

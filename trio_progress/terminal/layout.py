@@ -1,10 +1,12 @@
 """From snapshots to lines of the live display: pure, and never larger than it is told to be.
 
 1. Every line is cut to the width, and there are never more lines than the height.
-2. A session gets a headline, a line of counters, its phases and its last events. Where the phases do not fit,
-   those that run (and those above them) stay, and what lies between is folded into one line that counts it.
+2. A session gets a headline, a line of counters, its phases and its last events. What runs is never hidden behind
+   what has ended: where the phases do not fit, those that run (and those above them) stay, then the last that failed,
+   and what lies between is folded into one line that counts it; sessions that have ended get what is left.
 3. All text of others passes `printable` and is never read as markup. Colour says nothing that a sign or a
    word does not say as well.
+4. Widths are columns of the terminal, not characters.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rich.text import Text
 from .._text import printable
 from ..state.snapshot import PhaseSnapshot, Snapshot
 from . import words
+from .cells import cells, cut, fit, padded
 from .signs import STYLES, UNICODE, Signs
 
 EVENTS: Final = 3
@@ -52,17 +55,36 @@ def draw(views: Sequence[View], frame: Frame) -> list[Text]:
     """The lines for these sessions, in their order: at most `frame.height`, each at most `frame.width` wide."""
     if frame.height < 1 or frame.width < 1:
         return []
-    shown = views[: max(frame.height // SESSION_LEAST, 1)]
-    left_out = len(views) - len(shown)
-    room = frame.height - (1 if left_out and frame.height > 1 else 0)
+    active = [view for view in views if not view.snapshot.ended][: max(frame.height // SESSION_LEAST, 1)]
+    ended = [view for view in views if view.snapshot.ended]
+    least = [_least(view.snapshot) for view in active]
+    room = frame.height
+    # A headline for each that has ended, as far as what runs elsewhere leaves room for it.
+    ended = ended[: max(room - sum(least), 0) if active else max(room // SESSION_LEAST, 1)]
+    if room > 1 and len(active) + len(ended) < len(views):
+        room -= 1
+        ended = ended[: max(room - sum(least), 0) if active else None]
     lines: list[Text] = []
     # What one session does not need is there for those after it.
-    for number, view in enumerate(shown):
-        share = (room - len(lines)) // (len(shown) - number)
-        lines += _session(view, frame, max(share, 1))
+    for number, view in enumerate(active):
+        left = room - len(lines)
+        fair = (left - len(ended)) // (len(active) - number)
+        lines += _session(view, frame, max(fair, min(least[number], left - sum(least[number + 1 :])), 1))
+    for number, view in enumerate(ended):
+        lines += _session(view, frame, max((room - len(lines)) // (len(ended) - number), 1))
+    left_out = len(views) - len(active) - len(ended)
     if left_out and frame.height > 1:
-        lines.append(Text(f"+ {left_out} more sessions", "dim"))
+        lines = [*lines[:room], Text(f"+ {left_out} more sessions", "dim")]
     return [_cut(line, frame) for line in lines[: frame.height]]
+
+
+def _least(snapshot: Snapshot) -> int:
+    """The lines without which something that runs may be hidden: two above, and one for each gap."""
+    return 2 + 2 * _running(snapshot.phases)
+
+
+def _running(phases: Sequence[PhaseSnapshot]) -> int:
+    return sum((phase.status == "running") + _running(phase.phases) for phase in phases)
 
 
 def _session(view: View, frame: Frame, room: int) -> list[Text]:
@@ -78,7 +100,9 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
     spare = room - len(lines)
     if len(phases) + len(events) > spare:
         # Something must give: in a low window the events, else the phases that can be folded.
-        events = events if spare >= 4 * EVENTS else []
+        running = 2 * _running(snapshot.phases) + 1  # with a line for each gap
+        if spare < 4 * EVENTS or spare - len(events) < running <= spare:
+            events = []
     lines += _folded(phases, spare - len(events))
     return [*lines, *events][:room]
 
@@ -99,9 +123,10 @@ def _headline(snapshot: Snapshot, frame: Frame, now: float) -> Text:
     space = frame.width - line.cell_len - bar.cell_len - len(tail) - 2
     if space < 8:
         bar, space = Text(), frame.width - line.cell_len - len(tail) - 1
-    named = Text(title, "bold", no_wrap=True)
-    named.truncate(max(min(space, max(len(title), 20)), 1), overflow="ellipsis", pad=len(title) < 20 <= space)
-    return line.append_text(named).append(" ").append_text(bar).append(" ").append(tail, style)
+    named = cut(title, max(space, 1), frame.signs.ellipsis)
+    return (
+        line.append(padded(named, min(space, 20)), "bold").append(" ").append_text(bar).append(" ").append(tail, style)
+    )
 
 
 def _told(snapshot: Snapshot) -> str:
@@ -115,12 +140,15 @@ def _told(snapshot: Snapshot) -> str:
     return printable("  |  ".join(said))
 
 
+_RANK: Final = {"running": 2, "failed": 1}
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     text: Text
     status: str
-    keep: bool
-    """Whether it runs, or something below it does."""
+    rank: int
+    """2: it runs, or something below it does; 1: it failed, or something below it did; 0: all others."""
 
 
 def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool) -> Sequence[_Row]:
@@ -128,8 +156,8 @@ def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool
     for phase in phases:
         # What has ended is one line; its parts have been told while they ran.
         below = _rows(phase.phases, frame, depth + 1, moves) if phase.status not in ("completed", "skipped") else []
-        keep = phase.status in ("running", "failed") or any(row.keep for row in below)
-        rows.append(_Row(_phase(phase, frame, depth, moves), phase.status, keep))
+        rank = max([_RANK.get(phase.status, 0), *(row.rank for row in below)])
+        rows.append(_Row(_phase(phase, frame, depth, moves), phase.status, rank))
         rows.extend(below)
     return rows
 
@@ -138,9 +166,8 @@ def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
     style = STYLES[phase.status]
     line = Text("  " * min(depth, max(frame.width // 8, 1))).append(_sign(phase.status, frame) + " ", style)
     name_width = max(min(frame.width // 3, 36) - line.cell_len, 6)
-    name = Text(printable(phase.title), "" if phase.status == "running" else style, no_wrap=True)
-    name.truncate(name_width, overflow="ellipsis", pad=True)
-    line.append_text(name)
+    name = padded(cut(printable(phase.title), name_width, frame.signs.ellipsis), name_width)
+    line.append(name, "" if phase.status == "running" else style)
     if phase.status == "running":
         if frame.width >= 60:
             line.append(" ").append_text(_bar(phase.fraction, frame, min(frame.width // 5, 30), style))
@@ -164,10 +191,7 @@ def _folded(rows: Sequence[_Row], room: int) -> list[Text]:
         return [row.text for row in rows]
     if room <= 0:
         return []
-    kept = [number for number, row in enumerate(rows) if row.keep]
-    # A line for each run of rows that is folded: before, between and after the kept ones.
-    while kept and len(kept) + _gaps(kept, len(rows)) > room:
-        kept.pop()
+    kept = _kept(rows, room)
     lines: list[Text] = []
     start = 0
     for number in [*kept, len(rows)]:
@@ -177,6 +201,19 @@ def _folded(rows: Sequence[_Row], room: int) -> list[Text]:
             lines.append(rows[number].text)
         start = number + 1
     return lines[:room]
+
+
+def _kept(rows: Sequence[_Row], room: int) -> Sequence[int]:
+    """The rows that stay: those that run, then those that failed, the last first; with a line for each gap."""
+    kept: list[int] = []
+    running = [number for number, row in enumerate(rows) if row.rank == 2]
+    failed = [number for number, row in enumerate(rows) if row.rank == 1]
+    for number in (*running, *reversed(failed)):
+        more = sorted((*kept, number))
+        if len(more) + _gaps(more, len(rows)) > room:
+            break
+        kept = more
+    return kept
 
 
 def _gaps(kept: Sequence[int], total: int) -> int:
@@ -216,5 +253,11 @@ def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
 
 def _cut(line: Text, frame: Frame) -> Text:
     line.no_wrap = True
-    line.truncate(frame.width, overflow="ellipsis" if frame.signs is UNICODE else "crop")
+    plain = line.plain
+    if 2 * len(plain) > frame.width and cells(plain) > frame.width:
+        ellipsis = frame.signs.ellipsis
+        line = line[: fit(plain, frame.width - cells(ellipsis))]
+        line.no_wrap = True
+        line.append(ellipsis)
+    line.truncate(frame.width, overflow="crop")  # Where rich counts more columns than we do.
     return line

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Final, Protocol, final
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 import trio
+import trio.to_thread
 
-from ..state.messages import CustomEvent
-from ..state.snapshot import Snapshot
-from .handlers import Diverted
+from .handlers import Above, Diverted
+from .model import Model
 from .passing import OwnersTime
 from .plain import PlainLines
+from .streams import encoding_of, is_terminal, usable
+from .writer import Writer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
 
 REFRESH: Final = 0.125
 """Seconds between two frames, where something has changed."""
@@ -30,20 +30,20 @@ ANIMATE: Final = 0.5
 PLAIN_INTERVAL: Final = 5.0
 """Seconds between two plain lines of a session that is only moving on."""
 
-SESSIONS_KEPT: Final = 50
-"""Sessions that the display remembers; those that ended longest ago go first."""
-
-UNSHOWN: Final = 10_000
-"""Ended ones among those that went before a line has told their end; the oldest of them go unsaid."""
-
-EVENTS_KEPT: Final = 3
+_hinted = False
+"""Whether this process has said what brings the live display."""
 
 
 class Screen(Protocol):
     """What is drawn on. No method waits."""
 
+    @property
+    def writer(self) -> Writer | None:
+        """What writes it; None: nothing can be written."""
+        ...
+
     def show(self, model: Model, *, final: bool) -> None:
-        """Shows how things stand."""
+        """Shows how things stand, or leaves it out while nobody takes what was shown before."""
         ...
 
     def close(self) -> None:
@@ -52,68 +52,40 @@ class Screen(Protocol):
 
 
 @final
-class Model:
-    """What is known of the sessions, newest state and last events."""
+class NoScreen:
+    """Where there is nothing to write to."""
 
-    def __init__(self) -> None:
-        self.snapshots: dict[str, Snapshot] = {}
-        self.events: dict[str, deque[str]] = {}
-        self.gone: deque[Snapshot] = deque(maxlen=UNSHOWN)
-        """Ended ones that had to go since the last frame."""
-        self.changed = True
+    writer = None
 
-    def put(self, snapshot: Snapshot) -> None:
-        """A newer state."""
-        self.snapshots[snapshot.id] = snapshot
-        self.changed = True
-        if snapshot.ended:
-            self.events.pop(snapshot.id, None)
-        while len(self.snapshots) > SESSIONS_KEPT:
-            least = next((one.id for one in self.snapshots.values() if one.ended), next(iter(self.snapshots)))
-            gone = self.snapshots.pop(least)
-            self.events.pop(least, None)
-            if gone.ended:
-                self.gone.append(gone)
+    def show(self, model: Model, *, final: bool) -> None:
+        """Shows nothing."""
+        model.gone.clear()
 
-    def tell(self, session_id: str, event: CustomEvent) -> None:
-        """A custom event."""
-        if session_id in self.snapshots and not self.snapshots[session_id].ended:
-            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(described(event))
-            self.changed = True
-
-    def ordered(self) -> list[Snapshot]:
-        """Those that run first, then the queued, then the ended ones, newest first."""
-        rank = {"running": 0, "lost": 0, "queued": 1}
-        return sorted(
-            self.snapshots.values(),
-            key=lambda one: (rank.get(one.status, 2), -one.ended_at.timestamp() if one.ended_at else 0.0),
-        )
-
-
-def described(event: CustomEvent) -> str:
-    """An event as one line: its name and what it carries, cut where nobody would read on."""
-    data = event.data
-    if isinstance(data, dict):
-        data = ", ".join(f"{name}={value}" for name, value in data.items())
-    return event.name if data is None else f"{event.name}  {data}"[:300]
+    def close(self) -> None:
+        """Nothing is to be given back."""
 
 
 @final
 class PlainScreen:
     """Lines of text, in the order in which things happened."""
 
-    def __init__(self, file: IO[str], lines: PlainLines) -> None:
-        self._file = file
+    def __init__(self, writer: Writer, lines: PlainLines) -> None:
+        self.writer = writer
         self._lines = lines
 
     def show(self, model: Model, *, final: bool) -> None:
-        """Prints the lines that are due."""
+        """Writes the lines that are due. Where nobody takes them, a session's newest state stands for those before."""
+        if self.writer.behind and not final:
+            return
+        if model.unsaid:
+            self.writer.put(f"({model.unsaid} sessions ended that have no line here: nobody took them in time)\n")
+            model.unsaid = 0
         ended = list(model.gone)
         model.gone.clear()
         for snapshot in (*ended, *model.snapshots.values()):
             line = self._lines.due(snapshot, trio.current_time())
             if line is not None:
-                print(line, file=self._file, flush=True)
+                self.writer.put(line + "\n")
 
     def close(self) -> None:
         """Nothing is to be given back."""
@@ -121,29 +93,33 @@ class PlainScreen:
 
 @final
 class LiveScreen:
-    """A region of the terminal that is drawn anew, by rich."""
+    """A region of the terminal that is drawn anew. Rich makes the lines; nothing of it writes.
+
+    Args:
+        console: Makes text of what is drawn.
+        wall: Seconds since 1970.
+    """
 
     def __init__(self, console: Console, wall: Callable[[], float]) -> None:
         self._console = console
         self._wall = wall
         self._time = OwnersTime()
         self._size = console.size
-        self._live, self._diverted = self._begin()
-
-    def _begin(self) -> tuple[Live, Diverted]:
-        from rich.live import Live
-
-        own = sys.stderr, sys.stdout
-        live = Live(
-            console=self._console,
-            auto_refresh=False,  # No thread: Trio says when.
-            redirect_stderr=True,
-            # What is printed meanwhile goes above the display; but what is piped stays in its pipe.
-            redirect_stdout=sys.stdout.isatty(),
-            vertical_overflow="crop",
-        )
-        live.start()
-        return live, Diverted({id(own[0]): sys.stderr, id(own[1]): sys.stdout})
+        self._file: Any = console.file
+        self.writer = Writer(self._file)
+        self._streams: list[tuple[str, Any, Above]] = []
+        # What is printed meanwhile goes above the display; but what is piped stays in its pipe.
+        for name in ("stdout", "stderr"):
+            own = getattr(sys, name)
+            if is_terminal(own):
+                above = Above(own, self.writer.put)
+                self._streams.append((name, own, above))
+                setattr(sys, name, above)
+        self._diverted = Diverted({id(own): above for _, own, above in self._streams})
+        # A console that follows the streams has changed with them; one that has a file of its own is to print above.
+        self._printing = Above(self._file, self.writer.put) if console.file is self._file else None
+        if self._printing is not None:
+            console.file = cast("IO[str]", self._printing)
 
     def show(self, model: Model, *, final: bool) -> None:
         """Draws a frame."""
@@ -152,41 +128,98 @@ class LiveScreen:
         from .layout import Frame, View, draw
         from .signs import ASCII, UNICODE
 
-        if self._console.size != self._size:
-            # A terminal that was made narrower has broken our lines: the region is no longer where it was.
-            self._size = self._console.size
-            self.close()
-            self._console.clear()
-            self._live, self._diverted = self._begin()
-        signs = UNICODE if "utf" in self._console.encoding.lower() else ASCII
+        model.gone.clear()  # There is room for the newest only.
+        model.unsaid = 0
+        if self.writer.behind and not final:
+            return
+        size = self._console.size
+        # A terminal that was made narrower has broken our lines: the region is no longer where it was.
+        clear, self._size = size != self._size, size
+        signs = UNICODE if "utf" in (encoding_of(self._file) or "utf-8") else ASCII
         passed, now = trio.current_time(), self._wall()
-        frame = Frame(self._size.width, max(self._size.height - 1, 1), now, signs)
+        frame = Frame(size.width, max(size.height - 1, 1), now, signs)
         views = [
             View(one, tuple(model.events.get(one.id, ())), self._time.now(one, passed, now)) for one in model.ordered()
         ]
         self._time.keep(model.snapshots)
-        model.gone.clear()  # There is room for the newest only.
-        self._live.update(Group(*draw(views, frame)), refresh=True)
+        lines = draw(views, frame)
+        with self._console.capture() as captured:
+            self._console.print(Group(*lines))
+        self.writer.draw(captured.get().removesuffix("\n").split("\n") if lines else (), clear=clear)
 
     def close(self) -> None:
         """Leaves the last frame where it is."""
         self._diverted.restore()
-        self._live.stop()
+        for name, own, above in self._streams:
+            if getattr(sys, name) is above:
+                setattr(sys, name, own)
+            above.end()
+        if self._printing is not None:
+            self._printing.end()
+            self._console.file = self._file
+        self.writer.leave()
 
 
-def open_screen(console: Console | None, file: IO[str], lines: PlainLines) -> Screen:
-    """What `file` can show: a live display in a terminal (where rich is installed), else plain lines.
+async def open_screen(console: Console | None, file: Any, lines: PlainLines) -> Screen:
+    """What `file` can show: a live display in a terminal (where rich is installed), plain lines, or nothing.
 
     Args:
         console: The rich console to draw on, instead of one for `file`.
-        file: Where to write.
+        file: Where to write; None: nowhere.
         lines: Says which lines are due, where it is lines.
     """
-    if console is None and (not file.isatty() or os.environ.get("TERM") == "dumb"):
-        return PlainScreen(file, lines)
+    if console is not None:
+        file = console.file
+    if not usable(file):
+        return NoScreen()
+    if isinstance(file, Above):
+        return PlainScreen(Writer(file), lines)  # Something is drawn there already.
+    if console is None and (not is_terminal(file) or os.environ.get("TERM") == "dumb"):
+        return PlainScreen(Writer(file), lines)
     try:
+        if "trio_progress.terminal.layout" not in sys.modules:
+            # It takes a while, in which the loop should go on. The threads of others may all be taken, for any time.
+            await trio.to_thread.run_sync(_load_rich, limiter=trio.CapacityLimiter(1))
         from rich.console import Console
     except ImportError:
-        return PlainScreen(file, lines)
-    console = Console(file=file, highlight=False, markup=False) if console is None else console
-    return LiveScreen(console, time.time) if console.is_terminal else PlainScreen(console.file, lines)
+        return _without_rich(file, lines)
+    if console is None:
+        console = Console(file=file, highlight=False, markup=False)
+    return LiveScreen(console, time.time) if console.is_terminal else PlainScreen(Writer(file), lines)
+
+
+def _load_rich() -> None:
+    """Loads all that a frame needs; some of it is only loaded with the first one."""
+    import io
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from . import layout  # noqa: F401 - which brings more of it along
+
+    Console(file=io.StringIO(), force_terminal=True).print(Text("·"))
+
+
+def _without_rich(file: IO[str], lines: PlainLines) -> PlainScreen:
+    global _hinted  # noqa: PLW0603 - once in a process, whichever display it is
+    writer = Writer(file)
+    if not _hinted:
+        _hinted = True
+        writer.put("trio-progress: for live bars in this terminal, pip install 'trio-progress[terminal]'\n")
+    return PlainScreen(writer, lines)
+
+
+async def draw_frames(screen: Screen, model: Model) -> Exception:
+    """Frames until cancelled, or until it fails: then it returns why."""
+    drawn = float("-inf")
+    while screen.writer is None or screen.writer.error is None:
+        now = trio.current_time()
+        if model.changed or now - drawn >= ANIMATE:
+            model.changed = False
+            drawn = now
+            try:
+                screen.show(model, final=False)
+            except Exception as error:
+                return error
+        await trio.sleep(REFRESH)
+    return screen.writer.error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Final
 
 from .._text import printable
 from ..state.snapshot import PhaseValues, Snapshot, ran
@@ -33,10 +35,48 @@ def number(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
+BYTES: Final = {
+    "B": (1000, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")),
+    "iB": (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")),
+}
+"""Units that are shown scaled, each with its step: "B" by 1000, as disks, networks and tqdm count; "iB" by 1024."""
+
+
+def scaled(value: float, unit: str) -> tuple[str, str]:
+    """A number of bytes with one decimal at most, and its unit: ("1.2", "GB").
+
+    Args:
+        value: Bytes; any number.
+        unit: One of `BYTES`.
+    """
+    step, names = BYTES[unit]
+    size = 0
+    while size < len(names) - 1 and _tenths(value) >= step:
+        value /= step
+        size += 1
+    return number(_tenths(value)) if size else number(value), names[size]
+
+
+def _tenths(value: float) -> float:
+    """Rounded as people do, halves up, so that the page says the same. From 100 on there are no tenths."""
+    return math.floor(value * 10 + 0.5) / 10 if abs(value) < 99.95 else math.floor(value + 0.5)
+
+
+def _scaled_count(done: float, total: float | None, unit: str) -> str:
+    """Such as "1.2/3.4 GB", or "512 MB/3.4 GB" where one unit does not do for both."""
+    so_far, small = scaled(done, unit)
+    if total is None:
+        return f"{so_far} {small}"
+    of, large = scaled(total, unit)
+    return f"{so_far}/{of} {large}" if small == large or not done else f"{so_far} {small}/{of} {large}"
+
+
 def count(phase: PhaseValues) -> str:
-    """How much is done, of how much: "12/40 pages"; empty for a phase that counts nothing."""
+    """How much is done, of how much: "12/40 pages"; bytes are scaled; empty for a phase that counts nothing."""
     if phase.total is None and not phase.done:
         return ""
+    if phase.unit is not None and phase.unit in BYTES:
+        return _scaled_count(phase.done, phase.total, phase.unit)
     of = "" if phase.total is None else f"/{number(phase.total)}"
     return f"{number(phase.done)}{of}{' ' + printable(phase.unit) if phase.unit else ''}"
 
@@ -47,9 +87,11 @@ def moves(snapshot: Snapshot) -> bool:
 
 
 def rate(phase: PhaseValues) -> str:
-    """Units a second while it runs; empty where that is not known."""
+    """Units a second while it runs, "12.3/s" or "12 MB/s"; empty where that is not known."""
     if phase.rate is None or phase.status != "running":
         return ""
+    if phase.unit is not None and phase.unit in BYTES:
+        return "{} {}/s".format(*scaled(phase.rate, phase.unit))
     return f"{phase.rate:.3g}/s" if phase.rate < 1000 else f"{phase.rate:,.0f}/s"
 
 

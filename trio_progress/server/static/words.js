@@ -74,15 +74,48 @@ export function number(value) {
   return Number.isInteger(value) ? WHOLE.format(value) : FINE.format(value);
 }
 
-/** Units a second, three digits. */
-export function rate(value) {
+/** Units that are shown scaled, each with its step: "B" by thousands, as disks, networks and tqdm count; "iB" by 1024. */
+const BYTES = new Map([
+  ["B", [1000, ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]]],
+  ["iB", [1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]]],
+]);
+
+/** A number of bytes with one decimal at most, and its unit: ["1.2", "GB"]. The terminal says the same. */
+export function scaled(value, unit) {
+  const [step, names] = BYTES.get(unit);
+  let size = 0;
+  while (size < names.length - 1 && tenths(value) >= step) {
+    value /= step;
+    size += 1;
+  }
+  return [number(size ? tenths(value) : value), names[size]];
+}
+
+function tenths(value) {
+  return Math.abs(value) < 99.95 ? Math.floor(value * 10 + 0.5) / 10 : Math.floor(value + 0.5);
+}
+
+/** Units a second, three digits; with the unit where it is one of bytes: "12.3", "12 MB". */
+export function rate(value, unit = null) {
+  if (BYTES.has(unit)) return scaled(value, unit).join(" ");
   if (value >= 1000) return WHOLE.format(value);
   return String(Number(value.toPrecision(3)));
 }
 
-/** How much is done, of how much: "12 / 40 pages"; empty for a phase that counts nothing. */
+/** The same with its unit, whichever that is: "12.3 pages", "12 MB". */
+export function rateWithUnit(value, unit) {
+  return unit && !BYTES.has(unit) ? `${rate(value)} ${unit}` : rate(value, unit);
+}
+
+/** How much is done, of how much: "12 / 40 pages", "1.2 / 3.4 GB"; empty for a phase that counts nothing. */
 export function count(phase) {
   if (phase.total === null && !phase.done) return "";
+  if (BYTES.has(phase.unit)) {
+    const [done, small] = scaled(phase.done, phase.unit);
+    if (phase.total === null) return `${done} ${small}`;
+    const [total, large] = scaled(phase.total, phase.unit);
+    return small === large || !phase.done ? `${done} / ${total} ${large}` : `${done} ${small} / ${total} ${large}`;
+  }
   const of = phase.total === null ? "" : ` / ${number(phase.total)}`;
   return `${number(phase.done)}${of}${phase.unit ? ` ${phase.unit}` : ""}`;
 }

@@ -134,7 +134,7 @@ class Row {
     const counted = count(phase);
     text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
     const goes = runs && this.#live;
-    const speed = goes && phase.rate ? `${rate(phase.rate)}/s` : "";
+    const speed = goes && phase.rate ? `${rate(phase.rate, phase.unit)}/s` : "";
     const left = goes && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
     text(this.#rate, [speed, left].filter(Boolean).join(" · "));
     this.#drawFields(phase);

@@ -1,6 +1,6 @@
 /** How fast the work goes, measured here from the counts that arrive, as a line of a few dozen points. */
 
-import { duration, rate } from "../words.js";
+import { duration, rate, rateWithUnit } from "../words.js";
 import { attribute, h, s, text } from "./dom.js";
 
 /** Milliseconds of one point. */
@@ -136,13 +136,12 @@ export class Throughput {
     const path = corners.map(([x, y], index) => `${index ? "L" : "M"}${x} ${y}`).join("");
     attribute(this.#line, "d", path);
     attribute(this.#area, "d", `${path}L${corners.at(-1)[0]} ${HEIGHT}L${corners[0][0]} ${HEIGHT}Z`);
-    const unit = line.unit ? ` ${line.unit}` : "";
     const now = lately(points);
     const peak = Math.max(...points.map((point) => point.speed));
-    text(this.#speed, `${rate(now)}${unit}/s`);
+    text(this.#speed, `${rateWithUnit(now, line.unit)}/s`);
     text(this.#name, line.title);
     text(this.#since, `last ${duration((points.at(-1).at - points[0].at) / 1000)}`);
-    text(this.#peak, `peak ${rate(peak)}/s`);
-    attribute(this.#svg, "aria-label", `${line.title}: ${rate(now)}${unit} per second, at most ${rate(peak)}`);
+    text(this.#peak, `peak ${rate(peak, line.unit)}/s`);
+    attribute(this.#svg, "aria-label", `${line.title}: ${rateWithUnit(now, line.unit)} per second, at most ${rate(peak, line.unit)}`);
   }
 }

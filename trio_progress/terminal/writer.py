@@ -1,0 +1,217 @@
+"""Text for a terminal, pipe or file, written beside the event loop: whoever has something to say never waits.
+
+1. Lines are kept in order, up to `KEPT` characters of them; above, the oldest are left out, and a line in their place
+   says how many. Of the frames only the newest is kept.
+2. One thread writes, and ends when it has nothing to do for a while. It is a daemon: neither leaving nor the
+   interpreter's exit waits for it.
+3. Who leaves waits until all is written, but at most `LEAVING` seconds, by a clock that tests cannot wind.
+4. A stream that fails is not written again. `error` says why; whoever owns the writer tells it.
+5. What never waits (a stream in memory) is written at once, without a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+from .region import Region
+from .streams import GivenUpError, sink_for
+
+KEPT: Final = 4 * 1024 * 1024
+"""Characters of lines that are kept while nobody takes them."""
+
+BEHIND: Final = 16_384
+"""Characters of lines that wait for a stream that keeps up well enough."""
+
+LEAVING: Final = 1.0
+"""Seconds for which the last lines are tried."""
+
+IDLE: Final = 1.0
+"""Seconds without anything to write after which the thread ends; the next line begins another one."""
+
+
+@final
+class Writer:
+    """Writes to one stream, in a thread of its own where that may wait.
+
+    Args:
+        stream: One that is `usable`.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.error: Exception | None = None
+        """Why nothing is written any more."""
+        self.lost = 0
+        """Lines that nobody took and that were left out."""
+        self._sink = sink_for(stream)
+        self._region = Region()
+        self._change = threading.Condition()
+        self._given_up = threading.Event()
+        self._lines: deque[str] = deque()
+        self._characters = 0
+        self._left_out = 0
+        self._frame: Sequence[str] | None = None
+        self._clear = self._leave = False
+        self._writing = 0
+        """Characters that are being written."""
+        self._writing_lines = 0
+        self._finished = False
+        """Whether nothing more is expected; what comes all the same is written all the same."""
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the stream takes less than it is given: a frame waits, or more lines than `BEHIND`."""
+        return self._frame is not None or self._characters + self._writing > BEHIND
+
+    def put(self, text: str) -> None:
+        r"""Whole lines, the last with its "\n" too. Never waits."""
+        if os.getpid() != self._process:
+            # A forked child has the writer, but not its thread.
+            self._sink.write(text, self._given_up)
+            return
+        with self._change:
+            if self.error is not None or not text:
+                return
+            self._lines.append(text)
+            self._characters += len(text)
+            while self._characters > KEPT and len(self._lines) > 1:
+                oldest = self._lines.popleft()
+                self._characters -= len(oldest)
+                self._left_out += oldest.count("\n")
+            self._changed()
+
+    def draw(self, frame: Sequence[str], *, clear: bool = False) -> None:
+        """A frame, in place of the last one. Never waits.
+
+        Args:
+            frame: Lines.
+            clear: Whether the terminal is to be cleared first.
+        """
+        with self._change:
+            if self.error is None:
+                self._frame = frame
+                self._clear |= clear
+                self._changed()
+
+    def leave(self) -> None:
+        """Leaves the last frame where it is; what comes after it are lines. Never waits."""
+        with self._change:
+            if self.error is None:
+                self._leave = True
+                self._changed()
+
+    def finish(self) -> bool:
+        """Waits until all is written, `LEAVING` seconds at most; whether it was."""
+        with self._change:
+            self._finished = True
+            self._change.notify_all()
+            done = self._change.wait_for(lambda: not self._pending() and not self._busy(), LEAVING)
+            if not done:
+                self._given_up.set()
+                self.lost += self._left_out + self._writing_lines + sum(text.count("\n") for text in self._lines)
+                self._fail(TimeoutError("nobody takes what is written"))
+                self._change.notify_all()
+            thread = self._thread
+        if done and thread is not None:
+            thread.join(LEAVING)  # It has nothing left to do but to end.
+        return done and self.error is None
+
+    async def drain(self) -> None:
+        """Waits until all is written, however long that takes, or until cancelled; then it is written later.
+
+        Raises:
+            Exception: The stream takes nothing any more; the one that says so.
+        """
+        import trio
+
+        if self._pending() or self._busy():
+            limiter = trio.CapacityLimiter(1)
+            await trio.to_thread.run_sync(self._wait_written, abandon_on_cancel=True, limiter=limiter)
+        else:
+            await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+
+    def _wait_written(self) -> None:
+        with self._change:
+            self._change.wait_for(lambda: (not self._pending() and not self._busy()) or self._given_up.is_set())
+
+    async def aclose(self) -> None:
+        """As `finish()`, beside an event loop. It is not cancelled, and needs `LEAVING` seconds at most."""
+        if not self._pending() and not self._busy():
+            self.finish()  # At once.
+            return
+        import trio
+
+        with trio.CancelScope(shield=True):  # The wait has a deadline of its own.
+            # Not Trio's limiter: the threads of others may all be taken, for any time.
+            await trio.to_thread.run_sync(self.finish, limiter=trio.CapacityLimiter(1))
+
+    def _pending(self) -> bool:
+        return bool(self._lines) or self._frame is not None or self._leave
+
+    def _busy(self) -> bool:
+        return self._writing > 0
+
+    def _changed(self) -> None:
+        if not self._sink.waits:
+            self._write_next()
+        elif self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="trio-progress writer", daemon=True)
+            self._thread.start()
+        else:
+            self._change.notify_all()
+
+    def _run(self) -> None:
+        with self._change:
+            while self._change.wait_for(lambda: self._pending() or self._finished, IDLE) and self._pending():
+                self._write_next()
+            self._thread = None
+
+    def _write_next(self) -> None:
+        """Writes what there is. The lock is held, and let go while a thread writes."""
+        text = self._take()
+        self._writing = max(len(text), 1)
+        try:
+            if self._sink.waits:
+                self._change.release()
+                try:
+                    self._sink.write(text, self._given_up)
+                finally:
+                    self._change.acquire()
+            else:
+                self._sink.write(text, self._given_up)
+        except GivenUpError:
+            pass
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._writing = self._writing_lines = 0
+            self._change.notify_all()
+
+    def _take(self) -> str:
+        lines = "".join(self._lines)
+        if self._left_out:
+            self.lost += self._left_out
+            lines = f"({self._left_out} lines are missing here: nobody took them in time)\n{lines}"
+        self._writing_lines = lines.count("\n")
+        frame, clear, leave = self._frame, self._clear, self._leave
+        self._lines.clear()
+        self._characters = self._left_out = 0
+        self._frame = None
+        self._clear = self._leave = False
+        return self._region.text(lines, frame, clear=clear, leave=leave)
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+        self._lines.clear()
+        self._characters = self._left_out = 0
+        self._frame = None
+        self._leave = False
