@@ -702,7 +702,9 @@ def test_addresses_tell_stores_apart_and_no_secrets() -> None:
     assert address("redis://host", prefix="b") == "redis://host:6379/0?prefix=b"
 
 
-@pytest.mark.parametrize("client", [redis.asyncio.Redis(), None, 7, "", object()], ids=repr)
+@pytest.mark.parametrize(
+    "client", [redis.asyncio.Redis(), None, 7, "", object()], ids=lambda client: type(client).__name__
+)
 def test_what_is_no_client_is_refused_at_once(client: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         RedisStore(client)
