@@ -6,6 +6,9 @@ import os
 import random
 import secrets
 import shlex
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -28,6 +31,24 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+_bytecode: str | None = None
+"""A folder that is removed when the tests are over."""
+
+if sys.dont_write_bytecode:
+    # Where Python may leave no bytecode, each process that a test starts would compile the whole package anew, and
+    # each worker all tests. So it is kept for as long as the tests run, and elsewhere.
+    _bytecode = tempfile.mkdtemp(prefix="trio-progress-bytecode-")
+    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = _bytecode
+    sys.dont_write_bytecode = False
+
+
+def pytest_unconfigure() -> None:
+    if _bytecode is not None:
+        shutil.rmtree(_bytecode, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,10 +123,22 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
+    worker = getattr(collector.config, "workerinput", None)
+    if worker is not None and isinstance(collector, pytest.Dir):
+        # Workers that began with the same file would all compile it, and then the next. Each begins elsewhere, and
+        # finds compiled what another has come by.
+        begin = len(report.result) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        report.result = [*report.result[begin:], *report.result[:begin]]
     if IN_CI and report.outcome == "skipped":
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid}: skipped whole, which CI takes for a failure: {_reason(report)}"
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whatever order they were found in, workers have to agree on one."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path)
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
