@@ -2,7 +2,8 @@
 
 Each line of standard input is a JSON string with Python code, run as the body of an async function that knows
 `tracker`, `nursery`, `open_session`, `start_server` and `stop_server`, and keeps what it puts into `kept`. What it
-returns is written as a line of JSON.
+returns is written as a line of JSON. A line with a JSON list, `[STORE, LOST_AFTER]`, begins anew: with another tracker,
+nothing kept and nothing served. It is the first line, and each test that is lent the process sends one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
@@ -92,20 +93,38 @@ class Host:
         return await scope["body"]()
 
 
-async def main(store: str, lost_after: float) -> None:
-    """Obeys until standard input ends."""
+def say(**answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+async def serve_one(lines: AsyncIterator[str], store: str, lost_after: float) -> list[Any] | None:
+    """Obeys until it is to begin anew, and returns with what; None where standard input ends."""
+    following = None
     async with open_tracker(store, broadcast_interval=0.05, heartbeat_interval=0.5, lost_after=lost_after) as tracker:
         async with trio.open_nursery() as nursery:
             host = Host(tracker, nursery)
-            async for line in trio.wrap_file(sys.stdin):
+            say(returned=None)
+            async for line in lines:
+                order = json.loads(line)
+                if isinstance(order, list):
+                    following = order
+                    break
                 try:
-                    answer = {"returned": await host.obey(json.loads(line))}
+                    say(returned=await host.obey(order))
                 except Exception:
-                    answer = {"raised": traceback.format_exc()}
-                sys.stdout.write(json.dumps(answer) + "\n")
-                sys.stdout.flush()
+                    say(raised=traceback.format_exc())
             nursery.cancel_scope.cancel()
+    return following
+
+
+async def main() -> None:
+    """Obeys until standard input ends."""
+    lines = aiter(trio.wrap_file(sys.stdin))
+    following: list[Any] | None = json.loads(await anext(lines))
+    while following is not None:
+        following = await serve_one(lines, *following)
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], float(sys.argv[2]))
+    trio.run(main)

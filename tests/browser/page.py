@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -22,20 +23,34 @@ class HostProcess:
     """`host.py` in a process of its own."""
 
     def __init__(self, store: str = "memory:", lost_after: float = 30.0) -> None:
+        bytecode = {name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("host.py")), store, str(lost_after)],
+            [sys.executable, str(Path(__file__).with_name("host.py"))],
             cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1"},
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUTF8": "1", **bytecode},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.begin(store, lost_after)
+
+    def begin(self, store: str = "memory:", lost_after: float = 30.0) -> None:
+        """Begins anew there: with another tracker, nothing kept and nothing served."""
+        self._send([store, lost_after])
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
 
     def __call__(self, code: str) -> Any:
         """Runs code there, and returns what it returned."""
+        return self._send(code)
+
+    def _send(self, order: str | list[Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "the process has died"

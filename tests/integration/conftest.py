@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import redis_server
+
+if TYPE_CHECKING:
+    from tests.browser.page import HostProcess
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +50,28 @@ def start_redis(redis_program: str, tmp_path: Path) -> Iterator[Callable[..., re
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def host_process() -> Iterator[Callable[[], HostProcess]]:
+    """The process with a tracker and a server that a browser's tests share; another one where it has died."""
+    from tests.browser.page import HostProcess
+
+    started: list[HostProcess] = []
+
+    def lend() -> HostProcess:
+        if started and started[-1].runs:
+            started[-1].begin()
+        else:
+            started.append(HostProcess())
+        return started[-1]
+
+    yield lend
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def shared_host(host_process: Callable[[], HostProcess]) -> HostProcess:
+    """A tracker and a server in another process: this test's alone, in a process that tests share."""
+    return host_process()

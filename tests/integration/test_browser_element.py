@@ -14,7 +14,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, chromium, free_port, hosting
+from tests.browser.page import CHROMIUM, HostProcess, chromium, free_port
 
 pytestmark = [
     pytest.mark.integration,
@@ -58,11 +58,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def host() -> Iterator[HostProcess]:
-    with hosting() as process:
-        process("kept['s'] = await open_session('r-1', {'search': 3, 'analysis': 1}, title='Who invented the zip?')")
-        process("kept['p'] = kept['s'].advance_to('search', total=40, unit='pages')")
-        yield process
+def host(shared_host: HostProcess) -> HostProcess:
+    shared_host("kept['s'] = await open_session('r-1', {'search': 3, 'analysis': 1}, title='Who invented the zip?')")
+    shared_host("kept['p'] = kept['s'].advance_to('search', total=40, unit='pages')")
+    return shared_host
 
 
 @pytest.fixture

@@ -30,9 +30,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def host() -> Iterator[HostProcess]:
-    with hosting() as process:
-        yield process
+def host(shared_host: HostProcess) -> HostProcess:
+    return shared_host
 
 
 @pytest.fixture
