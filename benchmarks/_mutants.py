@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,6 +251,7 @@ def hunt(mutant: Mutant, budget: int, seed: int) -> Found:
     with tempfile.TemporaryDirectory(prefix="trio-progress-mutant-") as folder:
         copy = Path(folder) / "trio_progress"
         shutil.copytree(ROOT / "trio_progress", copy, ignore=shutil.ignore_patterns("__pycache__", "static", "demo"))
+        _bring_bytecode(ROOT / "trio_progress", copy)
         plant(copy, mutant)
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
         for name in ("TRIO_PROGRESS_SEED", "PYTEST_CURRENT_TEST"):
@@ -266,6 +268,16 @@ def hunt(mutant: Mutant, budget: int, seed: int) -> Found:
         raise RuntimeError(f"{mutant.name}: exploring has failed by itself:\n{run.stderr[-3000:]}")
     scenario, schedules, error = json.loads(run.stdout.splitlines()[-1])
     return Found(mutant.name, scenario, schedules, error)
+
+
+def _bring_bytecode(package: Path, copy: Path) -> None:
+    """Copies what Python has compiled already; of the file that is changed then, it sees that it is out of date."""
+    for source in copy.rglob("*.py"):
+        compiled = Path(cache_from_source(str(package / source.relative_to(copy))))
+        if compiled.is_file():
+            place = Path(cache_from_source(str(source)))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(compiled, place)
 
 
 def plant(package: Path, mutant: Mutant) -> None:

@@ -9,11 +9,15 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support import Seeds
 
 # Asserts in what several test modules share say as much as those in the modules.
 pytest.register_assert_rewrite("tests.store_contract")
@@ -22,15 +26,8 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 _SEED = pytest.StashKey[int]()
 
-# No deadline: on a shared machine it fails tests that are right. No database: a failure prints what replays it.
-hypothesis.settings.register_profile("local", deadline=None, database=None, print_blob=True)
-hypothesis.settings.register_profile(
-    "ci",
-    hypothesis.settings.get_profile("local"),
-    derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("ci" if IN_CI else "local")
+USUAL_EXAMPLES = 25
+"""How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
 
 
 _bytecode: str | None = None
@@ -46,6 +43,24 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # No deadline: on a shared machine it fails tests that are right. No database: a failure prints what replays it.
+    hypothesis.settings.register_profile(
+        "local",
+        deadline=None,
+        database=None,
+        print_blob=True,
+        max_examples=100 if config.getoption("--exhaustive") else USUAL_EXAMPLES,
+    )
+    hypothesis.settings.register_profile(
+        "ci",
+        hypothesis.settings.get_profile("local"),
+        derandomize=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
 def pytest_unconfigure() -> None:
     if _bytecode is not None:
         shutil.rmtree(_bytecode, ignore_errors=True)
@@ -59,11 +74,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails",
     )
     parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="run those tests alone that else take a part of their seeds, examples or steps, and have them take all",
+    )
+    parser.addoption(
         "--frames",
         type=int,
-        default=1000,
         metavar="N",
-        help="how many WebSocket frames are looked at by the tests of whole frames (default: %(default)s)",
+        help="how many WebSocket frames are looked at by the tests of whole frames (default: 250, exhaustive: 1000)",
     )
 
 
@@ -77,15 +96,24 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether a test that can take a part of its cases is to take all."""
+    return bool(request.config.getoption("--exhaustive"))
+
+
 @pytest.fixture
-def seeds(request: pytest.FixtureRequest) -> Callable[[int], Iterator[int]]:
-    """`for seed in seeds(1000)`: so many fresh seeds, or the one of `--seed` alone.
+def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
+    """`for seed in seeds(100, exhaustive=1000)`: so many fresh seeds, or the one of `--seed` alone.
 
     The one that the test has come to is told when it fails.
     """
+    everything = exhaustive
 
-    def draw(count: int) -> Iterator[int]:
+    def draw(count: int, *, exhaustive: int | None = None) -> Iterator[int]:
         given = request.config.getoption("--seed")
+        if everything and exhaustive is not None:
+            count = exhaustive
         for seed in [secrets.randbits(32) for _ in range(count)] if given is None else [given]:
             request.node.stash[_SEED] = seed
             yield seed
@@ -94,7 +122,7 @@ def seeds(request: pytest.FixtureRequest) -> Callable[[int], Iterator[int]]:
 
 
 @pytest.fixture
-def seed(seeds: Callable[[int], Iterator[int]]) -> int:
+def seed(seeds: Seeds) -> int:
     """One seed; told when the test fails."""
     return next(seeds(1))
 
@@ -136,9 +164,18 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whatever order they were found in, workers have to agree on one."""
+    """Leaves those that `--exhaustive` is about; and workers agree on one order, whichever they were found in."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path)
+    if config.getoption("--exhaustive"):
+        others = [item for item in items if not _takes_a_part(item)]
+        items[:] = [item for item in items if _takes_a_part(item)]
+        config.hook.pytest_deselected(items=others)
+
+
+def _takes_a_part(item: pytest.Item) -> bool:
+    by_hypothesis = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return by_hypothesis or "exhaustive" in getattr(item, "fixturenames", ())
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

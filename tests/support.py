@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
+import hypothesis
 import trio
 import trio._core._run as trio_run
 
@@ -27,6 +29,17 @@ from trio_progress.stores.base import (
     Stored,
     Write,
 )
+
+
+class Seeds(Protocol):
+    """What the fixture `seeds` is: so many fresh seeds, or with `--exhaustive` as many as that says."""
+
+    def __call__(self, count: int, *, exhaustive: int | None = None) -> Iterator[int]: ...
+
+
+def examples(count: int) -> int:
+    """How many examples a test by hypothesis tries that with `--exhaustive` tries `count`."""
+    return max(5, count * hypothesis.settings.default.max_examples // 100)
 
 
 class RecordingStore:

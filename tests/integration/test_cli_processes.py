@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -317,12 +318,17 @@ def test_a_demo_whose_store_of_its_own_cannot_be_made_runs_all_the_same(
 
 
 def test_a_list_is_there_before_anybody_notices() -> None:
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     def fastest(*command: str) -> float:
+        """Seconds of a processor: how long a clock goes on meanwhile is for those to say who run beside."""
         times = []
-        for _ in range(7):
-            began = time.perf_counter()
+        for _ in range(5):
+            before = spent()
             subprocess.run([sys.executable, *command], capture_output=True, check=True, timeout=60)
-            times.append(time.perf_counter() - began)
+            times.append(spent() - before)
         return min(times)
 
     nothing = fastest("-c", "pass")

@@ -178,9 +178,10 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
     encrypted: bool,
     rng: random.Random,
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    exhaustive: bool,
     pytestconfig: pytest.Config,
 ) -> None:
-    frames: int = pytestconfig.getoption("--frames")
+    frames: int = pytestconfig.getoption("--frames") or (1000 if exhaustive else 250)
     seen: Counter[str] = Counter()
     told: set[Newest] = set()
     serving, asking = contexts

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tests.support import Seeds
 from trio_progress import ErrorInfo, PhaseSnapshot, Snapshot
 from trio_progress.cli.formats import Column, ago, painted, table
 from trio_progress.cli.looks import described, listed
@@ -98,9 +98,9 @@ def test_a_table_leaves_columns_out_from_the_least_important_and_cuts_those_that
 
 
 def test_no_line_is_wider_than_the_terminal_and_none_can_act_on_it(
-    seeds: Callable[[int], Iterator[int]],
+    seeds: Seeds,
 ) -> None:
-    for seed in seeds(300):
+    for seed in seeds(60, exhaustive=300):
         rng = random.Random(seed)
 
         def text(rng: random.Random = rng, most: int = 60) -> str:

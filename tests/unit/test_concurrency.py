@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
 
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, seeded_scheduler
+from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, Snapshot, Update, open_tracker
 from trio_progress.state.snapshot import PhaseSnapshot
 
@@ -108,8 +107,8 @@ async def pipeline(store: RecordingStore, rng: random.Random) -> None:
     assert statistics.late == statistics.events_dropped == statistics.final_lost == 0
 
 
-def test_workers_on_overlapping_phases_lose_no_completion_and_no_count(seeds: Callable[[int], Iterator[int]]) -> None:
-    for seed in seeds(1000):
+def test_workers_on_overlapping_phases_lose_no_completion_and_no_count(seeds: Seeds) -> None:
+    for seed in seeds(100, exhaustive=1000):
         store = RecordingStore(delay=random.Random(seed).choice([0, 0.01, 0.3]))
         with seeded_scheduler(seed) as rng:
             trio.run(pipeline, store, rng, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -136,7 +135,7 @@ async def hand_over(store: RecordingStore, rng: random.Random) -> None:
     assert sum(phase.done for phase in final.phases) + tracker.statistics().late >= 3 * len(NAMES)
 
 
-def test_a_hand_over_records_every_phase_whoever_reports_meanwhile(seeds: Callable[[int], Iterator[int]]) -> None:
-    for seed in seeds(300):
+def test_a_hand_over_records_every_phase_whoever_reports_meanwhile(seeds: Seeds) -> None:
+    for seed in seeds(40, exhaustive=300):
         with seeded_scheduler(seed) as rng:
             trio.run(hand_over, RecordingStore(0.001), rng, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
-from tests.support import QuietHost
+from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
 from trio_progress.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.mailbox import Mailbox
@@ -292,9 +291,9 @@ def live(world: World) -> list[Subscriber]:
     return subscribers
 
 
-def test_whoever_joins_lags_resumes_or_leaves_ends_on_the_sessions_state(seeds: Callable[[int], Iterator[int]]) -> None:
+def test_whoever_joins_lags_resumes_or_leaves_ends_on_the_sessions_state(seeds: Seeds) -> None:
     kinds: Counter[str] = Counter()
-    for seed in seeds(400):
+    for seed in seeds(60, exhaustive=400):
         world = World(random.Random(seed))
         subscribers = live(world)
         final = msgspec.structs.replace(world.state.snapshot(), resume="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import msgspec
@@ -12,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, seeded_scheduler
+from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import (
     Bookmark,
     CustomEvent,
@@ -44,7 +43,7 @@ async def all_of(subscription: object) -> list[Message]:
         return [message async for message in messages]
 
 
-def test_events_arrive_once_and_in_order_or_a_gap_counts_them(seeds: Callable[[int], Iterator[int]]) -> None:
+def test_events_arrive_once_and_in_order_or_a_gap_counts_them(seeds: Seeds) -> None:
     async def main(rng: random.Random) -> None:
         limit = rng.choice([1, 5, 50])
         got: list[int] = []
@@ -81,7 +80,7 @@ def test_events_arrive_once_and_in_order_or_a_gap_counts_them(seeds: Callable[[i
         assert len(got) + missed == 59
         assert tracker.statistics().events_dropped == missed
 
-    for seed in seeds(200):
+    for seed in seeds(30, exhaustive=200):
         with seeded_scheduler(seed) as rng:
             trio.run(main, rng, clock=trio.testing.MockClock(autojump_threshold=0))
 

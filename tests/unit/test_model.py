@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.support import QuietHost
+from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, SessionClosedError, Snapshot
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import PhaseNode
@@ -288,4 +288,4 @@ def walk(phases: tuple[PhaseSnapshot, ...]) -> list[PhaseSnapshot]:
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=150, stateful_step_count=40)
+TestModel.settings = settings(max_examples=examples(150), stateful_step_count=40)

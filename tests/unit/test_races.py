@@ -9,7 +9,6 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,6 +25,7 @@ from benchmarks.races.plot import bars, lines
 from benchmarks.races.remedied import RemediedTracker
 from benchmarks.races.schedule import ORDER, PHASES, Call, Client, Schedule, draw
 from benchmarks.races.suite import OLD, OURS, REMEDIED, races_in, replay
+from tests.support import Seeds
 
 MODELS = {OLD: AsyncioModel(OldTracker), REMEDIED: AsyncioModel(RemediedTracker)}
 TRIO = TrioProgress()
@@ -58,7 +58,7 @@ def test_a_loop_with_nothing_to_wait_for_says_so_instead_of_hanging() -> None:
         run_virtual(stuck())
 
 
-def test_a_schedule_is_its_seeds_and_no_caller_overtakes_itself(seeds: Callable[[int], Iterator[int]]) -> None:
+def test_a_schedule_is_its_seeds_and_no_caller_overtakes_itself(seeds: Seeds) -> None:
     for seed in seeds(50):
         schedule = draw(seed)
         assert schedule == draw(seed)
@@ -184,7 +184,7 @@ def test_a_model_gives_one_history_for_one_schedule() -> None:
 # Ours
 
 
-def test_ours_shows_none_of_the_races_under_fresh_seeds(seeds: Callable[[int], Iterator[int]]) -> None:
+def test_ours_shows_none_of_the_races_under_fresh_seeds(seeds: Seeds) -> None:
     for seed in seeds(12):
         (case,) = replay({OURS: TRIO}, seed, 1)[OURS]
         assert races_in([case]) == dict.fromkeys(races_in([]), 0)

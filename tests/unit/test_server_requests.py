@@ -140,16 +140,17 @@ def broken(message: Any, rng: random.Random) -> Any:
 
 
 def test_schema_and_types_agree_on_what_is_a_message_and_what_is_none(
-    told: list[dict[str, Any]], rng: random.Random
+    told: list[dict[str, Any]], rng: random.Random, exhaustive: bool
 ) -> None:
     everything = jsonschema.Draft202012Validator(SCHEMA)
     verdicts = {True: 0, False: 0}
-    for _ in range(1500):
+    tries = 1500 if exhaustive else 300
+    for _ in range(tries):
         message = broken(rng.choice([*told, *REQUESTS]), rng)
         by_types = accepted(message)
         assert by_types is everything.is_valid(strict_times(message)), message
         verdicts[by_types] += 1
-    assert min(verdicts.values()) > 100
+    assert min(verdicts.values()) > tries / 15
 
 
 def strict_times(message: Any) -> Any:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.support import QuietHost
+from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import CAP, PhaseNode
@@ -463,4 +463,4 @@ def shown(phases: tuple[PhaseSnapshot, ...]) -> list[tuple[object, ...]]:
 
 
 TestStateMachine = StateMachine.TestCase
-TestStateMachine.settings = settings(max_examples=200, stateful_step_count=50)
+TestStateMachine.settings = settings(max_examples=examples(200), stateful_step_count=50)

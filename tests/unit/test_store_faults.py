@@ -588,7 +588,8 @@ async def test_what_waits_or_can_be_gone_on_with_is_kept_longer_than_what_has_en
         async with tracker.session("interrupted", resume="interrupted") as session:
             assert session.saved == {"page": 7}
     await trio.sleep(3601)
-    async with open_tracker(store) as tracker:
+    # Who is in no hurry to write off others wakes a thousand times in eight days, and not a hundred thousand.
+    async with open_tracker(store, heartbeat_interval=300, lost_after=1800) as tracker:
         assert {one.id for one in await tracker.sessions()} == {"queued", "lost"}
         await trio.sleep(8 * day)  # On the seventh it was written off as lost.
         assert not list(await tracker.sessions())

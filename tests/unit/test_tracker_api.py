@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, seeded_scheduler
+from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import (
     CustomEvent,
     End,
@@ -722,7 +722,7 @@ async def test_who_takes_over_a_lost_session_goes_on_and_everybody_follows(
     assert [message.n for message in again if isinstance(message, CustomEvent)] == [1, 2]
 
 
-def test_subscribers_anywhere_come_to_the_same_end_with_all_events(seeds: Callable[[int], Iterator[int]]) -> None:
+def test_subscribers_anywhere_come_to_the_same_end_with_all_events(seeds: Seeds) -> None:
     async def main(rng: random.Random) -> None:
         shared = MemoryStore(event_limit=8)
         async with open_tracker(shared, event_limit=8, persist_interval=0.4) as owner, open_tracker(shared) as other:
@@ -757,7 +757,7 @@ def test_subscribers_anywhere_come_to_the_same_end_with_all_events(seeds: Callab
                     expected = message.n + 1
             assert expected == 25
 
-    for seed in seeds(30):
+    for seed in seeds(10, exhaustive=30):
         with seeded_scheduler(seed) as rng:
             trio.run(main, rng, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -6,7 +6,8 @@ down, hang or lose their answers; subscribers that are slow, stall, vanish and r
 what it was told, and that is all that it knows.
 
 The trackers live in a run of Trio of their own, in virtual time, in a thread that goes on only while a rule waits
-for it; in which order tasks run is drawn as well. EXAMPLES=1000 in the environment tries more than the usual few.
+for it; in which order tasks run is drawn as well. `--exhaustive` tries more than the usual few, and
+EXAMPLES=1000 in the environment more than that.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.support import seeded_scheduler
+from tests.support import examples, seeded_scheduler
 from trio_progress import (
     FencedError,
     MemoryStore,
@@ -48,7 +49,7 @@ from trio_progress.testing import FaultyStore, Subscriber
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "0")) or examples(25)
 
 IDS = ("a", "b")
 NAMES = ("search", "analysis", "report")
