@@ -39,7 +39,7 @@ class Seeds(Protocol):
 
 def examples(count: int) -> int:
     """How many examples a test by hypothesis tries that with `--exhaustive` tries `count`."""
-    return max(5, count * hypothesis.settings.default.max_examples // 100)
+    return max(5, count * hypothesis.settings().max_examples // 100)
 
 
 class RecordingStore:

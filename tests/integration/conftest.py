@@ -75,3 +75,9 @@ def host_process() -> Iterator[Callable[[], HostProcess]]:
 def shared_host(host_process: Callable[[], HostProcess]) -> HostProcess:
     """A tracker and a server in another process: this test's alone, in a process that tests share."""
     return host_process()
+
+
+@pytest.fixture
+def kills(exhaustive: bool) -> int:
+    """How often something is killed: `KILLS=1000` before a release."""
+    return int(os.environ.get("KILLS", "20" if exhaustive else "8"))

@@ -23,9 +23,6 @@ from trio_progress.stores.redis import RedisBackend
 pytestmark = pytest.mark.integration
 
 PIPELINE = Pipeline("work", {"count": 3, "report": 1})
-KILLS = int(os.environ.get("KILLS", "20"))
-"""How many workers are killed; `KILLS=1000` before a release."""
-
 AT_ONCE = 20
 
 StartRedis = Callable[..., RedisServer]
@@ -50,16 +47,16 @@ async def farm() -> AsyncIterator[Farm]:
 
 
 async def test_workers_that_are_killed_are_lost_exactly_once_and_resume_goes_on(
-    store: str, redis_url: str, farm: Farm, gateways: list[Gateway]
+    store: str, redis_url: str, farm: Farm, gateways: list[Gateway], kills: int
 ) -> None:
     async def lost() -> float:
         return sum([await gateway.metric('sessions_ended_total{.*status="lost"') for gateway in gateways])
 
     before = await lost()
-    for first in range(0, KILLS, AT_ONCE):
-        names = [f"killed-{n}" for n in range(first, min(first + AT_ONCE, KILLS))]
+    for first in range(0, kills, AT_ONCE):
+        names = [f"killed-{n}" for n in range(first, min(first + AT_ONCE, kills))]
         await kill(names, gateways, farm, store, redis_url)
-    assert await lost() - before == KILLS
+    assert await lost() - before == kills
 
 
 async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str, redis_url: str) -> None:
@@ -219,7 +216,9 @@ async def test_an_owner_that_is_stopped_for_too_long_is_replaced_and_fenced_when
             assert (ended["status"], ended["attempt"]) == ("cancelled", 2), "who slept has overwritten nothing"
 
 
-async def test_what_anybody_was_shown_is_there_when_redis_was_killed(start_redis: StartRedis, farm: Farm) -> None:
+async def test_what_anybody_was_shown_is_there_when_redis_was_killed(
+    start_redis: StartRedis, farm: Farm, kills: int
+) -> None:
     """With `appendfsync always`: a state that a gateway has read was acknowledged, and is on the disk."""
     server = start_redis("--appendonly", "yes", "--appendfsync", "always")
     backend = RedisBackend(server.url, timeout=5.0)
@@ -230,7 +229,7 @@ async def test_what_anybody_was_shown_is_there_when_redis_was_killed(start_redis
             viewers = [Viewer("kept") for _ in gateways]
             for viewer, gateway in zip(viewers, gateways, strict=True):
                 nursery.start_soon(viewer.watch, gateway)
-            for _ in range(KILLS):
+            for _ in range(kills):
                 reached = max(viewer.steps for viewer in viewers)
                 for viewer in viewers:
                     await viewer.sees(reached + 1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import trio
 from tests.fault_proxy import FAULTS, open_fault_proxy
 from tests.fault_scenario import Seen, run_scenario, told
 from tests.redis_server import RedisServer, client_of, host_of
+from tests.support import Seeds
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
 from trio_progress.stores.redis import RedisBackend
@@ -28,17 +28,15 @@ pytestmark = pytest.mark.integration
 
 StartRedis = Callable[..., RedisServer]
 
-KILLS = int(os.environ.get("KILLS", "20"))
-"""How often Redis is killed; `KILLS=500` before a release."""
-
 FAULTS_A_RUN = 200
+USUAL_FAULTS = 80
+"""Without `--exhaustive`."""
+
 FAULTS_EACH = 10
 AT_ONCE = 20
 
 
-async def test_two_hundred_seeded_faults_break_no_promise(
-    redis_url: str, seeds: Callable[[int], Iterator[int]]
-) -> None:
+async def test_many_seeded_faults_break_no_promise(redis_url: str, seeds: Seeds) -> None:
     target = host_of(redis_url)
     at_once = trio.Semaphore(AT_ONCE)
     counts = dict.fromkeys(FAULTS, 0)
@@ -54,7 +52,7 @@ async def test_two_hundred_seeded_faults_break_no_promise(
                 counts[fault] += count
 
     async with trio.open_nursery() as nursery:
-        for seed in seeds(FAULTS_A_RUN // FAULTS_EACH):
+        for seed in seeds(USUAL_FAULTS // FAULTS_EACH, exhaustive=FAULTS_A_RUN // FAULTS_EACH):
             nursery.start_soon(one, seed)
     assert sum(counts.values()) % FAULTS_EACH == 0
     if sum(counts.values()) >= FAULTS_A_RUN:
@@ -281,7 +279,7 @@ async def test_redis_that_is_killed_and_begun_anew_never_slows_the_work_and_ends
     await far.aclose()
 
 
-async def test_no_state_that_was_acknowledged_is_lost_when_redis_is_killed(start_redis: StartRedis) -> None:
+async def test_no_state_that_was_acknowledged_is_lost_when_redis_is_killed(start_redis: StartRedis, kills: int) -> None:
     server = start_redis("--appendonly", "yes", "--appendfsync", "always")
     store = RedisStore(server.url, timeout=0.5)
     acknowledged = 0
@@ -295,7 +293,7 @@ async def test_no_state_that_was_acknowledged_is_lost_when_redis_is_killed(start
                 await session.flush()
                 acknowledged = count
 
-        for _ in range(KILLS):
+        for _ in range(kills):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(flush)
                 await trio.sleep(0.05)
@@ -311,7 +309,7 @@ async def test_no_state_that_was_acknowledged_is_lost_when_redis_is_killed(start
             counted = int(stored.record.partition(b'"counters":{"n":')[2].partition(b"}")[0])
             assert counted >= acknowledged
             await session.flush()
-    assert acknowledged > KILLS
+    assert acknowledged > kills
     await store.aclose()
 
 

@@ -385,7 +385,7 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
         async with talk(door.port) as client:
             started = trio.current_time()
             assert (await client.closed())[0] == 4500
-            assert trio.current_time() - started < 1.5
+            assert trio.current_time() - started < 3  # By default it would be 5 s.
         async with talk(door.port) as client:
             await client.say(type="subscribe", session="r-1")
             assert (await client.closed())[0] == 4500
@@ -924,10 +924,10 @@ async def test_tls_and_the_first_request_share_one_patience() -> None:
     authority.issue_cert("localhost").configure_cert(context)
     theirs = ssl.create_default_context()
     authority.configure_trust(theirs)
-    async with open_door(request_timeout=0.6, ssl_context=context) as door:
+    async with open_door(request_timeout=1.5, ssl_context=context) as door:
         async with await raw(door.port) as stream:
             started = trio.current_time()
-            await trio.sleep(0.4)
+            await trio.sleep(1.2)
             client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
             await client.do_handshake()
             with trio.fail_after(5):
@@ -935,7 +935,7 @@ async def test_tls_and_the_first_request_share_one_patience() -> None:
                     assert await client.receive_some(1) == b""
                 except trio.BrokenResourceError:
                     pass
-            assert trio.current_time() - started < 0.9
+            assert trio.current_time() - started < 2.4, "the handshake and the request have one deadline"
 
 
 async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle() -> None:
