@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from urllib.parse import urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from tests.support import free_port
 
 PATIENCE = 20.0
 """Seconds that a server is waited for."""
@@ -60,12 +61,6 @@ def oldest() -> str | None:
         if os.access(found := Path(folder) / "bin" / "redis-server", os.X_OK):
             return str(found)
     return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

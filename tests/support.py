@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -40,6 +41,18 @@ class Seeds(Protocol):
 def examples(count: int) -> int:
     """How many examples a test by hypothesis tries that with `--exhaustive` tries `count`."""
     return max(5, count * hypothesis.settings().max_examples // 100)
+
+
+def free_port() -> int:
+    """A port that nobody has, below those that a system gives to whoever says none, as the tests beside this do."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("a hundred ports are taken")
 
 
 class RecordingStore:

@@ -14,7 +14,8 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, chromium, free_port
+from tests.browser.page import CHROMIUM, HostProcess, chromium
+from tests.support import free_port
 
 pytestmark = [
     pytest.mark.integration,

@@ -15,7 +15,8 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, chromium, free_port, hosting
+from tests.browser.page import CHROMIUM, HostProcess, chromium, hosting
+from tests.support import free_port
 
 pytestmark = [
     pytest.mark.integration,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -22,7 +21,7 @@ import trio
 from prometheus_client import CollectorRegistry, start_http_server
 
 from tests.doors import Door, ask, open_door, talk
-from tests.support import RecordingStore
+from tests.support import RecordingStore, free_port
 from trio_progress import Pipeline, metrics, open_tracker
 from trio_progress.metrics.families import FAMILIES, PREFIX
 
@@ -209,8 +208,7 @@ async def open_prometheus(folder: Path, targets: dict[str, int]) -> AsyncIterato
         f"rule_files: [rules.yml]\nscrape_configs:\n{jobs}",
         encoding="utf-8",
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         PROMETHEUS,
         f"--config.file={folder / 'prometheus.yml'}",

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from tests.browser.page import free_port
+from tests.support import free_port
 
 pytestmark = pytest.mark.integration
 

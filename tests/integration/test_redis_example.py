@@ -23,7 +23,8 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 
 from playwright.sync_api import expect
 
-from tests.browser.page import CHROMIUM, chromium, free_port
+from tests.browser.page import CHROMIUM, chromium
+from tests.support import free_port
 
 pytestmark = [
     pytest.mark.integration,

@@ -21,8 +21,9 @@ import redis
 import redis.asyncio
 import redis.sentinel
 
-from tests.redis_server import RedisServer, client_of, free_port, host_of, let_pass
+from tests.redis_server import RedisServer, client_of, host_of, let_pass
 from tests.store_contract import LEASE, E, append, claim, index
+from tests.support import free_port
 from trio_progress import RedisStore, StoreError
 from trio_progress.stores.base import (
     Ask,
