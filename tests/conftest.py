@@ -8,7 +8,6 @@ import secrets
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,16 +29,13 @@ USUAL_EXAMPLES = 25
 """How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
 
 
-_bytecode: str | None = None
-"""A folder that is removed when the tests are over."""
+ROOT = Path(__file__).resolve().parents[1]
 
-if sys.dont_write_bytecode:
-    # Where Python may leave no bytecode, each process that a test starts would compile the whole package anew, and
-    # each worker all tests. So it is kept for as long as the tests run, and elsewhere.
-    _bytecode = tempfile.mkdtemp(prefix="trio-progress-bytecode-")
-    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode
+_LEAVE_NO_BYTECODE = sys.dont_write_bytecode
+if _LEAVE_NO_BYTECODE:
+    # Each process that a test starts would compile the whole package anew, and each worker all tests. So the bytecode
+    # of what is ours is kept for as long as the tests run. Workers inherit that it may be.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.pycache_prefix = _bytecode
     sys.dont_write_bytecode = False
 
 
@@ -62,8 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    if _bytecode is not None:
-        shutil.rmtree(_bytecode, ignore_errors=True)
+    if _LEAVE_NO_BYTECODE:
+        for part in ("trio_progress", "benchmarks", "tests"):
+            for folder in [*(ROOT / part).rglob("__pycache__")]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
