@@ -164,6 +164,9 @@ class QuietHost:
     def drain(self, node: object) -> None:
         pass
 
+    def timed(self, node: object) -> None:
+        pass
+
     def refuse_result(self, error: Exception) -> None:
         self.refused.append(error)
 

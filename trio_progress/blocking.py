@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self, final
+from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from .declaring import cancellation, declaration, declared
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
@@ -72,6 +72,14 @@ class Client:
         self._clock = Clock()
         self._tally = Tally()
         self._backend = open_backend(url)
+
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
+
+        async def __aenter__(self) -> NoReturn:
+            raise TypeError("use `with Client(...)`, not `async with`: it is for sync code, in asyncio by to_thread()")
+
+        async def __aexit__(self, *_: object) -> None:
+            raise AssertionError("never entered")
 
     def __enter__(self) -> Self:
         return self

@@ -16,13 +16,14 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, final
 from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
+from .contexts import Opening
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
 from .extras import needed
 from .state import checks
@@ -378,8 +379,7 @@ def _checked_token(token: object) -> str:
     return token
 
 
-@asynccontextmanager
-async def connect(
+def connect(
     url: str,
     session_id: str,
     *,
@@ -389,7 +389,7 @@ async def connect(
     events: int | None = None,
     wait: bool = False,
     ssl_context: ssl.SSLContext | None = None,
-) -> AsyncIterator[RemoteSubscription]:
+) -> AbstractAsyncContextManager[RemoteSubscription, bool | None]:
     """A session as the protocol's messages, by way of a server; needs the extra `server`.
 
     `async with connect("ws://127.0.0.1:8765", "r-42") as messages`, then `async for message in messages`, as with
@@ -417,6 +417,7 @@ async def connect(
         SessionNotFoundError: When entering: there is no such session, or none that the token lets see, and `wait`
             is False.
         ProtocolError: When entering or iterating: the server refuses for good, or speaks otherwise.
+        RuntimeError: When entering: Trio does not run here.
     """
     subscribe: dict[str, Any] = {"type": "subscribe", "session": checks.session_id(session_id)}
     if max_hz is not None:
@@ -441,6 +442,11 @@ async def connect(
     with needed("connect()", "server"):
         import trio_websocket  # noqa: F401 - which a connection stands on
     messages = RemoteSubscription(_Address(url), subscribe, token, ssl_context, since)
+    return Opening("connect(...)", "messages", _connected(messages, session_id))
+
+
+@asynccontextmanager
+async def _connected(messages: RemoteSubscription, session_id: str) -> AsyncIterator[RemoteSubscription]:
     body_error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(messages.run, name=f"connection for session {session_id}")

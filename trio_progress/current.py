@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-from .null import NULL_SESSION, NullSession
+from .interfaces import ProgressSession
+from .null import NULL_SESSION
 from .session import Session
 
 current: ContextVar[Session | None] = ContextVar("trio_progress_session", default=None)
 """Set while a session is open, in the task that opened it and in all that are started there."""
 
 
-def current_session() -> Session | NullSession:
+def current_session() -> ProgressSession:
     """The session that this task works for: the innermost one that was open where the task was started.
 
     Where there is none, a `NullSession` whose calls do nothing, so that code deep inside a pipeline can

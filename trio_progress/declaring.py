@@ -29,6 +29,9 @@ class _Nobody:
     def drain(self, node: object) -> None:
         """Nobody counts."""
 
+    def timed(self, node: object) -> None:
+        """Nobody counts."""
+
     def late(self, what: str, where: str) -> Never:
         raise AssertionError("nothing ends here")
 

@@ -12,7 +12,7 @@ from .logs import tell
 from .state import checks
 from .state.limits import Limits
 from .state.pipeline import Pipeline
-from .state.snapshot import ErrorInfo, SessionStatus
+from .state.snapshot import ErrorInfo, PhaseStatus, SessionStatus
 
 _SOFT = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -92,3 +92,10 @@ def _error_text(error: BaseException, pipeline: Pipeline | None) -> str | None:
         what = "the error_text of pipeline %r raised"
         tell(logging.ERROR, "error_text_raised", what, pipeline.name, error=raised, pipeline=pipeline.name)
         return None
+
+
+def phase_end(error: BaseException | None) -> PhaseStatus:
+    """What becomes of a phase whose scope is left with `error`."""
+    if error is None:
+        return "completed"
+    return "cancelled" if all(isinstance(leaf, _SOFT) for leaf in leaves(error)) else "failed"

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+_E = TypeVar("_E", bound="ProgressError")
+
 
 class ProgressError(Exception):
-    """The base of all errors of trio-progress, but for bad values (`ValueError`, `TypeError`)."""
+    """The base of all errors of trio-progress, but for bad values (`ValueError`, `TypeError`).
+
+    Pickle, copy and a pool of processes bring each of them back as itself, with its attributes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What an exception does by itself is to call its class with its text; ours are made from other arguments.
+        return _rebuilt, (type(self), self.args), self.__dict__ or None
+
+
+def _rebuilt(kind: type[_E], args: tuple[Any, ...]) -> _E:
+    return kind.__new__(kind, *args)
 
 
 class SessionActiveError(ProgressError):
@@ -69,6 +84,19 @@ class SessionNotFoundError(ProgressError):
 
 class ForeignThreadError(ProgressError, RuntimeError):
     """A session was called from a thread that is not its event loop's."""
+
+
+class ForeignProcessError(ProgressError, RuntimeError):
+    """What belongs to a session was used in a process that is not the session's, as in a forked worker."""
+
+    def __init__(self, what: str, owner: int, process: int) -> None:
+        super().__init__(
+            f"{what} belongs to process {owner}, and this is process {process}, which has but a copy of it: counts do "
+            "not travel between processes. Return what was done to the parent, by the results of your pool or a "
+            "queue, and count it there"
+        )
+        self.owner = owner
+        self.process = process
 
 
 class PhaseError(ProgressError):

@@ -8,9 +8,9 @@ from typing import Protocol
 import trio
 
 from .committer import Committer
+from .core import SessionCore
 from .delivery import Delivery
 from .hub import Hub
-from .session import Session
 from .settings import Settings
 from .state.pipeline import Pipeline
 from .statistics import Tally
@@ -23,8 +23,8 @@ class Occupant(Protocol):
     left: trio.Event
 
     @property
-    def session(self) -> Session | None:
-        """The session, once it has begun."""
+    def core(self) -> SessionCore | None:
+        """The inside of the session, once it has begun."""
         ...
 
     def stop(self, reason: str | None, interrupted: bool) -> None:

@@ -11,6 +11,7 @@ import inspect
 
 import trio
 
+from .core import SessionCore
 from .phase import Phase, PhaseScope
 from .session import Session
 from .state.events import EventLog
@@ -21,7 +22,7 @@ from .state.session import SessionState
 
 def protect() -> None:
     """Marks every synchronous method that changes a session, but for those that run the user's code."""
-    for owner in (PhaseNode, SessionState, EventLog, Phase, PhaseScope, Session):
+    for owner in (PhaseNode, SessionState, EventLog, Phase, PhaseScope, SessionCore, Session):
         for name, member in vars(owner).items():
             function = member.fget if isinstance(member, property) else member
             function = inspect.unwrap(function) if inspect.isfunction(function) else None

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Final, Self, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final, overload
 
 import trio
 
 from .state.quantities import Number
 from .state.snapshot import PhaseStatus, SessionStatus
 
+if TYPE_CHECKING:
+    from .state.pipeline import Pipeline
+
 T = TypeVar("T")
+
+
+class _Deaf:
+    """What keeps nothing, not even what is assigned to it."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # Type checkers know without these that nothing is to be assigned.
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Does nothing."""
+
+        def __delattr__(self, name: str) -> None:
+            """Does nothing."""
 
 
 @final
@@ -27,39 +44,31 @@ class NullTicker:
 
 
 @final
-class NullPhase:
+class NullPhase(_Deaf):
     """A phase that nobody follows."""
 
     __slots__ = ()
 
-    name: Final = ""
-    title: Final = ""
-    label: Final = ""
-    path: Final[tuple[str, ...]] = ()
-    attempt: Final = 0
-    done: Final = 0
-    skipped: Final = 0
-    total: Final = None
-    unit: Final = None
-    weight: Final = 1.0
-    fraction: Final = None
-    rate: Final = None
-    eta: Final = None
-    message: Final = None
-    running: Final = True
-
-    @property
-    def status(self) -> PhaseStatus:
-        """Always "running": there is nothing that it could be late for."""
-        return "running"
+    # No `Final`: to type checkers that would be a constant of the class, which is no value of a phase.
+    name: str = ""
+    title: str = ""
+    label: str = ""
+    path: tuple[str, ...] = ()
+    status: PhaseStatus = "running"
+    running: bool = True
+    attempt: int = 0
+    done: float = 0
+    skipped: float = 0
+    total: float | None = None
+    unit: str | None = None
+    weight: float = 1.0
+    fraction: float | None = None
+    rate: float | None = None
+    eta: float | None = None
+    message: str | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
-        """None are kept."""
-        return {}
-
-    @property
-    def children(self) -> dict[str, Any]:
         """None are kept."""
         return {}
 
@@ -123,21 +132,17 @@ class _NullPhases(Mapping[str, NullPhase]):
 
 
 @final
-class NullSession:
+class NullSession(_Deaf):
     """A session that nobody follows."""
 
     __slots__ = ()
 
-    id: Final = ""
-    epoch: Final = 0
-    attempt: Final = 0
-    saved: Final = None
-    pipeline: Final = None
-
-    @property
-    def status(self) -> SessionStatus:
-        """Always "running"."""
-        return "running"
+    id: str = ""
+    epoch: int = 0
+    attempt: int = 0
+    saved: Any = None
+    pipeline: Pipeline | None = None
+    status: SessionStatus = "running"
 
     @property
     def phases(self) -> Mapping[str, NullPhase]:
@@ -184,8 +189,9 @@ class NullSession:
         return
 
     async def flush(self) -> None:
-        """Returns after a checkpoint."""
-        await trio.lowlevel.checkpoint()
+        """Returns after a checkpoint; under another event loop than Trio's at once."""
+        if trio.lowlevel.in_trio_task():
+            await trio.lowlevel.checkpoint()
 
 
 NULL_SESSION: Final = NullSession()

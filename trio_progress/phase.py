@@ -3,42 +3,148 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, NoReturn, Self, TypeVar, cast, final, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, overload
 
-import trio
-
-from .endings import leaves
+from .core import SessionCore
+from .endings import phase_end
 from .errors import PhaseError
 from .null import NULL_PHASE, NullPhase
+from .processes import OneProcess
+from .state.fields import copied
 from .state.guard import REFUSED, UNSET, Unset
 from .state.phase import PhaseNode
-from .state.session import SessionState
+from .state.quantities import Number
 from .state.snapshot import PhaseStatus
-from .state.tree import PhaseTree
-from .threads import ThreadTicker, TickerHost
+from .threads import ThreadTicker
 from .tracking import track
 
 T = TypeVar("T")
 
+_ONE: Final[float] = 1
 
-def phase_end(error: BaseException | None) -> PhaseStatus:
-    """What becomes of a phase whose scope is left with `error`."""
-    if error is None:
-        return "completed"
-    soft = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
-    return "cancelled" if all(isinstance(leaf, soft) for leaf in leaves(error)) else "failed"
+_INSTEAD: Final = {
+    "done": "use `phase.update(done=...)`, or `phase.advance()` to count on",
+    "total": "use `phase.update(total=...)`, or `phase.extend()` for more than there was",
+    "message": "use `phase.update(message=...)`",
+    "fields": "use `phase.set(name=value)`",
+    "status": "leaving the `with` block ends the phase, and `session.skip_phase(name)` passes it over",
+    "title": "give it where the phase is entered: `session.phase(name, title=...)`",
+    "unit": "give it where the phase is entered: `session.phase(name, unit=...)`",
+    "weight": "give it to the pipeline, or where the phase is entered: `phase.phase(name, weight=...)`",
+}
+"""What to do instead of assigning to an attribute of a phase."""
 
 
 @final
-class Phase(PhaseNode):
+class Phase(OneProcess):
     """A phase of a session: counts, fields, children. Entered by `with session.phase(...)`.
 
     Leaving the `with` block ends it: completed when the block returned, failed when it raised,
     cancelled when it was cancelled. Counting works from any task; from threads by `from_thread()`.
+    Its values are read-only: `update()` and `set()` change them.
     """
 
-    __slots__ = ()
+    __slots__ = ("_core", "_node")
+
+    _core: SessionCore
+    _node: PhaseNode
+
+    def __init__(self, core: SessionCore, node: PhaseNode) -> None:
+        object.__setattr__(self, "_core", core)
+        object.__setattr__(self, "_node", node)
+
+    # Counting
+
+    def advance(self, n: Number = 1) -> None:
+        """Counts `n` more units as done; finite, at least 0. Never waits, and costs tens of nanoseconds.
+
+        Any real number counts by its value. On a phase that has ended it changes nothing and is counted as late.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0; nothing was counted.
+            PhaseError: The phase has not begun.
+            RuntimeError: Called from a foreign thread (use `from_thread()`), or from another process.
+        """
+        node = self._node
+        # The form was measured: most calls give nothing, and CPython has one 1; it compares an int quickly where it is
+        # of one digit of 30 bits, and a float only with floats (the last is MAX_UNITS: a constant is quicker than a
+        # global). All else, and what is larger, goes the long way.
+        if n is _ONE and not node.slow:
+            node.done += 1
+        elif not node.slow and (
+            (type(n) is int and n > 0 and n < 1073741824) or (type(n) is float and 0.0 < n < 9007199254740992.0)
+        ):
+            node.done += n
+        else:
+            node.advance(n)
+
+    def skip(self, n: Number = 1) -> None:
+        """Counts `n` units as done that needed no work, as on resuming: they are not in the rate.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0.
+            PhaseError: The phase has not begun.
+        """
+        self._node.skip(n)
+
+    def extend(self, n: Number) -> None:
+        """Adds `n` units to what there is to do. An indeterminate phase then knows: what is done, and `n` more.
+
+        Raises:
+            ValueError, TypeError: `n` is not a number of at least 0.
+            PhaseError: The phase has not begun.
+        """
+        self._node.extend(n)
+
+    def update(
+        self,
+        *,
+        done: Number | Unset = UNSET,
+        total: Number | Unset | None = UNSET,
+        message: str | Unset | None = UNSET,
+    ) -> None:
+        """Sets absolute values; what is not given stays. `total=None` makes the phase indeterminate.
+
+        Raises:
+            ValueError, TypeError: A value is out of range; nothing was changed.
+            PhaseError: The phase has not begun.
+        """
+        self._node.update(done=done, total=total, message=message)
+
+    def set(self, **fields: Any) -> None:
+        """Sets fields: JSON values by name, shown beside the phase; the newest value of each wins.
+
+        Raises:
+            ValueError, TypeError: A value is no JSON data or too large, or there are too many fields.
+            PhaseError: The phase has not begun.
+        """
+        self._node.set(**fields)
+
+    @overload
+    def track(self, items: Iterable[T]) -> Iterator[T]: ...
+    @overload
+    def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
+    def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
+        """Iterates over `items` and counts each once its body is done.
+
+        Where nobody has given the phase a total, the lengths of all its loops add up to one; it has none
+        while one runs whose length is not known. An item whose body raises or breaks out is not counted.
+        Has the checkpoints of `items`, and none else.
+        """
+        return track(self._node, items)
+
+    def from_thread(self) -> ThreadTicker:
+        """What counts on this phase from any thread, without losing anything and without waiting.
+
+        Call it in a Trio task and hand the result to the thread; each phase has one, shared by all threads.
+
+        Raises:
+            PhaseError: The phase is not open.
+        """
+        return self._core.ticker(self._node)  # type: ignore[return-value] # one that does nothing has the same methods
+
+    # Children
 
     def phase(
         self,
@@ -64,47 +170,104 @@ class Phase(PhaseNode):
         Raises:
             ValueError, TypeError, PhaseError: A value is out of range; nothing was changed.
         """
-        return PhaseScope.within(
-            cast(PhaseTree, self.state), self, name, total=total, weight=weight, title=title, unit=unit, again=again
+        return phase_scope(
+            self._core, self._node, name, total=total, weight=weight, title=title, unit=unit, again=again
         )
-
-    @overload
-    def track(self, items: Iterable[T]) -> Iterator[T]: ...
-    @overload
-    def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
-    def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
-        """Iterates over `items` and counts each once its body is done.
-
-        Where nobody has given the phase a total, the lengths of all its loops add up to one; it has none
-        while one runs whose length is not known. An item whose body raises or breaks out is not counted.
-        Has the checkpoints of `items`, and none else.
-        """
-        return track(self, items)
 
     @property
     def phases(self) -> Mapping[str, Phase]:
         """The children by name, in their order, as far as they have not been folded into this phase."""
-        return cast("Mapping[str, Phase]", MappingProxyType(self.children))
+        return Children(self._core, self._node)
 
-    def from_thread(self) -> ThreadTicker:
-        """What counts on this phase from any thread, without losing anything and without waiting.
-
-        Call it in a Trio task and hand the result to the thread; each phase has one, shared by all threads.
-
-        Raises:
-            PhaseError: The phase is not open.
-        """
-        return self._host.ticker(self)  # type: ignore[return-value] # one that does nothing has the same methods
-
-    def finish(self, status: PhaseStatus, now: float, wall: float) -> None:
-        """Goes to one of the ended statuses, and lets a completed phase's time be counted."""
-        super().finish(status, now, wall)
-        if status == "completed":
-            self._host.timed(self)
+    # How it stands
 
     @property
-    def _host(self) -> TickerHost:
-        return cast(TickerHost, cast(SessionState, self.state).host)
+    def name(self) -> str:
+        """Its name, unique among its siblings."""
+        return self._node.name
+
+    @property
+    def title(self) -> str:
+        """What people are shown."""
+        return self._node.title
+
+    @property
+    def label(self) -> str:
+        """The names down to it, as one text."""
+        return self._node.label
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names down to it."""
+        return self._node.path
+
+    @property
+    def status(self) -> PhaseStatus:
+        """How it stands, or how it ended."""
+        return self._node.status
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._node.running
+
+    @property
+    def attempt(self) -> int:
+        """How often it was entered; 0: it has not begun."""
+        return self._node.attempt
+
+    @property
+    def done(self) -> float:
+        """Units that are done, those that needed no work among them. `advance()` and `update()` change it."""
+        return self._node.done
+
+    @property
+    def skipped(self) -> float:
+        """Units that needed no work, as `skip()` has counted them."""
+        return self._node.skipped
+
+    @property
+    def total(self) -> float | None:
+        """Units that there are to do; None: not known. `update()` and `extend()` change it."""
+        return self._node.total
+
+    @property
+    def unit(self) -> str | None:
+        """What is counted."""
+        return self._node.unit
+
+    @property
+    def weight(self) -> float:
+        """Its share among its siblings."""
+        return self._node.weight
+
+    @property
+    def fraction(self) -> float | None:
+        """How far it was in the newest published state, 0 to 1; None: not known."""
+        return self._node.fraction
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
+        return self._node.rate
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to its end by its own rate; None where that is not known."""
+        return self._node.eta
+
+    @property
+    def message(self) -> str | None:
+        """What people are told. `update()` changes it."""
+        return self._node.message
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """A copy of the fields. `set()` changes them."""
+        fields: dict[str, Any] = copied(self._node.fields)
+        return fields
+
+    # Entering and leaving
 
     def __enter__(self) -> Self:
         return self
@@ -112,17 +275,62 @@ class Phase(PhaseNode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        cast(PhaseTree, self.state).leave(self, phase_end(error), error)
-
-    async def __aenter__(self) -> NoReturn:
-        raise _not_async()
-
-    async def __aexit__(self, *_: object) -> None:
-        raise AssertionError("never entered")
+        if self._core.foreign and error is not None:
+            return  # A forked process ends, or fails, in the middle of the parent's block: that is what it says.
+        self._core.state.leave(self._node, phase_end(error), error)
 
     def __repr__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"
         return f"<Phase {self.label!r} {self.status} {self.done}{of}>"
+
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
+
+        async def __aenter__(self) -> NoReturn:
+            raise _not_async()
+
+        async def __aexit__(self, *_: object) -> None:
+            raise AssertionError("never entered")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            self._core.refuse(AttributeError(self._read_only(name)))
+
+        def __delattr__(self, name: str) -> None:
+            self._core.refuse(AttributeError(self._read_only(name)))
+
+        def _read_only(self, name: str) -> str:
+            instead = _INSTEAD.get(name, f"a phase keeps what `phase.set({name}=...)` is given")
+            return f"{name!r} of phase {self.label!r} cannot be assigned: {instead}"
+
+
+def phase_of(core: SessionCore, node: PhaseNode) -> Phase:
+    """What authors hold of a phase: the same object each time."""
+    held = node.handle
+    if not isinstance(held, Phase):
+        held = node.handle = Phase(core, node)
+    return held
+
+
+@final
+class Children(Mapping[str, Phase]):
+    """The children of a phase by name, in their order."""
+
+    __slots__ = ("_core", "_parent")
+
+    def __init__(self, core: SessionCore, parent: PhaseNode) -> None:
+        self._core = core
+        self._parent = parent
+
+    def __getitem__(self, name: str) -> Phase:
+        return phase_of(self._core, self._parent.children[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parent.children)
+
+    def __len__(self) -> int:
+        return len(self._parent.children)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def _not_async() -> TypeError:
@@ -130,65 +338,62 @@ def _not_async() -> TypeError:
 
 
 @final
-class PhaseScope:
+class PhaseScope(OneProcess):
     """A phase that begins when it is entered by `with`; until then nothing has happened."""
 
-    __slots__ = ("_given", "_name", "_node", "_parent", "_tree")
+    __slots__ = ("_core", "_given", "_name", "_parent", "_phase")
 
-    def __init__(self, tree: PhaseTree, parent: PhaseNode | None, name: str, given: dict[str, Any]) -> None:
-        self._tree = tree
+    def __init__(self, core: SessionCore, parent: PhaseNode | None, name: str, given: dict[str, Any]) -> None:
+        self._core = core
         self._parent = parent
         self._name = name
         self._given = given
-        self._node: Phase | NullPhase | None = None
-
-    @classmethod
-    def within(cls, tree: PhaseTree, parent: PhaseNode, name: str, **given: Any) -> PhaseScope:
-        """Checks the values at the call that gives them."""
-        try:
-            tree.check_phase(parent, name, **given)
-        except REFUSED as error:
-            if tree.strict:
-                raise
-            tree.drop(error)
-            return cls(tree, None, name, given)
-        return cls(tree, parent, name, given)
+        self._phase: Phase | NullPhase | None = None
 
     def __enter__(self) -> Phase:
         if self._parent is None:
-            self._node = NULL_PHASE
+            self._phase = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
         try:
-            if self._node is not None:
+            if self._phase is not None:
                 raise PhaseError(
                     f"phase {self._name!r} was entered by this scope already: ask the session for a new one"
                 )
-            node = self._tree.enter(self._parent, self._name, **self._given)
+            node = self._core.state.enter(self._parent, self._name, **self._given)
         except REFUSED as error:
-            if self._tree.strict:
-                raise
-            self._tree.drop(error)
-            self._node = NULL_PHASE
+            self._core.refuse(error)
+            self._phase = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
-        assert isinstance(node, Phase)
-        self._node = node
-        return node
+        self._phase = phase = phase_of(self._core, node)
+        return phase
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(self._node, Phase):
-            self._node.__exit__(kind, error, traceback)
+        if isinstance(self._phase, Phase):
+            self._phase.__exit__(kind, error, traceback)
 
-    async def __aenter__(self) -> NoReturn:
-        raise _not_async()
+    if not TYPE_CHECKING:
 
-    async def __aexit__(self, *_: object) -> None:
-        raise AssertionError("never entered")
+        async def __aenter__(self) -> NoReturn:
+            raise _not_async()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise PhaseError(
-            f"phase {self._name!r} has not begun: enter it by `with session.phase({self._name!r}) as phase:`"
-        )
+        async def __aexit__(self, *_: object) -> None:
+            raise AssertionError("never entered")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise PhaseError(
+                f"phase {self._name!r} has not begun: enter it by `with session.phase({self._name!r}) as phase:`"
+            )
+
+
+def phase_scope(core: SessionCore, parent: PhaseNode, name: str, **given: Any) -> PhaseScope:
+    """A phase below `parent` that is to be entered; its values are checked here, at the call that gives them."""
+    try:
+        core.state.check_phase(parent, name, **given)
+    except REFUSED as error:
+        core.refuse(error)
+        return PhaseScope(core, None, name, given)
+    return PhaseScope(core, parent, name, given)

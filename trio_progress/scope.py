@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Literal, NoReturn, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, final
 
 import trio
 
+from .core import SessionCore
 from .errors import (
     SessionActiveError,
     SessionClosedError,
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .house import House, Order
 from .ki import protect
+from .processes import OneProcess, end_forked
 from .remote import readable_events
 from .session import Session
 from .state.record import Record, decode_record, go_on
@@ -49,7 +51,7 @@ protect()  # Here, because nobody comes by a session but through this module.
 
 
 @final
-class SessionScope:
+class SessionScope(OneProcess):
     """A session to be entered by `async with`; see `tracker.session()`."""
 
     __slots__ = ("_entered", "_house", "_order", "_resume", "_stop", "_tenure", "left")
@@ -64,11 +66,24 @@ class SessionScope:
         self.left = trio.Event()
         """Set when nothing of the session is left."""
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("use `async with tracker.session(...)`, not `with`: leaving a session waits for the store")
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
 
-    def __exit__(self, *_: object) -> None:
-        raise AssertionError("never entered")
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with tracker.session(...)`, not `with`: leaving a session waits for the store")
+
+        def __exit__(self, *_: object) -> None:
+            raise AssertionError("never entered")
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("use `async with tracker.session(...) as session`, not `await`")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"session {self._order.id!r} has not begun, so there is no {name!r}: enter it by "
+                "`async with tracker.session(...) as session`"
+            )
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Session:
@@ -89,7 +104,7 @@ class SessionScope:
             self._forget()
             raise
         if self._stop is not None:
-            tenure.session.stop(*self._stop)
+            tenure.core.stop(*self._stop)
         if interrupt is not None:
             await self.__aexit__(type(interrupt), interrupt, None)
             raise interrupt
@@ -100,6 +115,8 @@ class SessionScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         assert self._tenure is not None
+        if self._tenure.core.foreign:
+            end_forked(f"session {self._order.id!r}", error)
         try:
             return await self._tenure.leave(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
         finally:
@@ -161,13 +178,13 @@ class SessionScope:
         self.left.set()
 
     @property
-    def session(self) -> Session | None:
-        """The session, once it has begun."""
-        return None if self._tenure is None else self._tenure.session
+    def core(self) -> SessionCore | None:
+        """The inside of the session, once it has begun."""
+        return None if self._tenure is None else self._tenure.core
 
     def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
         if self._tenure is None:
             self._stop = (reason, interrupted)
         elif not self._tenure.state.over:
-            self._tenure.session.stop(reason, interrupted)
+            self._tenure.core.stop(reason, interrupted)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Unpack
 
+from .contexts import Opening
+from .scope import SessionScope
 from .session import Session
+from .settings import TrackerOptions, checked_settings
 from .state.pipeline import Phases, Pipeline
 from .stores.base import Store
-from .tracker import open_tracker
+from .tracker import ProgressTracker, open_tracker
 
 
-@asynccontextmanager
-async def open_progress(
+def open_progress(
     name: str,
     phases: Phases | None = None,
     *,
@@ -22,7 +25,8 @@ async def open_progress(
     session_id: str | None = None,
     title: str | None = None,
     labels: Mapping[str, str] | None = None,
-) -> AsyncIterator[Session]:
+    **settings: Unpack[TrackerOptions],
+) -> AbstractAsyncContextManager[Session, bool | None]:
     """A tracker, a display in the terminal, and one session of a pipeline called `name`.
 
     `async with open_progress("import", {"fetch": 3, "load": 1}) as session`. The body's own exception leaves
@@ -37,14 +41,33 @@ async def open_progress(
         session_id: The session's id; made up unless given.
         title: What people are shown; `name` unless given.
         labels: What the session can be found by.
+        settings: The fields of `Settings`, as `open_tracker()` takes them.
 
     Raises:
-        ValueError, TypeError: A value is out of range.
-        OSError: The port cannot be bound.
+        ValueError, TypeError: A value is unknown or out of range.
+        OSError: When entering: the port cannot be bound.
+        RuntimeError: When entering: Trio does not run here.
     """
+    others = ("display", "serve", "store", "session_id", "title", "labels")
+    checked_settings("open_progress()", settings, *others)
     pipeline = None if phases is None else Pipeline(name, phases)
+
+    def enter(tracker: ProgressTracker) -> SessionScope:
+        return tracker.session(session_id, pipeline, title=name if title is None else title, labels=labels)
+
+    opened = _opened(open_tracker(store, **settings), display, serve, enter)
+    return Opening("open_progress()", "session", opened)
+
+
+@asynccontextmanager
+async def _opened(
+    opening: AbstractAsyncContextManager[ProgressTracker, bool | None],
+    display: bool,
+    serve: int | None,
+    enter: Callable[[ProgressTracker], SessionScope],
+) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
-        tracker = await stack.enter_async_context(open_tracker(store))
+        tracker = await stack.enter_async_context(opening)
         if display:
             from .terminal import open_display
 
@@ -53,5 +76,4 @@ async def open_progress(
             from .server import open_server
 
             await stack.enter_async_context(open_server(tracker, serve))
-        scope = tracker.session(session_id, pipeline, title=name if title is None else title, labels=labels)
-        yield await stack.enter_async_context(scope)
+        yield await stack.enter_async_context(enter(tracker))

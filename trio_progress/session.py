@@ -2,152 +2,127 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
-from .errors import ForeignThreadError, PhaseError, SessionClosedError
-from .logs import BURST, Fields, tell
-from .null import NULL_PHASE, NullTicker
-from .phase import Phase, PhaseScope
-from .slow_loop import LoopWatch
+from .core import SessionCore
+from .errors import SessionClosedError
+from .null import NULL_PHASE
+from .phase import Phase, PhaseScope, phase_of, phase_scope
+from .processes import OneProcess
 from .state import checks
-from .state.guard import REFUSED, UNSET, Unset, guarded
-from .state.phase import PhaseNode
+from .state.fields import copied
+from .state.guard import REFUSED, UNSET, Unset
 from .state.quantities import Number
-from .state.session import SessionState
 from .state.snapshot import SessionStatus, Snapshot
-from .statistics import Tally
-from .threads import ThreadTicker
 
 if TYPE_CHECKING:
-    from .persister import Persister
     from .state.pipeline import Pipeline
+
+_INSTEAD: Final = {
+    "message": "use `session.update(message=...)`",
+    "title": "use `session.update(title=...)`",
+    "saved": "use `session.save(data)`",
+    "result": "use `session.set_result(data)`",
+    "status": "the end of its block ends it; `session.fail(reason)` and `session.cancel(reason)` say how",
+    "phases": "`session.phase(name)` begins one",
+    "labels": "give them to `tracker.session(..., labels=...)`",
+}
+"""What to do instead of assigning to an attribute of a session."""
 
 
 @final
 class _Phases(Mapping[str, Phase]):
     """The top-level phases of a session by name or alias, in their order."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_core",)
 
-    def __init__(self, state: SessionState) -> None:
-        self._state = state
+    def __init__(self, core: SessionCore) -> None:
+        self._core = core
 
     def __getitem__(self, name: str) -> Phase:
-        node = self._state.get(name)
-        if node is None and not self._state.strict:
-            self._state.drop(KeyError(name))
-            return NULL_PHASE  # type: ignore[return-value]
+        node = self._core.state.get(name)
         if node is None:
-            raise KeyError(name)
-        assert isinstance(node, Phase)
-        return node
+            self._core.refuse(KeyError(name))
+            return NULL_PHASE  # type: ignore[return-value]
+        return phase_of(self._core, node)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._state.get(name) is not None
+        return isinstance(name, str) and self._core.state.get(name) is not None
 
     def get(self, name: str, default: Any = None) -> Any:
         """The phase of that name, or else the default, also where the session is not strict."""
-        node = self._state.get(name)
-        return default if node is None else node
+        node = self._core.state.get(name)
+        return default if node is None else phase_of(self._core, node)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._state.root.children)
+        return iter(self._core.state.root.children)
 
     def __len__(self) -> int:
-        return len(self._state.root.children)
+        return len(self._core.state.root.children)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 @final
-class Session:
+class Session(OneProcess):
     """One tracked run, from `async with tracker.session(...) as session`.
 
     All methods but `flush()` are synchronous, have no checkpoint, and take effect at once. They belong to
-    the event loop's thread; from others use `phase.from_thread()`.
+    the event loop's thread; from others use `phase.from_thread()`. Its values are read-only: `update()`,
+    `set()`, `save()` and `set_result()` change them.
     """
 
-    __slots__ = (
-        "_broadcast_wake",
-        "_logged",
-        "_persist_wake",
-        "_tally",
-        "_thread",
-        "_tickers",
-        "_trio_token",
-        "body",
-        "cancel_reason",
-        "loop",
-        "persister",
-        "phases",
-        "state",
-        "stopped",
-        "watched",
-    )
+    __slots__ = ("_core",)
 
-    def __init__(
-        self,
-        make_state: Callable[[Session], SessionState],
-        tally: Tally,
-        persist_wake: trio.MemorySendChannel[None],
-        broadcast_wake: trio.MemorySendChannel[None],
-    ) -> None:
-        self.body = trio.CancelScope()
-        self._persist_wake = persist_wake
-        self._broadcast_wake = broadcast_wake
-        self._tally = tally
-        self._thread = threading.get_ident()
-        self._trio_token = trio.lowlevel.current_trio_token()
-        self._tickers: dict[PhaseNode, ThreadTicker] = {}
-        self._logged: set[str] = set()
-        self.persister: Persister | None = None
-        self.watched: Callable[[], bool] = bool
-        self.stopped = False
-        """Whether the process is being stopped politely."""
-        self.cancel_reason: str | None = None
-        self.state: SessionState = make_state(self)
-        self.loop = LoopWatch(self.state, tally)
-        self.phases: Mapping[str, Phase] = _Phases(self.state)
-        """Every top-level phase by name; also how workers far away get at an open one."""
+    _core: SessionCore
+
+    def __init__(self, core: SessionCore) -> None:
+        object.__setattr__(self, "_core", core)
 
     # How it stands
 
     @property
     def id(self) -> str:
         """The session's id."""
-        return self.state.id
+        return self._core.state.id
 
     @property
     def pipeline(self) -> Pipeline | None:
         """The pipeline that it runs."""
-        return self.state.pipeline
+        return self._core.state.pipeline
 
     @property
     def epoch(self) -> int:
         """The number of this ownership; every claim of the id raises it."""
-        return self.state.epoch
+        return self._core.state.epoch
 
     @property
     def attempt(self) -> int:
         """1, and one more for each time that the session was resumed."""
-        return self.state.attempt
+        return self._core.state.attempt
 
     @property
     def status(self) -> SessionStatus:
         """How it stands, or how it ended."""
-        return self.state.status
+        return self._core.state.status
 
     @property
     def saved(self) -> Any:
-        """What was saved last, by this attempt or the one that it goes on from; None: nothing."""
-        return self.state.saved
+        """A copy of what was saved last, by this attempt or the one that it goes on from; None: nothing."""
+        return copied(self._core.state.saved)
+
+    @property
+    def phases(self) -> Mapping[str, Phase]:
+        """Every top-level phase by name; also how workers far away get at an open one."""
+        return _Phases(self._core)
 
     def snapshot(self) -> Snapshot:
         """The session as it is now, frozen."""
-        return self.state.snapshot()
+        return self._core.state.snapshot()
 
     # Phases
 
@@ -174,7 +149,7 @@ class Session:
             ValueError, TypeError: A value is out of range.
             SessionClosedError: When it is entered: the session has ended.
         """
-        return PhaseScope.within(self.state, self.state.root, name, total=total, weight=weight, title=title, unit=unit)
+        return phase_scope(self._core, self._core.state.root, name, total=total, weight=weight, title=title, unit=unit)
 
     def advance_to(
         self,
@@ -196,14 +171,11 @@ class Session:
             SessionClosedError: The session has ended.
         """
         try:
-            node = self.state.hand_over(name, total=total, title=title, unit=unit)
+            node = self._core.state.hand_over(name, total=total, title=title, unit=unit)
         except REFUSED as error:
-            if self.state.strict:
-                raise
-            self.drop(error)
+            self._core.refuse(error)
             return NULL_PHASE  # type: ignore[return-value]
-        assert isinstance(node, Phase)
-        return node
+        return phase_of(self._core, node)
 
     def skip_phase(self, name: str, reason: str | None = None) -> None:
         """Marks a phase as not to be worked on; it counts as done. `reason` becomes its message.
@@ -212,7 +184,7 @@ class Session:
             PhaseError: It is unknown, open or completed.
             SessionClosedError: The session has ended.
         """
-        self.state.skip_phase(name, reason)
+        self._core.state.skip_phase(name, reason)
 
     # Values
 
@@ -222,7 +194,7 @@ class Session:
         Raises:
             ValueError, TypeError: `n` is no finite number, or there are too many counters.
         """
-        self.state.increment(name, n)
+        self._core.state.increment(name, n)
 
     def set(self, **fields: Any) -> None:
         """Sets fields: JSON values by name, shown beside the session; the newest value of each wins.
@@ -230,7 +202,7 @@ class Session:
         Raises:
             ValueError, TypeError: A value is no JSON data or too large, or there are too many fields.
         """
-        self.state.set(fields)
+        self._core.state.set(fields)
 
     def update(self, *, message: str | Unset | None = UNSET, title: str | Unset = UNSET) -> None:
         """Sets the message or the title that people are shown; what is not given stays.
@@ -238,7 +210,7 @@ class Session:
         Raises:
             ValueError, TypeError: Not a str, or too long a title.
         """
-        self.state.update(message=message, title=title)
+        self._core.state.update(message=message, title=title)
 
     def emit(self, name: str, data: Any = None) -> None:
         """Logs a custom event with JSON data: ordered, numbered, the newest `event_limit` retained.
@@ -246,7 +218,7 @@ class Session:
         Raises:
             ValueError, TypeError: `data` is no JSON data, or too large.
         """
-        self.state.emit(name, data)
+        self._core.state.emit(name, data)
 
     def save(self, data: Any) -> None:
         """Keeps JSON data for a later attempt (see `saved`); the newest wins. `flush()` makes sure that it is stored.
@@ -255,7 +227,7 @@ class Session:
             ValueError, TypeError: `data` is no JSON data, or too large.
             SessionClosedError: The session has ended.
         """
-        self.state.save(data)
+        self._core.state.save(data)
 
     def set_result(self, result: Any) -> None:
         """Sets what the work came to, as JSON data; published and stored at once.
@@ -267,11 +239,10 @@ class Session:
             ValueError, TypeError: `result` is no JSON data, or too large.
             SessionClosedError: The session has ended.
         """
-        self.state.set_result(result)
+        self._core.state.set_result(result)
 
     # Ending
 
-    @guarded
     def cancel(self, reason: str | None = None) -> None:
         """Cancels the body of the session. Its block ends quietly, as a cancel scope does; see `status`.
 
@@ -280,21 +251,17 @@ class Session:
         Raises:
             SessionClosedError: The session has ended.
         """
-        self._check_thread()
-        text = checks.message("reason", reason, self.state.limits)
-        if self.state.over:
-            raise SessionClosedError(f"session {self.id!r} cannot be cancelled: it is {self.status}")
-        self.cancel_reason = text
-        self.body.cancel(reason=text)
+        core = self._core
+        try:
+            core.check_caller()
+            text = checks.message("reason", reason, core.state.limits)
+            if core.state.over:
+                raise SessionClosedError(f"session {self.id!r} cannot be cancelled: it is {self.status}")
+        except REFUSED as error:
+            core.refuse(error)
+        else:
+            core.cancel(text)
 
-    def stop(self, reason: str | None, interrupted: bool) -> None:
-        """Cancels the body because the tracker is left, or (`interrupted`) the process is stopped politely."""
-        self.stopped = self.stopped or interrupted
-        if self.cancel_reason is None:
-            self.cancel_reason = reason
-        self.body.cancel(reason=reason)
-
-    @guarded
     def fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
         """Says that the session has failed, for an error that was caught; does not cancel. Viewers see both.
 
@@ -302,8 +269,12 @@ class Session:
             ValueError, TypeError: `details` is no mapping of JSON data, or too large.
             SessionClosedError: The session has ended.
         """
-        self._check_thread()
-        self.state.fail(reason, details)
+        try:
+            self._core.check_caller()
+        except REFUSED as error:
+            self._core.refuse(error)
+        else:
+            self._core.state.fail(reason, details)
 
     async def flush(self) -> None:
         """Waits until the store holds all that was said so far. A checkpoint; cancelling it loses nothing.
@@ -312,120 +283,24 @@ class Session:
             FencedError: Another owner has taken the session over.
             SessionClosedError: The session has ended.
         """
+        self._core.check_process()
         await trio.lowlevel.checkpoint()
-        if self.persister is None or self.state.over:
+        persister = self._core.persister
+        if persister is None or self._core.state.over:
             raise SessionClosedError(f"session {self.id!r} cannot be flushed: it is {self.status}")
-        await self.persister.flush()
-
-    # What the state and the phases call
-
-    def _check_thread(self) -> None:
-        if threading.get_ident() != self._thread:
-            raise ForeignThreadError(
-                f"session {self.id!r} was called from a foreign thread: use `phase.from_thread()`, whose "
-                "advance() and update() work anywhere, or `trio.from_thread.run_sync()`"
-            )
-
-    def stir(self) -> None:
-        """The state is no longer clean: a token to each child that has something to do about it."""
-        self._check_thread()
-        persister = self.persister
-        if persister is None or not persister.told:
-            try:
-                self._persist_wake.send_nowait(None)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-            if persister is not None:
-                persister.told = True
-        if self.watched():
-            self.loop.wake()
-            try:
-                self._broadcast_wake.send_nowait(None)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-
-    def urge(self) -> None:
-        """What was published should be stored soon."""
-        if self.persister is not None:
-            self.persister.hurry()
-
-    def late(self, what: str, where: str) -> None:
-        """Counts a late update, and logs one."""
-        self._tally.late += 1
-        if "late" not in self._logged:
-            self._note(
-                "late",
-                logging.WARNING,
-                "late_update",
-                "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
-                self.id,
-                what,
-                f"phase {where!r}" if where else "the session",
-                session=self.id,
-                phase=where or None,
-                epoch=self.epoch,
-                reason=f"{what}()",
-            )
-
-    def drop(self, error: Exception) -> None:
-        """Counts bad input that was dropped, and logs one of its kind."""
-        self._tally.refused += 1
-        if type(error).__name__ not in self._logged:
-            self._note(
-                type(error).__name__,
-                logging.WARNING,
-                "call_dropped",
-                "session %r: a call was dropped: %s",
-                self.id,
-                error,
-                session=self.id,
-                epoch=self.epoch,
-                reason=error,
-            )
-
-    def refuse_result(self, error: Exception) -> None:
-        """Logs that a result cannot be kept: it is what the work was for."""
-        tell(
-            logging.ERROR,
-            "result_refused",
-            "session %r: its result cannot be kept: %s",
-            self.id,
-            error,
-            throttle=self._tally.throttle,
-            most=BURST,
-            session=self.id,
-            pipeline=self.state.pipeline_name,
-            epoch=self.epoch,
-            reason=error,
-        )
-
-    def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
-        """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""
-        if tell(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
-            self._logged.add(kind)
-
-    def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
-        """What threads count with on `phase`."""
-        if phase.status != "running":
-            error = PhaseError(f"phase {phase.label!r} is {phase.status}: threads can count on an open phase only")
-            if self.state.strict:
-                raise error
-            self.drop(error)
-            return NullTicker()
-        ticker = self._tickers.get(phase)
-        if ticker is None:
-            ticker = self._tickers[phase] = ThreadTicker(phase, self._trio_token)
-        return ticker
-
-    def timed(self, phase: PhaseNode) -> None:
-        """Counts how long a phase took that has completed."""
-        self._tally.ledger.phase(self.state.pipeline_name, phase.name if phase.declared else None, phase.spent)
-
-    def drain(self, node: PhaseNode) -> None:
-        """Brings in what threads have counted on a phase that is about to end."""
-        ticker = self._tickers.pop(node, None)
-        if ticker is not None:
-            ticker.drain()
+        await persister.flush()
 
     def __repr__(self) -> str:
-        return f"<Session {self.id!r} {self.status} {self.state.progress:.0%}>"
+        return f"<Session {self.id!r} {self.status} {self._core.state.progress:.0%}>"
+
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
+
+        def __setattr__(self, name: str, value: object) -> None:
+            self._core.refuse(AttributeError(self._read_only(name)))
+
+        def __delattr__(self, name: str) -> None:
+            self._core.refuse(AttributeError(self._read_only(name)))
+
+        def _read_only(self, name: str) -> str:
+            instead = _INSTEAD.get(name, f"a session keeps what `session.set({name}=...)` is given")
+            return f"{name!r} of session {self.id!r} cannot be assigned: {instead}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Final, TypedDict
 
 from .state import checks
 from .state.limits import Limits
@@ -18,6 +20,56 @@ UNFINISHED_RETENTION: Final = 7 * 86_400.0
 def kept(status: SessionStatus, retention: float, unfinished_retention: float) -> float:
     """Seconds for which a store keeps what stands so, from when that was written."""
     return max(retention, unfinished_retention) if status in UNFINISHED else retention
+
+
+class TrackerOptions(TypedDict, total=False):
+    """The keywords of `Settings`, for the type of what hands them on."""
+
+    strict: bool
+    persist_interval: float
+    broadcast_interval: float
+    heartbeat_interval: float
+    stall_after: float
+    lost_after: float
+    flush_timeout: float
+    retention: float
+    unfinished_retention: float
+    event_limit: int
+    limits: Limits
+
+
+def check_names(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Says which keyword is not known, and which one was meant.
+
+    Args:
+        call: What was called, as users write it.
+        given: The names that came.
+        known: All that there are.
+
+    Raises:
+        TypeError: One is not known.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+            raise TypeError(f"{call} has no setting {name!r}: {hint}")
+
+
+def checked_settings(call: str, given: Mapping[str, Any], *others: str) -> Settings:
+    """The settings that were given as keywords.
+
+    Args:
+        call: What was called, as users write it.
+        given: By name.
+        others: The keywords of `call` that are no settings, one of which may have been meant.
+
+    Raises:
+        ValueError, TypeError: One is not known, or out of range.
+    """
+    check_names(call, given, [*others, *(one.name for one in fields(Settings))])
+    return Settings(**given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

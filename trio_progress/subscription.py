@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Generic, NamedTuple, Self, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, NoReturn, Self, TypeVar, final
 
 import trio
 
@@ -73,11 +73,16 @@ class Stream(Generic[T]):
         self._wake()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def __enter__(self) -> Self:
-        raise TypeError("use `async with`, not `with`, to watch or subscribe")
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
 
-    def __exit__(self, *_: object) -> None:
-        raise AssertionError("never entered")
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with`, not `with`, to watch or subscribe")
+
+        def __exit__(self, *_: object) -> None:
+            raise AssertionError("never entered")
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("use `async with`, not `await`, to watch or subscribe")
 
     def __aiter__(self) -> Self:
         if not self._entered:
@@ -85,6 +90,8 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if not self._entered:
+            raise RuntimeError("enter it first: `async with tracker.subscribe(...) as messages`")
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:

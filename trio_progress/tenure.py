@@ -24,6 +24,7 @@ from typing import final
 import trio
 
 from .broadcaster import Broadcaster
+from .core import SessionCore
 from .current import current
 from .endings import conclude, describe, hard_leaves, only_cancelled
 from .errors import FencedError, SessionCancelledError, StoreError
@@ -32,7 +33,6 @@ from .heartbeat import Heartbeat
 from .house import House, Order
 from .logs import tell
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
-from .phase import Phase
 from .session import Session
 from .state import checks
 from .state.clock import stamp
@@ -68,6 +68,7 @@ class Tenure:
         "_persister",
         "_topic",
         "_wakes",
+        "core",
         "session",
         "state",
     )
@@ -81,16 +82,17 @@ class Tenure:
         persist_wake, self._persist_token = trio.open_memory_channel[None](1)
         broadcast_wake, self._broadcast_token = trio.open_memory_channel[None](1)
         self._wakes = (persist_wake, broadcast_wake)
-        self.session = Session(self._make_state, house.tally, persist_wake, broadcast_wake)
-        self.state: SessionState = self.session.state
+        self.core = SessionCore(self._make_state, house.tally, persist_wake, broadcast_wake)
+        self.session = Session(self.core)
+        self.state: SessionState = self.core.state
         self._feed = Feed(self.state)
         self._owner = checks.new_id()
 
-    def _make_state(self, session: Session) -> SessionState:
+    def _make_state(self, core: SessionCore) -> SessionState:
         settings, order = self._house.settings, self._order
         return SessionState(
             order.id,
-            host=session,
+            host=core,
             clock=self._house.hub.clock,
             pipeline=order.pipeline,
             title=order.title,
@@ -99,7 +101,6 @@ class Tenure:
             strict=settings.strict,
             event_limit=settings.event_limit,
             stall_after=settings.stall_after,
-            node=Phase,
         )
 
     # Claiming
@@ -137,7 +138,7 @@ class Tenure:
             self._on_fenced,
             self._left,
         )
-        self.session.persister = self._persister
+        self.core.persister = self._persister
         self._house.committer.submit(self._persister)
         interrupt = None
         with trio.move_on_after(CLAIM_PATIENCE, shield=True):
@@ -197,16 +198,16 @@ class Tenure:
 
     def _on_fenced(self) -> None:
         self._fenced = True
-        self.session.body.cancel(reason="the session has been taken over by another owner")
+        self.core.body.cancel(reason="the session has been taken over by another owner")
 
     # Beginning
 
     async def begin(self) -> None:
         """Starts the children and lets the session be seen. Has no checkpoint."""
-        house, session, state, settings = self._house, self.session, self.state, self._house.settings
+        house, core, state, settings = self._house, self.core, self.state, self._house.settings
         self._topic = topic = house.hub.open(state.id, self._feed)
-        session.watched = topic.watched
-        loop = session.loop
+        core.watched = topic.watched
+        loop = core.loop
         self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, loop)
         self._broadcaster = Broadcaster(
             state,
@@ -225,9 +226,9 @@ class Tenure:
         house.tally.sessions_begun += 1
         house.tally.ledger.begin(state.pipeline)
         if self._persister.stored != state.seq or state.dirty:
-            session.stir()
-        session.body.__enter__()
-        self._context: Token[Session | None] = current.set(session)
+            core.stir()
+        core.body.__enter__()
+        self._context: Token[Session | None] = current.set(self.session)
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, child: Persister | Broadcaster | Heartbeat) -> None:
@@ -286,7 +287,7 @@ class Tenure:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> tuple[BaseException | None, bool]:
         """What is left of what came out of the body, and whether the session itself had cancelled it."""
-        body = self.session.body
+        body = self.core.body
         try:
             body.__exit__(kind, error, traceback)
         except BaseException as rest:  # noqa: ASYNC103 - handed back, to be raised
@@ -299,13 +300,13 @@ class Tenure:
         status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
         if status == "failed" and self.state.finished_but_for_the_result(left):
             status = "completed"
-        stopped = self.session.stopped or self._house.interrupting
+        stopped = self.core.stopped or self._house.interrupting
         # What is stopped often raises on its way out: that is no reason not to go on from where it was.
         return "interrupted" if status in ("cancelled", "failed", "timed_out") and stopped else status
 
     def _end(self, status: SessionStatus, error: BaseException | None) -> None:
         """Step 1, and what sets the others going."""
-        reason = self.session.cancel_reason if status == "cancelled" else None
+        reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
         self.state.end(status, describe(status, shown, reason, self._order.pipeline))
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
@@ -395,4 +396,4 @@ class Tenure:
         if self._fenced:
             raise FencedError(self.state.id, self.state.epoch)
         if quiet and self._order.raise_on_cancel and self.state.status == "cancelled":
-            raise SessionCancelledError(self.state.id, self.session.cancel_reason)
+            raise SessionCancelledError(self.state.id, self.core.cancel_reason)

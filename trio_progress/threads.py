@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Protocol, final
+from typing import NoReturn, final
 
 import trio
 
-from .null import NullTicker
+from .errors import ForeignProcessError
+from .processes import OneProcess, tell_of_forks
 from .state import checks
 from .state.guard import UNSET, Unset
 from .state.limits import MAX_UNITS
@@ -15,27 +17,25 @@ from .state.phase import PhaseNode
 from .state.quantities import Number
 
 
-class TickerHost(Protocol):
-    """The session, as far as a phase asks it for this."""
-
-    def ticker(self, phase: PhaseNode) -> ThreadTicker | NullTicker:
-        """What threads count with on `phase`."""
-        ...
-
-    def timed(self, phase: PhaseNode) -> None:
-        """Counts how long a phase took that has completed."""
-        ...
-
-
 @final
-class ThreadTicker:
+class ThreadTicker(OneProcess):
     """Counts on one phase from any thread. Never waits for the event loop, and never loses a count.
 
     What several threads add between two rounds of the event loop arrives as one sum. Counts that come
     when the phase or the session has ended are late, as from anywhere.
     """
 
-    __slots__ = ("_absolute", "_added", "_lock", "_phase", "_scheduled", "_token")
+    __slots__ = (
+        "__weakref__",
+        "_absolute",
+        "_added",
+        "_foreign",
+        "_lock",
+        "_phase",
+        "_process",
+        "_scheduled",
+        "_token",
+    )
 
     def __init__(self, phase: PhaseNode, token: trio.lowlevel.TrioToken) -> None:
         self._phase = phase
@@ -44,16 +44,22 @@ class ThreadTicker:
         self._added: int | float = 0
         self._absolute: dict[str, object] = {}
         self._scheduled = False
+        self._process = os.getpid()
+        self._foreign = False
+        tell_of_forks(self)
 
     def advance(self, n: Number = 1) -> None:
         """Counts `n` more units as done; finite, at least 0.
 
         Raises:
             ValueError, TypeError: `n` is not a number of at least 0, and the session is strict.
+            ForeignProcessError: This is another process than the session's, and the session is strict.
         """
         try:
+            if self._foreign:
+                self._refuse_process()
             n = checks.number("n", n)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ForeignProcessError) as error:
             self._refuse(error)
             return
         with self._lock:
@@ -71,16 +77,19 @@ class ThreadTicker:
 
         Raises:
             ValueError, TypeError: A value is out of range, and the session is strict.
+            ForeignProcessError: This is another process than the session's, and the session is strict.
         """
         given: dict[str, object] = {}
         try:
+            if self._foreign:
+                self._refuse_process()
             if not isinstance(done, Unset):
                 given["done"] = checks.number("done", done)
             if not isinstance(total, Unset):
                 given["total"] = None if total is None else checks.number("total", total)
             if not isinstance(message, Unset):
                 given["message"] = checks.message("message", message, self._phase.state.limits)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ForeignProcessError) as error:
             self._refuse(error)
             return
         with self._lock:
@@ -92,20 +101,30 @@ class ThreadTicker:
     def _refuse(self, error: Exception) -> None:
         if self._phase.state.strict:
             raise error
+        if self._foreign:  # There is no event loop in this process that it could be handed to.
+            self._phase.state.drop(error)
+            return
         try:
             self._token.run_sync_soon(self._phase.state.drop, error)
         except trio.RunFinishedError:
             pass
 
+    def _refuse_process(self) -> NoReturn:
+        raise ForeignProcessError(f"the counter of phase {self._phase.label!r}", self._process, os.getpid())
+
+    def _forked(self) -> None:
+        """Called in a process that is a copy: not even the lock is to be touched, which a thread may have held."""
+        self._foreign = True
+
     def _schedule(self) -> None:
         if not self._scheduled:
             try:
-                self._token.run_sync_soon(self.drain)
+                self._token.run_sync_soon(self._drain)
             except trio.RunFinishedError:
                 return  # The run is over, and with it everything that could be told.
             self._scheduled = True
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Brings what was gathered to the phase; called in the event loop only."""
         with self._lock:
             added, self._added = self._added, 0

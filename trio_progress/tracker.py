@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Final, final
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from typing import Final, Unpack, final
 
 import msgspec
 import trio
 
 from .committer import Committer, Once
+from .contexts import Opening
 from .declaring import cancellation, checked_pipeline, declaration, declared
 from .delivery import Delivery
-from .errors import SessionActiveError, SessionClosedError, SessionNotFoundError
+from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
 from .listing import list_sessions
 from .logs import tell
 from .page import SessionPage
+from .processes import OneProcess, end_forked, tell_of_forks
 from .reader import Reader
 from .reaper import Reaper
 from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
-from .settings import Settings
+from .settings import Settings, TrackerOptions, checked_settings
 from .spool import Addressed, Spool
 from .state import checks, clock
 from .state.clock import Clock
@@ -45,7 +48,7 @@ CATCH_UP: Final = 1.0
 
 
 @final
-class ProgressTracker:
+class ProgressTracker(OneProcess):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled
@@ -68,10 +71,10 @@ class ProgressTracker:
         committer = Committer(store, tally, rng)
         kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None
         delivery = Delivery(kept, store, committer)
-        self._house = House(settings, store, committer, delivery, hub, tally, {})
+        self._shared = House(settings, store, committer, delivery, hub, tally, {})
         self._reader = Reader(store, hub, rng, settings.event_limit, self._asked, self._ask)
         self._roster = Roster(store, hub)
-        self._reaper = Reaper(store, committer, settings, tally, self._house.open)
+        self._reaper = Reaper(store, committer, settings, tally, self._shared.open)
         self._nursery = nursery
         self._signals = signals
         self._afterwards = ExitStack()
@@ -79,6 +82,19 @@ class ProgressTracker:
         self._scope = trio.CancelScope()
         self.interrupted_by: int | None = None
         """The number of the signal that `interrupt_on` has received; None while there was none."""
+        self._process = os.getpid()
+        self._foreign = False
+        tell_of_forks(self)
+
+    def _forked(self) -> None:
+        """This process is a copy, without the tasks and threads that the tracker stands on."""
+        self._foreign = True
+
+    @property
+    def _house(self) -> House:
+        if self._foreign:
+            raise ForeignProcessError("the tracker", self._process, os.getpid())
+        return self._shared
 
     @property
     def settings(self) -> Settings:
@@ -209,10 +225,10 @@ class ProgressTracker:
         scope = self._house.open.get(session_id)
         if scope is None:
             return False
-        if scope.session is None:
+        if scope.core is None:
             scope.stop(reason, interrupted=False)  # It is being entered, and is cancelled as soon as it has begun.
-        elif not scope.session.state.over:
-            scope.session.cancel(reason)
+        elif not scope.core.state.over:
+            scope.core.cancel(reason)
         return True
 
     def _asked(self, session_id: str, what: str, reason: str | None) -> None:
@@ -221,8 +237,8 @@ class ProgressTracker:
             self._cancel_here(session_id, checks.message("reason", reason, self._house.settings.limits))
         elif what == "watch":
             scope = self._house.open.get(session_id)
-            if scope is not None and scope.session is not None and scope.session.persister is not None:
-                scope.session.persister.watched()
+            if scope is not None and scope.core is not None and scope.core.persister is not None:
+                scope.core.persister.watched()
 
     def _ask(self, ask: Ask) -> None:
         self._house.committer.submit(Once(ask))
@@ -355,7 +371,7 @@ class ProgressTracker:
             async for snapshot in snapshots:
                 last = snapshot
         scope = self._house.open.get(session_id)
-        if scope is not None and scope.session is not None and scope.session.state.over:
+        if scope is not None and scope.core is not None and scope.core.state.over:
             await scope.left.wait()
         if last is None or not last.ended:
             if self._house.closed:
@@ -366,16 +382,16 @@ class ProgressTracker:
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
         house = self._house
-        sessions = [scope.session for scope in house.open.values() if scope.session is not None]
-        waiting = [session.persister.waiting_since for session in sessions if session.persister is not None]
+        cores = [scope.core for scope in house.open.values() if scope.core is not None]
+        waiting = [core.persister.waiting_since for core in cores if core.persister is not None]
         return TrackerStatistics.of(
             house.tally,
             store=house.store,
             sessions_open=len(house.open),
-            sessions_stalled=sum(session.state.liveness() == "stalled" for session in sessions),
+            sessions_stalled=sum(core.state.liveness() == "stalled" for core in cores),
             sessions_missing=self._reaper.missing,
             subscribers=house.hub.listeners,
-            states=sum(session.state.seq for session in sessions),
+            states=sum(core.state.seq for core in cores),
             sessions_followed=self._reader.followed,
             read_lag=self._reader.lag,
             store_up=self._reader.up and not house.committer.stuck,
@@ -461,16 +477,14 @@ class ProgressTracker:
         self._afterwards.close()
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_tracker(
+def open_tracker(
     store: str | Store = "memory:",
     *,
     spool: bool = True,
     require_store: bool = True,
     wall_clock: Callable[[], float] = clock.wall,
-    **settings: Any,
-) -> AsyncIterator[ProgressTracker]:
+    **settings: Unpack[TrackerOptions],
+) -> AbstractAsyncContextManager[ProgressTracker, bool | None]:
     """Opens a tracker on a store: `"memory:"`, `"sqlite:PATH"`, `"redis://HOST:PORT/DB"`, or a `Store`.
 
     Leaving cancels the sessions that are still open, waits until they have ended and are stored (at most
@@ -489,10 +503,19 @@ async def open_tracker(
             `retention=3600.0`, `unfinished_retention=604800.0`, `event_limit=1000`, `limits=Limits()`.
 
     Raises:
-        ValueError, TypeError: A setting is out of range, or the store is none.
-        StoreError: The store cannot be opened, and `require_store` is True.
+        ValueError, TypeError: A setting is unknown or out of range; when entering: the store is none.
+        StoreError: When entering: the store cannot be opened, and `require_store` is True.
+        RuntimeError: When entering: Trio does not run here.
     """
-    checked = Settings(**settings)
+    checked = checked_settings("open_tracker()", settings, "spool", "require_store", "wall_clock")
+    return Opening("open_tracker()", "tracker", _opened(store, spool, require_store, wall_clock, checked))
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def _opened(
+    store: str | Store, spool: bool, require_store: bool, wall_clock: Callable[[], float], checked: Settings
+) -> AsyncIterator[ProgressTracker]:
     opened, ours = await open_store(
         store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout, required=require_store
     )
@@ -512,6 +535,8 @@ async def open_tracker(
             except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
                 body_error = error
             finally:
+                if tracker._foreign:
+                    end_forked("the block of open_tracker()", body_error)
                 await tracker._leave()  # noqa: ASYNC102 - shields itself, with a deadline
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) and not group.subgroup(Exception):

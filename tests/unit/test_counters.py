@@ -110,13 +110,14 @@ async def run_one(
         except StoreError:
             pass
     scope = tracker.session(session_id, pipeline)
+    session = None
     try:
         async with scope as session:
             await work(session, got, rng)
     except ValueError:
         pass
-    assert scope.session is not None
-    got.ended.append(scope.session.snapshot())
+    assert session is not None
+    got.ended.append(session.snapshot())
 
 
 async def trouble(store: RecordingStore, rng: random.Random) -> None:

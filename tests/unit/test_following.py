@@ -140,7 +140,7 @@ async def test_an_update_fits_onto_its_own_state_only(autojump_clock: trio.testi
         first = session.snapshot()
         session.increment("n")
         second = session.snapshot()
-        update = session.state.update_since(first.seq, "")
+        update = session._core.state.update_since(first.seq, "")
         assert update.apply(first).counters == {"n": 1}
         with pytest.raises(ProtocolError, match="ask for a new snapshot"):
             update.apply(second)
@@ -156,7 +156,7 @@ async def test_what_an_update_says_nothing_of_is_handed_on_and_not_made_anew(
                 site.advance()
                 crawl.phase("site-3")
                 newest = session.snapshot()
-                after = session.state.update_since(first.seq, "").apply(first)
+                after = session._core.state.update_since(first.seq, "").apply(first)
     assert after.phases == newest.phases
     assert after.phases[0] is first.phases[0]
     assert after.phases[1].phases[0] is first.phases[1].phases[0]
@@ -466,7 +466,7 @@ async def test_a_subscription_is_entered_once_and_by_async_with(autojump_clock: 
         with pytest.raises(RuntimeError, match="enter it first"):
             aiter(subscription)
         with pytest.raises(TypeError, match="async with"):
-            with subscription:
+            with subscription:  # type: ignore[attr-defined]
                 pass
         async with subscription:
             pass

@@ -150,21 +150,58 @@ def test_importing_the_package_loads_nothing_that_is_optional() -> None:
     assert done.stdout.strip() == "[]"
 
 
+STUB = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+LISTED = {alias.asname: node.module for node in STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
 def test_what_is_loaded_by_name_is_what_type_checkers_are_told() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    told = {
-        (str(node.module), alias.name, alias.asname)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    homes = vars(trio_progress)["_HOMES"]
-    assert told == {(module, name, name) for module, names in homes.items() for name in names}
-    for module, name, _ in told:
+    assert len(LISTED) > 50
+    for node in STUB.body[1:]:
+        # One name a line, given on as itself: the form that `__init__.py` reads.
+        assert isinstance(node, ast.ImportFrom), ast.unparse(node)
+        assert node.level == 1
+        assert [alias.name for alias in node.names] == [alias.asname for alias in node.names]
+        assert len(node.names) == 1
+    for name, module in LISTED.items():
+        assert name is not None
         assert getattr(trio_progress, name) is getattr(importlib.import_module(f"trio_progress.{module}"), name)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = trio_progress.nonsense
+        _ = trio_progress.nonsense  # type: ignore[attr-defined]
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints for the code."""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    return done.stdout.strip()
+
+
+def test_a_star_brings_every_public_name_and_nothing_else() -> None:
+    code = "before = set(globals()); from trio_progress import *; print(*sorted(set(globals()) - before - {'before'}))"
+    assert run(code).split() == sorted(name for name in LISTED if name and not name.startswith("_"))
+
+
+def test_help_shows_the_public_names() -> None:
+    shown = run("import pydoc, trio_progress; print(pydoc.plain(pydoc.render_doc(trio_progress)))")
+    assert "class Session" in shown
+    assert "open_tracker(" in shown
+    assert "open_server(" in shown
+
+
+@pytest.mark.parametrize("missing", ["h11", "trio_websocket"])
+def test_a_star_and_help_do_without_the_extra_that_is_not_installed(missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None  # as if it were not installed
+import pydoc, trio_progress
+from trio_progress import *
+assert open_tracker and current_session and "open_server" not in dir(trio_progress)
+pydoc.render_doc(trio_progress)
+try:
+    trio_progress.open_server
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert "pip install 'trio-progress[server]'" in run(code)
 
 
 def test_importing_the_package_alone_loads_no_event_loop() -> None:

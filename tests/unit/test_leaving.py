@@ -195,7 +195,7 @@ async def test_what_is_stopped_politely_is_interrupted_also_where_its_clean_up_f
         with pytest.raises(trio.BrokenResourceError):
             async with tracker.session("a", PIPELINE, resume="interrupted") as session:
                 session.save(7)
-                session.stop("received SIGTERM", interrupted=True)
+                session._core.stop("received SIGTERM", interrupted=True)
                 try:
                     await trio.sleep(10)
                 finally:
@@ -480,7 +480,7 @@ async def test_entering_a_session_twice_or_with_the_wrong_with_gives_a_hint(
     async with open_tracker() as tracker:
         scope = tracker.session("a")
         with pytest.raises(TypeError, match="use `async with"):
-            with scope:
+            with scope:  # type: ignore[attr-defined]
                 pass
         async with scope:
             pass

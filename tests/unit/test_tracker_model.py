@@ -204,7 +204,7 @@ class Run:
 
     @property
     def working(self) -> bool:
-        return self.process.alive and self.session is not None and not self.session.state.over
+        return self.process.alive and self.session is not None and not self.session._core.state.over
 
     def note(self) -> None:
         self.history.append(copy.deepcopy(self.told))
@@ -220,7 +220,7 @@ class Reader:
 
     def misled_by(self, run: Run) -> bool:
         """Whether it was shown a run whose claim the store never took."""
-        persister = None if run.session is None else run.session.persister
+        persister = None if run.session is None else run.session._core.persister
         here = run.process is self.process and run.id == self.subscriber.id
         return here and persister is not None and persister.stored is None
 
@@ -436,8 +436,8 @@ class TrackerModel(RuleBasedStateMachine):
         entry = await self.stored(run.id)
         if run.fenced:
             # Somebody else has it; or had it all the time, where the claim was still pending.
-            assert session.persister is not None
-            pending = session.persister.stored is None
+            assert session._core.persister is not None
+            pending = session._core.persister.stored is None
             assert entry is None or entry[0].key.epoch > session.epoch or pending or run.id in self.deleted
         elif entry is not None and entry[0].key == (session.epoch, state.seq):
             assert entry[1].state.resuming("") == state.resuming("")

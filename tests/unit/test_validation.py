@@ -181,7 +181,7 @@ async def test_async_with_where_with_is_needed_gives_a_hint_and_enters_nothing(
                     pass
         assert session.snapshot() is before
         with pytest.raises(PhaseError, match=r"has not begun: enter it by `with session.phase\('x'\)"):
-            session.phase("x").advance()
+            session.phase("x").advance()  # type: ignore[attr-defined]
         assert session.snapshot() is before
 
 

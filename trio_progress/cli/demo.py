@@ -274,7 +274,8 @@ def _unanswered(run: _Run) -> int:
     """Says how a session stood that did not come to its end; the exit code."""
     if run.signal is None:
         assert run.session is not None
-        reason = run.session.cancel_reason
+        error = run.session.snapshot().error
+        reason = None if error is None else error.message
         _tell(run, "Cancelled" if reason is None else f"Cancelled ({reason})")
         return codes.ENDED["cancelled"]
     _tell(run, "Interrupted" if run.signal == signal.SIGINT else f"Stopped by {signal.Signals(run.signal).name}")

@@ -31,7 +31,7 @@ def fresh(phase: Phase, name: str) -> str:
 
     A phase that is entered again keeps its completed children. But these steps do all of their work again.
     """
-    done = {child.name for child in phase.snapshot().phases if child.status == "completed"}
+    done = {child.name for child in phase.phases.values() if child.status == "completed"}
     return f"{name}-again-{phase.attempt}" if name in done else name
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..state import checks
+from ..state.fields import as_text
 from ..state.messages import Unlisted
 from ..state.requests import decode_cancel
 from ..state.snapshot import ENDED, Snapshot
@@ -180,7 +181,7 @@ class Routes:
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Authorization, Cookie"}
         if matches(request, etag):
             return Response(status=304, headers=headers)
-        return Response(body=msgspec.json.encode(snapshot), headers=headers)
+        return Response(body=msgspec.json.encode(snapshot, enc_hook=as_text), headers=headers)
 
     async def _sessions(self, request: Request, grant: Grant) -> Response:
         query = request.query

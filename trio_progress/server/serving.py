@@ -5,19 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, final
+from typing import Final, Unpack, final
 
 import trio
 
+from ..contexts import Opening
 from ..tracker import ProgressTracker
 from . import files
 from .door import Door
 from .house import ServerHouse
 from .routes import Routes
-from .settings import DEFAULT_PORT, ServerSettings, checked_port
+from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
 from .stream import Transport
 
 logger = logging.getLogger("trio_progress")
@@ -54,7 +55,7 @@ async def serve(
     port: int = DEFAULT_PORT,
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
-    **settings: Any,
+    **settings: Unpack[ServerOptions],
 ) -> None:
     """Serves the tracker's sessions over one port, until it is cancelled; needs the extra `server`.
 
@@ -74,6 +75,7 @@ async def serve(
         OSError: The port cannot be bound.
     """
     checked_port("port", port)
+    check_options("serve()", settings)
     checked = ServerSettings(**settings)
     if not isinstance(tracker, ProgressTracker):
         raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
@@ -170,8 +172,9 @@ def _address(host: str, port: int) -> str:
     return f"{named}:{port}"
 
 
-@asynccontextmanager
-async def open_server(tracker: ProgressTracker, port: int = DEFAULT_PORT, **settings: Any) -> AsyncIterator[Server]:
+def open_server(
+    tracker: ProgressTracker, port: int = DEFAULT_PORT, **settings: Unpack[ServerOptions]
+) -> AbstractAsyncContextManager[Server, bool | None]:
     """A server of the tracker's sessions, as long as the block lasts; needs the extra `server`.
 
     `async with open_server(tracker, port=8765) as server`, then `server.url`. Leaving stops it as cancelling
@@ -183,9 +186,16 @@ async def open_server(tracker: ProgressTracker, port: int = DEFAULT_PORT, **sett
         settings: See `serve()`.
 
     Raises:
-        ValueError, TypeError: A setting is out of range.
-        OSError: The port cannot be bound.
+        ValueError, TypeError: A setting is unknown or out of range.
+        OSError: When entering: the port cannot be bound.
+        RuntimeError: When entering: Trio does not run here.
     """
+    check_options("open_server()", settings)
+    return Opening("open_server(tracker)", "server", _opened(tracker, port, settings))
+
+
+@asynccontextmanager
+async def _opened(tracker: ProgressTracker, port: int, settings: ServerOptions) -> AsyncIterator[Server]:
     body_error: BaseException | None = None
     start_error: BaseException | None = None
     async with trio.open_nursery() as nursery:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict, final
 
+from ..settings import check_names
 from ..state import checks
 from .auth import Auth
 from .origins import Origins, Proxies, is_loopback
@@ -16,6 +17,30 @@ DEFAULT_PORT = 8765
 
 _BASE = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)*/?")
 """What browsers and proxies pass on as it is."""
+
+
+class ServerOptions(TypedDict, total=False):
+    """The keywords of `ServerSettings`, for the type of what hands them on."""
+
+    host: str
+    auth: object
+    ssl_context: ssl.SSLContext | None
+    base_path: str
+    origins: Iterable[str]
+    hosts: Iterable[str]
+    trusted_proxies: Iterable[str]
+    admin_port: int | None
+    admin_host: str
+    keepalive: float
+    request_timeout: float
+    auth_timeout: float
+    write_timeout: float
+    drain_timeout: float | None
+    max_connections: int
+    max_connections_per_address: int
+    max_subscriptions: int
+    message_rate: float
+    message_burst: int
 
 
 @final
@@ -102,6 +127,15 @@ class ServerSettings:
         Auth(self.auth)
         Origins(self.origins, self.hosts)
         Proxies(self.trusted_proxies)
+
+
+def check_options(call: str, given: Iterable[str]) -> None:
+    """Says which keyword is none of `ServerSettings`.
+
+    Raises:
+        TypeError: One is not known.
+    """
+    check_names(call, given, [one.name for one in fields(ServerSettings)])
 
 
 def checked_port(what: str, port: object) -> int:

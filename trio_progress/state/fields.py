@@ -24,3 +24,17 @@ def merged_fields(old: dict[str, Any], new: dict[str, Any], limits: Limits) -> d
     if len(merged) > limits.fields:
         raise ValueError(f"at most {limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}")
     return merged
+
+
+def copied(value: Any) -> Any:
+    """A copy of JSON data: whoever is given it may change it, and nothing that is kept changes."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value
+
+
+def as_text(value: object) -> str:
+    """What an encoder takes for a value that is no JSON: somebody has put it into the data of a snapshot."""
+    return f"{value!r:.200}"

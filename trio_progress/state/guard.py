@@ -6,9 +6,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from ..errors import ForeignThreadError, PhaseError, SessionClosedError
+from ..errors import ForeignProcessError, ForeignThreadError, PhaseError, SessionClosedError
 
-REFUSED: Final = (ValueError, TypeError, ArithmeticError, PhaseError, SessionClosedError, ForeignThreadError)
+REFUSED: Final = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    PhaseError,
+    SessionClosedError,
+    ForeignThreadError,
+    ForeignProcessError,
+)
 """What a call with bad input raises; with `strict=False` it is noted instead."""
 
 

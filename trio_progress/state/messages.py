@@ -22,6 +22,7 @@ import msgspec
 
 from ..errors import ProtocolError
 from .clock import datetime_class
+from .fields import as_text
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     state: Snapshot
 
 
-_ENCODER = msgspec.json.Encoder()
+_ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER = msgspec.json.Decoder(Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End)
 
 

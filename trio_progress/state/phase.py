@@ -14,9 +14,10 @@
    not begun is an error.
 6. No method has a checkpoint, and none calls anything that could: a mutation is atomic.
 
-`advance()` is the hot path. `slow` is False only while the phase runs *and* is already marked as changed
-since the last published state; then counting is one flag test, one test of what comes in and one addition. What is
-added there is a plain int or float, so that the count is one: numpy's narrow numbers wrap, and Decimals refuse floats.
+`advance()` is the hot path, as is `Phase.advance()`, which counts by itself where it can. `slow` is False only while
+the phase runs *and* is already marked as changed since the last published state; then counting is one flag test, one
+test of what comes in and one addition. What is added there is a plain int or float, so that the count is one: numpy's
+narrow numbers wrap, and Decimals refuse floats.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class PhaseNode:
         "folded_weight",
         "fraction",
         "free",
+        "handle",
         "marked",
         "message",
         "name",
@@ -140,8 +142,7 @@ class PhaseNode:
         self.declared = declared
         self.status: PhaseStatus = "pending"
         self.attempt = 0
-        self.slow = True
-        self.marked = False
+        self.slow, self.marked = True, False
         self.v = 0
         """The `seq` of the published state that it last changed in."""
         self.done: int | float = 0
@@ -149,8 +150,7 @@ class PhaseNode:
         self.message: str | None = None
         self.fields: dict[str, Any] = _NONE  # Replaced, never changed.
         self.children: dict[str, PhaseNode] = _NONE  # Replaced by `SessionState.add`.
-        self.folded = 0
-        self.folded_weight = 0.0
+        self.folded, self.folded_weight = 0, 0.0
         self.folded_free = 0.0
         """The part of that which needed no work; of an earlier attempt it is not known."""
         self.fraction: float | None = 0.0
@@ -178,6 +178,8 @@ class PhaseNode:
         self._worked: float | None = None
         """How far it has come by work, of `fraction`; None until that is known of this attempt."""
         self._snapshot: PhaseSnapshot | None = None
+        self.handle: object | None = None
+        """What the owner of the state has handed out for this phase: the same object each time."""
 
     # Counting
 
@@ -191,15 +193,8 @@ class PhaseNode:
             PhaseError: The phase has not begun.
             RuntimeError: Called from a foreign thread: use `from_thread()`.
         """
-        # The form was measured: most calls give nothing; CPython compares an int quickly where it is of one digit of
-        # 30 bits, and a float only with floats (the last is MAX_UNITS: a constant is quicker than a global). All else,
-        # and what is larger, goes the long way.
-        if self.slow:
-            self._advance(n)
-        elif n is _ONE:
+        if n is _ONE and not self.slow:
             self.done += 1
-        elif (type(n) is int and n > 0 and n < 1073741824) or (type(n) is float and 0.0 < n < 9007199254740992.0):
-            self.done += n
         else:
             self._advance(n)
 

@@ -17,6 +17,7 @@ import msgspec
 from ..errors import StoreError
 from .clock import moment, shown_seconds, stamp
 from .events import EventLog, LoggedEvent
+from .fields import as_text
 from .messages import Position
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
@@ -44,7 +45,7 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
 
 RecordT = TypeVar("RecordT", Record, Outline)
 
-_ENCODER = msgspec.json.Encoder()
+_ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER = msgspec.json.Decoder(Record)
 _OUTLINE_DECODER = msgspec.json.Decoder(Outline)
 _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)

@@ -55,6 +55,9 @@ class Host(Protocol):
     def drain(self, node: PhaseNode) -> None:
         """A phase is about to end: what threads have counted on it is to be brought in now."""
 
+    def timed(self, node: PhaseNode) -> None:
+        """A phase has completed: how long it took can be counted."""
+
     def late(self, what: str, where: str) -> None:
         """An update came for something that has ended."""
 
@@ -116,7 +119,6 @@ class SessionState(PhaseTree):
         strict: bool = True,
         event_limit: int = 1000,
         stall_after: float | None = 60.0,
-        node: type[PhaseNode] = PhaseNode,
     ) -> None:
         super().__init__(
             session_id,
@@ -124,7 +126,6 @@ class SessionState(PhaseTree):
             pipeline=pipeline,
             limits=Limits() if limits is None else limits,
             strict=strict,
-            node=node,
         )
         self.host = host
         self.pipeline_name = None if pipeline is None else pipeline.name
@@ -178,6 +179,10 @@ class SessionState(PhaseTree):
         """A phase is about to end: brings in what threads have counted on it."""
         self.host.drain(node)
 
+    def timed(self, node: PhaseNode) -> None:
+        """A phase has completed: its time can be counted."""
+        self.host.timed(node)
+
     def late(self, what: str, where: str) -> None:
         """An update came too late to change anything."""
         self.host.late(what, where)
@@ -185,6 +190,13 @@ class SessionState(PhaseTree):
     def drop(self, error: Exception) -> None:
         """Bad input came, and the session is not strict."""
         self.host.drop(error)
+
+    def unmark(self) -> None:
+        """Has the host asked again before the next change, as where nothing had changed since the last state."""
+        self._dirty = False
+        for node in self.walk():
+            node.slow = True
+            node.marked = False
 
     def refuse_closed(self, what: str) -> NoReturn:
         """Nothing can be opened or ended any more."""

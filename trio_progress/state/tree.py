@@ -47,7 +47,6 @@ class PhaseTree:
 
     __slots__ = (
         "_moved",
-        "_node",
         "_nodes",
         "changed",
         "clock",
@@ -72,7 +71,6 @@ class PhaseTree:
         pipeline: Pipeline | None,
         limits: Limits,
         strict: bool,
-        node: type[PhaseNode],
     ) -> None:
         self.id = session_id
         self.clock = clock
@@ -90,9 +88,8 @@ class PhaseTree:
         self.oldest_delta = 0
         """Updates can be told from this published state on; who is behind it needs a snapshot."""
         self._moved = False
-        self._node = node
         self._nodes = 0
-        self.root = node(self, None, "")
+        self.root = PhaseNode(self, None, "")
         self.root.status = "running"
         if pipeline is not None:
             for spec, weight in pipeline.phases.values():
@@ -128,6 +125,10 @@ class PhaseTree:
 
     def drain(self, node: PhaseNode) -> None:
         """The phase is about to end: brings in what threads have counted on it."""
+        raise NotImplementedError
+
+    def timed(self, node: PhaseNode) -> None:
+        """The phase has completed: how long it took can be counted."""
         raise NotImplementedError
 
     def late(self, what: str, where: str) -> None:
@@ -368,6 +369,8 @@ class PhaseTree:
                 child.finish("skipped", now, wall)
         self.drain(node)
         node.finish(status, now, wall)
+        if status == "completed":
+            self.timed(node)
 
     def _dress(self, node: PhaseNode, given: Given) -> None:
         if given.title is not None:
@@ -381,7 +384,7 @@ class PhaseTree:
 
     def add(self, parent: PhaseNode, name: str, **given: Any) -> PhaseNode:
         """Puts a pending phase into the tree, without publishing that."""
-        node = self._node(self, parent, name, **given)
+        node = PhaseNode(self, parent, name, **given)
         if not parent.children:
             parent.children = {}
         parent.children[name] = node

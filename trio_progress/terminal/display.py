@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import IO, TYPE_CHECKING
 
 import trio
 
+from ..contexts import Opening
 from ..errors import ProgressError
 from ..logs import logger, tell
 from ..state.messages import CustomEvent
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_display(
+def open_display(
     tracker: ProgressTracker,
     *,
     console: Console | None = None,
     file: IO[str] | None = None,
     interval: float = PLAIN_INTERVAL,
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None, bool | None]:
     """Shows the tracker's sessions in the terminal as long as the block runs, and leaves their last state there.
 
     Where `file` is a terminal (and rich is installed), a live display: phases as a tree with bars, rates and
@@ -55,6 +54,14 @@ async def open_display(
     """
     if not interval > 0:
         raise ValueError(f"interval must be above 0 seconds, not {interval!r}")
+    return Opening("open_display(tracker)", "_", _opened(tracker, console, file, interval))
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def _opened(
+    tracker: ProgressTracker, console: Console | None, file: IO[str] | None, interval: float
+) -> AsyncIterator[None]:
     screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
     model = Model()
     view = _Display(screen, model)

@@ -1,0 +1,246 @@
+"""`SessionCore`: the inside of an open session, which its state, its children and its phases call.
+
+The author of a pipeline holds a `Session` and its `Phase`s, which show of this what an author may use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Unpack, final
+
+import trio
+
+from .errors import ForeignProcessError, ForeignThreadError, PhaseError
+from .logs import BURST, Fields, tell
+from .null import NullTicker
+from .processes import tell_of_forks
+from .slow_loop import LoopWatch
+from .state.phase import PhaseNode
+from .state.session import SessionState
+from .statistics import Tally
+from .threads import ThreadTicker
+
+if TYPE_CHECKING:
+    from .persister import Persister
+
+
+@final
+class SessionCore:
+    """What the children of a session wake up by, and what its state tells: the `Host` of the state.
+
+    All of it belongs to the event loop's thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_broadcast_wake",
+        "_foreign",
+        "_logged",
+        "_persist_wake",
+        "_process",
+        "_tally",
+        "_thread",
+        "_tickers",
+        "_trio_token",
+        "body",
+        "cancel_reason",
+        "loop",
+        "persister",
+        "state",
+        "stopped",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        make_state: Callable[[SessionCore], SessionState],
+        tally: Tally,
+        persist_wake: trio.MemorySendChannel[None],
+        broadcast_wake: trio.MemorySendChannel[None],
+    ) -> None:
+        self.body = trio.CancelScope()
+        self._persist_wake = persist_wake
+        self._broadcast_wake = broadcast_wake
+        self._tally = tally
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+        self._foreign = False
+        self._trio_token = trio.lowlevel.current_trio_token()
+        self._tickers: dict[PhaseNode, ThreadTicker] = {}
+        self._logged: set[str] = set()
+        self.persister: Persister | None = None
+        self.watched: Callable[[], bool] = bool
+        self.stopped = False
+        """Whether the process is being stopped politely."""
+        self.cancel_reason: str | None = None
+        self.state: SessionState = make_state(self)
+        self.loop = LoopWatch(self.state, tally)
+        tell_of_forks(self)
+
+    # Who may call
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a copy of the session, in a process that was forked while it was open."""
+        return self._foreign
+
+    def _forked(self) -> None:
+        """This process is a copy: from here on each change is refused, also one by the hot path."""
+        self._foreign = True
+        self.state.unmark()
+
+    def check_process(self) -> None:
+        """Refuses processes that were forked from the session's own.
+
+        Raises:
+            ForeignProcessError: This is one.
+        """
+        if self._foreign:
+            raise ForeignProcessError(f"session {self.state.id!r}", self._process, os.getpid())
+
+    def check_caller(self) -> None:
+        """Refuses foreign threads and processes.
+
+        Raises:
+            ForeignThreadError, ForeignProcessError: The caller is one.
+        """
+        self.check_process()
+        if threading.get_ident() != self._thread:
+            raise ForeignThreadError(
+                f"session {self.state.id!r} was called from a foreign thread: use `phase.from_thread()`, whose "
+                "advance() and update() work anywhere, or `trio.from_thread.run_sync()`"
+            )
+
+    # Ending
+
+    def cancel(self, reason: str | None) -> None:
+        """Cancels the body for a reason that the end will show."""
+        self.cancel_reason = reason
+        self.body.cancel(reason=reason)
+
+    def stop(self, reason: str | None, interrupted: bool) -> None:
+        """Cancels the body because the tracker is left, or (`interrupted`) the process is stopped politely."""
+        self.stopped = self.stopped or interrupted
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+        self.body.cancel(reason=reason)
+
+    # What the state calls
+
+    def stir(self) -> None:
+        """The state is no longer clean: a token to each child that has something to do about it."""
+        self.check_caller()
+        persister = self.persister
+        if persister is None or not persister.told:
+            try:
+                self._persist_wake.send_nowait(None)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            if persister is not None:
+                persister.told = True
+        if self.watched():
+            self.loop.wake()
+            try:
+                self._broadcast_wake.send_nowait(None)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    def urge(self) -> None:
+        """What was published should be stored soon."""
+        if self.persister is not None:
+            self.persister.hurry()
+
+    def late(self, what: str, where: str) -> None:
+        """Counts a late update, and logs one."""
+        self._tally.late += 1
+        if "late" not in self._logged:
+            self._note(
+                "late",
+                logging.WARNING,
+                "late_update",
+                "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
+                self.state.id,
+                what,
+                f"phase {where!r}" if where else "the session",
+                session=self.state.id,
+                phase=where or None,
+                epoch=self.state.epoch,
+                reason=f"{what}()",
+            )
+
+    def drop(self, error: Exception) -> None:
+        """Counts bad input that was dropped, and logs one of its kind."""
+        self._tally.refused += 1
+        if type(error).__name__ not in self._logged:
+            self._note(
+                type(error).__name__,
+                logging.WARNING,
+                "call_dropped",
+                "session %r: a call was dropped: %s",
+                self.state.id,
+                error,
+                session=self.state.id,
+                epoch=self.state.epoch,
+                reason=error,
+            )
+
+    def refuse_result(self, error: Exception) -> None:
+        """Logs that a result cannot be kept: it is what the work was for."""
+        tell(
+            logging.ERROR,
+            "result_refused",
+            "session %r: its result cannot be kept: %s",
+            self.state.id,
+            error,
+            throttle=self._tally.throttle,
+            most=BURST,
+            session=self.state.id,
+            pipeline=self.state.pipeline_name,
+            epoch=self.state.epoch,
+            reason=error,
+        )
+
+    def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
+        """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""
+        if tell(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
+            self._logged.add(kind)
+
+    def timed(self, node: PhaseNode) -> None:
+        """Counts how long a phase took that has completed."""
+        self._tally.ledger.phase(self.state.pipeline_name, node.name if node.declared else None, node.spent)
+
+    def drain(self, node: PhaseNode) -> None:
+        """Brings in what threads have counted on a phase that is about to end."""
+        ticker = self._tickers.pop(node, None)
+        if ticker is not None:
+            ticker._drain()
+
+    # What the phases call
+
+    def ticker(self, node: PhaseNode) -> ThreadTicker | NullTicker:
+        """What threads count with on the phase; where bad input is dropped, one that counts nothing.
+
+        Raises:
+            PhaseError: The phase is not open.
+            ForeignProcessError: The caller is not in the session's process.
+        """
+        try:
+            self.check_process()
+            if node.status != "running":
+                raise PhaseError(f"phase {node.label!r} is {node.status}: threads can count on an open phase only")
+        except (PhaseError, ForeignProcessError) as error:
+            self.refuse(error)
+            return NullTicker()
+        ticker = self._tickers.get(node)
+        if ticker is None:
+            ticker = self._tickers[node] = ThreadTicker(node, self._trio_token)
+        return ticker
+
+    def refuse(self, error: Exception) -> None:
+        """Raises, or notes and drops where the session is not strict."""
+        if self.state.strict:
+            raise error
+        self.drop(error)
