@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 __all__ = ["printable"]
 
 # The sequences of ECMA-48 (section 5.4 and 8.3): CSI ... final byte, and the control strings OSC, DCS, SOS, PM
 # and APC up to their terminator. Taken out whole, so that no "[31m" is left standing in a title; what is not
-# well-formed loses its control characters one by one below, which is what makes the result safe.
+# well-formed loses its control characters one by one below, which is what makes the result safe. As in a terminal, a
+# control string is broken off where another one begins: so each character is passed over once, however many openers
+# there are that nothing closes. The possessive `*+` never goes back over what it has taken.
 _SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b[ -/]*[0-~]"
+    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\x9d\x90\x98\x9e\x9f]*+(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*+[0-~]"
 )
 
 # Format characters that writing needs: the joiners, without which Persian, Hindi and emoji are misspelt. They
@@ -29,6 +32,7 @@ _KEPT = frozenset("\u200c\u200d")
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
 
 
+@lru_cache(maxsize=4096)
 def _shown(character: str) -> str:
     if character in _BREAKS:
         return " "

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final, TypedDict, Unpack, final
 
 logger: Final = logging.getLogger("trio_progress")
@@ -130,10 +131,12 @@ def escaped(text: str) -> str:
     r"""The text with everything that is not plainly visible as an escape: `\n`, `\x1b`, `\u202e`."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    return "".join(map(_visible, text))
+
+
+@lru_cache(maxsize=4096)
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 class _Escaped:

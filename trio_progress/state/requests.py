@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Final, NoReturn, TypeAlias
+from itertools import islice
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -16,6 +17,12 @@ from ..errors import ProtocolError
 
 MAX_DEPTH: Final = 4
 """How deeply a request may nest; `subscribe` with its `labels` is 2."""
+
+MOST_DIGITS: Final = 20
+"""Digits of a number in a row."""
+
+EXPLAINED: Final = 2000
+"""Texts, brackets and numbers of a refused message among which the reason is looked for."""
 
 SessionId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 SessionOrAll: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._:-]{1,128}|[*])$")]
@@ -82,18 +89,17 @@ class CancelBody(_Strict, frozen=True, kw_only=True):
 Request: TypeAlias = Subscribe | Unsubscribe | Auth | Cancel | Ping
 
 
+_REQUEST: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_CANCEL: Final = msgspec.json.Decoder(CancelBody)
+
+
 def decode_request(data: str | bytes) -> Request:
     """The request in `data`.
 
     Raises:
         ProtocolError: It is not one; the message says why.
     """
-    value = strict_json(data)
-    try:
-        request: Request = msgspec.convert(value, Request)
-    except msgspec.ValidationError as error:
-        raise ProtocolError(f"not a request of this protocol: {error}") from None
-    return request
+    return _decoded(_REQUEST, data, "a request of this protocol")
 
 
 def decode_cancel(data: bytes) -> CancelBody:
@@ -102,80 +108,60 @@ def decode_cancel(data: bytes) -> CancelBody:
     Raises:
         ProtocolError: It is not one; the message says why.
     """
-    if not data.strip():
-        return CancelBody()
-    value = strict_json(data)
-    try:
-        return msgspec.convert(value, CancelBody)
-    except msgspec.ValidationError as error:
-        raise ProtocolError(f"not a body for cancel: {error}") from None
+    return _decoded(_CANCEL, data, "a body for cancel") if data.strip() else CancelBody()
 
 
-def strict_json(data: str | bytes) -> Any:
-    """What the JSON in `data` says, which must be plain: no member twice, no NaN, not deep.
+_T = TypeVar("_T")
 
-    Raises:
-        ProtocolError: It is not.
+
+def _decoded(decoder: msgspec.json.Decoder[_T], data: str | bytes, what: str) -> _T:
+    """What msgspec reads of it, which stops at the first byte that does not fit; no member may be there twice.
+
+    Anybody may send this, and the event loop waits for it: each step goes over the text once.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-    except UnicodeDecodeError:
+        found = decoder.decode(text)
+    except UnicodeError:
         raise ProtocolError("not UTF-8") from None
-    if _depth(text) > MAX_DEPTH:
-        raise ProtocolError(f"nested too deeply: {MAX_DEPTH} levels are allowed")
-    try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
-    except json.JSONDecodeError as error:
-        raise ProtocolError(f"not JSON: {error.msg} at {error.pos}") from None
-    if text.isascii() and "\\u" not in text:
-        return value
-    return _without_surrogates(value)
-
-
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_NESTING = re.compile(r"[\[\]{}]")
-
-
-def _depth(text: str) -> int:
-    """How deeply the text nests, before anything is built of it: a parser that recurses is not asked to."""
-    depth = deepest = 0
-    for bracket in _NESTING.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ProtocolError(f"the member {twice!r:.100} is there twice")
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(_reason(text, error, what)) from None
+    json.loads(text, object_pairs_hook=_no_member_twice, parse_int=str, parse_float=str)
     return found
 
 
-def _constant(name: str) -> NoReturn:
-    raise ProtocolError(f"{name} is no JSON")
+def _no_member_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise ProtocolError(f"the member {name!r:.100} is there twice")
+        seen.add(name)
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > 20:
-        raise ProtocolError(f"a number of {len(digits)} digits is too large")
-    return int(digits)
+_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]|[0-9]++|NaN|Infinity', re.DOTALL)
+_PAIR: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F])")
 
 
-def _without_surrogates(value: Any) -> Any:
-    """Lone surrogates, which an escape can bring in and which no UTF-8 can carry on, are refused."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ProtocolError("a text holds half of a surrogate pair") from None
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _without_surrogates(name)
-            _without_surrogates(item)
-    elif isinstance(value, list):
-        for item in value:
-            _without_surrogates(item)
-    return value
+def _reason(text: str, error: Exception, what: str) -> str:
+    """Why it was refused. What has a reason that msgspec does not name is looked for among the first tokens."""
+    depth = 0
+    for match in islice(_TOKEN.finditer(text), EXPLAINED):
+        token = match[0]
+        if token[0] == '"':
+            if any(pair[1] for pair in _PAIR.finditer(token)):
+                return "a text holds half of a surrogate pair"
+        elif token in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return f"nested too deeply: {MAX_DEPTH} levels are allowed"
+        elif token in "]}":
+            depth -= 1
+        elif not token.isdecimal():
+            return f"{token} is no JSON"
+        elif len(token) > MOST_DIGITS:
+            return f"a number of {len(token)} digits is too large"
+    if isinstance(error, RecursionError):
+        return f"nested too deeply: {MAX_DEPTH} levels are allowed"
+    if isinstance(error, msgspec.ValidationError):
+        return f"not {what}: {error!s:.300}"
+    return f"not JSON: {error!s:.300}"
