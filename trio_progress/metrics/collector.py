@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ from .families import FAMILIES, PREFIX, Family, Labels, Value, Values, values
 
 PATIENCE: Final = 2.0
 """Seconds that a scrape in another thread waits for an event loop."""
+
+LONGEST_ACCEPT: Final = 2000
+"""Characters of an `Accept` that is looked at; Prometheus sends some 300."""
+
+_CONTENT_TYPE: Final = re.compile(
+    r"(?:application/openmetrics-text|text/plain); version=[0-9]{1,3}(?:\.[0-9]{1,3}){0,3}; charset=utf-8"
+    r"(?:; escaping=[a-z0-9-]+)?"
+)
 
 
 @final
@@ -284,8 +293,11 @@ def exposition(tracker: ProgressTracker, accept: str | None = None) -> tuple[str
     """
     registry = CollectorRegistry()
     registry.register(_Reading(tracker))
+    asked = accept if accept is not None and len(accept) <= LONGEST_ACCEPT else ""
     try:
-        encode, content_type = choose_encoder(accept or "")
+        encode, content_type = choose_encoder(asked)
     except (TypeError, ValueError):  # Of a version that is none, it does not say that it is none.
+        encode, content_type = choose_encoder("")
+    if not _CONTENT_TYPE.fullmatch(content_type):  # It repeats what was asked for as the version, whatever that is.
         encode, content_type = choose_encoder("")
     return content_type, encode(registry)

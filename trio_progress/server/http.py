@@ -26,7 +26,12 @@ LARGEST_HEAD: Final = 32 * 1024
 LARGEST_BODY: Final = 64 * 1024
 
 MOST_HEADERS: Final = 100
+"""Headers of a request, and lines that they stand on: a folded one has several."""
 
+CHUNKS_AT_ONCE: Final = 100
+"""Chunks of a body that are read before others have their turn: each may bring a single byte."""
+
+_HEAD_END = re.compile(rb"\n\r?\n")
 _WELL_FORMED_TARGET = re.compile(rb"/[!-~]*\Z")
 
 
@@ -103,7 +108,10 @@ class HttpConnection:
         self._head_patience = head_patience
         self._write_patience = write_patience
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD)
-        self._raw = b""
+        self._raw = bytearray()
+        self._lines = 0
+        self._looked_at = 0
+        """How many line ends there are in the first so many bytes of what came raw, until the head's end."""
         self.waiting = True
         """Whether a request is waited for, and nothing of it has come."""
         self.receiving = True
@@ -138,9 +146,12 @@ class HttpConnection:
         event = await self._event()
         if not isinstance(event, h11.Request):
             return None
+        if not event.http_version.startswith(b"1."):  # Of those below 1, and of later minor ones, see RFC 9110, 2.5.
+            version = event.http_version.decode("ascii")
+            raise BadRequestError(error(505, "bad_request", f"HTTP/{version} is not spoken here: send HTTP/1.1"))
         headers = _headers(event)
         trailing, _ = self._h11.trailing_data
-        head = self._raw[: len(self._raw) - len(trailing)]
+        head = bytes(self._raw[: len(self._raw) - len(trailing)])
         if len(head) > LARGEST_HEAD:
             raise BadRequestError(error(431, "too_large", f"a request's head is at most {LARGEST_HEAD} bytes"))
         if "transfer-encoding" in headers and "content-length" in headers:
@@ -178,16 +189,22 @@ class HttpConnection:
         if int(headers.get("content-length", "0")) > LARGEST_BODY:  # h11 has seen that it is a number.
             raise too_large
         body = bytearray()
+        chunks = 0
         while isinstance(event := await self._event(), h11.Data):
             body += event.data
+            chunks += 1
             if len(body) > LARGEST_BODY:
                 raise too_large
+            if chunks % CHUNKS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
         if not isinstance(event, h11.EndOfMessage):
             raise BadRequestError(error(400, "bad_request", "the body was cut off"))
         return bytes(body)
 
     async def _event(self) -> object:
         while True:
+            if self._h11.their_state is h11.IDLE:
+                self._count_lines()
             event = self._h11.next_event()
             if event is not h11.NEED_DATA:
                 return event
@@ -196,6 +213,19 @@ class HttpConnection:
             if len(self._raw) < 2 * LARGEST_HEAD:
                 self._raw += data
             self._h11.receive_data(data)
+
+    def _count_lines(self) -> None:
+        """Counts the lines of a head before it is parsed, which takes long for each.
+
+        Raises:
+            BadRequestError: There are too many.
+        """
+        end = _HEAD_END.search(self._raw, max(self._looked_at - 2, 0))
+        upto = len(self._raw) if end is None else end.end()
+        self._lines += self._raw.count(b"\n", self._looked_at, upto)
+        self._looked_at = max(upto, self._looked_at)
+        if self._lines > MOST_HEADERS + 2:  # The request's own line, and the empty one.
+            raise _too_many_headers()
 
     async def respond(self, request: Request | None, response: Response, *, last: bool = False) -> bool:
         """Sends a response; True where another request may follow on this connection.
@@ -225,7 +255,8 @@ class HttpConnection:
         await self._send(data)
         if request is None or last or self._states() != (h11.DONE, h11.DONE):
             return False
-        self._raw, _ = self._h11.trailing_data
+        self._raw = bytearray(self._h11.trailing_data[0])
+        self._lines = self._looked_at = 0
         self._h11.start_next_cycle()
         return True
 
@@ -240,9 +271,13 @@ class HttpConnection:
                 raise trio.BrokenResourceError("the client does not read")
 
 
+def _too_many_headers() -> BadRequestError:
+    return BadRequestError(error(431, "too_large", f"a request has at most {MOST_HEADERS} headers, a line each"))
+
+
 def _headers(event: h11.Request) -> dict[str, str]:
     if len(event.headers) > MOST_HEADERS:
-        raise BadRequestError(error(431, "too_large", f"a request has at most {MOST_HEADERS} headers"))
+        raise _too_many_headers()
     found: dict[str, str] = {}
     for raw_name, raw_value in event.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")

@@ -23,6 +23,9 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 """An address as some proxies write it, Azure's for one."""
 
+MOST_HOPS: Final = 32
+"""Proxies in a row that are believed."""
+
 _USUAL: Final = {"http": 80, "https": 443}
 
 
@@ -166,7 +169,8 @@ class Proxies:
         written by whoever sent the request.
         """
         address = peer
-        for hop in map(str.strip, reversed(headers.get("x-forwarded-for", "").split(","))):
+        hops = headers.get("x-forwarded-for", "").rsplit(",", MOST_HOPS)
+        for hop in map(str.strip, reversed(hops[-MOST_HOPS:])):
             if not self.trusts(address):
                 break
             match = _WITH_PORT.fullmatch(hop)

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import struct
@@ -96,7 +97,10 @@ class Wire(trio.abc.Stream):
         patience: Seconds that the peer may stay unwritable.
         replay: What was read of the request already, its head; the peer of `send_all` reads it first.
         early: What came behind the head; read once `open()` was called.
-        inspect: Called with all that is received; may wait, to slow a peer down, or raise `BrokenResourceError`.
+        inspect: Called with all that is received, and the seconds for which it was waited for; returns for how long
+            not to read on, to slow a peer down, or raises `BrokenResourceError`.
+        left: For how many seconds more may be waited for now.
+        late: Called when nothing has come in that time; nothing more is read.
     """
 
     __slots__ = (
@@ -105,6 +109,8 @@ class Wire(trio.abc.Stream):
         "_ended",
         "_inspect",
         "_last",
+        "_late",
+        "_left",
         "_opened",
         "_partial",
         "_patience",
@@ -136,7 +142,9 @@ class Wire(trio.abc.Stream):
         patience: float,
         replay: bytes = b"",
         early: bytes = b"",
-        inspect: Callable[[bytes], float] = lambda data: 0.0,
+        inspect: Callable[[bytes, float], float] = lambda data, waited: 0.0,
+        left: Callable[[], float] = lambda: math.inf,
+        late: Callable[[], None] = lambda: None,
     ) -> None:
         self._transport = transport
         self._tcp = socket_of(transport)
@@ -147,6 +155,8 @@ class Wire(trio.abc.Stream):
         self._replay = replay
         self._early = early
         self._inspect = inspect
+        self._left = left
+        self._late = late
         self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
         self._opened = trio.Event()
         self._ended = trio.Event()
@@ -441,6 +451,7 @@ class Wire(trio.abc.Stream):
         await self._opened.wait()
         if self.dead:
             raise trio.ClosedResourceError
+        waited = 0.0
         if self._early:
             data, self._early = self._early, b""
             await trio.lowlevel.checkpoint()
@@ -450,7 +461,7 @@ class Wire(trio.abc.Stream):
         else:
             self._reading = True
             try:
-                data = bytes(await self._transport.receive_some(max_bytes))
+                data, waited = await self._received(max_bytes)
                 self._reading = False
             finally:
                 if self._reading:
@@ -459,10 +470,21 @@ class Wire(trio.abc.Stream):
             self._ended.set()
         else:
             self.heard_at = trio.current_time()
-            pause = self._inspect(data)
+            pause = self._inspect(data, waited)
             if pause > 0:
                 await trio.sleep(pause)
         return data
+
+    async def _received(self, max_bytes: int | None) -> tuple[bytes, float]:
+        """What has come, and how many seconds it was waited for."""
+        asked, left = trio.current_time(), self._left()
+        with trio.move_on_after(left):
+            data = bytes(await self._transport.receive_some(max_bytes))
+            waited = trio.current_time() - asked
+            return data, waited if waited < left else 0.0  # It was there by then, and this process was held up.
+        self._reading = False  # Or it would be closed with something unread, which takes back what is said last.
+        self._late()
+        raise trio.BrokenResourceError("the peer is too slow")
 
     async def aclose(self) -> None:
         """A checkpoint: trio-websocket wants no more; whoever owns the wire says the last word and closes it."""

@@ -78,6 +78,7 @@ class WebSocketGuest:
         meter = FrameMeter(
             Bucket(settings.message_rate, settings.message_burst, trio.current_time),
             Bucket(BYTES_RATE, BYTES_BURST, trio.current_time),
+            settings.request_timeout,
         )
         self._meter = meter
         self._wire = Wire(
@@ -86,6 +87,8 @@ class WebSocketGuest:
             replay=request.raw,
             early=request.trailing,
             inspect=self._inspect,
+            left=meter.left,
+            late=self._late,
         )
         self._outbox = Outbox(self._wire, house.hub, house.as_frames, NOBODY if grant is None else grant, self._ended)
         self._list: trio.CancelScope | None = None
@@ -182,9 +185,13 @@ class WebSocketGuest:
 
     # What the client says
 
-    def _inspect(self, data: bytes) -> float:
+    def _late(self) -> None:
+        self._unread = True
+        self._close(4008, "a message that was begun must come in time: send it faster")
+
+    def _inspect(self, data: bytes, waited: float) -> float:
         try:
-            return self._meter.feed(data)
+            return self._meter.feed(data, waited)
         except ExcessError as excess:
             self._unread = True
             self._close(excess.code, excess.reason)

@@ -121,9 +121,12 @@ def _decoded(decoder: msgspec.json.Decoder[_T], data: str | bytes, what: str) ->
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-        found = decoder.decode(text)
     except UnicodeError:
         raise ProtocolError("not UTF-8") from None
+    try:
+        found = decoder.decode(text)
+    except UnicodeError:
+        raise ProtocolError("a text holds half of a surrogate pair") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ProtocolError(_reason(text, error, what)) from None
     json.loads(text, object_pairs_hook=_no_member_twice, parse_int=str, parse_float=str)
@@ -146,20 +149,20 @@ def _reason(text: str, error: Exception, what: str) -> str:
     """Why it was refused. What has a reason that msgspec does not name is looked for among the first tokens."""
     depth = 0
     for match in islice(_TOKEN.finditer(text), EXPLAINED):
-        token = match[0]
-        if token[0] == '"':
-            if any(pair[1] for pair in _PAIR.finditer(token)):
+        word = match[0]
+        if word[0] == '"':
+            if any(pair[1] for pair in _PAIR.finditer(word)):
                 return "a text holds half of a surrogate pair"
-        elif token in "[{":
+        elif word in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 return f"nested too deeply: {MAX_DEPTH} levels are allowed"
-        elif token in "]}":
+        elif word in "]}":
             depth -= 1
-        elif not token.isdecimal():
-            return f"{token} is no JSON"
-        elif len(token) > MOST_DIGITS:
-            return f"a number of {len(token)} digits is too large"
+        elif not word.isdecimal():
+            return f"{word} is no JSON"
+        elif len(word) > MOST_DIGITS:
+            return f"a number of {len(word)} digits is too large"
     if isinstance(error, RecursionError):
         return f"nested too deeply: {MAX_DEPTH} levels are allowed"
     if isinstance(error, msgspec.ValidationError):
