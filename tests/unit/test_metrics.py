@@ -117,6 +117,8 @@ async def test_all_metrics_have_their_names_labels_help_and_unit(autojump_clock:
         ("text/html, */*", "text/plain; version=0.0.4; charset=utf-8"),
         ("\x00;;==,,,q=", "text/plain; version=0.0.4; charset=utf-8"),
         ("text/plain;version=abc", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;version=1.0.0.\xff", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;version=1.0.0." + "0." * 16_000, "text/plain; version=0.0.4; charset=utf-8"),
         ("application/openmetrics-text;version=abc", "text/plain; version=0.0.4; charset=utf-8"),
         (OF_PROMETHEUS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
     ],

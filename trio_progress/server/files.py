@@ -40,8 +40,8 @@ class StaticFile:
 
 def matches(request: Request, etag: str) -> bool:
     """Whether the client says that it has what `etag` stands for (RFC 9110, section 13.1.2: a weak comparison)."""
-    given = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
-    return etag.removeprefix("W/") in given or "*" in given
+    given = (one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(","))
+    return any(one in ("*", etag.removeprefix("W/")) for one in given)
 
 
 def load() -> dict[str, StaticFile]:

@@ -59,8 +59,8 @@ class Request:
     @property
     def upgrades(self) -> bool:
         """Whether it asks for a WebSocket."""
-        wanted = {word.strip().lower() for word in self.headers.get("connection", "").split(",")}
-        return "upgrade" in wanted and self.headers.get("upgrade", "").lower() == "websocket"
+        wanted = (word.strip().lower() for word in self.headers.get("connection", "").split(","))
+        return self.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in wanted
 
 
 @final

@@ -1,0 +1,319 @@
+"""Whatever meets bytes of others takes at most 2.3 times as long for twice as many: no input stops the loop.
+
+Nothing here is held against a clock. Each parser is given an input and one of twice its size, in turn, until the least
+times of both are in that proportion: what is linear gets there however busy the machine is; what is quadratic takes
+four times as long, and never does.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+import pytest
+import trio
+import trio.testing
+
+from tests.raw import InMemory
+from trio_progress import ProtocolError
+from trio_progress._text import printable
+from trio_progress.errors import StoreError
+from trio_progress.logs import escaped
+from trio_progress.server import Credentials, SignedTokens
+from trio_progress.server.auth import cookies_of, token_of
+from trio_progress.server.files import matches
+from trio_progress.server.http import BadRequestError, HttpConnection, Request
+from trio_progress.server.metering import Bucket, ExcessError, FrameMeter
+from trio_progress.server.origins import Origins, Proxies, checked_origin
+from trio_progress.state import checks
+from trio_progress.state.limits import Limits
+from trio_progress.state.messages import Position, decode_message
+from trio_progress.state.record import decode_event, decode_head, decode_record
+from trio_progress.state.requests import decode_cancel, decode_request
+from trio_progress.stores import redis_reads, redis_rows, sqlite_reads, sqlite_rows
+
+PROPORTION: Final = 2.3
+ROUNDS: Final = 60
+"""Times at which the proportion is looked at before it counts as missed."""
+
+Make: TypeAlias = Callable[[int], str]
+Parse: TypeAlias = Callable[[str], object]
+
+REFUSALS = (
+    ProtocolError,
+    StoreError,
+    ValueError,
+    TypeError,
+    ExcessError,
+    redis_rows.PoisonedError,
+    sqlite_rows.PoisonedError,
+)
+
+
+def names(n: int) -> list[str]:
+    """So many names, no two of them alike."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return ["".join(each) for each in itertools.islice(itertools.product(letters, repeat=3), n // 8)]
+
+
+def repeated(piece: str) -> Make:
+    return lambda n: piece * (n // len(piece))
+
+
+PHASE: Final = json.dumps({"name": "p", "title": "p", "status": "pending", "attempt": 0})
+RECORD: Final = json.dumps({"format": 1, "state": {"id": "r-1", "phases": []}}, separators=(",", ":"))
+
+FAMILIES: Final[dict[str, Make]] = {
+    "a long run": repeated("a"),
+    "a run of digits": repeated("1"),
+    "spaces": repeated(" "),
+    "tabs and line breaks": repeated("\t\n"),
+    "openers of control strings": repeated("\x9d"),
+    "openers of all control strings": repeated("\x90\x98\x9d\x9e\x9f"),
+    "openers and text": repeated("\x9dab"),
+    "openers by ESC": repeated("\x1b]"),
+    "a CSI that does not end": lambda n: "\x9b" + "0;" * (n // 2),
+    "many CSIs that do not end": repeated("\x1b[0;"),
+    "an ESC that does not end": lambda n: "\x1b" + " " * n,
+    "terminators": repeated("\x9c\x07"),
+    "bidirectional controls": repeated("\u202e\u2066"),
+    "wide and plain in turn": repeated("文a"),
+    "half surrogates": repeated("\udc80"),
+    "quotes": repeated('"'),
+    "backslashes": lambda n: '"' + "\\" * n,
+    "brackets that open": repeated("["),
+    "braces that open": repeated('{"a":'),
+    "brackets in turn": repeated("[]"),
+    "objects in a list": lambda n: "[" + "{}," * (n // 3) + "0]",
+    "percent signs": repeated("%"),
+    "percent escapes": repeated("%41"),
+    "equals and semicolons": repeated("a=;"),
+    "commas": repeated(","),
+    "commas and blanks": repeated(" ,"),
+    "ampersands": repeated("&a=b"),
+    "dots": repeated("."),
+    "colons": repeated(":"),
+    "a number and dots": repeated("1."),
+    "slashes": repeated("/a"),
+    "a name of a host, then something else": lambda n: "a" * n + "!",
+    "an address of IPv6 that is too long": lambda n: "[" + "1:" * (n // 2) + "]",
+    "addresses": repeated("127.0.0.1,"),
+    "a token of many parts": repeated("abc."),
+    "members, none twice": lambda n: "{" + ",".join(f'"{each}":0' for each in names(n)) + "}",
+    "members, the last twice": lambda n: "{" + ",".join(f'"{each}":0' for each in [*names(n), names(n)[-1]]) + "}",
+    "the same member": lambda n: '{"type":"ping"' + ',"type":"ping"' * (n // 14) + "}",
+    "labels, the last twice": lambda n: (
+        '{"type":"subscribe","session":"*","labels":{'
+        + ",".join(f'"{each}":""' for each in [*names(n), names(n)[-1]])
+        + "}}"
+    ),
+    "many objects of labels": lambda n: '{"type":"subscribe","session":"*"' + ',"labels":{}' * (n // 12) + "}",
+    "a type that comes last": lambda n: '{"data":"' + "x" * n + '","type":"ping"}',
+    "a list without an end": lambda n: '{"type":"ping","data":' + "[" * n,
+    "a number without an end": lambda n: '{"type":"subscribe","session":"a","max_hz":0.' + "9" * n + "}",
+    "half pairs": lambda n: '{"type":"ping","data":"' + "\\ud83d\\ude00" * (n // 12) + '\\ud83d"}',
+    "a member that is not known": lambda n: '{"type":"ping","' + "x" * n + '":1}',
+    "phases": lambda n: RECORD.replace('"phases":[]', '"phases":[' + ",".join([PHASE] * (n // len(PHASE))) + "]"),
+    "lines of a head": repeated("a:\r\n"),
+    "folded lines of a head": repeated("\r\n b"),
+    "empty lines": repeated("\r\n"),
+    "chunks of a byte": repeated("1\r\na\r\n"),
+    "media types": repeated("application/openmetrics-text;version=0.1,"),
+    "parameters of a media type": lambda n: "application/openmetrics-text" + ";version=0" * (n // 10),
+    "a version": lambda n: "application/openmetrics-text;version=" + "1." * (n // 2) + "0",
+}
+
+
+def request_of(**headers: str) -> Request:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request(
+        method="GET",
+        path="/",
+        query={},
+        labels=(),
+        headers=given,
+        body=b"",
+        raw=b"",
+        trailing=b"",
+        address="",
+        trusted=False,
+    )
+
+
+ORIGINS = Origins(["https://a.example"], ["b.example"])
+PROXIES = Proxies(["127.0.0.0/8"])
+TOKENS = SignedTokens("a-secret-of-the-tests-0123456789-0123456789")
+
+
+def signed(text: str) -> object:
+    return trio.run(TOKENS, Credentials(token=text, headers={}, cookies={}, address=""))
+
+
+def encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode("utf-8", "replace")).decode()
+
+
+def frames(text: str) -> object:
+    meter = FrameMeter(Bucket(1e9, 1e9, lambda: 0.0), Bucket(1e9, 1e9, lambda: 0.0))
+    return refused(meter.feed, text.encode("utf-8", "replace"))
+
+
+def row(text: str) -> object:
+    data = text.encode("utf-8", "replace")
+    return [
+        refused(sqlite_rows.head, (1, 1, None, data, 1.0, 1.0, 1.0)),
+        refused(sqlite_rows.head, (text, 1, None, data, 1.0, 1.0, 1.0)),
+        refused(sqlite_rows.decode_id, data),
+        refused(redis_rows.key, data),
+        refused(redis_rows.epoch, data),
+        refused(redis_rows.stamp, "heartbeat", data),
+        refused(redis_rows.found, [data, data, [data, data], data, data, [data]]),
+        refused(redis_rows.events_of, 1, [[b"1-1", [b"1", data]], [data, data]], ()),
+        refused(redis_rows.durations, [data, data]),
+        refused(redis_rows.ask, [b"i", data, b"a", data, b"r", data]),
+        refused(redis_reads._place, text),
+        refused(sqlite_reads._place, text),
+    ]
+
+
+class Saying(InMemory):
+    """A client that says this, a packet at a time, and goes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        said, self.data = self.data[:max_bytes], self.data[max_bytes:]
+        return said
+
+
+def asked(data: bytes) -> object:
+    async def request() -> object:
+        connection = HttpConnection(Saying(data), head_patience=10.0, write_patience=1.0)
+        try:
+            return await connection.request()
+        except BadRequestError as error:
+            return error.response
+
+    return trio.run(request)
+
+
+def heads(text: str) -> object:
+    """The text at each place of a head, and as a body."""
+    data = text.encode("utf-8", "replace")
+    host = b"Host: localhost\r\n"
+    return [
+        asked(data),
+        asked(b"GET " + data + b" HTTP/1.1\r\n" + host + b"\r\n"),
+        asked(b"GET /?" + data + b" HTTP/1.1\r\n" + host + b"\r\n"),
+        asked(b"GET / HTTP/1.1\r\n" + host + b"X: " + data + b"\r\n\r\n"),
+        asked(b"GET / HTTP/1.1\r\n" + host + data + b": x\r\n\r\n"),
+        asked(b"GET / HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n" + data),
+        asked(b"GET / HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n1;" + data),
+    ]
+
+
+def refused(parse: Callable[..., object], *given: object) -> object:
+    """What it makes of it, or how it refuses it."""
+    try:
+        return parse(*given)
+    except REFUSALS as error:
+        return str(error)
+
+
+def stored(text: str) -> object:
+    data = text.encode("utf-8", "replace")
+    return [
+        refused(decode_record, "r-1", 1, 1, data),
+        refused(decode_head, "r-1", 1, 1, data),
+        refused(decode_event, data),
+    ]
+
+
+def request_target(text: str) -> object:
+    from trio_progress.server import http
+
+    plain = text.encode("ascii", "replace").decode()
+    with suppress(BadRequestError):
+        http._query(plain)
+    with suppress(BadRequestError):
+        return http._decoded(plain)
+    return None
+
+
+PARSERS: Final[dict[str, Parse]] = {
+    "printable": printable,
+    "log": escaped,
+    "request": lambda text: refused(decode_request, text),
+    "body of cancel": lambda text: refused(decode_cancel, text.encode("utf-8", "replace")),
+    "message": lambda text: refused(decode_message, text.encode("utf-8", "replace")),
+    "resume token": Position.parse,
+    "cookies": cookies_of,
+    "authorization": lambda text: token_of({"authorization": f"Bearer {text}"}),
+    "subprotocols": lambda text: token_of({"sec-websocket-protocol": text}),
+    "token in a subprotocol": lambda text: token_of({"sec-websocket-protocol": f"bearer.{encoded(text)}"}),
+    "signed token": lambda text: signed(f"{text[:4000]}.{text[4000:8000]}.x"),
+    "header of a signed token": lambda text: signed(f"{encoded(text)[:8000]}.e30.x"),
+    "connection": lambda text: request_of(connection=text, upgrade=text).upgrades,
+    "if-none-match": lambda text: matches(request_of(if_none_match=text), '"x"'),
+    "host": lambda text: ORIGINS.hosted({"host": text}),
+    "origin": lambda text: ORIGINS.foreign({"origin": f"http://{text}", "host": "localhost"}),
+    "allowed origin": lambda text: refused(checked_origin, f"https://{text}"),
+    "forwarded for": lambda text: PROXIES.client("127.0.0.1", {"x-forwarded-for": text}),
+    "target": request_target,
+    "session id": lambda text: refused(checks.session_id, text),
+    "name": lambda text: refused(checks.name, "a name", text),
+    "title": lambda text: refused(checks.title, "a title", text),
+    "label": lambda text: refused(checks.labels, {text: text}, Limits()),
+    "frames": frames,
+    "heads": heads,
+    "row": row,
+    "record": stored,
+}
+
+
+def least(parse: Parse, text: str, before: float) -> float:
+    began = time.process_time_ns()
+    parse(text)
+    return min(before, time.process_time_ns() - began)
+
+
+def proportion(parse: Parse, make: Make, size: int) -> float:
+    """How many times as long twice the input takes."""
+    one, two = make(size), make(2 * size)
+    times = [float("inf"), float("inf")]
+    found = float("inf")
+    for nth in range(ROUNDS):
+        times = [least(parse, one, times[0]), least(parse, two, times[1])]
+        found = (times[1]) / (times[0] + NOISE)
+        if (nth >= 1 and found <= PROPORTION) or (nth >= 8 and found > 3):
+            break
+    return found
+
+
+NOISE: Final = 100_000
+"""Nanoseconds that tell nothing: so much a call may cost by itself, or by where its memory comes from."""
+
+SIZE: Final = 32 * 1024
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twice_the_input_takes_no_more_than_twice_the_time(family: str) -> None:
+    slow = {
+        name: round(found, 1)
+        for name, parse in PARSERS.items()
+        if (found := proportion(parse, FAMILIES[family], SIZE)) > PROPORTION
+    }
+    assert slow == {}
+
+
+def test_what_is_quadratic_is_found_by_this() -> None:
+    def twice(text: str) -> object:
+        return [each for each in text.split(",") if text.count(each) > 1]
+
+    assert proportion(twice, lambda n: ",".join(names(n)), 4096) > 3
