@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import sqlite3
 import sys
@@ -36,6 +35,9 @@ BATCH: Final = 50
 AT_ONCE: Final = 16
 PATIENCE: Final = 8.0
 """Seconds that an answer may take."""
+
+QUICK: Final[dict[str, Any]] = {"heartbeat_interval": 0.5, "lost_after": 2.0, "persist_interval": 0.5}
+"""So that the tracker also writes off what is lost, of what stands in the file."""
 
 KEPT: Final = "kept-throughout"
 """A session of which no input speaks."""
@@ -95,7 +97,7 @@ async def fuzzed() -> AsyncIterator[Fuzzed]:
     with tempfile.TemporaryDirectory(prefix="trio-progress-") as folder:
         path = Path(folder) / "fuzzed.db"
         async with (
-            open_tracker(f"sqlite:{path}") as tracker,
+            open_tracker(f"sqlite:{path}", **QUICK) as tracker,
             tracker.session(KEPT) as kept,
             trio.open_nursery() as nursery,
         ):
@@ -300,9 +302,23 @@ async def _row(on: Fuzzed, rng: random.Random) -> None:
             return  # The file itself refuses it.
         except sqlite3.OperationalError:  # The tracker writes just now.
             await trio.sleep(0.01)
+    if rng.random() < 0.2:
+        await _resumed(on, name)
     for path in (f"/sessions/{name}", "/sessions?limit=20"):
         said = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {_hostile.SECRET}\r\n"
         _look(on, await _exchanged(on, f"{said}Connection: close\r\n\r\n".encode(), rng.randrange(200)))
+
+
+async def _resumed(on: Fuzzed, name: str) -> None:
+    """A new attempt goes on from a row, whatever it holds, or is refused."""
+    with trio.fail_after(PATIENCE):
+        try:
+            async with on.tracker.session(name, resume="always") as session:
+                session.snapshot()
+        except ProgressError:
+            pass
+        except Exception as error:
+            raise FailureError(f"going on from a row: {type(error).__name__}: {error!s:.300}") from error
 
 
 async def batch(on: Fuzzed, first: int, count: int) -> None:
@@ -337,8 +353,14 @@ async def batch(on: Fuzzed, first: int, count: int) -> None:
 
 
 def living() -> tuple[int, int]:
-    """Tasks and descriptors."""
-    return trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    """Tasks and descriptors; those of the SQLite file aside, which SQLite opens late and closes later still."""
+    descriptors = 0
+    for one_of_ours in Path("/proc/self/fd").iterdir():
+        try:
+            descriptors += "fuzzed.db" not in str(one_of_ours.readlink())
+        except FileNotFoundError:  # What has listed them.
+            pass
+    return trio.lowlevel.current_statistics().tasks_living, descriptors
 
 
 async def settled(on: Fuzzed, before: tuple[int, int] | None) -> tuple[int, int]:
