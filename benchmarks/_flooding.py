@@ -25,9 +25,6 @@ from ._fuzzing import UPGRADE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CLIENTS: Final = 3
-CONNECTIONS: Final = 4
-"""Of each client at once."""
-
 HEADS: Final = (
     b"GET /sessions HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 8000 + b"\r\n",
     b"GET /sessions HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 90 + b"\r\n",
@@ -41,29 +38,36 @@ HEADS: Final = (
 )
 
 
-async def _serve(during: float) -> None:
-    """The server's process: tells its port, and at last how far its loop lagged behind, at rest and in the flood."""
+async def _serve() -> None:
+    """The server's process: tells its port, and for each line that it reads, how its loop has lagged since the last."""
+    lags: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            due = trio.current_time() + 0.002
+            await trio.sleep_until(due)
+            lags.append(trio.current_time() - due)
+
     async with (
         open_tracker() as tracker,
         tracker.session("r-1"),
         open_server(tracker, port=0, auth=_hostile.SECRET) as at,
+        trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(watch)
         print(at.port, flush=True)
-        for name, length in (("at rest", REST), ("flood", during)):
-            lags = []
-            end = trio.current_time() + length
-            while trio.current_time() < end:
-                due = trio.current_time() + 0.002
-                await trio.sleep_until(due)
-                lags.append(trio.current_time() - due)
-            print(json.dumps({name: _figures(lags)}), flush=True)
+        while await trio.to_thread.run_sync(sys.stdin.readline):
+            print(json.dumps(_figures(lags)), flush=True)
+            lags.clear()
+        nursery.cancel_scope.cancel()
 
 
 REST: Final = 3.0
+"""Seconds for which the same is measured before."""
 
 
 def _figures(spans: list[float]) -> dict[str, float]:
-    spans.sort()
+    spans = sorted(spans) or [0.0]
     picked = {"p50": spans[len(spans) // 2], "p99": spans[int(len(spans) * 0.99)], "longest": spans[-1]}
     return {name: span * 1e3 for name, span in picked.items()}
 
@@ -72,16 +76,16 @@ async def _attack(port: int, during: float) -> None:
     """The clients' process."""
     sent: Counter[str] = Counter()
 
-    async def client(rng: random.Random) -> None:
+    async def client(n: int) -> None:
+        rng = random.Random(n)
         for nth in itertools.count():
             if nth % 3 == 0:
                 said, kind = rng.choice(HEADS), "heads"
             else:
                 said, kind = UPGRADE + b"\r\n", "messages"
                 said += b"".join(_hostile.frame(rng, _hostile.large(rng, 65_000)) for _ in range(rng.choice((1, 4))))
-            address = f"127.0.0.{2 + nth % CLIENTS}"
             try:
-                stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=address)
+                stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=f"127.0.0.{2 + n}")
                 async with stream, trio.open_nursery() as nursery:
                     nursery.start_soon(_drained, stream, nursery.cancel_scope)
                     sent[kind] += 1
@@ -92,10 +96,11 @@ async def _attack(port: int, during: float) -> None:
             except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 sent["connections that broke"] += 1
 
+    print("ready", flush=True)
     with trio.move_on_after(during):
         async with trio.open_nursery() as nursery:
-            for n in range(CLIENTS * CONNECTIONS):
-                nursery.start_soon(client, random.Random(n))
+            for n in range(CLIENTS):
+                nursery.start_soon(client, n)
     sent["MB"] //= 1_000_000
     print(json.dumps(sent), flush=True)
 
@@ -127,7 +132,7 @@ def main() -> None:
     """One of the three processes; without a role, the one that starts the others and asks."""
     during = float(sys.argv[1])
     if sys.argv[2:3] == ["serve"]:
-        trio.run(_serve, during)
+        trio.run(_serve)
     elif sys.argv[2:3] == ["attack"]:
         trio.run(_attack, int(sys.argv[3]), during)
     else:
@@ -135,22 +140,37 @@ def main() -> None:
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
+    return subprocess.Popen(  # noqa: S603 - this program
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _figured(during: float) -> None:
     again = [sys.executable, "-m", "benchmarks._flooding", str(during)]
     with _started([*again, "serve"]) as server:
+        assert server.stdin is not None
         assert server.stdout is not None
-        port = int(server.stdout.readline())
-        rest = _figures(trio.run(_ask, port, REST - 0.5))
-        lag = {f"{name}, at rest": span for name, span in json.loads(server.stdout.readline())["at rest"].items()}
+        given, told = server.stdin, server.stdout
+
+        def lag() -> dict[str, float]:
+            given.write("\n")
+            given.flush()
+            figures: dict[str, float] = json.loads(told.readline())
+            return figures
+
+        port = int(told.readline())
+        lag()
+        health = {f"{name}, at rest": span for name, span in _figures(trio.run(_ask, port, REST)).items()}
+        lags = {f"{name}, at rest": span for name, span in lag().items()}
         with _started([*again, "attack", str(port)]) as attack:
-            health = _figures(trio.run(_ask, port, during - 0.5))
-            lag |= json.loads(server.stdout.readline())["flood"]
-            sent = json.loads(attack.communicate()[0])
-    health |= {f"{name}, at rest": span for name, span in rest.items()}
-    print(json.dumps({"lag": lag, "health": health, "sent": sent}))
+            assert attack.stdout is not None
+            attack.stdout.readline()  # It is ready: starting costs more than what it is to do.
+            lag()
+            health |= _figures(trio.run(_ask, port, during))
+            lags |= lag()
+            sent = json.loads(attack.stdout.readline())
+        given.close()
+    print(json.dumps({"lag": lags, "health": health, "sent": sent}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.raw import InMemory, close_code, frames_of, masked, raw_client, rest_of, upgraded
 from trio_progress import open_tracker
-from trio_progress.server.http import CHUNKS_AT_ONCE, MOST_HEADERS
+from trio_progress.server.http import CHUNKS_AT_ONCE, MOST_CHUNKS, MOST_HEADERS
 from trio_progress.server.metering import LARGEST_MESSAGE, SLOWEST
 from trio_progress.server.stream import Wire
 
@@ -149,10 +149,24 @@ async def test_while_a_body_comes_in_chunks_of_a_byte_others_have_their_turn(
     async with open_tracker() as tracker, raw_client(tracker) as client, trio.open_nursery() as nursery:
         nursery.start_soon(other)
         before = turns
-        await client.send_all(head + b"1\r\na\r\n" * 2600 + b"0\r\n\r\n")
+        await client.send_all(head + b"1\r\na\r\n" * MOST_CHUNKS + b"0\r\n\r\n")
         assert (await client.receive_some()).startswith(b"HTTP/1.1 404 ")
-        assert turns - before >= 2600 // CHUNKS_AT_ONCE
+        assert turns - before >= MOST_CHUNKS // CHUNKS_AT_ONCE
         nursery.cancel_scope.cancel()
+
+
+async def test_a_body_in_too_many_chunks_is_refused_and_one_in_many_packets_is_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    head = b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\n"
+    async with open_tracker() as tracker, raw_client(tracker) as client:
+        await client.send_all(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MOST_CHUNKS + 1))
+        assert (await rest_of(client)).startswith(b"HTTP/1.1 413 ")
+    async with open_tracker() as tracker, raw_client(tracker) as client:
+        await client.send_all(head + b"Content-Length: 2000\r\n\r\n")
+        for _ in range(2000):
+            await client.send_all(b"a")
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,11 @@ LARGEST_BODY: Final = 64 * 1024
 MOST_HEADERS: Final = 100
 """Headers of a request, and lines that they stand on: a folded one has several."""
 
+MOST_CHUNKS: Final = 1000
+"""Chunks of a body: each takes as long to read as a header does, and may bring a single byte."""
+
 CHUNKS_AT_ONCE: Final = 100
-"""Chunks of a body that are read before others have their turn: each may bring a single byte."""
+"""Pieces of a body that are read before others have their turn."""
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _WELL_FORMED_TARGET = re.compile(rb"/[!-~]*\Z")
@@ -189,13 +192,16 @@ class HttpConnection:
         if int(headers.get("content-length", "0")) > LARGEST_BODY:  # h11 has seen that it is a number.
             raise too_large
         body = bytearray()
-        chunks = 0
+        pieces = chunks = 0
         while isinstance(event := await self._event(), h11.Data):
             body += event.data
-            chunks += 1
+            pieces += 1
+            chunks += event.chunk_start
             if len(body) > LARGEST_BODY:
                 raise too_large
-            if chunks % CHUNKS_AT_ONCE == 0:
+            if chunks > MOST_CHUNKS:
+                raise BadRequestError(error(413, "too_large", f"a body has at most {MOST_CHUNKS} chunks"))
+            if pieces % CHUNKS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         if not isinstance(event, h11.EndOfMessage):
             raise BadRequestError(error(400, "bad_request", "the body was cut off"))
