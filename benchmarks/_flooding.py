@@ -38,9 +38,26 @@ HEADS: Final = (
 )
 
 
+class _Steps(trio.abc.Instrument):
+    """How much CPU time each step of a task has taken: what holds the loop, whatever else the machine does."""
+
+    def __init__(self) -> None:
+        self.began = time.thread_time()
+        self.took: list[float] = []
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """A step begins."""
+        self.began = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """It has ended."""
+        self.took.append(time.thread_time() - self.began)
+
+
 async def _serve() -> None:
     """The server's process: tells its port, and for each line that it reads, how its loop has lagged since the last."""
     lags: list[float] = []
+    steps = _Steps()
 
     async def watch() -> None:
         while True:
@@ -55,10 +72,12 @@ async def _serve() -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(watch)
+        trio.lowlevel.add_instrument(steps)
         print(at.port, flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(_figures(lags)), flush=True)
+            print(json.dumps(_figures(lags) | {"a step": max(steps.took, default=0.0) * 1e3}), flush=True)
             lags.clear()
+            steps.took.clear()
         nursery.cancel_scope.cancel()
 
 

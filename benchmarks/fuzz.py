@@ -104,10 +104,13 @@ def _flood(options: argparse.Namespace) -> Report:
         for into, name in ((lag, "lag"), (health, "health"), (sent, "sent")):
             for what, value in said[name].items():
                 into.setdefault(what, []).append(value)
+    step = {name.replace("a step", "longest"): lag.pop(name) for name in ("a step", "a step, at rest")}
     report.add("the loop's lag", "ms", lag)
+    report.add("CPU time of a step of a task", "ms", step)
     report.add("/healthz answers within", "ms", health)
     report.add("three clients without a token have sent", "", sent)
     report.aim("the loop's lag, p99", "ms", 50.0, lag["p99"])
+    report.aim("CPU time of a step of a task, longest", "ms", 20.0, step["longest"])
     report.aim("/healthz, p99", "ms", 100.0, health["p99"])
     report.notes.append("at rest: the same for a while before, with nobody but who asks /healthz")
     return report

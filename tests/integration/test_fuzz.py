@@ -100,7 +100,7 @@ def test_an_answer_without_a_reason_is_a_failure(answer: bytes, why: str) -> Non
 
 def test_a_flood_of_three_clients_is_measured_beside_a_server_at_rest(tmp_path: Path) -> None:
     report, _ = benchmark("--flood", "3", out=tmp_path / "flood.json")
-    assert [target["limit"] for target in report["targets"]] == [50.0, 100.0]
+    assert [target["limit"] for target in report["targets"]] == [50.0, 20.0, 100.0]
     counted = {row["name"]: row["median"] for row in report["rows"] if row["group"].startswith("three clients")}
     assert counted["heads"] > 0
     assert counted["messages"] > 0
