@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ import trio
 
 from trio_progress import ProgressError, ProgressTracker, Session, issue_token, open_tracker
 from trio_progress.server import SharedSecret, SignedTokens, open_server
-from trio_progress.server.http import REASONS
 from trio_progress.state.messages import Position, decode_message
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores import redis_rows, sqlite_rows
@@ -191,7 +191,7 @@ def _look(on: Fuzzed, answer: bytes) -> None:
         start, _, rest = answer.partition(b"\r\n\r\n")
         lines = start.decode("latin-1").split("\r\n")
         words = lines[0].split(" ", 2)
-        if len(words) < 2 or words[0] != "HTTP/1.1" or not words[1].isdecimal() or int(words[1]) not in REASONS:
+        if len(words) < 2 or words[0] != "HTTP/1.1" or not words[1].isdecimal() or int(words[1]) not in set(HTTPStatus):
             raise FailureError(f"this is no answer: {lines[0]!r:.200}")
         status = int(words[1])
         on.statuses[str(status)] += 1
