@@ -291,7 +291,7 @@ def proportion(parse: Parse, make: Make, size: int) -> float:
     for nth in range(ROUNDS):
         times = [least(parse, one, times[0]), least(parse, two, times[1])]
         found = (times[1]) / (times[0] + NOISE)
-        if (nth >= 1 and found <= PROPORTION) or (nth >= 8 and found > 3):
+        if (nth >= 1 and found <= PROPORTION) or (nth >= 25 and found > 3):
             break
     return found
 
