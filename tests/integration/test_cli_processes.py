@@ -150,7 +150,7 @@ def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
         assert re.fullmatch(r"trio-progress: no connection to 127\.0\.0\.1:1: .+\n", done.stderr)
 
     monkeypatch.setenv("TRIO_PROGRESS_SECRET", "a-secret-of-the-tests-that-is-long-enough")
-    expired = ran("token", "--ttl", "1").stdout.strip()
+    expired = ran("token", "--everything", "--ttl", "1").stdout.strip()
     issued = time.monotonic()
     with started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server:
         assert server.stderr is not None

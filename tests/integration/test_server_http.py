@@ -228,7 +228,7 @@ async def test_metrics_are_for_those_who_may_read_all() -> None:
 
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("r-1"):
-            answer = await ask(door.port, "GET", "/metrics", bearer(issue_token(SECRET)))
+            answer = await ask(door.port, "GET", "/metrics", bearer(issue_token(SECRET, everything=True)))
             assert answer.status == 200
             assert b"trio_progress_states_total" in answer.body
             assert b"r-1" not in answer.body

@@ -288,7 +288,10 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
 
 
 def unsigned() -> str:
-    parts = ({"alg": "none", "typ": "JWT"}, {"aud": "trio-progress", "exp": 4e9, "tp": {"verbs": ["read"]}})
+    parts = (
+        {"alg": "none", "typ": "JWT"},
+        {"aud": "trio-progress", "exp": 4e9, "tp": {"verbs": ["read"], "everything": True}},
+    )
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
 
 
@@ -307,6 +310,13 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "expired": lambda: signed(exp=1),
     "no grant": lambda: signed(tp=None),
     "an unknown verb": lambda: signed(tp={"verbs": ["everything"]}),
+    "names nothing, as an older version made for all sessions": lambda: signed(tp={"verbs": ["read"]}),
+    "empty lists": lambda: signed(tp={"verbs": ["read"], "sessions": [], "labels": {}}),
+    "not everything": lambda: signed(tp={"verbs": ["read"], "everything": False}),
+    "everything by a word": lambda: signed(tp={"verbs": ["read"], "everything": "yes"}),
+    "everything and a session": lambda: signed(tp={"verbs": ["read"], "everything": True, "sessions": ["r-1"]}),
+    "an empty label": lambda: signed(tp={"verbs": ["read"], "labels": {"user": ""}}),
+    "an unset label": lambda: signed(tp={"verbs": ["read"], "labels": {"user": None}}),
     "no verb": lambda: signed(tp={"verbs": []}),
     "an id that is none": lambda: signed(tp={"verbs": ["read"], "sessions": ["../x"]}),
     "not yet": lambda: signed(nbf=4e9),
@@ -341,7 +351,7 @@ async def test_a_token_that_is_not_valid_lets_nobody_in_by_any_way(what: str) ->
 
 @pytest.mark.parametrize("token", [SECRET, None], ids=["the secret", "a signed one"])
 async def test_a_token_lets_in_by_header_by_subprotocol_and_by_the_first_message(token: str | None) -> None:
-    token = issue_token(SECRET) if token is None else token
+    token = issue_token(SECRET, everything=True) if token is None else token
     encoded = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("r-1"):
@@ -361,7 +371,7 @@ async def test_a_token_lets_in_by_header_by_subprotocol_and_by_the_first_message
 
 async def test_a_token_in_the_address_lets_nobody_in_and_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    token = issue_token(SECRET)
+    token = issue_token(SECRET, everything=True)
     async with open_door(auth=SECRET) as door:
         for name in ("token", "access_token", "auth"):
             assert (await ask(door.port, "GET", f"/sessions?{name}={token}")).status == 401
@@ -415,18 +425,20 @@ async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
     async with open_door(auth=[SharedSecret(SECRET, OTHER_SECRET), SignedTokens(SECRET, OTHER_SECRET)]) as door:
         for secret in (SECRET, OTHER_SECRET):
             assert (await ask(door.port, "GET", "/sessions", bearer(secret))).status == 200
-            assert (await ask(door.port, "GET", "/sessions", bearer(issue_token(secret)))).status == 200
+            assert (
+                await ask(door.port, "GET", "/sessions", bearer(issue_token(secret, everything=True)))
+            ).status == 200
 
 
 async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_them() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("r-1"):
-            short = issue_token(SECRET, ttl=0.4)
+            short = issue_token(SECRET, ttl=0.4, everything=True)
             async with trio.open_nursery() as nursery:
 
                 async def stays() -> None:
                     async with talk(door.port, headers=bearer(short)) as client:
-                        await client.say(type="auth", token=issue_token(SECRET))
+                        await client.say(type="auth", token=issue_token(SECRET, everything=True))
                         await client.say(type="subscribe", session="r-1")
                         await trio.sleep(0.8)
                         await client.say(type="ping")
@@ -511,7 +523,7 @@ async def test_unknown_and_forbidden_look_the_same_on_every_way_in() -> None:
                 assert forbidden == await ways(door.port, token, "nobodys")
                 assert not any("subscribed" in text for text in forbidden.values())
                 assert forbidden["poll"].startswith("404")
-            admin = await ways(door.port, issue_token(SECRET), "theirs")
+            admin = await ways(door.port, issue_token(SECRET, everything=True), "theirs")
             assert admin["subscribe"].startswith("subscribed")
             assert admin["poll"].startswith("200")
             assert (admin["list"], admin["ws list"]) == ("True", "True")
@@ -528,7 +540,8 @@ async def test_owners_see_theirs_and_admins_see_all() -> None:
                     ({}, ("b",), {"b"}),
                     ({}, (), {"a", "b"}),
                 ):
-                    token = issue_token(SECRET, labels=labels, sessions=sessions)
+                    everything = not labels and not sessions
+                    token = issue_token(SECRET, labels=labels, sessions=sessions, everything=everything)
                     listed = (await ask(door.port, "GET", "/sessions", bearer(token))).json["sessions"]
                     assert {one["id"] for one in listed} == expected
 
@@ -572,7 +585,7 @@ async def test_a_list_looks_at_nothing_that_may_not_be_seen_and_its_cursor_names
 
 
 async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only() -> None:
-    mine, admin = issue_token(SECRET, labels={"user": "u1"}), issue_token(SECRET, ("read", "delete"))
+    mine, admin = issue_token(SECRET, labels={"user": "u1"}), issue_token(SECRET, ("read", "delete"), everything=True)
     async with open_door(auth=SECRET) as door:
         for name, user in (("mine", "u1"), ("theirs", "u2")):
             async with door.tracker.session(name, labels={"user": user}):
@@ -649,7 +662,7 @@ async def test_who_cancels_or_deletes_is_noted_whichever_way_they_came(caplog: p
 
 
 async def test_a_list_is_told_anew_to_who_may_see_something_else_by_a_newer_token() -> None:
-    everything = issue_token(SECRET, ttl=600)
+    everything = issue_token(SECRET, ttl=600, everything=True)
     mine, theirs = (issue_token(SECRET, labels={"user": user}, ttl=600) for user in ("u1", "u2"))
     async with open_door(auth=SECRET) as door:
         for name, user in {"mine": "u1", "theirs": "u2"}.items():
@@ -698,7 +711,7 @@ async def test_who_waits_is_not_told_of_a_session_that_is_not_for_him() -> None:
 async def test_a_newer_token_that_grants_less_ends_what_it_does_not_grant() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("a") as session, door.tracker.session("b"):
-            async with talk(door.port, headers=bearer(issue_token(SECRET))) as client:
+            async with talk(door.port, headers=bearer(issue_token(SECRET, everything=True))) as client:
                 for name in ("a", "b"):
                     await client.say(type="subscribe", session=name)
                     await client.until("snapshot")
@@ -720,7 +733,7 @@ async def test_who_waits_is_told_once_a_newer_token_lets_him_see_it() -> None:
                     await client.say(type="subscribe", session=name, wait=True)
                 await client.say(type="ping")
                 assert (await client.next())["type"] == "pong"
-                await client.say(type="auth", token=issue_token(SECRET))
+                await client.say(type="auth", token=issue_token(SECRET, everything=True))
                 assert (await client.until("end"))["session"] == "ended"
                 assert (await client.until("snapshot"))["session"] == "runs"
                 async with door.tracker.session("comes"):
@@ -1133,13 +1146,13 @@ async def owned(door: Door, name: str, *, task_status: trio.TaskStatus[Session])
 async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
     async with open_door(auth=SECRET) as door, trio.open_nursery() as nursery:
         session: Session = await nursery.start(owned, door, "r-1")
-        reader = bearer(issue_token(SECRET, ["read"]))
+        reader = bearer(issue_token(SECRET, ["read"], everything=True))
         assert (await ask(door.port, "POST", "/sessions/r-1/cancel", reader)).status == 403
         assert (await ask(door.port, "DELETE", "/sessions/r-1", reader)).status == 403
         async with talk(door.port, headers=reader) as client:
             await client.say(type="cancel", session="r-1")
             assert (await client.next())["code"] == "not_allowed"
-        canceller = bearer(issue_token(SECRET, ["read", "cancel"]))
+        canceller = bearer(issue_token(SECRET, ["read", "cancel"], everything=True))
         assert (await ask(door.port, "DELETE", "/sessions/r-1", canceller)).status == 403
         reason = b'{"reason":"enough"}'
         for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
@@ -1152,7 +1165,7 @@ async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
         with trio.fail_after(5):
             while str(session.status) != "cancelled":  # noqa: ASYNC110 - its task ends it
                 await trio.sleep(0.01)
-        deleter = bearer(issue_token(SECRET, ["read", "delete"]))
+        deleter = bearer(issue_token(SECRET, ["read", "delete"], everything=True))
         assert (await ask(door.port, "POST", "/sessions/r-1/cancel", canceller)).status == 409
         with trio.fail_after(5):
             while (await ask(door.port, "DELETE", "/sessions/r-1", deleter)).status == 409:  # noqa: ASYNC110 - as above

@@ -43,7 +43,7 @@ exit codes:
 _TOKEN: Final = f"""\
 Makes a token that lets its bearer do something with some sessions for a while, signed with the secret in {SECRET}.
 
-It is for the sessions that are named and for those that have all of the labels; with neither, for all of them.
+It is for the sessions that are named and for those that have all of the labels; or, with --everything, for all of them.
 """
 
 _TOKEN_EPILOG: Final = f"""\
@@ -51,6 +51,7 @@ examples:
   export {SECRET}=$(trio-progress token --new-secret)
   trio-progress token --label user=u1 --ttl 3600
   trio-progress token --session r-42 --verb read --verb cancel
+  trio-progress token --everything --ttl 600
 
 exit codes: 0 done; 2 wrong use, or no secret
 """
@@ -106,6 +107,9 @@ def add(commands: parser.Commands) -> None:
         "--session", action="append", default=[], type=parser.session_id, metavar="ID", help="for this session"
     )
     parser.label_option(signing, "for sessions that have this label")
+    signing.add_argument(
+        "--everything", action="store_true", help="for all sessions, in place of --session and --label"
+    )
     signing.add_argument("--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="900 unless given")
     signing.add_argument("--name", help="who it is for")
     signing.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
@@ -135,10 +139,14 @@ def secrets_of(arguments: argparse.Namespace) -> list[str]:
     """The secrets that the file or the environment names; none where neither does.
 
     Raises:
-        CommandError: The file cannot be read, or holds none.
+        CommandError: The file cannot be read, or holds none; or the variable is set and empty.
     """
     if arguments.secret_file is None:
-        return os.environ.get(SECRET, "").split()
+        found = os.environ.get(SECRET, "").split()
+        if not found and SECRET in os.environ:
+            # A variable that was to hold a secret, and does not, must not open the server to everybody.
+            raise CommandError(codes.USAGE, f"{SECRET} is set and empty: put a secret there, or unset it")
+        return found
     try:
         found = Path(arguments.secret_file).read_text(encoding="ascii").split()
     except (OSError, ValueError) as error:
@@ -252,6 +260,12 @@ def token(arguments: argparse.Namespace) -> int:
     secrets = secrets_of(arguments)
     if not secrets:
         raise CommandError(codes.USAGE, f"there is no secret to sign with: set {SECRET}, or give --secret-file")
+    if not (arguments.everything or arguments.session or arguments.label):
+        raise CommandError(
+            codes.USAGE,
+            "the token would grant nothing: name sessions by --session ID or --label NAME=VALUE, "
+            "or say --everything for a token that is for all sessions",
+        )
     try:
         made = package.issue_token(
             secrets[0],
@@ -259,6 +273,7 @@ def token(arguments: argparse.Namespace) -> int:
             tuple(arguments.session),
             dict(arguments.label),
             arguments.ttl,
+            everything=arguments.everything,
             name=arguments.name,
         )
     except (ValueError, TypeError) as error:

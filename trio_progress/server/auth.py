@@ -42,12 +42,19 @@ class Trusted:
         header: The header's name; believed only from `trusted_proxies`, which must strip it from what clients send.
         grant: What a user may, by name; None for nothing. Unless given, everybody may read and cancel the sessions
             that carry their name in the label `user`.
+
+    Raises:
+        ValueError, TypeError: The header has no name, or `grant` is no function.
     """
 
     wants_token = False
 
     def __init__(self, header: str, grant: Callable[[str], Grant | None] | None = None) -> None:
-        self._header = header.lower()
+        if not isinstance(header, str) or not header.strip():
+            raise ValueError(f"header must be the name of a header, such as 'X-Forwarded-User', not {header!r:.200}")
+        if grant is not None and not callable(grant):
+            raise TypeError(f"grant must be a function that takes a user's name, or None, not {grant!r:.200}")
+        self._header = header.strip().lower()
         self._grant = _own_sessions if grant is None else grant
 
     async def __call__(self, credentials: Credentials) -> Grant | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, final, get_args
@@ -19,10 +19,12 @@ VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 class Grant:
     """What its holder may do, with which sessions, and until when.
 
+    A grant without sessions and labels grants nothing; a grant for all sessions says so by `everything=True`.
+
     Args:
         verbs: Of `read`, `cancel` and `delete`; each is granted by itself.
         sessions: The ids that it is for.
-        labels: It is also for all sessions that have these labels, all of them.
+        labels: It is also for all sessions that have these labels, all of them. No value may be empty.
         everything: It is for all sessions; `sessions` and `labels` must then be empty.
         expires_at: When it ends, in seconds since 1970; None: never.
         name: Who holds it, as far as that is known; shown to the holder only.
@@ -40,14 +42,15 @@ class Grant:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verbs", checked_verbs(self.verbs))
-        object.__setattr__(self, "sessions", _ids(self.sessions))
-        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        object.__setattr__(self, "sessions", checked_ids(self.sessions))
+        object.__setattr__(self, "labels", MappingProxyType(checked_labels(self.labels)))
+        object.__setattr__(self, "everything", checked_everything(self.everything, self.sessions, self.labels))
         if self.expires_at is not None and (
             type(self.expires_at) not in (int, float) or math.isnan(self.expires_at)  # which never comes
         ):
             raise ValueError(f"expires_at must be seconds since 1970 or None, not {self.expires_at!r:.200}")
-        if self.everything and (self.sessions or self.labels):
-            raise ValueError("a grant is for everything, or for some sessions and labels, not for both")
+        if self.name is not None and type(self.name) is not str:
+            raise TypeError(f"name must be a str or None, not {self.name!r:.200}")
 
     def allows(self, verb: Verb, session_id: str, labels: Mapping[str, str]) -> bool:
         """Whether the holder may do this with a session that has these labels."""
@@ -76,10 +79,46 @@ class Grant:
         return self.expires_at is not None and now >= self.expires_at
 
 
-def _ids(sessions: object) -> frozenset[str]:
-    if isinstance(sessions, str) or not hasattr(sessions, "__iter__"):
-        raise TypeError(f"sessions must be several ids, not {sessions!r:.200}")
+def checked_ids(sessions: object) -> frozenset[str]:
+    """The ids of sessions, if they are such.
+
+    Raises:
+        ValueError, TypeError: They are not.
+    """
+    if isinstance(sessions, (str, bytes, Mapping)) or not isinstance(sessions, Iterable):
+        raise TypeError(f"sessions must be a collection of ids, such as ['r-42'], not {sessions!r:.200}")
     return frozenset(map(checks.session_id, sessions))
+
+
+def checked_labels(labels: object) -> dict[str, str]:
+    """The labels that a session must have, if they are such.
+
+    An empty value is refused although a session may have one: it is what an unset user turns into.
+
+    Raises:
+        ValueError, TypeError: They are not.
+    """
+    if not isinstance(labels, Mapping):
+        raise TypeError(f"labels must be a mapping such as {{'user': 'u1'}}, not {labels!r:.200}")
+    for name, value in labels.items():
+        if type(name) is not str or type(value) is not str:
+            raise TypeError(f"labels must map a str to a str, not {name!r:.100} to {value!r:.100}: is it unset?")
+        if not name or not value.strip():
+            raise ValueError(f"the label {name!r:.100} must not be empty in what is granted, not {value!r:.100}")
+    return dict(labels)
+
+
+def checked_everything(everything: object, sessions: object, labels: object) -> bool:
+    """Whether all sessions are granted.
+
+    Raises:
+        ValueError, TypeError: It is not a bool, or some sessions are named as well.
+    """
+    if type(everything) is not bool:
+        raise TypeError(f"everything must be True or False, not {everything!r:.200}")
+    if everything and (sessions or labels):
+        raise ValueError("everything=True grants all sessions: give no sessions and no labels beside it")
+    return everything
 
 
 def checked_verbs(verbs: object) -> frozenset[Verb]:
@@ -88,7 +127,7 @@ def checked_verbs(verbs: object) -> frozenset[Verb]:
     Raises:
         ValueError, TypeError: They are not.
     """
-    if isinstance(verbs, str) or not hasattr(verbs, "__iter__"):
+    if isinstance(verbs, str) or not isinstance(verbs, Iterable):
         raise TypeError(f"verbs must be several of {', '.join(VERBS)}, not {verbs!r:.200}")
     given = frozenset(verbs)
     if not given or not given <= set(VERBS):

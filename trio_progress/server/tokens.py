@@ -1,12 +1,15 @@
 """Tokens: one shared secret, or signed ones that say themselves what they grant (JWT, RFC 7519, HS256).
 
 A token never stands in an address or a log. Secrets are compared in constant time. Of a signed token the
-signature, the algorithm, the audience and the expiry are checked; one without an expiry is none.
+signature, the algorithm, the audience and the expiry are checked; one without an expiry is none. A token for all
+sessions says so (`everything`); one that names neither sessions nor labels grants nothing and is not valid. (Before
+0.1.0 it granted everything, which made an empty list of ids a token for everybody's sessions.)
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +18,11 @@ from typing import Annotated, Any, Final, final
 import msgspec
 import trio
 
+from ..logs import Throttle, tell
 from ..state import checks
 from ..state.limits import Limits
 from ..state.messages import Verb
-from .grants import ALL, Credentials, Grant, checked_verbs
+from .grants import ALL, Credentials, Grant, checked_everything, checked_ids, checked_labels, checked_verbs
 
 AUDIENCE: Final = "trio-progress"
 ALGORITHM: Final = "HS256"
@@ -34,6 +38,7 @@ class _Claim(msgspec.Struct, forbid_unknown_fields=True):
     verbs: Annotated[list[Verb], msgspec.Meta(min_length=1)]
     sessions: list[str] = []
     labels: dict[str, str] = {}
+    everything: bool = False
 
 
 class _Claims(msgspec.Struct):
@@ -70,35 +75,43 @@ def issue_token(
     labels: Mapping[str, str] | None = None,
     ttl: float = 900,
     *,
+    everything: bool = False,
     name: str | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> str:
     """A signed token that grants `verbs` on some sessions for a while.
 
-    It is for the sessions that are named and for those that have all of the labels; with neither, for all of
-    them. Needs the extra `server`. Has no checkpoint.
+    It is for the sessions that are named and for those that have all of the labels; or, with `everything=True`, for
+    all sessions. A token that would grant nothing is not made. Needs the extra `server`. Has no checkpoint.
 
     Args:
         secret: One of those that the server's `SignedTokens` was given; at least 32 characters.
         verbs: Of `read`, `cancel` and `delete`.
         sessions: Ids.
-        labels: Labels that a session must have.
+        labels: Labels that a session must have, all of them; no value may be empty.
         ttl: Seconds that the token is good for, above 0.
+        everything: The token is for all sessions; `sessions` and `labels` must then be empty.
         name: Who it is for.
         wall_clock: Gives the seconds since 1970.
 
     Raises:
-        ValueError, TypeError: A value is out of range.
+        ValueError, TypeError: A value is out of range, or nothing would be granted.
     """
     import jwt
 
-    if isinstance(sessions, str):
-        raise TypeError(f"sessions must be a sequence of ids, not the one str {sessions!r:.200}")
-    claim = {
+    wanted = checks.labels(checked_labels({} if labels is None else labels), Limits())
+    claim: dict[str, Any] = {
         "verbs": sorted(checked_verbs(verbs)),
-        "sessions": [checks.session_id(one) for one in sessions],
-        "labels": checks.labels(labels, Limits()),
+        "sessions": sorted(checked_ids(sessions)),
+        "labels": wanted,
     }
+    if checked_everything(everything, claim["sessions"], wanted):
+        claim["everything"] = True
+    elif not claim["sessions"] and not wanted:
+        raise ValueError(
+            "the token would grant nothing: sessions and labels are empty; name some, "
+            "or say everything=True for a token that is for all sessions"
+        )
     now = wall_clock()
     claims: dict[str, Any] = {
         "aud": AUDIENCE,
@@ -130,6 +143,8 @@ class SharedSecret:
     def __init__(self, *secrets: str, grant: Grant = ALL) -> None:
         if not secrets:
             raise ValueError("SharedSecret needs a secret")
+        if not isinstance(grant, Grant):
+            raise TypeError(f"grant must be a Grant, such as Grant(labels={{'user': 'u1'}}), not {grant!r:.200}")
         self._secrets = [checked_secret(secret).encode() for secret in secrets]
         self._grant = grant
 
@@ -168,6 +183,7 @@ class SignedTokens:
         self._jwt = jwt
         self._secrets = [checked_secret(secret) for secret in secrets]
         self._wall_clock = wall_clock
+        self._throttle = Throttle()
 
     def __repr__(self) -> str:
         """Without the secrets."""
@@ -197,13 +213,26 @@ class SignedTokens:
             )
             claims = msgspec.convert(decoded, _Claims)
             tp = claims.tp
+            if not (tp.everything or tp.sessions or tp.labels):
+                self._refuse_unrestricted()
+                return None
             return Grant(
                 verbs=frozenset(tp.verbs),
                 sessions=frozenset(tp.sessions),
                 labels=tp.labels,
-                everything=not tp.sessions and not tp.labels,
+                everything=tp.everything,
                 expires_at=claims.exp,
                 name=claims.sub,
             )
         except (self._jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
             return None
+
+    def _refuse_unrestricted(self) -> None:
+        """Logs, now and then, why a token that was issued in good faith by an older version is not valid."""
+        tell(
+            logging.WARNING,
+            "token_grants_nothing",
+            "a signed token names no sessions and no labels, so it grants nothing and is refused: "
+            "issue one with everything=True (`trio-progress token --everything`) for all sessions",
+            throttle=self._throttle,
+        )
