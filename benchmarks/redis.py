@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import multiprocessing
+import os
 import random
 import statistics
 import sys
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 PIPELINE: Final = Pipeline("measured", [f"phase-{n}" for n in range(8)])
 
+VARIABLE: Final = "TRIO_PROGRESS_TEST_REDIS"
+"""The variable that names a Redis to measure, as it does for the tests."""
+
 OURS: Final = "our store"
 BARE: Final = "redis-py, a pipeline of the same commands"
 SINGLE: Final = "redis-py, one command a thread call"
@@ -63,7 +67,13 @@ KEEP: Final = 3600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `redis`."""
-    parser.add_argument("--url", metavar="URL", help="an empty Redis to use; by default one is started")
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        default=os.environ.get(VARIABLE),
+        help=f"an empty Redis to use; unless given: ${VARIABLE}, which keeps a password off the list of processes, "
+        "else one is started",
+    )
     parser.add_argument(
         "--count",
         type=count,

@@ -26,6 +26,7 @@ import trio
 from .contexts import Opening
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
 from .extras import needed
+from .redaction import redacted, redacted_url
 from .state import checks
 from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from .state.requests import FASTEST, LONGEST_SINCE
@@ -73,10 +74,12 @@ class _Address:
 
     def __init__(self, url: str) -> None:
         if not isinstance(url, str):
-            raise TypeError(f"url must be a str such as 'ws://127.0.0.1:8765', not {url!r:.200}")
+            raise TypeError(f"url must be a str such as 'ws://127.0.0.1:8765', not {redacted(repr(url)):.200}")
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
-            raise ValueError(f"url must be like 'ws://127.0.0.1:8765' or 'wss://example.org/base', not {url!r:.200}")
+            raise ValueError(
+                f"url must be like 'ws://127.0.0.1:8765' or 'wss://example.org/base', not {redacted_url(url)!r:.200}"
+            )
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError(
                 "url must have no user, query or fragment: tokens are given by `token`, never in an address"

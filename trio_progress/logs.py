@@ -4,7 +4,8 @@
    happened, to which session, why. The message says the same to people.
 2. What others wrote (reasons, messages of exceptions, names of phases) can neither begin a line of its own nor
    steer a terminal: control and format characters are escaped in arguments, fields and tracebacks, and every
-   line of a traceback is indented. This holds for all records of the logger, whoever makes them.
+   line of a traceback is indented. Passwords of URLs are left out. This holds for all records of the logger,
+   whoever makes them.
 3. What can come in floods goes through a `Throttle`: the first of a kind at once, then no more for a while; the
    next one tells how many were left out.
 """
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final, TypedDict, Unpack, final
+
+from .redaction import redacted
 
 logger: Final = logging.getLogger("trio_progress")
 
@@ -156,7 +159,7 @@ class _Escaped:
 
 def _put(how: Callable[[object], str], value: object) -> str:
     try:
-        return escaped(how(value))
+        return escaped(redacted(how(value)))
     except Exception:  # Exceptions of others have methods of their own.
         return f"<unprintable {type(value).__name__}>"
 
@@ -167,7 +170,7 @@ def _harmless(value: object) -> object:
 
 def _traceback(error: BaseException) -> str:
     lines = "".join(traceback.format_exception(error)).removesuffix("\n").split("\n")
-    return "\n".join(f"  {escaped(line)}" for line in lines)
+    return "\n".join(f"  {escaped(redacted(line))}" for line in lines)
 
 
 class _Shape(logging.Filter):
@@ -178,7 +181,9 @@ class _Shape(logging.Filter):
             value = getattr(record, name, None)
             plain = value is None or isinstance(value, (int, float))
             setattr(record, name, value if plain else _put(str, value))
-        if isinstance(record.args, tuple):
+        if not record.args and isinstance(record.msg, str):
+            record.msg = redacted(record.msg)  # With arguments it is a template, in which nothing may change.
+        elif isinstance(record.args, tuple):
             record.args = tuple(map(_harmless, record.args))
         elif record.args:
             record.args = {name: _harmless(value) for name, value in record.args.items()}

@@ -283,7 +283,7 @@ async def test_a_house_full_of_guests_is_not_taken_for_dead() -> None:
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    given = {"aud": "trio-progress", "exp": 4e9, "tp": {"verbs": ["read"]}, **claims}
+    given = {"aud": "trio-progress", "exp": 4e9, "tp": {"verbs": ["read"], "everything": True}, **claims}
     return jwt.encode({name: value for name, value in given.items() if value is not None}, secret, algorithm)
 
 

@@ -148,7 +148,7 @@ async def test_a_token_is_for_everything_if_it_says_so() -> None:
     assert grant.verbs_on("anybodys", {"user": "u2"}) == ("read", "cancel")
     one = await granted(issue_token(SECRET, sessions=("r-1", "r-1"), labels=None))
     assert one is not None
-    assert (one.everything, one.sessions, dict(one.labels)) == (False, {"r-1"}, {})
+    assert (one.everything, one.sessions, dict(one.labels)) == (False, frozenset({"r-1"}), dict[str, str]())
 
 
 async def test_a_token_of_an_older_version_that_names_nothing_is_refused_and_the_log_says_why(

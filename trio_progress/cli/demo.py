@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from . import codes, completers, output, parser, places, serving
@@ -97,7 +97,8 @@ def add(commands: parser.Commands) -> None:
 class _Run:
     """What one run of the demo is about, and what it has come to."""
 
-    url: str
+    url: str = field(repr=False)
+    """May hold a password."""
     hint: str
     """How others of our commands get at the same store."""
     id: str
@@ -218,9 +219,7 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
 
 def _hint(arguments: argparse.Namespace) -> str:
     """What must stand behind a command for it to find the same store."""
-    import shlex
-
-    return "" if arguments.store is None else f" --store {shlex.quote(arguments.store)}"
+    return places.place(arguments).hint
 
 
 async def _research(run: _Run) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 
 from ..errors import SessionActiveError, SessionNotFoundError, StoreError
+from ..redaction import has_secret
 from . import codes, completion, output
 from .codes import CommandError
 from .parser import parser
+from .places import VARIABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         answer(whole)
     arguments = whole.parse_args(argv)
+    if argv is None:
+        off_the_process_list(arguments)
     warnings = output.Warnings()
     logger = logging.getLogger("trio_progress")
     logger.addHandler(warnings)
@@ -51,3 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         logger.removeHandler(warnings)
     return code
+
+
+def off_the_process_list(arguments: argparse.Namespace) -> None:
+    """Begins the process anew where `--store` was given a password, with the URL in the environment instead.
+
+    All users of a machine can read the arguments of a process, and only its own user the environment. It was there for
+    a moment all the same, and is in the shell's history: `--help` says so. Windows has no way to do that.
+    """
+    store = getattr(arguments, "store", None)
+    if sys.platform == "win32" or not store or not has_secret(store):
+        return
+    kept = without_store(sys.orig_argv, store)
+    if kept is not None and sys.executable:
+        os.execve(sys.executable, [sys.executable, *kept[1:]], {**os.environ, VARIABLE: store})  # noqa: S606 - ourselves
+
+
+def without_store(words: Sequence[str], store: str) -> list[str] | None:
+    """The words of a command line without the option that names this store; None where it cannot be told apart."""
+    kept: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if word == store and kept and kept[-1].startswith("--s"):
+            kept.pop()
+        elif not (option.startswith("--s") and equals and value == store):
+            kept.append(word)
+    return kept if not any(store in word for word in kept) else None

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, final
 
 from .._text import printable
+from ..redaction import redacted
 from ..terminal.streams import is_terminal, sink_for, usable
 from . import codes
 from .codes import CommandError
@@ -48,8 +49,8 @@ def beside_a_loop() -> Iterator[None]:
 
 
 def say(message: str) -> None:
-    """One line on standard error; where that is gone, nobody is told."""
-    _tell(printable(message) + "\n")
+    """One line on standard error, without the passwords of URLs; where that is gone, nobody is told."""
+    _tell(printable(redacted(message)) + "\n")
 
 
 def ask(question: str) -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
+from ..redaction import redacted
 from . import codes, completers, output
 
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
@@ -46,7 +47,8 @@ examples:
   trio-progress rm --label user=u1
 
 environment:
-  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB
+  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB; a URL with a password belongs
+                        here, for all users of a machine can read the arguments of a command
   XDG_STATE_HOME        where the store of your own is: trio-progress/sessions.db in it
   TRIO_PROGRESS_SECRET  what `serve` lets in by, and `token` signs with
   TRIO_PROGRESS_TOKEN   what `watch --url` asks with
@@ -56,7 +58,8 @@ environment:
 """
 
 STORE_HELP: Final = (
-    "the store: sqlite:PATH or redis://HOST:PORT/DB; unless given: $TRIO_PROGRESS_STORE, else a file of your own"
+    "the store: sqlite:PATH or redis://HOST:PORT/DB; unless given: $TRIO_PROGRESS_STORE, which keeps a password off "
+    "the list of processes, else a file of your own"
 )
 
 
@@ -68,6 +71,9 @@ class _Parser(argparse.ArgumentParser):
 
     def print_usage(self, file: Any = None) -> None:
         _write(sys.stdout if file is None else file, self.format_usage())
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redacted(message))  # It quotes what was typed.
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         _write(sys.stderr, message or "")

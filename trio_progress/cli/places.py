@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..places import make_state_folder, state_folder
+from ..redaction import has_secret, redacted_url
 from . import codes
 from .codes import CommandError
 
@@ -27,9 +29,24 @@ FILE: Final = "sessions.db"
 class Place:
     """A store: where it is, and who says so."""
 
-    url: str
+    url: str = field(repr=False)
+    """May hold a password."""
     named: bool
     """Whether somebody named it; the user's own store need not be there yet."""
+
+    @property
+    def shown(self) -> str:
+        """The URL without secrets, to be shown."""
+        return redacted_url(self.url)
+
+    @property
+    def hint(self) -> str:
+        """What must stand behind a command of the same shell for it to find the same store."""
+        if has_secret(self.url):
+            return f"  # with {VARIABLE} set to the URL of {self.shown}"
+        if not self.named or self.url == os.environ.get(VARIABLE):
+            return ""
+        return f" --store {shlex.quote(self.url)}"
 
     @property
     def path(self) -> Path | None:
@@ -97,7 +114,7 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
             yield None
             return
         raise CommandError(
-            codes.STORE, f"store {where.url}: there is no such file; who keeps sessions in it has not begun yet"
+            codes.STORE, f"store {where.shown}: there is no such file; who keeps sessions in it has not begun yet"
         )
     from ..blocking import Client
 

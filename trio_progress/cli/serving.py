@@ -213,7 +213,7 @@ async def _serve(package: Any, where: places.Place, port: int, lost_after: float
         tracker = await places.enter_tracker(stack, where.made(), lost_after=lost_after, heartbeat_interval=beat)
         tracker.interrupt_on(signal.SIGTERM)
         opened = await enter_server(stack, package, tracker, port, settings)
-        output.say(f"Serving {where.url} at {opened.url}")
+        output.say(f"Serving {where.shown} at {opened.url}")
         if opened.admin_url is not None:
             output.say(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
         await trio.Event().wait()  # until a signal

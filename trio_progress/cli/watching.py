@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ..redaction import redacted_url
 from . import codes, output, parser, places, serving
 from .codes import CommandError
 
@@ -188,7 +189,7 @@ async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot
 
     await trio.sleep(ANSWERED)
     if session_id not in last:
-        output.say(f"waiting for session {session_id!r} to come up at {url}")
+        output.say(f"waiting for session {session_id!r} to come up at {redacted_url(url)}")
 
 
 async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
@@ -208,7 +209,7 @@ async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence
         except SessionNotFoundError:
             if not wait:
                 raise
-            output.say(f"waiting for session {session_id!r} to come up in {where.url}")
+            output.say(f"waiting for session {session_id!r} to come up in {where.shown}")
 
 
 async def _follow_all(

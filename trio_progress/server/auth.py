@@ -50,7 +50,8 @@ class Trusted:
     wants_token = False
 
     def __init__(self, header: str, grant: Callable[[str], Grant | None] | None = None) -> None:
-        if not isinstance(header, str) or not header.strip():
+        given: object = header
+        if not isinstance(given, str) or not given.strip():
             raise ValueError(f"header must be the name of a header, such as 'X-Forwarded-User', not {header!r:.200}")
         if grant is not None and not callable(grant):
             raise TypeError(f"grant must be a function that takes a user's name, or None, not {grant!r:.200}")

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias, final
 from urllib.parse import urlsplit
 
+from ..redaction import redacted
+
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 ALLOWED_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID, If-None-Match"
@@ -42,7 +44,7 @@ def checked_origin(text: object) -> str:
     if match is None or host is None or usual is None or not 0 < int(match[2] or usual) < 65536:
         raise ValueError(
             "an origin must be like 'https://app.example.org' or 'http://localhost:3000', one for each host, not "
-            f"{text!r:.200}"
+            f"{redacted(repr(text)):.200}"
         )
     port = int(match[2] or usual)
     return f"{scheme}://{host}" + ("" if port == usual else f":{port}")

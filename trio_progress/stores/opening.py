@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
 from ..logs import tell
+from ..redaction import redacted
 from .base import Store
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ async def open_store(
     """
     if not isinstance(store, str):
         if not isinstance(store, Store):
-            raise TypeError(f"a store must be a URL ({URLS}) or a trio_progress Store, not {store!r:.200}")
+            raise TypeError(
+                f"a store must be a URL ({URLS}) or a trio_progress Store, not {redacted(repr(store)):.200}"
+            )
         return store, False
     if store == "memory:":
         from .memory import MemoryStore
@@ -57,7 +60,7 @@ async def open_store(
 
         opened = RedisStore(store, event_limit=event_limit, timeout=timeout)
     else:
-        raise ValueError(f"there is no store for {store.partition(':')[0]!r:.200}: the URL must be {URLS}")
+        raise ValueError(f"there is no store for {_kind(store)!r:.200}: the URL must be {URLS}")
     try:
         await opened.open()
     except StoreError as error:
@@ -76,7 +79,7 @@ def open_backend(url: str) -> Backend:
         StoreError: The store cannot be opened.
     """
     if not isinstance(url, str):
-        raise TypeError(f"a store's URL must be a str such as 'sqlite:PATH', not {url!r:.200}")
+        raise TypeError(f"a store's URL must be a str such as 'sqlite:PATH', not {redacted(repr(url)):.200}")
     if url.startswith("sqlite:"):
         from .sqlite import SqliteBackend
 
@@ -92,8 +95,14 @@ def open_backend(url: str) -> Backend:
             "what 'memory:' keeps belongs to one tracker; to share sessions open it on 'sqlite:PATH' or in Redis"
         )
     raise ValueError(
-        f"there is no store for {url.partition(':')[0]!r:.200}: the URL must be 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
+        f"there is no store for {_kind(url)!r:.200}: the URL must be 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
     )
+
+
+def _kind(url: str) -> str:
+    """What a URL names as its kind of store; of what has none it may all be a password."""
+    kind, colon, _ = url.partition(":")
+    return kind if colon or "@" not in url else ""
 
 
 def _backend_class() -> type[RedisBackend]:

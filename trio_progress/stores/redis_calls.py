@@ -27,6 +27,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreError
+from ..redaction import redacted
 from .redis_keys import DEFAULT_PREFIX
 from .redis_scripts import Script
 
@@ -121,7 +122,7 @@ class Server:
             raise ValueError(_NO_URL) from None
         database = parts.path.strip("/")
         # What stands behind a bare # or ? may be the rest of a password, and what stands before it a port.
-        cut = parts.fragment or any("@" in name for name in options)
+        cut = parts.fragment or any("@" in name or ("@" in options[name] and "pass" not in name) for name in options)
         if parts.scheme not in ("redis", "rediss") or not parts.hostname or cut or database.strip("0123456789"):
             raise ValueError(_NO_URL)
         for name in _OURS:
@@ -143,7 +144,7 @@ class Server:
         if not isinstance(pool, ConnectionPool):
             raise TypeError(
                 "a Redis store needs a URL or a redis.Redis client (not one of redis.asyncio, nor a RedisCluster), "
-                f"not {client!r:.200}"
+                f"not {redacted(repr(client)):.200}"
             )
         settings = {name: value for name, value in pool.connection_kwargs.items() if not _TIED.search(name)}
         if isinstance(pool, SentinelConnectionPool):

@@ -1,0 +1,123 @@
+"""A store's password, given to every command by option and by the environment: it is in nothing that is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.redis_server import RedisServer
+from trio_progress.blocking import Client
+from trio_progress.cli import codes
+
+pytestmark = pytest.mark.integration
+
+PASSWORD = "hunter2-of-the-tests"
+COMMAND = [sys.executable, "-m", "trio_progress"]
+ROOT = Path(__file__).parents[2]
+
+COMMANDS = {
+    "ls": ["ls", "--json"],
+    "show": ["show", "r-1"],
+    "show one that is not there": ["show", "r-404"],
+    "watch": ["watch", "r-2", "--no-wait"],
+    "watch one that is not there": ["watch", "r-404", "--no-wait"],
+    "cancel": ["cancel", "r-1"],
+    "rm": ["rm", "r-1", "r-404"],
+    "rm by label": ["rm", "--label", "user=u1", "--yes"],
+    "demo": ["demo", "what is a nursery?"],
+    "demo, gone on with": ["demo", "--resume", "r-1"],
+    "wrong use": ["ls", "--limit", "x"],
+    "help": ["ls", "--help"],
+}
+
+LASTING = {"serve": ["serve", "--port", "0"], "watch": ["watch", "r-404"]}
+"""Commands that go on until they are stopped."""
+
+
+@pytest.fixture
+def server(start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """A Redis with a password, and two sessions in it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    started = start_redis("--requirepass", PASSWORD, client={"password": PASSWORD})
+    with Client(url_of(started)) as client:
+        client.declare("r-1", labels={"user": "u1"})
+        client.declare("r-2", labels={"user": "u1"})
+        client.cancel("r-2", "not wanted")
+    return started
+
+
+def url_of(server: RedisServer, password: str = PASSWORD) -> str:
+    return f"redis://:{password}@127.0.0.1:{server.port}/0"
+
+
+def given(words: list[str], url: str, by: str) -> tuple[list[str], dict[str, str]]:
+    """The command and its environment."""
+    if by == "environment":
+        return [*COMMAND, *words], {**os.environ, "TRIO_PROGRESS_STORE": url}
+    return [*COMMAND, *words, *([f"--store={url}"] if by == "option=" else ["--store", url])], dict(os.environ)
+
+
+def kept(server: RedisServer) -> bytes:
+    """All that is stored."""
+    with server.client() as client:
+        return b"".join(key + (client.dump(key) or b"") for key in client.scan_iter())
+
+
+@pytest.mark.parametrize("by", ["option", "option=", "environment"])
+def test_no_command_leaves_the_stores_password_behind(server: RedisServer, by: str) -> None:
+    for name, words in COMMANDS.items():
+        command, environment = given(words, url_of(server), by)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        assert PASSWORD not in done.stdout + done.stderr, name
+        assert "Traceback" not in done.stderr, (name, done.stderr)
+        assert done.returncode != codes.STORE, (name, done.stderr)
+    assert PASSWORD.encode() not in kept(server)
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, by: str) -> None:
+    for url in (
+        url_of(server, "wrong-" + PASSWORD),
+        f"redis://:{PASSWORD}@127.0.0.1:1/0",
+        f"redis://:{PASSWORD}/x@127.0.0.1:1/0",
+        f"redys://:{PASSWORD}@127.0.0.1:1/0",
+    ):
+        for name, words in {**COMMANDS, **LASTING}.items():
+            if "demo" in name or "help" in name:
+                continue
+            command, environment = given(words, url, by)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+            assert PASSWORD not in done.stdout + done.stderr, name
+            assert done.returncode in (codes.STORE, codes.USAGE), (name, done.stderr)
+            assert "Traceback" not in done.stderr, (name, done.stderr)
+
+
+@pytest.mark.parametrize("by", ["option", "option=", "environment"])
+@pytest.mark.parametrize("name", LASTING)
+def test_a_command_that_lasts_shows_no_password_to_the_machines_other_users(
+    server: RedisServer, name: str, by: str
+) -> None:
+    command, environment = given(LASTING[name], url_of(server), by)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        assert f"redis://***@127.0.0.1:{server.port}/0" in first
+        arguments = subprocess.run(
+            ["ps", "-o", "args=", "-p", str(process.pid)], capture_output=True, check=True
+        ).stdout
+        assert LASTING[name][0].encode() in arguments
+        assert PASSWORD.encode() not in arguments
+        time.sleep(0.2)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert PASSWORD not in first + out + err
+    assert process.returncode == codes.SIGNAL + signal.SIGTERM
