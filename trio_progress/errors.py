@@ -107,6 +107,13 @@ class StoreError(ProgressError):
     """The store did not do what it was asked: it is down, full, slow, or refuses."""
 
 
+class CorruptEntryError(StoreError):
+    """The store has answered, and what it holds cannot be read: trying again does not help.
+
+    Whoever begins the session anew, or deletes it, mends that.
+    """
+
+
 class FencedError(StoreError):
     """Another owner has taken the session over; what this one still writes is refused."""
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias, final
 
 import trio
 
-from .errors import SessionClosedError, SessionNotFoundError, StoreError
+from .errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
 from .feed import Ended, Feed, Listener, Topic
-from .remote import RemoteState
+from .remote import RemoteState, found_head
 from .state.clock import Clock
 from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
 from .stores.paging import InTurns, every
+
+Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
+"""Says whether a session that has these labels may be seen."""
+
+
+def _allowed(feed: Feed, allows: Allows | None) -> bool:
+    return allows is None or allows(feed.source.snapshot().labels)
 
 
 class Everything(Protocol):
@@ -95,25 +102,34 @@ class Hub:
 
     # Listeners
 
-    async def join(self, session_id: str, listener: Listener, *, wait: bool) -> Topic | None:
+    async def join(
+        self, session_id: str, listener: Listener, *, wait: bool, allows: Allows | None = None
+    ) -> Topic | None:
         """Registers a listener, wherever the session is.
+
+        Args:
+            session_id: The session.
+            listener: Who listens. One that may not see what there is now must refuse it when it is attached.
+            wait: Whether it waits for a session that there is not, or that it may not see.
+            allows: Who may see a session with such labels; None: everybody. For one that may not be seen the store is
+                asked as for one that there is not, and what it holds is looked at no further than its labels.
 
         Returns:
             The topic that it listens to; None where all that there is to read has been handed over.
 
         Raises:
-            SessionNotFoundError: There is no such session, and `wait` is False.
-            StoreError: It is not open here, and the store did not answer.
+            SessionNotFoundError: There is no such session, or none that may be seen, and `wait` is False.
+            StoreError: It is not open here, and the store did not answer, or holds what cannot be read.
             SessionClosedError: The tracker has been left.
         """
         self._check_open()
         topic = self._topics.get(session_id)
-        if topic is None or topic.feed is None:
+        if topic is None or topic.feed is None or not _allowed(topic.feed, allows):
             stored = await self.store.read(session_id)
             self._check_open()
             topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
-                if stored is None:
+                if stored is None or not self._visible(stored, allows):
                     if not wait:
                         raise SessionNotFoundError(session_id)
                 else:
@@ -134,7 +150,14 @@ class Hub:
         return topic
 
     def await_next(self, session_id: str, listener: Listener) -> Topic:
-        """Registers a listener for whatever comes next of a session, without what there is of it now."""
+        """Registers a listener for whatever comes next of a session, without what there is of it now.
+
+        Returns:
+            The topic that it listens to from now on, which need not be the one that it listened to before.
+        """
+        if self._shut:
+            listener.shut()
+            return Topic(session_id)
         topic = self._topic(session_id)
         topic.expect(listener)
         if topic.feed is None:
@@ -235,6 +258,37 @@ class Hub:
             raise SessionClosedError("the tracker has been left: nothing can be followed through it any more")
 
     # Reading
+
+    async def seen(self, session_id: str, allows: Allows) -> Feed:
+        """The feed of a session, as it is here or in the store, if it may be seen.
+
+        Raises:
+            SessionNotFoundError: There is no such session, or none that may be seen: the same is asked for both.
+            StoreError: It is not open here, and the store did not answer, or holds what cannot be read.
+        """
+        feed = self.feed(session_id)
+        if feed is not None and _allowed(feed, allows):
+            await trio.lowlevel.checkpoint()
+            return feed
+        stored = await self.store.read(session_id)
+        if feed is not None or stored is None or not self._visible(stored, allows):
+            raise SessionNotFoundError(session_id)
+        return self.found(stored)
+
+    def _visible(self, stored: Stored, allows: Allows | None) -> bool:
+        """Whether what is stored may be seen. What cannot be read has no labels.
+
+        Raises:
+            StoreError: It cannot be read, and may be seen whatever its labels are.
+        """
+        if allows is None:
+            return True
+        try:
+            return allows(found_head(stored, self.clock).labels)
+        except CorruptEntryError:
+            if allows({}):
+                raise
+            return False
 
     def found(self, stored: Stored) -> Feed:
         """The feed of what the store has of a session; of one that has ended, the same for all who find the same.

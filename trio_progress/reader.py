@@ -90,9 +90,12 @@ class Reader:
         return 0.0 if self.up else since
 
     def watch(self, topic: Topic) -> None:
-        """From now on the topic is kept in step with the store."""
+        """From now on the topic is kept in step with the store.
+
+        One that is without a feed because its session has ended goes on from that end, of which it has heard.
+        """
         source = None if topic.feed is None else topic.feed.source
-        self._seen[topic.id] = source.seen if isinstance(source, RemoteState) else None
+        self._seen[topic.id] = source.seen if isinstance(source, RemoteState) else self._seen.get(topic.id)
         self._changed()
 
     def forget(self, session_id: str) -> None:

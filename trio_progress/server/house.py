@@ -55,6 +55,7 @@ class ServerHouse:
         self.files = files
         # The one name of the tracker that is not public: a server is told of news as the tracker's own readers are.
         self.hub: Hub = tracker._house.hub
+        self._open = tracker._house.open
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
@@ -69,6 +70,11 @@ class ServerHouse:
         self._addresses: Counter[str] = Counter()
         self._doors: dict[HttpConnection, trio.CancelScope] = {}
         self.connections = 0
+
+    @property
+    def sessions_open(self) -> bool:
+        """Whether the tracker has any open session. A stop asks often, so this costs the same for any number."""
+        return bool(self._open)
 
     @contextmanager
     def counted(self, address: str) -> Iterator[None]:

@@ -17,6 +17,7 @@ from typing import Final, final
 import msgspec
 import trio
 
+from ..errors import CorruptEntryError, ProgressError
 from ..feed import Feed, Topic
 from ..hub import Hub
 from ..mailbox import Mailbox
@@ -29,6 +30,10 @@ logger = logging.getLogger("trio_progress")
 
 BATCH: Final = 64 * 1024
 """Bytes that the pump makes of what is ready before it writes them."""
+
+UNREADABLE: Final = (
+    "what is stored of this session cannot be read, and trying again does not help: begin it anew, or delete it"
+)
 
 MOST_LETTERS: Final = 256
 """Answers and list entries that may wait; who lets more pile up reads too slowly."""
@@ -211,13 +216,18 @@ class Outbox:
 
         Raises:
             SessionNotFoundError: There is none, or none that the client may see.
-            StoreError: It is not open here, and the store did not answer.
+            StoreError: It is not open here, and the store did not answer, or holds what cannot be read.
             SessionClosedError: The tracker is left.
         """
         self.unsubscribe(subscriber.id)
         self.subscribers[subscriber.id] = subscriber
         try:
-            topic = await self.hub.join(subscriber.id, subscriber, wait=subscriber.wait)
+            topic = await self.hub.join(
+                subscriber.id,
+                subscriber,
+                wait=subscriber.wait,
+                allows=lambda labels: self.grant.allows("read", subscriber.id, labels),
+            )
         except BaseException:
             if self.subscribers.get(subscriber.id) is subscriber:
                 del self.subscribers[subscriber.id]
@@ -250,10 +260,18 @@ class Outbox:
             self._on_end(subscriber, False)
 
     def wait_on(self, subscriber: Subscriber) -> None:
-        """A session that may not be seen has ended: who waits for another one under that id still does."""
+        """A session that may not be seen has ended: who waits for another one under that id still does.
+
+        By way of the hub: whoever was told of the end before may have been the last who needed the topic, and a run of
+        another process is only found by a reader that looks for it.
+        """
         topic = subscriber.topic
-        if topic is not None and topic.feed is None and self.subscribers.get(subscriber.id) is subscriber:
-            topic.join(subscriber)
+        if self.subscribers.get(subscriber.id) is not subscriber:
+            return
+        if subscriber.mailbox.done:  # The tracker is left.
+            self._over(subscriber, ended=False)
+        elif topic is not None and topic.feed is None:
+            subscriber.topic = self.hub.await_next(subscriber.id, subscriber)
 
     def regrant(self, grant: Grant) -> list[Subscriber]:
         """The client may see something else from now on; returns those who wait, to be subscribed anew for it.
@@ -413,6 +431,13 @@ class Outbox:
 def not_found(session_id: str) -> ErrorMessage:
     """What is said of a session that there is not, or that may not be seen: the two look the same."""
     return ErrorMessage(code="not_found", message=f"there is no session {session_id!r}", session=session_id)
+
+
+def failed(problem: ProgressError, session_id: str) -> ErrorMessage:
+    """What is said where a session cannot be told of: whether trying again helps."""
+    if isinstance(problem, CorruptEntryError):
+        return ErrorMessage(code="unreadable", message=UNREADABLE, session=session_id)
+    return unavailable(session_id)
 
 
 def unavailable(session_id: str | None) -> ErrorMessage:

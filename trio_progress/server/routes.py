@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, final
 
 import msgspec
 
-from ..errors import ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
+from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..state import checks
 from ..state.fields import as_text
 from ..state.messages import Unlisted
@@ -19,6 +19,7 @@ from .files import matches
 from .grants import VERBS, Grant
 from .house import ServerHouse, note_asked
 from .http import Request, Response, as_json, error
+from .outbox import UNREADABLE
 from .schema import Config, Readiness, SessionList, encoded
 from .shares import sessions_shared
 from .sse import EventStream
@@ -133,6 +134,8 @@ class Routes:
             return refused.response
         except SessionNotFoundError:
             return _not_found()
+        except CorruptEntryError:
+            return error(500, "unreadable", UNREADABLE)
         except ProgressError:
             return error(503, "unavailable", "the store does not answer now: try again later")
 
@@ -170,10 +173,8 @@ class Routes:
         Raises:
             SessionNotFoundError: There is none, or it may not be seen.
         """
-        snapshot = await self._house.tracker.snapshot(session)
-        if not grant.allows("read", session, snapshot.labels):
-            raise SessionNotFoundError(session)
-        return snapshot
+        feed = await self._house.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+        return feed.source.snapshot()
 
     async def _session(self, request: Request, grant: Grant, session: str) -> Response:
         snapshot = await self._seen(grant, session)

@@ -14,7 +14,7 @@ from .expiry import until_expired
 from .grants import Grant
 from .house import ServerHouse
 from .lists import tell_list
-from .outbox import Outbox, Subscriber, not_found, unavailable
+from .outbox import Outbox, Subscriber, failed, not_found
 from .stream import Transport, Wire
 
 COMMENT_EVERY: Final = 15.0
@@ -56,7 +56,7 @@ class EventConnection:
     def watching(self) -> bool:
         """Whether it is yet to be told of an end."""
         if self._asked.session is None:
-            return self._house.tracker.statistics().sessions_open > 0
+            return self._house.sessions_open
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
 
     def stop(self, *, over: bool) -> None:
@@ -117,8 +117,8 @@ class EventConnection:
         except SessionNotFoundError:
             self._outbox.say(not_found(asked.session))
             self._wire.finish_soon()
-        except ProgressError:
-            self._outbox.say(unavailable(asked.session))
+        except ProgressError as problem:
+            self._outbox.say(failed(problem, asked.session))
             self._wire.finish_soon()
 
     async def _listen(self, scope: trio.CancelScope) -> None:

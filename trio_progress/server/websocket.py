@@ -26,7 +26,7 @@ from .house import ServerHouse, note_asked
 from .http import Request
 from .lists import tell_list
 from .metering import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
-from .outbox import Outbox, Subscriber, not_found, unavailable
+from .outbox import Outbox, Subscriber, failed, not_found
 from .stream import Transport, Wire, close_frame
 
 SUBPROTOCOL: Final = "trio-progress.v1"
@@ -99,7 +99,7 @@ class WebSocketGuest:
     @property
     def watching(self) -> bool:
         """Whether it is yet to be told of an end."""
-        if self._list is not None and self._house.tracker.statistics().sessions_open > 0:
+        if self._list is not None and self._house.sessions_open:
             return True
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
 
@@ -280,8 +280,8 @@ class WebSocketGuest:
             await self._outbox.subscribe(subscriber)
         except SessionNotFoundError:
             self._outbox.say(not_found(subscriber.id))
-        except ProgressError:
-            self._outbox.say(unavailable(subscriber.id))
+        except ProgressError as problem:
+            self._outbox.say(failed(problem, subscriber.id))
 
     def _begin_list(self, request: Subscribe) -> None:
         self._unsubscribe("*")
@@ -309,10 +309,10 @@ class WebSocketGuest:
         session, grant, say = request.session, self._outbox.grant, self._outbox.say
         tracker = self._house.tracker
         try:
-            snapshot = await tracker.snapshot(session)
-            if not grant.allows("read", session, snapshot.labels):
-                say(not_found(session))
-            elif not grant.allows("cancel", session, snapshot.labels):
+            checks.session_id(session)
+            feed = await self._house.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+            snapshot = feed.source.snapshot()
+            if not grant.allows("cancel", session, snapshot.labels):
                 say(ErrorMessage(code="not_allowed", message="you may not cancel this session", session=session))
             elif snapshot.status in ENDED:
                 text = f"it has ended already: {snapshot.status}"
@@ -322,8 +322,8 @@ class WebSocketGuest:
                 await tracker.cancel(session, request.reason)
         except (SessionNotFoundError, ValueError):
             say(not_found(session))
-        except ProgressError:
-            say(unavailable(session))
+        except ProgressError as problem:
+            say(failed(problem, session))
 
     # What ends it
 

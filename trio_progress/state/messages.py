@@ -185,6 +185,7 @@ ErrorCode: TypeAlias = Literal[
     "too_large",
     "too_many",
     "unavailable",
+    "unreadable",
 ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import StoreError
+from ..errors import CorruptEntryError
 from .clock import moment, shown_seconds, stamp
 from .events import EventLog, LoggedEvent
 from .fields import as_text
@@ -64,7 +64,7 @@ def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
     """The record that was stored for `session_id` under `(epoch, seq)`.
 
     Raises:
-        StoreError: It is not a record of this format, or of another session.
+        CorruptEntryError: It is not a record of this format, or of another session.
     """
     record = _decoded(_DECODER, session_id, epoch, seq, data)
     resume = Position(epoch, seq, record.state.events).token()
@@ -77,7 +77,7 @@ def decode_head(session_id: str, epoch: int, seq: int, data: bytes) -> Head:
     """What `decode_record()` finds without the phases, at a part of the time; what is wrong in them stays unseen.
 
     Raises:
-        StoreError: It is not a record of this format, or of another session.
+        CorruptEntryError: It is not a record of this format, or of another session.
     """
     return msgspec.structs.replace(_decoded(_OUTLINE_DECODER, session_id, epoch, seq, data).state, epoch=epoch, seq=seq)
 
@@ -86,9 +86,11 @@ def _decoded(decoder: msgspec.json.Decoder[RecordT], session_id: str, epoch: int
     try:
         record = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-        raise StoreError(f"the stored entry {epoch}-{seq} of session {session_id!r} cannot be read: {error}") from None
+        raise CorruptEntryError(
+            f"the stored entry {epoch}-{seq} of session {session_id!r} cannot be read: {error}"
+        ) from None
     if record.format != FORMAT or record.state.id != session_id:
-        raise StoreError(
+        raise CorruptEntryError(
             f"the stored entry {epoch}-{seq} of session {session_id!r} is of format {record.format} "
             f"and session {record.state.id!r:.200}, expected format {FORMAT}"
         )
@@ -104,12 +106,12 @@ def decode_event(data: bytes) -> LoggedEvent:
     """The event in `data`.
 
     Raises:
-        StoreError: It is not one.
+        CorruptEntryError: It is not one.
     """
     try:
         return _EVENT_DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-        raise StoreError(f"a stored event cannot be read: {error}") from None
+        raise CorruptEntryError(f"a stored event cannot be read: {error}") from None
 
 
 def encode_lost(record: Record, heard: float | None) -> bytes:
