@@ -247,7 +247,7 @@ class Hub:
     def shut(self) -> None:
         """The tracker is left: all streams end once what there is has been read, and no new ones begin."""
         self._shut = True
-        for topic in self._topics.values():
+        for topic in list(self._topics.values()):  # A listener may leave at once.
             for listener in list(topic.listeners):
                 listener.shut()
         for everything in list(self._everything):

@@ -2,8 +2,8 @@
 
 1. One folder for each store, one file for each end of a session. Names are digests: no id, and nothing else
    that a user gives, becomes part of a path.
-2. Files are of mode 0600 in folders of mode 0700. They expire when the store would have forgotten the
-   session, and are bounded in number and size.
+2. Files are of mode 0600 in folders of mode 0700 that are the user's own: links and folders of others are refused.
+   They expire when the store would have forgotten the session, and are bounded in number and size.
 3. Writing is a last resort: it never raises into the work, what fails is logged. A file is written whole or
    not at all.
 4. What is read was possibly written by somebody else: it is decoded strictly. A file that cannot be read is
@@ -26,7 +26,7 @@ from typing import Final, Protocol, final, runtime_checkable
 import msgspec
 
 from .logs import tell
-from .places import state_folder
+from .places import check_own, make_own, state_folder
 from .state import checks
 from .state.limits import MAX_UNITS
 from .stores.base import Append, Index, Key
@@ -104,6 +104,10 @@ class Spool:
         parent = state_folder() / "spool" if self._parent is None else self._parent
         return parent / _digest(self._address)
 
+    def _own(self, folder: Path) -> list[Path]:
+        """The folders that must be this user's own, from above: the platform's or the given one, and what is in it."""
+        return [*reversed(folder.parents[: 2 if self._parent is None else 1]), folder]
+
     def save(self, append: Append, *, claimed: bool, owner: str = "") -> bool:
         """Keeps a final state. Never raises; False where it could not be kept, which is logged.
 
@@ -151,8 +155,8 @@ class Spool:
             )
         )
         folder = self._folder()
-        for made in reversed([folder, *folder.parents[:2]]):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)  # What it makes above gets the usual mode.
+        for made in self._own(folder):
+            make_own(made)
         taken = sum(1 for _ in folder.iterdir())
         if len(data) > LARGEST_FILE or taken >= FILES:
             tell(
@@ -181,10 +185,13 @@ class Spool:
         """What waits, oldest first. What has expired or cannot be read is removed.
 
         Raises:
-            OSError: The folder cannot be read.
+            OSError: The folder cannot be read, or is not this user's own.
         """
+        folder = self._folder()
         try:
-            paths = list(self._folder().iterdir())
+            for made in self._own(folder):
+                check_own(made)
+            paths = list(folder.iterdir())
         except FileNotFoundError:
             return
         for at, path in sorted((_modified(path), path) for path in paths):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..places import make_state_folder, state_folder
+from ..places import check_own, make_state_folder, state_folder
 from ..redaction import has_secret, redacted_url
 from . import codes
 from .codes import CommandError
@@ -67,6 +67,19 @@ class Place:
         except (OSError, ValueError, RuntimeError):
             return False  # Opening it tells why.
 
+    def check(self) -> None:
+        """Sees that nobody else can write in the folder of the user's own store.
+
+        Raises:
+            CommandError: Somebody can.
+        """
+        try:
+            check_own(state_folder())
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise CommandError(codes.STORE, f"{error.strerror}; or name a store by --store") from None
+
     def made(self) -> str:
         """The URL, to be opened for writing: the folder of the user's own store is made if need be.
 
@@ -78,7 +91,7 @@ class Place:
                 make_state_folder()
             except OSError as error:
                 raise CommandError(
-                    codes.STORE, f"{state_folder()} cannot be made: {error.strerror}; name a store by --store"
+                    codes.STORE, f"{state_folder()} cannot be used: {error.strerror}; name a store by --store"
                 ) from None
         return self.url
 
@@ -109,6 +122,8 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
         StoreError: It cannot be opened.
     """
     where = place(arguments)
+    if not where.named:
+        where.check()
     if where.missing:
         if not where.named:
             yield None

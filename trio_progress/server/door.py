@@ -21,6 +21,7 @@ from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from .auth import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
+from .capacity import Seats
 from .grants import Credentials, Grant
 from .house import FullError, ServerHouse
 from .http import BadRequestError, HttpConnection, Request, Response, error
@@ -61,7 +62,11 @@ MOST_FOR_ADMIN: Final = 100
 """Connections at once of the port of the probes: its own, so that a house full of guests is not taken for dead."""
 
 MOST_TURNED_AWAY: Final = 100
-"""Connections at once that are told that there are too many of their address; more are closed without a word."""
+"""Connections at once that are told that there are too many; more are closed without a word."""
+
+
+class ServerFullError(FullError):
+    """There are as many connections as there may be, whosever they are."""
 
 
 Count: TypeAlias = Callable[[str], AbstractContextManager[None]]
@@ -90,8 +95,7 @@ class Door:
         self._house = house
         self._routes = routes
         self._admin = admin
-        self._most = MOST_FOR_ADMIN if admin else house.settings.max_connections
-        self._taken = 0
+        self.seats = Seats(MOST_FOR_ADMIN if admin else house.most)
         self._turned_away = 0
 
     async def __call__(self, transport: Transport) -> None:
@@ -118,8 +122,6 @@ class Door:
         It counts from its first moment on: who opens many and says nothing would else take the places of all.
         """
         house, settings = self._house, self._house.settings
-        if self._taken >= self._most:
-            return
         patience = settings.request_timeout
         direct: Count = house.counted
         each: Count = _for_nothing
@@ -127,23 +129,22 @@ class Door:
             direct = _for_nothing
         elif house.proxies.trusts(peer):  # Whose it is, is told by each request.
             direct, each = _for_nothing, house.counted
+        refusal = _server_full
         try:
             with direct(peer):
-                self._taken += 1
-                try:
-                    http = HttpConnection(transport, head_patience=patience, write_patience=settings.write_timeout)
-                    await self._serve(transport, http, peer, patience, each)
-                finally:
-                    self._taken -= 1
-            return
+                if self.seats.room_for(peer):
+                    with self.seats.taking(peer):
+                        http = HttpConnection(transport, head_patience=patience, write_patience=settings.write_timeout)
+                        await self._serve(transport, http, peer, patience, each)
+                    return
         except FullError:
-            pass
+            refusal = _address_full
         if self._turned_away < MOST_TURNED_AWAY:
             self._turned_away += 1
             try:
                 patience = min(patience, LINGER)
                 http = HttpConnection(transport, head_patience=patience, write_patience=LINGER)
-                await self._serve(transport, http, peer, patience, _none_more)
+                await self._serve(transport, http, peer, patience, refusal)
             finally:
                 self._turned_away -= 1
 
@@ -161,11 +162,12 @@ class Door:
         """
         house = self._house
         came = trio.current_time()
-        with house.at_door(http):
+        seated = count not in (_address_full, _server_full)
+        with house.at_door(http) as scope, self.seats.silent(peer, http, scope) if seated else nullcontext():
             if isinstance(transport, trio.SSLStream):
-                with trio.move_on_after(patience) as scope:
+                with trio.move_on_after(patience) as handshake:
                     await transport.do_handshake()
-                if scope.cancelled_caught:
+                if handshake.cancelled_caught:
                     return
             spent = trio.current_time() - came
             while True:
@@ -177,10 +179,16 @@ class Door:
                 if request is None:
                     return
                 spent = 0.0
+                self.seats.spoke(peer, http)
                 address = house.proxies.client(peer, request.headers)
                 try:
                     with count(address):
                         again = await self._answer(transport, http, request, address, peer)
+                except ServerFullError:
+                    full = error(503, "too_many", "the server has as many connections as it can take: try again later")
+                    full.headers["Retry-After"] = "5"
+                    await self._refuse(http, transport, full)
+                    return
                 except FullError:
                     response = error(429, "too_many", "there are too many connections of your address")
                     await self._refuse(http, transport, response)
@@ -316,9 +324,14 @@ def _for_nothing(address: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _none_more(address: str) -> AbstractContextManager[None]:
+def _address_full(address: str) -> AbstractContextManager[None]:
     del address
     raise FullError
+
+
+def _server_full(address: str) -> AbstractContextManager[None]:
+    del address
+    raise ServerFullError
 
 
 def _is_key(text: str) -> bool:

@@ -16,6 +16,7 @@ from ..state.messages import Unlisted, Verb
 from ..tracker import ProgressTracker
 from .auth import Auth
 from .board import BoardKeeper
+from .capacity import per_address
 from .encoder import Encoder
 from .envelopes import as_event, as_frame
 from .files import StaticFile
@@ -42,7 +43,7 @@ class Guest(Protocol):
 
 
 class FullError(Exception):
-    """There are as many connections as there may be."""
+    """There are as many connections of this address as there may be."""
 
 
 @final
@@ -67,6 +68,7 @@ class ServerHouse:
         """Set when it is to stop."""
         self.guests: dict[Guest, None] = {}
         self.board = BoardKeeper(tracker)
+        self.most = settings.max_connections
         self._addresses: Counter[str] = Counter()
         self._doors: dict[HttpConnection, trio.CancelScope] = {}
         self.connections = 0
@@ -83,7 +85,7 @@ class ServerHouse:
         Raises:
             FullError: There are too many of it, and nothing was counted.
         """
-        if self._addresses[address] >= self.settings.max_connections_per_address:
+        if self._addresses[address] >= per_address(self.most, self.settings.max_connections_per_address):
             raise FullError
         self._addresses[address] += 1
         try:
@@ -103,12 +105,12 @@ class ServerHouse:
             del self.guests[guest]
 
     @contextmanager
-    def at_door(self, http: HttpConnection) -> Iterator[None]:
+    def at_door(self, http: HttpConnection) -> Iterator[trio.CancelScope]:
         """Has the connection in the list of those that are sent away by `clear_door()`, as long as the block lasts."""
         with trio.CancelScope() as scope:
             self._doors[http] = scope
             try:
-                yield
+                yield scope
             finally:
                 del self._doors[http]
 

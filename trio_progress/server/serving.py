@@ -13,9 +13,12 @@ from typing import Final, Unpack, final
 import trio
 
 from ..contexts import Opening
+from ..logs import tell
 from ..tracker import ProgressTracker
 from . import files
-from .door import Door
+from .accepting import accept_connections
+from .capacity import RESERVE, connections_possible
+from .door import MOST_FOR_ADMIN, MOST_TURNED_AWAY, Door
 from .house import ServerHouse
 from .routes import Routes
 from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
@@ -80,6 +83,7 @@ async def serve(
     if not isinstance(tracker, ProgressTracker):
         raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
     house = ServerHouse(tracker, checked, await trio.to_thread.run_sync(files.load))
+    _limit(house)
     routes = Routes(house)
     listeners = await _bound(checked.host, port)
     try:
@@ -100,19 +104,37 @@ async def serve(
         connections: trio.Nursery = await keeper.start(_keep, house)
         try:
             async with trio.open_nursery() as nursery:
-                accept = partial(trio.serve_listeners, handler_nursery=connections)
                 main: Sequence[trio.abc.Listener[Transport]] = (
                     listeners
                     if checked.ssl_context is None
                     else [trio.SSLListener(one, checked.ssl_context, https_compatible=True) for one in listeners]
                 )
-                await nursery.start(accept, Door(house, routes), main)
+                door = Door(house, routes)
+                room = door.seats.make_room
+                await nursery.start(accept_connections, main, door, connections, room)
                 if admin:
-                    await nursery.start(accept, Door(house, routes, admin=True), admin)
+                    for_admin = Door(house, routes, admin=True)
+                    await nursery.start(accept_connections, admin, for_admin, connections, room)
                 logger.info("serving at %s", server.url)
                 task_status.started(server)
         finally:
             house.stopping.set()
+
+
+def _limit(house: ServerHouse) -> None:
+    """Sets how many connections the server takes, by what it is told and by the descriptors that there are."""
+    wanted = house.settings.max_connections
+    reserve = RESERVE + MOST_TURNED_AWAY + (0 if house.settings.admin_port is None else MOST_FOR_ADMIN)
+    house.most = connections_possible(wanted, reserve)
+    if house.most < wanted:
+        tell(
+            logging.WARNING,
+            "connections_limited",
+            "the limit on open files allows %d connections at once, not %d: raise it (ulimit -Hn, LimitNOFILE=), or "
+            "give `max_connections`",
+            house.most,
+            wanted,
+        )
 
 
 async def _keep(house: ServerHouse, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:

@@ -65,8 +65,8 @@ class ServerSettings:
         write_timeout: How long a peer may stay unwritable before it is dropped.
         drain_timeout: How long a stop waits for the sessions that are watched to end; above the tracker's
             `flush_timeout`, by a second unless given.
-        max_connections: Connections at once.
-        max_connections_per_address: Of one client's address.
+        max_connections: Connections at once; fewer where the limit on descriptors leaves no more.
+        max_connections_per_address: Of one client's address; unless given 500, or a quarter of all if that is less.
         max_subscriptions: Of one connection.
         message_rate: Messages and pings a second that a client may send, on average.
         message_burst: At once.
@@ -87,7 +87,7 @@ class ServerSettings:
     write_timeout: float = 10.0
     drain_timeout: float | None = None
     max_connections: int = 10_000
-    max_connections_per_address: int = 500
+    max_connections_per_address: int | None = None
     max_subscriptions: int = 100
     message_rate: float = 20.0
     message_burst: int = 200
@@ -100,7 +100,8 @@ class ServerSettings:
         if self.drain_timeout is not None:
             given["drain_timeout"] = checks.number("drain_timeout", self.drain_timeout)
         for name in ("max_connections", "max_connections_per_address", "max_subscriptions", "message_burst"):
-            given[name] = checks.whole(name, getattr(self, name))
+            if getattr(self, name) is not None or name != "max_connections_per_address":
+                given[name] = checks.whole(name, getattr(self, name))
         for name, value in given.items():
             object.__setattr__(self, name, value)  # As a plain number, whatever came.
         for name in ("origins", "hosts", "trusted_proxies"):
