@@ -125,7 +125,7 @@ class Hub:
         self._check_open()
         topic = self._topics.get(session_id)
         if topic is None or topic.feed is None or not _allowed(topic.feed, allows):
-            stored = await self.store.read(session_id)
+            stored = await self._stored(session_id, allows)
             self._check_open()
             topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
@@ -270,10 +270,23 @@ class Hub:
         if feed is not None and _allowed(feed, allows):
             await trio.lowlevel.checkpoint()
             return feed
-        stored = await self.store.read(session_id)
+        stored = await self._stored(session_id, allows)
         if feed is not None or stored is None or not self._visible(stored, allows):
             raise SessionNotFoundError(session_id)
         return self.found(stored)
+
+    async def _stored(self, session_id: str, allows: Allows | None) -> Stored | None:
+        """What is stored, as far as it can be read. An entry that cannot be read is only told of who may see all.
+
+        Raises:
+            StoreError: The store did not answer, or holds what cannot be read.
+        """
+        try:
+            return await self.store.read(session_id)
+        except CorruptEntryError:
+            if allows is None or allows({}):
+                raise
+            return None
 
     def _visible(self, stored: Stored, allows: Allows | None) -> bool:
         """Whether what is stored may be seen. What cannot be read has no labels.

@@ -31,7 +31,7 @@ COMMANDS = {
     "cancel": ["cancel", "r-1"],
     "rm": ["rm", "r-1", "r-404"],
     "rm by label": ["rm", "--label", "user=u1", "--yes"],
-    "demo": ["demo", "what is a nursery?"],
+    "demo": ["demo", "--corpus", str(Path(codes.__file__).parent), "what is an exit code?"],
     "demo, gone on with": ["demo", "--resume", "r-1"],
     "wrong use": ["ls", "--limit", "x"],
     "help": ["ls", "--help"],
@@ -74,7 +74,7 @@ def kept(server: RedisServer) -> bytes:
 def test_no_command_leaves_the_stores_password_behind(server: RedisServer, by: str) -> None:
     for name, words in COMMANDS.items():
         command, environment = given(words, url_of(server), by)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
         assert PASSWORD not in done.stdout + done.stderr, name
         assert "Traceback" not in done.stderr, (name, done.stderr)
         assert done.returncode != codes.STORE, (name, done.stderr)
@@ -91,7 +91,7 @@ def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, b
     ):
         for name, words in (("ls", COMMANDS["ls"]), ("rm", COMMANDS["rm"]), ("serve", LASTING["serve"])):
             command, environment = given(words, url, by)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
             assert PASSWORD not in done.stdout + done.stderr, name
             assert done.returncode in (codes.STORE, codes.USAGE), (name, done.stderr)
             assert "Traceback" not in done.stderr, (name, done.stderr)

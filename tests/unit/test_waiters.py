@@ -23,6 +23,7 @@ from trio_progress.server.routes import Routes
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.stream import Piped
 from trio_progress.state.messages import End, Listed
+from trio_progress.stores.base import Changes
 from trio_progress.testing import explore, memory_client
 
 PLACES = [("here", "here"), ("elsewhere", "elsewhere"), ("here", "elsewhere"), ("elsewhere", "here")]
@@ -191,9 +192,12 @@ async def test_who_waits_behind_an_end_is_not_looked_for_again_and_again(
 ) -> None:
     taken: list[int] = []
     take_in = Reader._take_in
-    monkeypatch.setattr(
-        Reader, "_take_in", lambda self, changes: (taken.append(len(changes.sessions)), take_in(self, changes))[1]
-    )
+
+    def counted(reader: Reader, changes: Changes) -> None:
+        taken.append(len(changes.sessions))
+        take_in(reader, changes)
+
+    monkeypatch.setattr(Reader, "_take_in", counted)
     heard = Heard()
     async with open_tracker() as tracker, trio.open_nursery() as nursery:
         await nursery.start(heard.websocket, tracker, "bob")

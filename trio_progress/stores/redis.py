@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, final
 import redis
 from redis.exceptions import ResponseError
 
-from ..errors import StoreError
+from ..errors import CorruptEntryError, StoreError
 from ..logs import BURST, Throttle, tell
 from ..state.quantities import whole
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
@@ -170,7 +170,7 @@ class RedisBackend:
             return self._reads.one(session_id)
         except PoisonedError as error:
             self._pass_over(session_id, str(error))
-            raise StoreError(f"session {session_id!r} is stored in a way that cannot be read: {error}") from None
+            raise CorruptEntryError(f"session {session_id!r} is stored in a way that cannot be read: {error}") from None
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out.

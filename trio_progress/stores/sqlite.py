@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from ..errors import StoreError
+from ..errors import CorruptEntryError, StoreError
 from ..logs import BURST, Throttle, tell
 from ..state.quantities import whole
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
@@ -196,7 +196,9 @@ class SqliteBackend:
                 return self._reads(opened).one(session_id)
             except PoisonedError as error:
                 self._pass_over(session_id, str(error))
-                raise StoreError(f"session {session_id!r} is stored in a way that cannot be read: {error}") from None
+                raise CorruptEntryError(
+                    f"session {session_id!r} is stored in a way that cannot be read: {error}"
+                ) from None
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; rows that cannot be read are left out.
