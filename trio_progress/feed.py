@@ -8,6 +8,7 @@ and follow it to a new owner.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, final
 
 from .state.events import EventLog
@@ -35,6 +36,11 @@ class Source(Protocol):
     @property
     def seq(self) -> int:
         """The newest published state."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The session's labels, at less than a snapshot costs: they say who may see it."""
         ...
 
     @property

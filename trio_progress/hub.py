@@ -21,7 +21,7 @@ Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
 
 
 def _allowed(feed: Feed, allows: Allows | None) -> bool:
-    return allows is None or allows(feed.source.snapshot().labels)
+    return allows is None or allows(feed.source.labels)
 
 
 class Everything(Protocol):

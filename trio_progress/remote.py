@@ -9,7 +9,7 @@ parents, and nobody here knows which, is it given a snapshot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar, final
 
 import msgspec
@@ -132,6 +132,11 @@ class RemoteState:
         """
         idle = None if self._progressed is None else self._clock.monotonic() - self._progressed
         return _liveness(self._record.state, self._clock, alive=self._alive, idle=idle)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The session's labels."""
+        return self._record.state.labels
 
     def snapshot(self) -> Snapshot:
         """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -17,7 +18,8 @@ from trio_progress.server.house import ServerHouse
 from trio_progress.server.http import Request, Response
 from trio_progress.server.routes import Routes
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.sse import EventStream
+from trio_progress.server.sse import EventConnection, EventStream
+from trio_progress.server.stream import Piped
 from trio_progress.state.messages import ErrorMessage, Pong
 from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from trio_progress.testing import memory_client
@@ -201,16 +203,14 @@ async def test_a_store_that_is_down_is_still_to_be_tried_again() -> None:
         assert response.status == 503
 
 
-async def test_a_stop_asks_for_no_statistics_while_it_waits(
-    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_asks_for_no_statistics_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_tracker() as tracker:
         house = ServerHouse(tracker, ServerSettings(), {})
-        assert not house.sessions_open
+        asked_for = EventStream(session=None, grant=Grant(everything=True), labels={}, headers={})
+        connection = EventConnection(house, Mock(spec=Piped), asked_for)
         monkeypatch.setattr(ProgressTracker, "statistics", lambda self: pytest.fail("it grows with the sessions"))
+        watching = [connection.watching]
         async with tracker.session("a"):
-            assert house.sessions_open
-            async with memory_client(tracker) as client:
-                await client.subscribe("*")
-                await client.receive()
-        assert not house.sessions_open
+            watching.append(connection.watching)
+        watching.append(connection.watching)
+        assert watching == [False, True, False]
