@@ -128,7 +128,9 @@ def signed(**tp: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"sessions": []}, {"labels": {}}, {"labels": None}, {"sessions": iter(()), "labels": {}}], ids=str
+    "given",
+    [{}, {"sessions": []}, {"labels": {}}, {"labels": None}, {"sessions": iter(()), "labels": {}}],
+    ids=["nothing", "no sessions", "no labels", "labels unset", "an iterator that is at its end"],
 )
 def test_a_token_that_names_nothing_is_not_made(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"would grant nothing.*everything=True"):
