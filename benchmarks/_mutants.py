@@ -93,9 +93,9 @@ MUTANTS = (
         "hub.py",
         """            topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
-                if stored is None:""",
+                if stored is None or not self._visible(stored, allows):""",
         """            if topic is None or topic.feed is None:
-                if stored is None:""",
+                if stored is None or not self._visible(stored, allows):""",
         ("subscribe_while_it_is_published", "workers_on_overlapping_phases"),
     ),
     Mutant(

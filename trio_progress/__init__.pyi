@@ -4,6 +4,7 @@ from ._version import __version__ as __version__
 from .client import RemoteSubscription as RemoteSubscription
 from .client import connect as connect
 from .current import current_session as current_session
+from .errors import CorruptEntryError as CorruptEntryError
 from .errors import FencedError as FencedError
 from .errors import ForeignProcessError as ForeignProcessError
 from .errors import ForeignThreadError as ForeignThreadError

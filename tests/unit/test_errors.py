@@ -26,6 +26,7 @@ MADE: list[errors.ProgressError] = [
     errors.ForeignProcessError("session 'r-42'", 1, 2),
     errors.PhaseError("phase"),
     errors.StoreError("store", 2),
+    errors.CorruptEntryError("entry"),
     errors.FencedError("r-42", 7),
     errors.ProtocolError("protocol"),
 ]

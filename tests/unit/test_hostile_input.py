@@ -308,6 +308,8 @@ def test_twice_the_input_takes_no_more_than_twice_the_time(family: str) -> None:
         name: round(found, 1)
         for name, parse in PARSERS.items()
         if (found := proportion(parse, FAMILIES[family], SIZE)) > PROPORTION
+        # What is quadratic is so at any size; where memory comes from, or who else computes, is not.
+        and (found := min(found, proportion(parse, FAMILIES[family], 3 * SIZE))) > PROPORTION
     }
     assert slow == {}
 

@@ -37,7 +37,7 @@ class ServerOptions(TypedDict, total=False):
     write_timeout: float
     drain_timeout: float | None
     max_connections: int
-    max_connections_per_address: int
+    max_connections_per_address: int | None
     max_subscriptions: int
     message_rate: float
     message_burst: int

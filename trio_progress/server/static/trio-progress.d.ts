@@ -81,7 +81,7 @@ export interface ErrorInfo {
 /** What was asked is not done; `session` where it was about one. */
 export interface ErrorMessage {
   readonly type: "error";
-  readonly code: "active" | "bad_request" | "ended" | "not_allowed" | "not_found" | "too_large" | "too_many" | "unauthorized" | "unavailable";
+  readonly code: "active" | "bad_request" | "ended" | "not_allowed" | "not_found" | "too_large" | "too_many" | "unauthorized" | "unavailable" | "unreadable";
   readonly message: string;
   readonly session?: string | null;
 }
