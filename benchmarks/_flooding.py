@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import random
@@ -72,6 +73,8 @@ async def _serve() -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(watch)
+        gc.collect()
+        gc.freeze()  # As `trio-progress serve` does.
         trio.lowlevel.add_instrument(steps)
         print(at.port, flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline):
