@@ -23,8 +23,8 @@ from typing import Any, Final
 import trio
 
 from trio_progress import ProgressError, ProgressTracker, Session, issue_token, open_tracker
+from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.server import SharedSecret, SignedTokens, open_server
-from trio_progress.state.messages import Position, decode_message
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores import redis_rows, sqlite_rows
 from trio_progress.stores.machine import MachineClock

@@ -24,7 +24,7 @@ from typing import Final
 
 from trio_progress import Snapshot, Update, decode_message
 from trio_progress.errors import ProtocolError
-from trio_progress.state.messages import End, Subscribed
+from trio_progress.protocol.messages import End, Subscribed
 
 from .soak_server import Soak, essence
 

@@ -13,8 +13,8 @@ import trio
 import trio._core._run as trio_run
 
 from trio_progress import MemoryStore, StoreError
+from trio_progress.protocol.snapshot import ENDED, Snapshot
 from trio_progress.state.record import decode_record
-from trio_progress.state.snapshot import ENDED, Snapshot
 from trio_progress.stores.base import (
     Append,
     Changes,

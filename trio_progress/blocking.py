@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from .declaring import cancellation, declaration, declared
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
-from .page import SessionPage, check_page
+from .protocol.page import SessionPage, check_page
+from .protocol.snapshot import Snapshot
 from .remote import RemoteState
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.clock import Clock
 from .state.limits import Limits
 from .state.pipeline import Pipeline
-from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
 from .stores.opening import open_backend

@@ -26,11 +26,11 @@ import trio
 from .contexts import Opening
 from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
 from .extras import needed
+from .protocol.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
+from .protocol.requests import FASTEST, LONGEST_SINCE
+from .protocol.snapshot import Snapshot
 from .redaction import redacted, redacted_url
 from .state import checks
-from .state.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
-from .state.requests import FASTEST, LONGEST_SINCE
-from .state.snapshot import Snapshot
 from .verdicts import AgainError, Token, closed, first, judged
 
 if TYPE_CHECKING:

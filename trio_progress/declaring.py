@@ -7,13 +7,13 @@ from typing import Never
 
 import msgspec
 
+from .protocol.snapshot import ErrorInfo, Snapshot
 from .state import checks
 from .state.clock import Clock, utc
 from .state.limits import Limits
 from .state.pipeline import Pipeline
 from .state.record import decode_record, encode_record
 from .state.session import SessionState
-from .state.snapshot import ErrorInfo, Snapshot
 from .stores.base import Claim, Index, Stored
 
 

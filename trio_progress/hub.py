@@ -9,9 +9,9 @@ import trio
 
 from .errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
 from .feed import Ended, Feed, Listener, Topic
+from .protocol.snapshot import Snapshot
 from .remote import RemoteState, found_head
 from .state.clock import Clock
-from .state.snapshot import Snapshot
 from .statistics import Tally
 from .stores.base import Query, Store, Stored
 from .stores.paging import InTurns, every

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
+from .protocol.snapshot import PhaseStatus, SessionStatus, Snapshot
 from .state.guard import UNSET, Unset
 from .state.quantities import Number
-from .state.snapshot import PhaseStatus, SessionStatus, Snapshot
 
 if TYPE_CHECKING:
     from .state.pipeline import Pipeline

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from .errors import StoreError
 from .hub import Hub
-from .page import SessionPage, check_page
+from .protocol.page import SessionPage, check_page
+from .protocol.snapshot import Head, Snapshot
 from .remote import RemoteState, found_head
-from .state.snapshot import Head, Snapshot
 from .stores.base import Query, Stored
 from .stores.paging import InTurns
 

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Final, final
 
 from .feed import Feed
+from .protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
+from .protocol.snapshot import RESUMABLE, Snapshot
 from .state.clock import Clock, utc
-from .state.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
-from .state.snapshot import RESUMABLE, Snapshot
 from .statistics import Tally
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final, overload
 
 import trio
 
+from .protocol.snapshot import PhaseStatus, SessionStatus
 from .state.quantities import Number
-from .state.snapshot import PhaseStatus, SessionStatus
 
 if TYPE_CHECKING:
     from .state.pipeline import Pipeline

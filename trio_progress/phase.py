@@ -11,11 +11,11 @@ from .endings import phase_end
 from .errors import PhaseError
 from .null import NULL_PHASE, NullPhase
 from .processes import OneProcess
+from .protocol.snapshot import PhaseStatus
 from .state.fields import copied
 from .state.guard import REFUSED, UNSET, Unset
 from .state.phase import PhaseNode
 from .state.quantities import Number
-from .state.snapshot import PhaseStatus
 from .threads import ThreadTicker
 from .tracking import track
 

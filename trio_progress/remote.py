@@ -15,11 +15,8 @@ from typing import Any, Final, TypeVar, final
 import msgspec
 
 from .errors import StoreError
-from .state.clock import Clock, moment
-from .state.events import EventLog, LoggedEvent
-from .state.messages import Position, Update
-from .state.record import Record, decode_event, decode_head, decode_record
-from .state.snapshot import (
+from .protocol.messages import Position, Update
+from .protocol.snapshot import (
     ENDED,
     Head,
     Liveness,
@@ -30,6 +27,9 @@ from .state.snapshot import (
     Snapshot,
     headed,
 )
+from .state.clock import Clock, moment
+from .state.events import EventLog, LoggedEvent
+from .state.record import Record, decode_event, decode_head, decode_record
 from .statistics import Tally
 from .stores.base import Key, Seen, Stored
 

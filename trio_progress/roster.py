@@ -15,7 +15,7 @@ import trio
 
 from .hub import MOST, OPEN, Hub
 from .logs import tell
-from .page import STATUSES
+from .protocol.page import STATUSES
 from .stores.base import Query, Store
 from .stores.paging import InTurns, every
 

@@ -12,11 +12,11 @@ from .errors import SessionClosedError
 from .null import NULL_PHASE
 from .phase import Phase, PhaseScope, phase_of, phase_scope
 from .processes import OneProcess
+from .protocol.snapshot import SessionStatus, Snapshot
 from .state import checks
 from .state.fields import copied
 from .state.guard import REFUSED, UNSET, Unset
 from .state.quantities import Number
-from .state.snapshot import SessionStatus, Snapshot
 
 if TYPE_CHECKING:
     from .state.pipeline import Pipeline

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Final, TypedDict
 
+from .protocol.snapshot import SessionStatus
 from .state import checks
 from .state.limits import Limits
-from .state.snapshot import SessionStatus
 
 UNFINISHED: Final[frozenset[SessionStatus]] = frozenset({"queued", "running", "interrupted", "lost"})
 """The statuses of what waits to be run, or may be gone on with."""

@@ -11,8 +11,8 @@ import trio
 from .feed import Feed, Topic
 from .hub import Hub
 from .mailbox import Mailbox
-from .state.messages import Message
-from .state.snapshot import Snapshot
+from .protocol.messages import Message
+from .protocol.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class Stream(Generic[T]):
 
 @final
 class Subscription(Stream[Message]):
-    """The messages of one session; see `trio_progress.state.messages` for their order."""
+    """The messages of one session; see `trio_progress.protocol.messages` for their order."""
 
     __slots__ = ("_hub", "_id", "_mailbox", "_topic", "_wait")
 

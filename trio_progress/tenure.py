@@ -33,12 +33,12 @@ from .heartbeat import Heartbeat
 from .house import House, Order
 from .logs import tell
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
+from .protocol.snapshot import ErrorInfo, SessionStatus
 from .session import Session
 from .state import checks
 from .state.clock import stamp
 from .state.record import Record, decode_record, encode_record
 from .state.session import SessionState
-from .state.snapshot import ErrorInfo, SessionStatus
 from .stores.base import Claim, Claimed, Key
 
 

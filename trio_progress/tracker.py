@@ -23,8 +23,9 @@ from .house import House, Order
 from .hub import Hub
 from .listing import list_sessions
 from .logs import tell
-from .page import SessionPage
 from .processes import OneProcess, end_forked, tell_of_forks
+from .protocol.page import SessionPage
+from .protocol.snapshot import Snapshot
 from .reader import Reader
 from .reaper import Reaper
 from .roster import Roster
@@ -34,7 +35,6 @@ from .spool import Addressed, Spool
 from .state import checks, clock
 from .state.clock import Clock
 from .state.pipeline import Pipeline
-from .state.snapshot import Snapshot
 from .statistics import Tally, TrackerStatistics
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store

@@ -14,9 +14,9 @@ import trio._core._run as trio_run
 import trio.testing
 
 from trio_progress import MemoryStore, Pipeline, ProgressTracker, Session, SessionActiveError, open_tracker
-from trio_progress.state.messages import End, Message, Update
+from trio_progress.protocol.messages import End, Message, Update
+from trio_progress.protocol.snapshot import Snapshot
 from trio_progress.state.record import decode_record
-from trio_progress.state.snapshot import Snapshot
 from trio_progress.stores.base import Append, Changes, Claim, Claimed, Done, Outcome, Page, Query, Seen, Stored, Write
 
 from .drive_asyncio import AFTERWARDS, ID

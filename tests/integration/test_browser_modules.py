@@ -18,9 +18,9 @@ import trio
 import trio.testing
 
 from trio_progress import CustomEvent, End, Gap, Snapshot, __version__, open_tracker
+from trio_progress.protocol.messages import Message, encode_message
 from trio_progress.session import Session
 from trio_progress.state.limits import Limits
-from trio_progress.state.messages import Message, encode_message
 
 pytestmark = [
     pytest.mark.integration,

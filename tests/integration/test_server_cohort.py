@@ -18,12 +18,7 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 from tests.doors import SUBPROTOCOL, Door, open_door
 from tests.integration.test_server_wire import whole
 from trio_progress import Session, open_tracker
-from trio_progress.server import Grant, encoder
-from trio_progress.server.encoder import Encoder
-from trio_progress.server.envelopes import as_frame
-from trio_progress.server.outbox import Outbox, Subscriber
-from trio_progress.server.stream import Wire, close_frame, frame, offer_all
-from trio_progress.state.messages import (
+from trio_progress.protocol.messages import (
     Bookmark,
     CustomEvent,
     End,
@@ -33,7 +28,12 @@ from trio_progress.state.messages import (
     Update,
     decode_message,
 )
-from trio_progress.state.snapshot import Snapshot
+from trio_progress.protocol.snapshot import Snapshot
+from trio_progress.server import Grant, encoder
+from trio_progress.server.encoder import Encoder
+from trio_progress.server.envelopes import as_frame
+from trio_progress.server.outbox import Outbox, Subscriber
+from trio_progress.server.stream import Wire, close_frame, frame, offer_all
 
 pytestmark = pytest.mark.integration
 

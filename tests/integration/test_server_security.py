@@ -23,9 +23,9 @@ import trustme
 
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, Talk, ask, bearer, open_door, read_answer, talk
 from trio_progress import Session, open_tracker
+from trio_progress.protocol.messages import Verb
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, Trusted, issue_token, open_server
 from trio_progress.server.door import LINGER, MOST_TURNED_AWAY
-from trio_progress.state.messages import Verb
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from trio_progress import Pipeline
 from trio_progress.blocking import Client
 from trio_progress.cli import codes, main, parser, places
 from trio_progress.places import state_folder
-from trio_progress.state.snapshot import ENDED, SessionStatus
+from trio_progress.protocol.snapshot import ENDED, SessionStatus
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, Snapshot, Update, open_tracker
-from trio_progress.state.snapshot import PhaseSnapshot
+from trio_progress.protocol.snapshot import PhaseSnapshot
 
 NAMES = ("search", "credibility", "analysis", "synthesis", "review")
 PIPELINE = Pipeline("research", {name: weight for weight, name in enumerate(NAMES, 1)})

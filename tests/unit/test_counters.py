@@ -28,7 +28,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.distribution import OTHER, PHASES, PIPELINES, Distribution, FirstCome, Histogram, Ledger
-from trio_progress.state.messages import Message
+from trio_progress.protocol.messages import Message
 
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 IMPORT = Pipeline("import", ["fetch", "load"])

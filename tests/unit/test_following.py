@@ -32,8 +32,8 @@ from trio_progress import (
 )
 from trio_progress.feed import Feed
 from trio_progress.hub import REMEMBERED
+from trio_progress.protocol.messages import Message, Position
 from trio_progress.remote import RemoteState
-from trio_progress.state.messages import Message, Position
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 

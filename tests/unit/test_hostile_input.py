@@ -24,6 +24,8 @@ from trio_progress import ProtocolError
 from trio_progress._text import printable
 from trio_progress.errors import StoreError
 from trio_progress.logs import escaped
+from trio_progress.protocol.messages import Position, decode_message
+from trio_progress.protocol.requests import decode_cancel, decode_request
 from trio_progress.server import Credentials, SignedTokens
 from trio_progress.server.auth import cookies_of, token_of
 from trio_progress.server.files import matches
@@ -32,9 +34,7 @@ from trio_progress.server.metering import Bucket, ExcessError, FrameMeter
 from trio_progress.server.origins import Origins, Proxies, checked_origin
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
-from trio_progress.state.messages import Position, decode_message
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.state.requests import decode_cancel, decode_request
 from trio_progress.stores import redis_reads, redis_rows, sqlite_reads, sqlite_rows
 
 PROPORTION: Final = 2.3

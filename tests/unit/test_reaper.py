@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.support import RecordingStore
 from trio_progress import FencedError, MemoryStore, Pipeline, SessionActiveError, open_tracker
-from trio_progress.state.messages import End
+from trio_progress.protocol.messages import End
 from trio_progress.stores.base import Append, Ask, Claim, Claimed, Index, Key, Renew, Stored
 
 PIPELINE = Pipeline("p", ["search", "analysis"])

@@ -14,6 +14,7 @@ import trio
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.hub import Hub
+from trio_progress.protocol.messages import Pong
 from trio_progress.server import Credentials, Grant, SignedTokens, tokens
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
@@ -23,7 +24,6 @@ from trio_progress.server.origins import Origins, Proxies, is_loopback
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.stream import Wire, close_frame, frame
 from trio_progress.state import clock as state_clock
-from trio_progress.state.messages import Pong
 from trio_progress.statistics import Tally
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"

@@ -16,10 +16,10 @@ import trio.testing
 
 import trio_progress
 from trio_progress import ProtocolError, Settings, decode_message, encode_message, open_tracker
+from trio_progress.protocol import messages
+from trio_progress.protocol.requests import Ping, Request, Subscribe, decode_cancel, decode_request
+from trio_progress.protocol.snapshot import Head
 from trio_progress.server.schema import FROM_CLIENT, FROM_SERVER, encoded, schema
-from trio_progress.state import messages
-from trio_progress.state.requests import Ping, Request, Subscribe, decode_cancel, decode_request
-from trio_progress.state.snapshot import Head
 
 SCHEMA = schema()
 SERVER = Path(trio_progress.__file__).parent / "server"

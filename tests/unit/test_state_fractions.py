@@ -9,10 +9,10 @@ import pytest
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline
+from trio_progress.protocol.snapshot import SessionStatus
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import CAP, PhaseNode
 from trio_progress.state.session import SessionState
-from trio_progress.state.snapshot import SessionStatus
 
 RESEARCH = {"search": 3, "analysis": 2, "report": 1}
 

@@ -15,11 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
+from trio_progress.protocol.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import CAP, PhaseNode
 from trio_progress.state.record import decode_record, encode_record, go_on
 from trio_progress.state.session import SessionState
-from trio_progress.state.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
 
 LIMITS = Limits(phases=4, depth=3, counters=2, fields=2)
 WEIGHTS = {"search": 3, "analysis": 2, "report": 1}

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
+from trio_progress.protocol.messages import Position
+from trio_progress.protocol.snapshot import Head, SessionStatus, Snapshot
 from trio_progress.remote import RemoteState, found_head
 from trio_progress.state.clock import Clock
 from trio_progress.state.events import LoggedEvent
-from trio_progress.state.messages import Position
 from trio_progress.state.record import (
     decode_event,
     decode_head,
@@ -24,7 +25,6 @@ from trio_progress.state.record import (
     go_on,
 )
 from trio_progress.state.session import SessionState
-from trio_progress.state.snapshot import Head, SessionStatus, Snapshot
 from trio_progress.stores.base import Key, Stored
 
 

@@ -27,8 +27,8 @@ from trio_progress import (
     Subscribed,
     open_tracker,
 )
+from trio_progress.protocol.messages import Message
 from trio_progress.reaper import written_off
-from trio_progress.state.messages import Message
 from trio_progress.stores.base import Claim, Claimed, Delete, Index, Outcome, Write
 from trio_progress.testing import FaultyStore
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, SessionActiveError, SessionNotFoundError, open_tracker
-from trio_progress.state.messages import Message
+from trio_progress.protocol.messages import Message
 
 _memory_channel = trio.open_memory_channel[None]
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})

@@ -38,7 +38,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.listing import list_heads
-from trio_progress.state.messages import Message, Position
+from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.session import SessionState
 from trio_progress.stores.paging import TURN
 

@@ -42,8 +42,8 @@ from trio_progress import (
     StoreError,
     open_tracker,
 )
+from trio_progress.protocol.snapshot import ENDED
 from trio_progress.state.record import Record, decode_record
-from trio_progress.state.snapshot import ENDED
 from trio_progress.stores.base import Append, Stored
 from trio_progress.testing import FaultyStore, Subscriber
 

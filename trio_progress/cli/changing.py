@@ -14,7 +14,7 @@ from .codes import CommandError
 
 if TYPE_CHECKING:
     from ..blocking import Client
-    from ..state.snapshot import Snapshot
+    from ..protocol.snapshot import Snapshot
 
 _CANCEL: Final = """\
 Asks the owners of sessions, whichever processes those are, to cancel them.

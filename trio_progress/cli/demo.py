@@ -13,8 +13,8 @@ from .codes import CommandError
 
 if TYPE_CHECKING:
     from ..demo.answer import Answer
+    from ..protocol.snapshot import Snapshot
     from ..session import Session
-    from ..state.snapshot import Snapshot
 
 DEFAULT_QUESTION: Final = "How does asyncio cancel a task?"
 

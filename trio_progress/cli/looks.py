@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from .._text import printable
-from ..state.snapshot import PhaseSnapshot, Snapshot, phase_ran
+from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran
 from ..terminal import words
 from ..terminal.cells import cells, cut, padded
 from ..terminal.signs import STYLES

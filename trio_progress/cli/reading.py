@@ -13,7 +13,7 @@ from .codes import CommandError
 
 if TYPE_CHECKING:
     from ..blocking import Client
-    from ..state.snapshot import Snapshot
+    from ..protocol.snapshot import Snapshot
 
 LIMIT: Final = 50
 """Sessions that are listed unless more are asked for."""

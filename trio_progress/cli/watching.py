@@ -16,7 +16,7 @@ from . import codes, output, parser, places, serving
 from .codes import CommandError
 
 if TYPE_CHECKING:
-    from ..state.snapshot import Snapshot
+    from ..protocol.snapshot import Snapshot
     from ..terminal.model import Model
     from ..terminal.screen import Screen
     from ..terminal.writer import Writer

@@ -18,8 +18,8 @@ from typing import Final, final
 import trio
 
 from ..errors import ProgressError, StoreError
-from ..state.messages import Listed, Unlisted, Verb
-from ..state.snapshot import Head, Snapshot, headed
+from ..protocol.messages import Listed, Unlisted, Verb
+from ..protocol.snapshot import Head, Snapshot, headed
 from ..stores.paging import InTurns
 from ..tracker import ProgressTracker
 from .encoder import Encoder

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
 from ..feed import Feed
 from ..mailbox import Mailbox, next_event, next_update
+from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
+from ..protocol.snapshot import Snapshot
 from ..state.clock import Clock
-from ..state.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
-from ..state.snapshot import Snapshot
 from ..statistics import Tally
 from .stream import Wire, offer_all
 

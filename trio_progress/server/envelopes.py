@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..state.messages import WireMessage
+from ..protocol.messages import WireMessage
 from .stream import frame
 
 

@@ -12,7 +12,7 @@ import trio
 
 from ..hub import Hub
 from ..logs import tell
-from ..state.messages import Unlisted, Verb
+from ..protocol.messages import Unlisted, Verb
 from ..tracker import ProgressTracker
 from .auth import Auth
 from .board import BoardKeeper

@@ -17,7 +17,7 @@ import h11
 import msgspec
 import trio
 
-from ..state.messages import ErrorCode, ErrorMessage
+from ..protocol.messages import ErrorCode, ErrorMessage
 from .stream import PIECE, Transport
 
 LARGEST_HEAD: Final = 32 * 1024

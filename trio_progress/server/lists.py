@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..errors import ProgressError
+from ..protocol.messages import Listing, Subscribed
 from ..state.clock import utc
-from ..state.messages import Listing, Subscribed
 from .board import Sight
 from .grants import Grant
 from .house import ServerHouse

@@ -21,7 +21,7 @@ from ..errors import CorruptEntryError, ProgressError
 from ..feed import Feed, Topic
 from ..hub import Hub
 from ..mailbox import Mailbox
-from ..state.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
+from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
 from .encoder import AT_ONCE, Cohort, Encoder
 from .grants import Grant
 from .stream import Wire

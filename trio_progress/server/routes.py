@@ -10,11 +10,11 @@ from typing import Final, TypeAlias, final
 import msgspec
 
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
+from ..protocol.messages import Unlisted
+from ..protocol.requests import decode_cancel
+from ..protocol.snapshot import ENDED, Snapshot
 from ..state import checks
 from ..state.fields import as_text
-from ..state.messages import Unlisted
-from ..state.requests import decode_cancel
-from ..state.snapshot import ENDED, Snapshot
 from .files import matches
 from .grants import VERBS, Grant
 from .house import ServerHouse, note_asked

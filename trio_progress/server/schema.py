@@ -13,8 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from .._version import __version__
-from ..state import messages, requests
-from ..state.snapshot import Snapshot
+from ..protocol import messages, requests
+from ..protocol.snapshot import Snapshot
 
 FROM_SERVER: Final = (
     messages.Subscribed,

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias, TypeVar
 
 from ..hub import Hub
 from ..listing import list_heads, list_sessions, named_sessions
-from ..page import check_page
-from ..state.snapshot import Head, Snapshot
+from ..protocol.page import check_page
+from ..protocol.snapshot import Head, Snapshot
 from .grants import Grant
 
 HeadT = TypeVar("HeadT", bound=Head)

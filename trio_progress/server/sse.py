@@ -9,7 +9,7 @@ from typing import Final, final
 import trio
 
 from ..errors import ProgressError, SessionNotFoundError
-from ..state.messages import Unlisted
+from ..protocol.messages import Unlisted
 from .expiry import until_expired
 from .grants import Grant
 from .house import ServerHouse

@@ -19,9 +19,9 @@ import msgspec
 import trio
 
 from ..logs import Throttle, tell
+from ..protocol.messages import Verb
 from ..state import checks
 from ..state.limits import Limits
-from ..state.messages import Verb
 from .grants import ALL, Credentials, Grant, checked_everything, checked_ids, checked_labels, checked_verbs
 
 AUDIENCE: Final = "trio-progress"

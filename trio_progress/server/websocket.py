@@ -15,10 +15,10 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from ..errors import ProgressError, ProtocolError, SessionNotFoundError
+from ..protocol.messages import ErrorMessage, Pong, Unlisted
+from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
+from ..protocol.snapshot import ENDED
 from ..state import checks
-from ..state.messages import ErrorMessage, Pong, Unlisted
-from ..state.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
-from ..state.snapshot import ENDED
 from .auth import AuthUnavailableError, UnauthorizedError
 from .expiry import until_expired
 from .grants import Credentials, Grant

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ..errors import PhaseError
+from ..protocol.snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
 from . import checks
 from .clock import shown_seconds, utc
 from .estimate import Rate, told
@@ -34,7 +35,6 @@ from .guard import REFUSED, UNSET, Dropping, Unset, guarded
 from .limits import MAX_UNITS, Limits
 from .loops import Loop, Loops
 from .quantities import Number
-from .snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
 
 CAP: Final = 0.9999
 """The largest fraction of what has not ended: people read 100 % as done."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+from ..protocol.snapshot import PhaseSnapshot
 from . import checks
-from .snapshot import PhaseSnapshot
 
 
 @final

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import CorruptEntryError
+from ..protocol.messages import Position
+from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, phase_ran, ran
 from .clock import moment, shown_seconds, stamp
 from .events import EventLog, LoggedEvent
 from .fields import as_text
-from .messages import Position
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
-from .snapshot import Head, PhaseSnapshot, Snapshot, phase_ran, ran
 
 FORMAT = 1
 

@@ -19,6 +19,8 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from ..errors import SessionClosedError
+from ..protocol.messages import Position, Update
+from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from . import checks
 from .clock import Clock, shown_seconds, utc
 from .estimate import Part, remaining
@@ -26,11 +28,9 @@ from .events import EventLog, LoggedEvent
 from .fields import checked_fields, merged_fields
 from .guard import UNSET, Unset, guarded
 from .limits import Limits
-from .messages import Position, Update
 from .phase import OVER, PhaseNode
 from .pipeline import Pipeline
 from .quantities import Number
-from .snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from .tree import PhaseTree
 
 _PHASE_END: Mapping[str, PhaseStatus] = {

@@ -15,13 +15,13 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import PhaseError
+from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
 from . import checks
 from .clock import Clock
 from .guard import UNSET, Unset, guarded
 from .limits import Limits
 from .phase import ABSORBING, OVER, PhaseNode
 from .pipeline import Pipeline
-from .snapshot import PhaseSnapshot, PhaseStatus
 
 
 class Folded(NamedTuple):

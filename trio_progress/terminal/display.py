@@ -13,7 +13,7 @@ import trio
 from ..contexts import Opening
 from ..errors import ProgressError
 from ..logs import logger, tell
-from ..state.messages import CustomEvent
+from ..protocol.messages import CustomEvent
 from ..tracker import ProgressTracker
 from .handlers import would_write_to
 from .model import Model

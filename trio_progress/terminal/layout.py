@@ -19,7 +19,7 @@ from typing import Final
 from rich.text import Text
 
 from .._text import printable
-from ..state.snapshot import PhaseSnapshot, Snapshot
+from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
 from .cells import cells, cut, fit, padded
 from .signs import STYLES, UNICODE, Signs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
-from ..state.messages import CustomEvent
-from ..state.snapshot import Snapshot
+from ..protocol.messages import CustomEvent
+from ..protocol.snapshot import Snapshot
 
 SESSIONS_KEPT: Final = 50
 """Sessions that the display remembers; those that ended longest ago go first."""

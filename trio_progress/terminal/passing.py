@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import NamedTuple, final
 
-from ..state.snapshot import Snapshot
+from ..protocol.snapshot import Snapshot
 
 
 class _Seen(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from .._text import printable
-from ..state.snapshot import PhaseSnapshot, Snapshot
+from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
 from .passing import OwnersTime
 

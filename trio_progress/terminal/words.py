@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from .._text import printable
-from ..state.snapshot import PhaseValues, Snapshot, ran
+from ..protocol.snapshot import PhaseValues, Snapshot, ran
 
 
 def percent(fraction: float) -> str:

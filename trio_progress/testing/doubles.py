@@ -6,8 +6,8 @@ from typing import final
 
 import trio
 
-from ..state.messages import CustomEvent, End, Message, Position, Subscribed, Update
-from ..state.snapshot import PhaseSnapshot, Snapshot
+from ..protocol.messages import CustomEvent, End, Message, Position, Subscribed, Update
+from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from ..tracker import ProgressTracker
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from ..session import Session
-from ..state.snapshot import PhaseSnapshot, Snapshot
 
 _MISSING = "(there is none)"
 

@@ -18,13 +18,7 @@ from trio_websocket import (
 )
 
 from ..errors import ProtocolError
-from ..server.door import Door
-from ..server.house import ServerHouse
-from ..server.routes import Routes
-from ..server.settings import ServerSettings
-from ..server.stream import Piped
-from ..server.websocket import SUBPROTOCOL
-from ..state.messages import (
+from ..protocol.messages import (
     Bookmark,
     CustomEvent,
     End,
@@ -38,8 +32,14 @@ from ..state.messages import (
     Unlisted,
     Update,
 )
-from ..state.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
-from ..state.snapshot import Snapshot
+from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
+from ..protocol.snapshot import Snapshot
+from ..server.door import Door
+from ..server.house import ServerHouse
+from ..server.routes import Routes
+from ..server.settings import ServerSettings
+from ..server.stream import Piped
+from ..server.websocket import SUBPROTOCOL
 from ..tracker import ProgressTracker
 
 Received: TypeAlias = (

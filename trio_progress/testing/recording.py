@@ -8,8 +8,8 @@ from typing import Final, final
 
 from ..feed import Topic
 from ..mailbox import Mailbox
-from ..state.messages import Message, Update
-from ..state.snapshot import Snapshot
+from ..protocol.messages import Message, Update
+from ..protocol.snapshot import Snapshot
 from ..statistics import Tally
 from ..tracker import ProgressTracker
 

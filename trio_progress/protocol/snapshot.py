@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from .clock import datetime_class
+from ..state.clock import datetime_class
 
 if TYPE_CHECKING:
     from datetime import datetime

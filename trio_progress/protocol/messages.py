@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..errors import ProtocolError
-from .clock import datetime_class
-from .fields import as_text
+from ..state.clock import datetime_class
+from ..state.fields import as_text
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
 
 if TYPE_CHECKING:

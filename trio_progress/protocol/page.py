@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final, get_args, overload
 
-from .state.snapshot import SessionStatus, Snapshot
+from .snapshot import SessionStatus, Snapshot
 
 LONGEST_PAGE: Final = 1000
 STATUSES: Final[frozenset[str]] = frozenset(get_args(SessionStatus))
