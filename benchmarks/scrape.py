@@ -15,8 +15,8 @@ import trio
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
-from trio_progress import distribution as ours
 from trio_progress.metrics.families import FAMILIES
+from trio_progress.telemetry import histograms as ours
 
 from .harness import Timing, Values, interleave
 from .hot import Bare

@@ -50,13 +50,13 @@ from .settings import TrackerOptions as TrackerOptions
 from .state.limits import Limits as Limits
 from .state.pipeline import PhaseSpec as PhaseSpec
 from .state.pipeline import Pipeline as Pipeline
-from .statistics import TrackerStatistics as TrackerStatistics
 from .stores.base import Store as Store
 from .stores.memory import MemoryStore as MemoryStore
 from .stores.redis_store import RedisStore as RedisStore
 from .subscription import Subscription as Subscription
 from .subscription import Watch as Watch
 from .subscription import WatchAll as WatchAll
+from .telemetry.statistics import TrackerStatistics as TrackerStatistics
 from .terminal import open_display as open_display
 from .threads import ThreadTicker as ThreadTicker
 from .tracker import ProgressTracker as ProgressTracker

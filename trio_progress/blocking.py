@@ -27,9 +27,9 @@ from .state import checks
 from .state.clock import Clock
 from .state.limits import Limits
 from .state.pipeline import Pipeline
-from .statistics import Tally
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
 from .stores.opening import open_backend
+from .telemetry.statistics import Tally
 
 __all__ = ["Client"]
 

@@ -29,8 +29,8 @@ from .extras import needed
 from .protocol.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from .protocol.requests import FASTEST, LONGEST_SINCE
 from .protocol.snapshot import Snapshot
-from .redaction import redacted, redacted_url
 from .state import checks
+from .telemetry.redaction import redacted, redacted_url
 from .verdicts import AgainError, Token, closed, first, judged
 
 if TYPE_CHECKING:

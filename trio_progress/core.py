@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Unpack, final
 import trio
 
 from .errors import ForeignProcessError, ForeignThreadError, PhaseError
-from .logs import BURST, Fields, tell
 from .null import NullTicker
 from .processes import tell_of_forks
 from .slow_loop import LoopWatch
 from .state.phase import PhaseNode
 from .state.session import SessionState
-from .statistics import Tally
+from .telemetry.logs import BURST, Fields, tell
+from .telemetry.statistics import Tally
 from .threads import ThreadTicker
 
 if TYPE_CHECKING:

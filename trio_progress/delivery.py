@@ -10,9 +10,9 @@ import trio
 
 from .committer import Committer, Once
 from .errors import SessionClosedError, StoreError
-from .logs import Throttle, tell
 from .spool import Spool, Spooled
 from .stores.base import Append, Claim, Claimed, Done, Key, Store
+from .telemetry.logs import Throttle, tell
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0

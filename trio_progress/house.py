@@ -13,8 +13,8 @@ from .delivery import Delivery
 from .hub import Hub
 from .settings import Settings
 from .state.pipeline import Pipeline
-from .statistics import Tally
 from .stores.base import Store
+from .telemetry.statistics import Tally
 
 
 class Occupant(Protocol):

@@ -12,9 +12,9 @@ from .feed import Ended, Feed, Listener, Topic
 from .protocol.snapshot import Snapshot
 from .remote import RemoteState, found_head
 from .state.clock import Clock
-from .statistics import Tally
 from .stores.base import Query, Store, Stored
 from .stores.paging import InTurns, every
+from .telemetry.statistics import Tally
 
 Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
 """Says whether a session that has these labels may be seen."""

@@ -23,7 +23,7 @@ from .feed import Feed
 from .protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
 from .protocol.snapshot import RESUMABLE, Snapshot
 from .state.clock import Clock, utc
-from .statistics import Tally
+from .telemetry.statistics import Tally
 
 
 @final

@@ -11,12 +11,12 @@ import trio
 from .committer import Committer, Once
 from .delivery import Delivery
 from .errors import FencedError, SessionClosedError
-from .logs import tell
 from .settings import Settings
 from .state.record import encode_event, encode_record
 from .state.session import SessionState
-from .statistics import Tally
 from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
+from .telemetry.logs import tell
+from .telemetry.statistics import Tally
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""

@@ -13,9 +13,9 @@ import trio
 from .errors import StoreError
 from .feed import Ended, Feed, Topic
 from .hub import Hub
-from .logs import tell
 from .remote import RemoteState
 from .stores.base import Ask, Changes, Seen, Store, Stored
+from .telemetry.logs import tell
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0

@@ -30,8 +30,8 @@ from .protocol.snapshot import (
 from .state.clock import Clock, moment
 from .state.events import EventLog, LoggedEvent
 from .state.record import Record, decode_event, decode_head, decode_record
-from .statistics import Tally
 from .stores.base import Key, Seen, Stored
+from .telemetry.statistics import Tally
 
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""

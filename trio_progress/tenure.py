@@ -31,7 +31,6 @@ from .errors import FencedError, SessionCancelledError, StoreError
 from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
 from .house import House, Order
-from .logs import tell
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
 from .protocol.snapshot import ErrorInfo, SessionStatus
 from .session import Session
@@ -40,6 +39,7 @@ from .state.clock import stamp
 from .state.record import Record, decode_record, encode_record
 from .state.session import SessionState
 from .stores.base import Claim, Claimed, Key
+from .telemetry.logs import tell
 
 
 @final

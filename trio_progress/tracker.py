@@ -22,7 +22,6 @@ from .errors import ForeignProcessError, SessionActiveError, SessionClosedError,
 from .house import House, Order
 from .hub import Hub
 from .listing import list_sessions
-from .logs import tell
 from .processes import OneProcess, end_forked, tell_of_forks
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
@@ -35,10 +34,11 @@ from .spool import Addressed, Spool
 from .state import checks, clock
 from .state.clock import Clock
 from .state.pipeline import Pipeline
-from .statistics import Tally, TrackerStatistics
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll
+from .telemetry.logs import tell
+from .telemetry.statistics import Tally, TrackerStatistics
 
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""

@@ -19,7 +19,7 @@ from trio_progress.server.board import PIECE, Board, BoardKeeper, Line, Reader, 
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.grants import ALL
 from trio_progress.state.clock import Clock
-from trio_progress.statistics import Tally
+from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
 
 ENCODE = Encoder(lambda message, data: data + b"\n", Clock(), Tally())

@@ -27,8 +27,8 @@ from trio_progress import (
     Update,
     open_tracker,
 )
-from trio_progress.distribution import OTHER, PHASES, PIPELINES, Distribution, FirstCome, Histogram, Ledger
 from trio_progress.protocol.messages import Message
+from trio_progress.telemetry.histograms import OTHER, PHASES, PIPELINES, Distribution, FirstCome, Histogram, Ledger
 
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 IMPORT = Pipeline("import", ["fetch", "load"])

@@ -17,7 +17,7 @@ from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import OVER, PhaseNode
 from trio_progress.state.session import SessionState
-from trio_progress.statistics import Tally
+from trio_progress.telemetry.statistics import Tally
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 LIMITS = Limits(phases=6, depth=3)

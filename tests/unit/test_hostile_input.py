@@ -23,7 +23,6 @@ from tests.raw import InMemory
 from trio_progress import ProtocolError
 from trio_progress._text import printable
 from trio_progress.errors import StoreError
-from trio_progress.logs import escaped
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
 from trio_progress.server import Credentials, SignedTokens
@@ -36,6 +35,7 @@ from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores import redis_reads, redis_rows, sqlite_reads, sqlite_rows
+from trio_progress.telemetry.logs import escaped
 
 PROPORTION: Final = 2.3
 ROUNDS: Final = 60

@@ -15,9 +15,9 @@ import trio.testing
 import trio_progress
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, SessionNotFoundError, open_tracker
-from trio_progress.logs import BURST, FIELDS, LOG_INTERVAL, Throttle, escaped, logger, tell
-from trio_progress.statistics import Tally
 from trio_progress.stores.base import Claim, Index
+from trio_progress.telemetry.logs import BURST, FIELDS, LOG_INTERVAL, Throttle, escaped, logger, tell
+from trio_progress.telemetry.statistics import Tally
 
 PACKAGE = Path(trio_progress.__file__).parent
 HOSTILE = "done\n2026-01-01 CRITICAL root: all is lost\r\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \u2028 \x85 \ud800 \x00"

@@ -27,9 +27,9 @@ from prometheus_client.samples import Sample
 
 from tests.support import RecordingStore
 from trio_progress import Pipeline, ProgressTracker, SessionClosedError, StoreError, metrics, open_tracker
-from trio_progress.distribution import OTHER, PHASES, PIPELINES
 from trio_progress.metrics import collector as collector_module
 from trio_progress.metrics.families import FAMILIES, PREFIX
+from trio_progress.telemetry.histograms import OTHER, PHASES, PIPELINES
 
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2})
 

@@ -10,9 +10,9 @@ import pytest
 from trio_progress import connect, open_tracker
 from trio_progress.cli import main, places
 from trio_progress.cli.entry import without_store
-from trio_progress.redaction import has_secret, redacted, redacted_url
 from trio_progress.server.origins import checked_origin
 from trio_progress.stores.opening import open_backend
+from trio_progress.telemetry.redaction import has_secret, redacted, redacted_url
 
 PASSWORD = "hunter2"
 

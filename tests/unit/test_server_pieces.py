@@ -24,7 +24,7 @@ from trio_progress.server.origins import Origins, Proxies, is_loopback
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.stream import Wire, close_frame, frame
 from trio_progress.state import clock as state_clock
-from trio_progress.statistics import Tally
+from trio_progress.telemetry.statistics import Tally
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import SessionActiveError, SessionNotFoundError, StoreError
-from ..redaction import has_secret
+from ..telemetry.redaction import has_secret
 from . import codes, completion, output
 from .codes import CommandError
 from .parser import parser

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, final
 
 from .._text import printable
-from ..redaction import redacted
+from ..telemetry.redaction import redacted
 from ..terminal.streams import is_terminal, sink_for, usable
 from . import codes
 from .codes import CommandError

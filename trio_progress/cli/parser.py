@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
-from ..redaction import redacted
+from ..telemetry.redaction import redacted
 from . import codes, completers, output
 
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..places import check_own, make_state_folder, state_folder
-from ..redaction import has_secret, redacted_url
+from ..telemetry.redaction import has_secret, redacted_url
 from . import codes
 from .codes import CommandError
 

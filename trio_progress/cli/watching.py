@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..redaction import redacted_url
+from ..telemetry.redaction import redacted_url
 from . import codes, output, parser, places, serving
 from .codes import CommandError
 

@@ -23,9 +23,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from ..distribution import OTHER, PHASES, PIPELINES, Distribution, FirstCome
-from ..logs import tell
-from ..statistics import TrackerStatistics
+from ..telemetry.histograms import OTHER, PHASES, PIPELINES, Distribution, FirstCome
+from ..telemetry.logs import tell
+from ..telemetry.statistics import TrackerStatistics
 from ..tracker import ProgressTracker
 from .families import FAMILIES, PREFIX, Family, Labels, Value, Values, values
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..distribution import Distribution
-from ..statistics import TrackerStatistics
+from ..telemetry.histograms import Distribution
+from ..telemetry.statistics import TrackerStatistics
 
 PREFIX: Final = "trio_progress_"
 

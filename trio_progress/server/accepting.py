@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from ..logs import Throttle, tell
+from ..telemetry.logs import Throttle, tell
 
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """What accept(2) says when the process or the machine has no more to give."""

@@ -17,7 +17,7 @@ from ..mailbox import Mailbox, next_event, next_update
 from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
 from ..state.clock import Clock
-from ..statistics import Tally
+from ..telemetry.statistics import Tally
 from .stream import Wire, offer_all
 
 logger = logging.getLogger("trio_progress")

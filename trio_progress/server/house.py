@@ -11,8 +11,8 @@ from typing import Protocol, final
 import trio
 
 from ..hub import Hub
-from ..logs import tell
 from ..protocol.messages import Unlisted, Verb
+from ..telemetry.logs import tell
 from ..tracker import ProgressTracker
 from .auth import Auth
 from .board import BoardKeeper

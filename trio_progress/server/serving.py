@@ -13,7 +13,7 @@ from typing import Final, Unpack, final
 import trio
 
 from ..contexts import Opening
-from ..logs import tell
+from ..telemetry.logs import tell
 from ..tracker import ProgressTracker
 from . import files
 from .accepting import accept_connections

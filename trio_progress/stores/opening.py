@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
-from ..logs import tell
-from ..redaction import redacted
+from ..telemetry.logs import tell
+from ..telemetry.redaction import redacted
 from .base import Store
 
 if TYPE_CHECKING:

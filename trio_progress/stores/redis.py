@@ -25,8 +25,8 @@ import redis
 from redis.exceptions import ResponseError
 
 from ..errors import CorruptEntryError, StoreError
-from ..logs import BURST, Throttle, tell
 from ..state.quantities import whole
+from ..telemetry.logs import BURST, Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .redis_calls import Calls, Server, evaluated
 from .redis_keys import DEFAULT_PREFIX, Keys

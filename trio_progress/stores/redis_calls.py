@@ -27,7 +27,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from ..errors import StoreError
-from ..redaction import redacted
+from ..telemetry.redaction import redacted
 from .redis_keys import DEFAULT_PREFIX
 from .redis_scripts import Script
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..errors import CorruptEntryError, StoreError
-from ..logs import BURST, Throttle, tell
 from ..state.quantities import whole
+from ..telemetry.logs import BURST, Throttle, tell
 from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .sqlite_pool import Connections

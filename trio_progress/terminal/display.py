@@ -12,8 +12,8 @@ import trio
 
 from ..contexts import Opening
 from ..errors import ProgressError
-from ..logs import logger, tell
 from ..protocol.messages import CustomEvent
+from ..telemetry.logs import logger, tell
 from ..tracker import ProgressTracker
 from .handlers import would_write_to
 from .model import Model

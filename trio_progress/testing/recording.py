@@ -10,7 +10,7 @@ from ..feed import Topic
 from ..mailbox import Mailbox
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
-from ..statistics import Tally
+from ..telemetry.statistics import Tally
 from ..tracker import ProgressTracker
 
 LIMIT: Final = 100_000

@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, final
 
-from .protocol.snapshot import ENDED
-from .state.pipeline import Pipeline
+from ..protocol.snapshot import ENDED
+from ..state.pipeline import Pipeline
 
 PIPELINES: Final = 50
 """Pipelines that are counted by name."""

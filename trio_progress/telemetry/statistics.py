@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol, final, runtime_checkable
 
-from .distribution import LATENCIES, Distribution, Histogram, Ledger
+from .histograms import LATENCIES, Distribution, Histogram, Ledger
 from .logs import BURST, Throttle, tell
 
 

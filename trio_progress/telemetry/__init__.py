@@ -1,0 +1,1 @@
+"""Plain counts, histograms and log records: what an operator is told."""
