@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from trio_progress.stores.sqlite.backend.store import SqliteStore
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
-from trio_progress.stores.sqlite_store import SqliteStore
 
 from .harness import Values, interleave
 from .report import Report

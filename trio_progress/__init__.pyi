@@ -52,7 +52,7 @@ from .state.pipeline import PhaseSpec as PhaseSpec
 from .state.pipeline import Pipeline as Pipeline
 from .stores.base import Store as Store
 from .stores.memory import MemoryStore as MemoryStore
-from .stores.redis_store import RedisStore as RedisStore
+from .stores.redis.store import RedisStore as RedisStore
 from .subscription import Subscription as Subscription
 from .subscription import Watch as Watch
 from .subscription import WatchAll as WatchAll

@@ -34,7 +34,10 @@ from trio_progress.server.origins import Origins, Proxies, checked_origin
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores import redis_reads, redis_rows, sqlite_reads, sqlite_rows
+from trio_progress.stores.redis.backend import reads as redis_reads
+from trio_progress.stores.redis.backend import rows as redis_rows
+from trio_progress.stores.sqlite.backend import reads as sqlite_reads
+from trio_progress.stores.sqlite.backend import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
 
 PROPORTION: Final = 2.3

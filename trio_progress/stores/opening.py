@@ -11,7 +11,7 @@ from ..telemetry.redaction import redacted
 from .base import Store
 
 if TYPE_CHECKING:
-    from .redis import RedisBackend
+    from .redis.backend import RedisBackend
     from .threaded import Backend, ThreadedStore
 
 URLS: Final = "'memory:', 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
@@ -51,12 +51,12 @@ async def open_store(
     timeout = max(min(STORE_TIMEOUT, flush_timeout / 2), 0.01)
     opened: ThreadedStore
     if store.startswith("sqlite:"):
-        from .sqlite_store import SqliteStore
+        from .sqlite.store import SqliteStore
 
         opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)
     elif store.startswith(REDIS):
         _backend_class()
-        from .redis_store import RedisStore
+        from .redis.store import RedisStore
 
         opened = RedisStore(store, event_limit=event_limit, timeout=timeout)
     else:
@@ -81,7 +81,7 @@ def open_backend(url: str) -> Backend:
     if not isinstance(url, str):
         raise TypeError(f"a store's URL must be a str such as 'sqlite:PATH', not {redacted(repr(url)):.200}")
     if url.startswith("sqlite:"):
-        from .sqlite import SqliteBackend
+        from .sqlite.backend import SqliteBackend
 
         backend = SqliteBackend(url.removeprefix("sqlite:"))
         backend.open()
@@ -108,7 +108,7 @@ def _kind(url: str) -> str:
 def _backend_class() -> type[RedisBackend]:
     """What needs redis-py; says so where that is missing."""
     try:
-        from .redis import RedisBackend
+        from .redis.backend import RedisBackend
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "redis":
             raise

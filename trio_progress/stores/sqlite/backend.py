@@ -21,19 +21,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from ..errors import CorruptEntryError, StoreError
-from ..state.quantities import whole
-from ..telemetry.logs import BURST, Throttle, tell
-from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from ...errors import CorruptEntryError, StoreError
+from ...state.quantities import whole
+from ...telemetry.logs import BURST, Throttle, tell
+from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
-from .sqlite_pool import Connections
-from .sqlite_reads import Reads, data_version, newest_ask
-from .sqlite_rows import PoisonedError
-from .sqlite_schema import Opened, is_current
-from .sqlite_writes import Writer
+from .pool import Connections
+from .reads import Reads, data_version, newest_ask
+from .rows import PoisonedError
+from .schema import Opened, is_current
+from .writes import Writer
 
 if TYPE_CHECKING:
-    from .threaded import Pause  # Who blocks needs no Trio.
+    from ..threaded import Pause  # Who blocks needs no Trio.
 
 IDLE_POLL: Final = 0.1
 BUSY_POLL: Final = 0.025

@@ -9,12 +9,12 @@ from typing import Any, Final, final
 import msgspec
 from redis.exceptions import ResponseError
 
-from ..errors import StoreError
-from .base import Page, Query, Stored
-from .redis_calls import Calls, Steps, evaluated
-from .redis_keys import Keys
-from .redis_rows import Event, Found, PoisonedError, decode_id, encode_labels, found, shown
-from .redis_scripts import LIST, READ
+from ...errors import StoreError
+from ..base import Page, Query, Stored
+from .calls import Calls, Steps, evaluated
+from .keys import Keys
+from .rows import Event, Found, PoisonedError, decode_id, encode_labels, found, shown
+from .scripts import LIST, READ
 
 LOOKED_AT: Final = 500
 """Sessions that one look at the list goes through; Redis does nothing else meanwhile, for well below 10 ms."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from .redis import RedisBackend
-from .threaded import ThreadedStore
+from ..threaded import ThreadedStore
+from .backend import RedisBackend
 
 if TYPE_CHECKING:
     import redis

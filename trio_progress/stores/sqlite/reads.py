@@ -9,10 +9,10 @@ from typing import Final, final
 
 import msgspec
 
-from .base import Ask, Changes, Page, Query, Seen, Stored
+from ..base import Ask, Changes, Page, Query, Seen, Stored
 from .machine import MachineClock
-from .sqlite_rows import SELECT_ALL, SELECT_HEAD, PoisonedError, decode_id, events_of, head, stored
-from .sqlite_writes import encode_labels
+from .rows import SELECT_ALL, SELECT_HEAD, PoisonedError, decode_id, events_of, head, stored
+from .writes import encode_labels
 
 LONGEST_WHAT: Final = 100
 LONGEST_REASON: Final = 10_000

@@ -25,8 +25,8 @@ from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
 
-from ..errors import StoreError
-from .base import (
+from ...errors import StoreError
+from ..base import (
     Append,
     Ask,
     Claim,
@@ -42,18 +42,10 @@ from .base import (
     Stored,
     Write,
 )
-from .redis_calls import Command, Steps, evaluated
-from .redis_keys import Keys
-from .redis_rows import (
-    LARGEST_RECORD,
-    PoisonedError,
-    durations,
-    encode_labels,
-    entry,
-    epoch,
-    stamp,
-)
-from .redis_scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED
+from .calls import Command, Steps, evaluated
+from .keys import Keys
+from .rows import LARGEST_RECORD, PoisonedError, durations, encode_labels, entry, epoch, stamp
+from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""

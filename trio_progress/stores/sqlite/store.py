@@ -7,8 +7,8 @@ from typing import Final, final
 
 import trio
 
-from .sqlite import SqliteBackend
-from .threaded import ThreadedStore
+from ..threaded import ThreadedStore
+from .backend import SqliteBackend
 
 
 @final

@@ -9,27 +9,12 @@ from typing import Final, final
 
 import msgspec
 
-from ..errors import StoreError
-from ..state.limits import MAX_UNITS
-from .base import (
-    Append,
-    Ask,
-    Claim,
-    Claimed,
-    Delete,
-    Done,
-    Fenced,
-    Key,
-    Moved,
-    Outcome,
-    Refused,
-    Renew,
-    Stored,
-    Write,
-)
+from ...errors import StoreError
+from ...state.limits import MAX_UNITS
+from ..base import Append, Ask, Claim, Claimed, Delete, Done, Fenced, Key, Moved, Outcome, Refused, Renew, Stored, Write
 from .machine import MachineClock
-from .sqlite_rows import SELECT_ALL, SELECT_HEAD, Head, PoisonedError, decode_id, head, stored
-from .sqlite_schema import LARGEST_RECORD
+from .rows import SELECT_ALL, SELECT_HEAD, Head, PoisonedError, decode_id, head, stored
+from .schema import LARGEST_RECORD
 
 ASKED: Final = 1000
 """Requests to owners that are kept for those who have not read them yet."""

@@ -11,11 +11,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..state import checks
-from ..state.limits import MAX_UNITS
-from .base import Key, Seen, Stored
+from ...state import checks
+from ...state.limits import MAX_UNITS
+from ..base import Key, Seen, Stored
 from .machine import Lease, MachineClock
-from .sqlite_schema import LARGEST_RECORD
+from .schema import LARGEST_RECORD
 
 LATEST: Final = 253_402_300_799.0
 """The end of the year 9999, beyond which no stamp can be shown."""

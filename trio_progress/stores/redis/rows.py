@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from ..state import checks
-from ..state.limits import MAX_UNITS
-from .base import Ask, Key, Stored
+from ...state import checks
+from ...state.limits import MAX_UNITS
+from ..base import Ask, Key, Stored
 
 LARGEST_RECORD: Final = 64 * 1024 * 1024
 """Bytes of one entry: far above what `Limits` lets in."""

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
-from ..errors import StoreError
-from ..state.checks import new_id
-from .base import Ask, Changes, Seen, Stored
-from .redis_calls import Calls, Command
-from .redis_keys import Keys
-from .redis_reads import Reads
-from .redis_rows import Event, Found, PoisonedError, ask, decode_id, fields, stamp
+from ...errors import StoreError
+from ...state.checks import new_id
+from ..base import Ask, Changes, Seen, Stored
+from .calls import Calls, Command
+from .keys import Keys
+from .reads import Reads
+from .rows import Event, Found, PoisonedError, ask, decode_id, fields, stamp
 
 if TYPE_CHECKING:
-    from .threaded import Pause
+    from ..threaded import Pause
 
 GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was told: with many sessions it comes in bunches."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..errors import StoreError
+from ...errors import StoreError
 
 APPLICATION_ID: Final = 0x74725067
 """trPg"""

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, final
 
-from ..errors import StoreError
-from .sqlite_schema import Opened, connect, explained, identity
+from ...errors import StoreError
+from .schema import Opened, connect, explained, identity
 
 CLOSING_GRACE: Final = 1.0
 """Seconds that closing waits for threads that still read."""

@@ -24,20 +24,20 @@ from typing import TYPE_CHECKING, Final, final
 import redis
 from redis.exceptions import ResponseError
 
-from ..errors import CorruptEntryError, StoreError
-from ..state.quantities import whole
-from ..telemetry.logs import BURST, Throttle, tell
-from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
-from .redis_calls import Calls, Server, evaluated
-from .redis_keys import DEFAULT_PREFIX, Keys
-from .redis_reads import Reads
-from .redis_rows import PoisonedError
-from .redis_scripts import PROBE
-from .redis_watch import Mark, Watcher
-from .redis_writes import Writer
+from ...errors import CorruptEntryError, StoreError
+from ...state.quantities import whole
+from ...telemetry.logs import BURST, Throttle, tell
+from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from .calls import Calls, Server, evaluated
+from .keys import DEFAULT_PREFIX, Keys
+from .reads import Reads
+from .rows import PoisonedError
+from .scripts import PROBE
+from .watch import Mark, Watcher
+from .writes import Writer
 
 if TYPE_CHECKING:
-    from .threaded import Pause  # Who blocks needs no Trio.
+    from ..threaded import Pause  # Who blocks needs no Trio.
 
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""

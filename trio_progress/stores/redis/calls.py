@@ -26,10 +26,10 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from ..errors import StoreError
-from ..telemetry.redaction import redacted
-from .redis_keys import DEFAULT_PREFIX
-from .redis_scripts import Script
+from ...errors import StoreError
+from ...telemetry.redaction import redacted
+from .keys import DEFAULT_PREFIX
+from .scripts import Script
 
 T = TypeVar("T")
 
