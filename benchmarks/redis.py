@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from trio_progress import Pipeline, open_tracker
-from trio_progress.committer import BATCH
+from trio_progress.storage.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
 
 from .harness import interleave

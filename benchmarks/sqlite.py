@@ -27,7 +27,7 @@ import trio
 from trio_progress.stores.sqlite.backend.store import SqliteStore
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
-from trio_progress.committer import BATCH
+from trio_progress.storage.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
 
 from .harness import Values, interleave

@@ -17,7 +17,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
-from .declaring import cancellation, declaration, declared
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .protocol.page import SessionPage, check_page
 from .protocol.snapshot import Snapshot
@@ -27,6 +26,7 @@ from .state import checks
 from .state.clock import Clock
 from .state.limits import Limits
 from .state.pipeline import Pipeline
+from .storage.declaring import cancellation, declaration, declared
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import trio
 
-from .committer import Committer
 from .core import SessionCore
-from .delivery import Delivery
 from .hub import Hub
 from .settings import Settings
 from .state.pipeline import Pipeline
+from .storage.committer import Committer
+from .storage.spool_delivery import Delivery
 from .stores.base import Store
 from .telemetry.statistics import Tally
 

@@ -8,12 +8,12 @@ from typing import Final, final
 
 import trio
 
-from .committer import Committer, Once
-from .delivery import Delivery
 from .errors import FencedError, SessionClosedError
 from .settings import Settings
 from .state.record import encode_event, encode_record
 from .state.session import SessionState
+from .storage.committer import Committer, Once
+from .storage.spool_delivery import Delivery
 from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from .telemetry.logs import tell
 from .telemetry.statistics import Tally

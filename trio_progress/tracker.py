@@ -14,10 +14,7 @@ from typing import Final, Unpack, final
 import msgspec
 import trio
 
-from .committer import Committer, Once
 from .contexts import Opening
-from .declaring import cancellation, checked_pipeline, declaration, declared
-from .delivery import Delivery
 from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
 from .hub import Hub
@@ -26,14 +23,17 @@ from .processes import OneProcess, end_forked, tell_of_forks
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .reader import Reader
-from .reaper import Reaper
 from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings, TrackerOptions, checked_settings
-from .spool import Addressed, Spool
 from .state import checks, clock
 from .state.clock import Clock
 from .state.pipeline import Pipeline
+from .storage.committer import Committer, Once
+from .storage.declaring import cancellation, checked_pipeline, declaration, declared
+from .storage.reaper import Reaper
+from .storage.spool import Addressed, Spool
+from .storage.spool_delivery import Delivery
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
 from .subscription import Subscription, Watch, WatchAll

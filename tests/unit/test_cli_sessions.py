@@ -17,8 +17,8 @@ import pytest
 from trio_progress import Pipeline
 from trio_progress.blocking import Client
 from trio_progress.cli import codes, main, parser, places
-from trio_progress.places import state_folder
 from trio_progress.protocol.snapshot import ENDED, SessionStatus
+from trio_progress.storage.folders import state_folder
 
 Capture = pytest.CaptureFixture[str]
 

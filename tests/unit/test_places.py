@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from trio_progress.cli import codes, main
-from trio_progress.places import check_own, make_own, make_state_folder, state_folder
-from trio_progress.spool import Spool
+from trio_progress.storage.folders import check_own, make_own, make_state_folder, state_folder
+from trio_progress.storage.spool import Spool
 from trio_progress.stores.base import Append, Index, Key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no modes")

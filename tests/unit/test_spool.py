@@ -17,8 +17,8 @@ import trio.testing
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
 from trio_progress.house import House
-from trio_progress.places import state_folder
-from trio_progress.spool import FILES, Spool
+from trio_progress.storage.folders import state_folder
+from trio_progress.storage.spool import FILES, Spool
 from trio_progress.stores.base import (
     Append,
     Changes,
@@ -219,7 +219,7 @@ def test_a_write_that_fails_leaves_no_part(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_there_is_a_most_of_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_progress.spool.FILES", 3)
+    monkeypatch.setattr("trio_progress.storage.spool.FILES", 3)
     spool = Spool("sqlite:/x")
     assert [spool.save(replace(APPEND, id=f"s{n}"), claimed=True) for n in range(5)] == [True] * 3 + [False] * 2
     assert len(files(folder)) == 3

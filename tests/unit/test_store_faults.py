@@ -28,7 +28,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.protocol.messages import Message
-from trio_progress.reaper import written_off
+from trio_progress.storage.reaper import written_off
 from trio_progress.stores.base import Claim, Claimed, Delete, Index, Outcome, Write
 from trio_progress.testing import FaultyStore
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..places import check_own, make_state_folder, state_folder
+from ..storage.folders import check_own, make_state_folder, state_folder
 from ..telemetry.redaction import has_secret, redacted_url
 from . import codes
 from .codes import CommandError

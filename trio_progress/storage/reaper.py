@@ -17,17 +17,17 @@ from typing import Final, NamedTuple, final
 
 import trio
 
+from ..errors import ProgressError
+from ..remote import readable_events
+from ..settings import Settings
+from ..state import checks
+from ..state.clock import stamp
+from ..state.record import decode_record, encode_event, encode_lost
+from ..stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
+from ..stores.paging import every
+from ..telemetry.logs import BURST, tell
+from ..telemetry.statistics import Tally
 from .committer import Committer, Once
-from .errors import ProgressError
-from .remote import readable_events
-from .settings import Settings
-from .state import checks
-from .state.clock import stamp
-from .state.record import decode_record, encode_event, encode_lost
-from .stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
-from .stores.paging import every
-from .telemetry.logs import BURST, tell
-from .telemetry.statistics import Tally
 
 ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""

@@ -18,10 +18,10 @@ from typing import Final, Protocol
 
 import trio
 
-from .errors import SessionClosedError, StoreError
-from .stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
-from .telemetry.logs import tell
-from .telemetry.statistics import Tally
+from ..errors import SessionClosedError, StoreError
+from ..stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
+from ..telemetry.logs import tell
+from ..telemetry.statistics import Tally
 
 BATCH: Final = 500
 """Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""

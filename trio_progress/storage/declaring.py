@@ -7,14 +7,14 @@ from typing import Never
 
 import msgspec
 
-from .protocol.snapshot import ErrorInfo, Snapshot
-from .state import checks
-from .state.clock import Clock, utc
-from .state.limits import Limits
-from .state.pipeline import Pipeline
-from .state.record import decode_record, encode_record
-from .state.session import SessionState
-from .stores.base import Claim, Index, Stored
+from ..protocol.snapshot import ErrorInfo, Snapshot
+from ..state import checks
+from ..state.clock import Clock, utc
+from ..state.limits import Limits
+from ..state.pipeline import Pipeline
+from ..state.record import decode_record, encode_record
+from ..state.session import SessionState
+from ..stores.base import Claim, Index, Stored
 
 
 class _Nobody:

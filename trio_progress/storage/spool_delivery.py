@@ -8,11 +8,11 @@ from typing import Final, final
 
 import trio
 
+from ..errors import SessionClosedError, StoreError
+from ..stores.base import Append, Claim, Claimed, Done, Key, Store
+from ..telemetry.logs import Throttle, tell
 from .committer import Committer, Once
-from .errors import SessionClosedError, StoreError
 from .spool import Spool, Spooled
-from .stores.base import Append, Claim, Claimed, Done, Key, Store
-from .telemetry.logs import Throttle, tell
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .telemetry.logs import tell
+from ..telemetry.logs import tell
 
 _NAME: Final = "trio-progress"
 

@@ -25,11 +25,11 @@ from typing import Final, Protocol, final, runtime_checkable
 
 import msgspec
 
-from .places import check_own, make_own, state_folder
-from .state import checks
-from .state.limits import MAX_UNITS
-from .stores.base import Append, Index, Key
-from .telemetry.logs import tell
+from ..state import checks
+from ..state.limits import MAX_UNITS
+from ..stores.base import Append, Index, Key
+from ..telemetry.logs import tell
+from .folders import check_own, make_own, state_folder
 
 FILES: Final = 1000
 """Files of one store; once there are so many, no more are written."""
