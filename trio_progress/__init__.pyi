@@ -21,6 +21,9 @@ from .errors import StoreError as StoreError
 from .interfaces import ProgressPhase as ProgressPhase
 from .interfaces import ProgressSession as ProgressSession
 from .interfaces import ProgressTicker as ProgressTicker
+from .live.subscription import Subscription as Subscription
+from .live.subscription import Watch as Watch
+from .live.subscription import WatchAll as WatchAll
 from .null import NullPhase as NullPhase
 from .null import NullSession as NullSession
 from .null import NullTicker as NullTicker
@@ -53,9 +56,6 @@ from .state.pipeline import Pipeline as Pipeline
 from .stores.base import Store as Store
 from .stores.memory import MemoryStore as MemoryStore
 from .stores.redis.store import RedisStore as RedisStore
-from .subscription import Subscription as Subscription
-from .subscription import Watch as Watch
-from .subscription import WatchAll as WatchAll
 from .telemetry.statistics import TrackerStatistics as TrackerStatistics
 from .terminal import open_display as open_display
 from .threads import ThreadTicker as ThreadTicker

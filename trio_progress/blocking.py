@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
+from .live.remote import RemoteState
 from .protocol.page import SessionPage, check_page
 from .protocol.snapshot import Snapshot
-from .remote import RemoteState
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.clock import Clock

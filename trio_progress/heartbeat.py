@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-from .feed import Topic
+from .live.feed import Topic
 from .slow_loop import LoopWatch
 from .state.session import SessionState
 

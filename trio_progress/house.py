@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from .core import SessionCore
-from .hub import Hub
+from .live.hub import Hub
 from .settings import Settings
 from .state.pipeline import Pipeline
 from .storage.committer import Committer

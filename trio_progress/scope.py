@@ -27,8 +27,8 @@ from .errors import (
 )
 from .house import House, Order
 from .ki import protect
+from .live.remote import readable_events
 from .processes import OneProcess, end_forked
-from .remote import readable_events
 from .session import Session
 from .state.record import Record, decode_record, go_on
 from .stores.base import Key, Moved, Refused, Stored

@@ -28,9 +28,9 @@ from .core import SessionCore
 from .current import current
 from .endings import conclude, describe, hard_leaves, only_cancelled
 from .errors import FencedError, SessionCancelledError, StoreError
-from .feed import Ended, Feed, Topic
 from .heartbeat import Heartbeat
 from .house import House, Order
+from .live.feed import Ended, Feed, Topic
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
 from .protocol.snapshot import ErrorInfo, SessionStatus
 from .session import Session

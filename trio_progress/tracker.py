@@ -17,13 +17,14 @@ import trio
 from .contexts import Opening
 from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
 from .house import House, Order
-from .hub import Hub
-from .listing import list_sessions
+from .live.discovery import Roster
+from .live.hub import Hub
+from .live.listing import list_sessions
+from .live.store_watcher import Reader
+from .live.subscription import Subscription, Watch, WatchAll
 from .processes import OneProcess, end_forked, tell_of_forks
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
-from .reader import Reader
-from .roster import Roster
 from .scope import RESUMES, Resume, SessionScope
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks, clock
@@ -36,7 +37,6 @@ from .storage.spool import Addressed, Spool
 from .storage.spool_delivery import Delivery
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
-from .subscription import Subscription, Watch, WatchAll
 from .telemetry.logs import tell
 from .telemetry.statistics import Tally, TrackerStatistics
 

@@ -21,9 +21,9 @@ from tests.support import QuietHost
 from trio_progress import ProgressTracker, Snapshot, open_display, open_tracker
 from trio_progress.cli.looks import described, listed
 from trio_progress.cli.screens import Screen
+from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.messages import decode_message, encode_message
 from trio_progress.protocol.snapshot import phase_ran, ran
-from trio_progress.remote import RemoteState
 from trio_progress.state.clock import Clock, datetime_class, utc
 from trio_progress.state.record import decode_record, encode_lost, encode_record, go_on
 from trio_progress.state.session import SessionState

@@ -11,8 +11,8 @@ import msgspec
 
 from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
-from trio_progress.feed import REMEMBERED, Ended, Feed, Topic
-from trio_progress.mailbox import Mailbox
+from trio_progress.live.cursor import Mailbox
+from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import OVER, PhaseNode

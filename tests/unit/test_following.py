@@ -30,10 +30,10 @@ from trio_progress import (
     encode_message,
     open_tracker,
 )
-from trio_progress.feed import Feed
-from trio_progress.hub import REMEMBERED
+from trio_progress.live.feed import Feed
+from trio_progress.live.hub import REMEMBERED
+from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.messages import Message, Position
-from trio_progress.remote import RemoteState
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 

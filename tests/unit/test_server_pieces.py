@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from trio_progress import MemoryStore, issue_token
-from trio_progress.hub import Hub
+from trio_progress.live.hub import Hub
 from trio_progress.protocol.messages import Pong
 from trio_progress.server import Credentials, Grant, SignedTokens, tokens
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder

@@ -37,7 +37,7 @@ from trio_progress import (
     current_session,
     open_tracker,
 )
-from trio_progress.listing import list_heads
+from trio_progress.live.listing import list_heads
 from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.session import SessionState
 from trio_progress.stores.paging import TURN
@@ -519,7 +519,7 @@ async def test_watching_all_shows_each_session_newest_first_of_each_and_filters(
 async def test_what_who_watches_all_leaves_unread_is_bounded_and_its_loss_is_counted(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_progress.subscription.UNREAD", 10)
+    monkeypatch.setattr("trio_progress.live.subscription.UNREAD", 10)
     async with open_tracker() as tracker, tracker.watch_all() as snapshots:
         async with tracker.session("open") as session:
             for n in range(30):

@@ -15,8 +15,8 @@ import trio
 import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
+from trio_progress.live.store_watcher import Reader
 from trio_progress.protocol.messages import End, Listed
-from trio_progress.reader import Reader
 from trio_progress.server import Credentials, Grant
 from trio_progress.server.door import Door
 from trio_progress.server.house import ServerHouse

@@ -12,8 +12,8 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
-from ..feed import Feed
-from ..mailbox import Mailbox, next_event, next_update
+from ..live.cursor import Mailbox, next_event, next_update
+from ..live.feed import Feed
 from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
 from ..state.clock import Clock

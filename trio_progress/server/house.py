@@ -10,7 +10,7 @@ from typing import Protocol, final
 
 import trio
 
-from ..hub import Hub
+from ..live.hub import Hub
 from ..protocol.messages import Unlisted, Verb
 from ..telemetry.logs import tell
 from ..tracker import ProgressTracker

@@ -18,9 +18,9 @@ import msgspec
 import trio
 
 from ..errors import CorruptEntryError, ProgressError
-from ..feed import Feed, Topic
-from ..hub import Hub
-from ..mailbox import Mailbox
+from ..live.cursor import Mailbox
+from ..live.feed import Feed, Topic
+from ..live.hub import Hub
 from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
 from .encoder import AT_ONCE, Cohort, Encoder
 from .grants import Grant

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, TypeVar
 
-from ..hub import Hub
-from ..listing import list_heads, list_sessions, named_sessions
+from ..live.hub import Hub
+from ..live.listing import list_heads, list_sessions, named_sessions
 from ..protocol.page import check_page
 from ..protocol.snapshot import Head, Snapshot
 from .grants import Grant

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, final
 import trio
 
 from ..errors import ProgressError
-from ..remote import readable_events
+from ..live.remote import readable_events
 from ..settings import Settings
 from ..state import checks
 from ..state.clock import stamp

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
-from ..feed import Topic
-from ..mailbox import Mailbox
+from ..live.cursor import Mailbox
+from ..live.feed import Topic
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
 from ..telemetry.statistics import Tally

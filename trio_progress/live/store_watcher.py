@@ -10,12 +10,12 @@ from typing import Final, Protocol, final, runtime_checkable
 
 import trio
 
-from .errors import StoreError
+from ..errors import StoreError
+from ..stores.base import Ask, Changes, Seen, Store, Stored
+from ..telemetry.logs import tell
 from .feed import Ended, Feed, Topic
 from .hub import Hub
 from .remote import RemoteState
-from .stores.base import Ask, Changes, Seen, Store, Stored
-from .telemetry.logs import tell
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0

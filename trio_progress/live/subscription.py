@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, NoReturn, Self, Ty
 
 import trio
 
+from ..protocol.messages import Message
+from ..protocol.snapshot import Snapshot
+from .cursor import Mailbox
 from .feed import Feed, Topic
 from .hub import Hub
-from .mailbox import Mailbox
-from .protocol.messages import Message
-from .protocol.snapshot import Snapshot
 
 T = TypeVar("T")
 

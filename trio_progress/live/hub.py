@@ -7,14 +7,14 @@ from typing import Final, Protocol, TypeAlias, final
 
 import trio
 
-from .errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
+from ..errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
+from ..protocol.snapshot import Snapshot
+from ..state.clock import Clock
+from ..stores.base import Query, Store, Stored
+from ..stores.paging import InTurns, every
+from ..telemetry.statistics import Tally
 from .feed import Ended, Feed, Listener, Topic
-from .protocol.snapshot import Snapshot
 from .remote import RemoteState, found_head
-from .state.clock import Clock
-from .stores.base import Query, Store, Stored
-from .stores.paging import InTurns, every
-from .telemetry.statistics import Tally
 
 Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
 """Says whether a session that has these labels may be seen."""

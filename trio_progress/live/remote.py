@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar, final
 
 import msgspec
 
-from .errors import StoreError
-from .protocol.messages import Position, Update
-from .protocol.snapshot import (
+from ..errors import StoreError
+from ..protocol.messages import Position, Update
+from ..protocol.snapshot import (
     ENDED,
     Head,
     Liveness,
@@ -27,11 +27,11 @@ from .protocol.snapshot import (
     Snapshot,
     headed,
 )
-from .state.clock import Clock, moment
-from .state.events import EventLog, LoggedEvent
-from .state.record import Record, decode_event, decode_head, decode_record
-from .stores.base import Key, Seen, Stored
-from .telemetry.statistics import Tally
+from ..state.clock import Clock, moment
+from ..state.events import EventLog, LoggedEvent
+from ..state.record import Record, decode_event, decode_head, decode_record
+from ..stores.base import Key, Seen, Stored
+from ..telemetry.statistics import Tally
 
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""

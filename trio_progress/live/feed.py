@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, final
 
-from .protocol.messages import Update
-from .protocol.snapshot import Liveness, SessionStatus, Snapshot
-from .state.events import EventLog
+from ..protocol.messages import Update
+from ..protocol.snapshot import Liveness, SessionStatus, Snapshot
+from ..state.events import EventLog
 
 REMEMBERED: Final = 16
 """Updates that are kept for those who stand alike. After a standstill each of a thousand may stand elsewhere, and an

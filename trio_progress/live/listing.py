@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from .errors import StoreError
+from ..errors import StoreError
+from ..protocol.page import SessionPage, check_page
+from ..protocol.snapshot import Head, Snapshot
+from ..stores.base import Query, Stored
+from ..stores.paging import InTurns
 from .hub import Hub
-from .protocol.page import SessionPage, check_page
-from .protocol.snapshot import Head, Snapshot
 from .remote import RemoteState, found_head
-from .stores.base import Query, Stored
-from .stores.paging import InTurns
 
 HeadT = TypeVar("HeadT", bound=Head)
 

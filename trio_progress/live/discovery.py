@@ -13,11 +13,11 @@ from typing import Final, final
 
 import trio
 
+from ..protocol.page import STATUSES
+from ..stores.base import Query, Store
+from ..stores.paging import InTurns, every
+from ..telemetry.logs import tell
 from .hub import MOST, OPEN, Hub
-from .protocol.page import STATUSES
-from .stores.base import Query, Store
-from .stores.paging import InTurns, every
-from .telemetry.logs import tell
 
 INTERVAL: Final = 1.0
 """Seconds between two looks."""

@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
+from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
+from ..protocol.snapshot import RESUMABLE, Snapshot
+from ..state.clock import Clock, utc
+from ..telemetry.statistics import Tally
 from .feed import Feed
-from .protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
-from .protocol.snapshot import RESUMABLE, Snapshot
-from .state.clock import Clock, utc
-from .telemetry.statistics import Tally
 
 
 @final

@@ -1,0 +1,1 @@
+"""Who follows what: feeds, the hub, cursors, subscriptions, and the watcher of the store."""
