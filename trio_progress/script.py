@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Unpack
 
 from .contexts import Opening
-from .scope import SessionScope
-from .session import Session
+from .session.scope import SessionScope
+from .session.session import Session
 from .settings import TrackerOptions, checked_settings
 from .state.pipeline import Phases, Pipeline
 from .stores.base import Store

@@ -16,16 +16,16 @@ import trio
 
 from .contexts import Opening
 from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
-from .house import House, Order
 from .live.discovery import Roster
 from .live.hub import Hub
 from .live.listing import list_sessions
 from .live.store_watcher import Reader
 from .live.subscription import Subscription, Watch, WatchAll
-from .processes import OneProcess, end_forked, tell_of_forks
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
-from .scope import RESUMES, Resume, SessionScope
+from .session.processes import OneProcess, end_forked, tell_of_forks
+from .session.runtime import House, Order
+from .session.scope import RESUMES, Resume, SessionScope
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks, clock
 from .state.clock import Clock

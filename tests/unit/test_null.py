@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import trio
 import trio.testing
+from trio_progress.session.session.null import NullTicker
 
 from trio_progress import (
     NullPhase,
@@ -20,7 +21,6 @@ from trio_progress import (
     current_session,
     open_tracker,
 )
-from trio_progress.null import NullTicker
 
 
 async def pipeline(numbers: AsyncIterator[int]) -> list[object]:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from trio_progress.session.session.runtime import House
 
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
-from trio_progress.house import House
 from trio_progress.storage.folders import state_folder
 from trio_progress.storage.spool import FILES, Spool
 from trio_progress.stores.base import (

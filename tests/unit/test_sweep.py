@@ -197,7 +197,7 @@ def sweep(
     while True:
         n += stride
         store, seen = RecordingStore(delay=0.001), Seen()
-        monkeypatch.setattr("trio_progress.tenure.trio.open_memory_channel", seen)
+        monkeypatch.setattr("trio_progress.session.lifecycle.trio.open_memory_channel", seen)
         about = f"{scenario.__name__}, {kind} at step {n}"
         tracker = None
         done = False

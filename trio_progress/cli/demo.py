@@ -14,7 +14,7 @@ from .codes import CommandError
 if TYPE_CHECKING:
     from ..demo.answer import Answer
     from ..protocol.snapshot import Snapshot
-    from ..session import Session
+    from ..session.session import Session
 
 DEFAULT_QUESTION: Final = "How does asyncio cancel a task?"
 
@@ -122,8 +122,8 @@ def demo(arguments: argparse.Namespace) -> int:
     from ..demo.corpus import CorpusError
     from ..demo.engine import ResumeError
     from ..demo.questions import QuestionError
-    from ..endings import leaves
     from ..errors import SessionActiveError
+    from ..session.outcome import leaves
 
     try:
         run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)

@@ -162,7 +162,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """`trio-progress serve`."""
     import trio
 
-    from ..endings import leaves
+    from ..session.outcome import leaves
 
     package = server()
     secrets = secrets_of(arguments)

@@ -81,8 +81,8 @@ def watch(arguments: argparse.Namespace) -> int:
 def _run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
     import trio
 
-    from ..endings import leaves
     from ..errors import ProgressError
+    from ..session.outcome import leaves
 
     try:
         with output.beside_a_loop():
@@ -137,7 +137,7 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
 
 def leaves_of(group: BaseException) -> Iterator[BaseException]:
     """The exceptions in a group."""
-    from ..endings import leaves
+    from ..session.outcome import leaves
 
     return leaves(group)
 
@@ -286,7 +286,7 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
     """The same, on whatever standard output is."""
     import trio
 
-    from ..endings import leaves
+    from ..session.outcome import leaves
     from ..terminal.model import Model
     from ..terminal.plain import PlainLines
     from ..terminal.screen import PLAIN_INTERVAL, open_screen

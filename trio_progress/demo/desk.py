@@ -17,8 +17,8 @@ import trio.from_thread
 import trio.to_thread
 
 from .._text import printable
-from ..phase import Phase
-from ..session import Session
+from ..session.phase import Phase
+from ..session.session import Session
 from .corpus import BESIDE_THE_LIBRARY, CorpusError, Listing, list_files, shards, standard_library
 from .questions import Query
 from .search import Scan, scan

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ..session import Session
+from ..session.session import Session
 from ..state.pipeline import PhaseSpec, Pipeline
 from .answer import Answer
 from .corpus import CorpusError

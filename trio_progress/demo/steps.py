@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 import trio
 
-from ..phase import Phase
+from ..session.phase import Phase
 from .answer import Answer, Quote, Statement, compose, stands
 from .corpus import CorpusError
 from .desk import Desk, fresh

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
-from ..session import Session
+from ..session.session import Session
 
 _MISSING = "(there is none)"
 

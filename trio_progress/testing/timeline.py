@@ -27,7 +27,7 @@ _LIBRARIES = tuple(
     {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(trio.__file__).parent)}
     | {str(Path(__file__).parents[1])}
 )
-_TELLING = ("trio_progress.session", "trio_progress.phase")
+_TELLING = ("trio_progress.session.session", "trio_progress.session.phase")
 _SITE = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 

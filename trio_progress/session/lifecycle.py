@@ -23,23 +23,23 @@ from typing import final
 
 import trio
 
+from ..errors import FencedError, SessionCancelledError, StoreError
+from ..live.feed import Ended, Feed, Topic
+from ..protocol.snapshot import ErrorInfo, SessionStatus
+from ..state import checks
+from ..state.clock import stamp
+from ..state.record import Record, decode_record, encode_record
+from ..state.session import SessionState
+from ..stores.base import Claim, Claimed, Key
+from ..telemetry.logs import tell
 from .broadcaster import Broadcaster
+from .context import current
 from .core import SessionCore
-from .current import current
-from .endings import conclude, describe, hard_leaves, only_cancelled
-from .errors import FencedError, SessionCancelledError, StoreError
 from .heartbeat import Heartbeat
-from .house import House, Order
-from .live.feed import Ended, Feed, Topic
+from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
-from .protocol.snapshot import ErrorInfo, SessionStatus
+from .runtime import House, Order
 from .session import Session
-from .state import checks
-from .state.clock import stamp
-from .state.record import Record, decode_record, encode_record
-from .state.session import SessionState
-from .stores.base import Claim, Claimed, Key
-from .telemetry.logs import tell
 
 
 @final

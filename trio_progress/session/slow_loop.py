@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from typing import Final, final
 
-from .state.session import SessionState
-from .telemetry.logs import tell
-from .telemetry.statistics import Tally
+from ..state.session import SessionState
+from ..telemetry.logs import tell
+from ..telemetry.statistics import Tally
 
 SLOW: Final = 0.5
 """Seconds by which a task must be late."""

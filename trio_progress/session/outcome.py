@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import trio
 
-from .protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
-from .state import checks
-from .state.limits import Limits
-from .state.pipeline import Pipeline
-from .telemetry.logs import tell
+from ..protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
+from ..state import checks
+from ..state.limits import Limits
+from ..state.pipeline import Pipeline
+from ..telemetry.logs import tell
 
 _SOFT = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Unpack, final
 
 import trio
 
-from .errors import ForeignProcessError, ForeignThreadError, PhaseError
+from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
+from ..state.phase import PhaseNode
+from ..state.session import SessionState
+from ..telemetry.logs import BURST, Fields, tell
+from ..telemetry.statistics import Tally
 from .null import NullTicker
 from .processes import tell_of_forks
 from .slow_loop import LoopWatch
-from .state.phase import PhaseNode
-from .state.session import SessionState
-from .telemetry.logs import BURST, Fields, tell
-from .telemetry.statistics import Tally
-from .threads import ThreadTicker
+from .thread_ticker import ThreadTicker
 
 if TYPE_CHECKING:
     from .persister import Persister

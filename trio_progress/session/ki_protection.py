@@ -11,13 +11,13 @@ import inspect
 
 import trio
 
+from ..state.events import EventLog
+from ..state.guard import guarded
+from ..state.phase import PhaseNode
+from ..state.session import SessionState
 from .core import SessionCore
 from .phase import Phase, PhaseScope
 from .session import Session
-from .state.events import EventLog
-from .state.guard import guarded
-from .state.phase import PhaseNode
-from .state.session import SessionState
 
 
 def protect() -> None:

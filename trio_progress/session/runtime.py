@@ -7,14 +7,14 @@ from typing import Protocol
 
 import trio
 
+from ..live.hub import Hub
+from ..settings import Settings
+from ..state.pipeline import Pipeline
+from ..storage.committer import Committer
+from ..storage.spool_delivery import Delivery
+from ..stores.base import Store
+from ..telemetry.statistics import Tally
 from .core import SessionCore
-from .live.hub import Hub
-from .settings import Settings
-from .state.pipeline import Pipeline
-from .storage.committer import Committer
-from .storage.spool_delivery import Delivery
-from .stores.base import Store
-from .telemetry.statistics import Tally
 
 
 class Occupant(Protocol):

@@ -8,15 +8,15 @@ from typing import Final, final
 
 import trio
 
-from .errors import FencedError, SessionClosedError
-from .settings import Settings
-from .state.record import encode_event, encode_record
-from .state.session import SessionState
-from .storage.committer import Committer, Once
-from .storage.spool_delivery import Delivery
-from .stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
-from .telemetry.logs import tell
-from .telemetry.statistics import Tally
+from ..errors import FencedError, SessionClosedError
+from ..settings import Settings
+from ..state.record import encode_event, encode_record
+from ..state.session import SessionState
+from ..storage.committer import Committer, Once
+from ..storage.spool_delivery import Delivery
+from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
+from ..telemetry.logs import tell
+from ..telemetry.statistics import Tally
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""

@@ -8,13 +8,13 @@ from typing import NoReturn, final
 
 import trio
 
-from .errors import ForeignProcessError
+from ..errors import ForeignProcessError
+from ..state import checks
+from ..state.guard import UNSET, Unset
+from ..state.limits import MAX_UNITS
+from ..state.phase import PhaseNode
+from ..state.quantities import Number
 from .processes import OneProcess, tell_of_forks
-from .state import checks
-from .state.guard import UNSET, Unset
-from .state.limits import MAX_UNITS
-from .state.phase import PhaseNode
-from .state.quantities import Number
 
 
 @final

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar, final, overload
 
-from .state.loops import Loop, length_of
-from .state.phase import PhaseNode
+from ..state.loops import Loop, length_of
+from ..state.phase import PhaseNode
 
 T = TypeVar("T")
 

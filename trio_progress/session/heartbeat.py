@@ -7,9 +7,9 @@ from typing import final
 
 import trio
 
-from .live.feed import Topic
+from ..live.feed import Topic
+from ..state.session import SessionState
 from .slow_loop import LoopWatch
-from .state.session import SessionState
 
 
 @final

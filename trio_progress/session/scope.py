@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, final
 
 import trio
 
-from .core import SessionCore
-from .errors import (
+from ..errors import (
     SessionActiveError,
     SessionClosedError,
     SessionCompletedError,
@@ -25,14 +24,15 @@ from .errors import (
     SessionNotFoundError,
     StoreError,
 )
-from .house import House, Order
-from .ki import protect
-from .live.remote import readable_events
+from ..live.remote import readable_events
+from ..state.record import Record, decode_record, go_on
+from ..stores.base import Key, Moved, Refused, Stored
+from .core import SessionCore
+from .ki_protection import protect
+from .lifecycle import Tenure
 from .processes import OneProcess, end_forked
+from .runtime import House, Order
 from .session import Session
-from .state.record import Record, decode_record, go_on
-from .stores.base import Key, Moved, Refused, Stored
-from .tenure import Tenure
 
 Resume: TypeAlias = Literal["never", "interrupted", "always", "waiting"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final, overload
 
 import trio
 
-from .protocol.snapshot import PhaseStatus, SessionStatus
-from .state.quantities import Number
+from ..protocol.snapshot import PhaseStatus, SessionStatus
+from ..state.quantities import Number
 
 if TYPE_CHECKING:
-    from .state.pipeline import Pipeline
+    from ..state.pipeline import Pipeline
 
 T = TypeVar("T")
 

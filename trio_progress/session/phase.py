@@ -6,17 +6,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, overload
 
+from ..errors import PhaseError
+from ..protocol.snapshot import PhaseStatus
+from ..state.fields import copied
+from ..state.guard import REFUSED, UNSET, Unset
+from ..state.phase import PhaseNode
+from ..state.quantities import Number
 from .core import SessionCore
-from .endings import phase_end
-from .errors import PhaseError
 from .null import NULL_PHASE, NullPhase
+from .outcome import phase_end
 from .processes import OneProcess
-from .protocol.snapshot import PhaseStatus
-from .state.fields import copied
-from .state.guard import REFUSED, UNSET, Unset
-from .state.phase import PhaseNode
-from .state.quantities import Number
-from .threads import ThreadTicker
+from .thread_ticker import ThreadTicker
 from .tracking import track
 
 T = TypeVar("T")
