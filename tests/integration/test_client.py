@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from trio_progress.client.connection.connection import RemoteSubscription, connect
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from trio_progress import (
@@ -27,11 +28,10 @@ from trio_progress import (
     Snapshot,
     Subscribed,
     Update,
-    client,
     encode_message,
     open_tracker,
 )
-from trio_progress.client import RemoteSubscription, connect
+from trio_progress.client.connection import connection as client
 
 pytestmark = pytest.mark.integration
 

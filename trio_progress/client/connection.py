@@ -23,15 +23,15 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from .contexts import Opening
-from .errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
-from .extras import needed
-from .protocol.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
-from .protocol.requests import FASTEST, LONGEST_SINCE
-from .protocol.snapshot import Snapshot
-from .state import checks
-from .telemetry.redaction import redacted, redacted_url
-from .verdicts import AgainError, Token, closed, first, judged
+from ..contexts import Opening
+from ..errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
+from ..extras import needed
+from ..protocol.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
+from ..protocol.requests import FASTEST, LONGEST_SINCE
+from ..protocol.snapshot import Snapshot
+from ..state import checks
+from ..telemetry.redaction import redacted, redacted_url
+from .retry import AgainError, Token, closed, first, judged
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection

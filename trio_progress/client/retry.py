@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from .errors import ProgressError, ProtocolError
+from ..errors import ProgressError, ProtocolError
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 

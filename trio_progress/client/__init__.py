@@ -1,0 +1,1 @@
+"""A subscriber over WebSocket that reconnects and resumes by itself."""
