@@ -11,11 +11,11 @@ import trio
 import trio.testing
 
 from trio_progress import ProgressTracker
-from trio_progress.server.door import Door
-from trio_progress.server.house import ServerHouse
+from trio_progress.server.connection import Door
 from trio_progress.server.routes import Routes
+from trio_progress.server.runtime import ServerHouse
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.stream import Piped
+from trio_progress.server.wire import Piped
 
 Ends: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
 

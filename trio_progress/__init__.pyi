@@ -33,10 +33,10 @@ from .protocol.snapshot import ErrorInfo as ErrorInfo
 from .protocol.snapshot import PhaseSnapshot as PhaseSnapshot
 from .protocol.snapshot import Snapshot as Snapshot
 from .script import open_progress as open_progress
+from .server.auth.tokens import issue_token as issue_token
 from .server.serving import Server as Server
 from .server.serving import open_server as open_server
 from .server.serving import serve as serve
-from .server.tokens import issue_token as issue_token
 from .session.context import current_session as current_session
 from .session.interfaces import ProgressPhase as ProgressPhase
 from .session.interfaces import ProgressSession as ProgressSession

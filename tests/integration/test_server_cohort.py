@@ -33,7 +33,7 @@ from trio_progress.server import Grant, encoder
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.envelopes import as_frame
 from trio_progress.server.outbox import Outbox, Subscriber
-from trio_progress.server.stream import Wire, close_frame, frame, offer_all
+from trio_progress.server.wire import Wire, close_frame, frame, offer_all
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,7 @@ import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from trio_progress.server.http import HttpConnection
-from trio_progress.server.stream import Wire, close_frame, close_now, frame
+from trio_progress.server.wire import Wire, close_frame, close_now, frame
 
 pytestmark = pytest.mark.integration
 

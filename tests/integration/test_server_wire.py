@@ -22,7 +22,7 @@ from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
 from trio_progress import open_tracker
 from trio_progress.server import open_server
-from trio_progress.server.stream import MOST_QUEUED, Transport, Wire, close_frame, close_now, frame, offer_all
+from trio_progress.server.wire import MOST_QUEUED, Transport, Wire, close_frame, close_now, frame, offer_all
 
 pytestmark = pytest.mark.integration
 

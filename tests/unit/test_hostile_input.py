@@ -18,6 +18,8 @@ from typing import Final, TypeAlias
 import pytest
 import trio
 import trio.testing
+from trio_progress.server.auth.authenticator.authenticator import cookies_of, token_of
+from trio_progress.server.auth.authenticator.origins import Origins, Proxies, checked_origin
 
 from tests.raw import InMemory
 from trio_progress import ProtocolError
@@ -26,11 +28,9 @@ from trio_progress.errors import StoreError
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
 from trio_progress.server import Credentials, SignedTokens
-from trio_progress.server.auth import cookies_of, token_of
 from trio_progress.server.files import matches
 from trio_progress.server.http import BadRequestError, HttpConnection, Request
-from trio_progress.server.metering import Bucket, ExcessError, FrameMeter
-from trio_progress.server.origins import Origins, Proxies, checked_origin
+from trio_progress.server.rate_limit import Bucket, ExcessError, FrameMeter
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record

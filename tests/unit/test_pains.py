@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio_progress.server.auth.authenticator.authenticator import token_of
 
 from trio_progress import (
     CustomEvent,
@@ -31,7 +32,6 @@ from trio_progress import (
     open_display,
     open_tracker,
 )
-from trio_progress.server.auth import token_of
 from trio_progress.state.record import decode_record
 from trio_progress.stores.base import Store
 from trio_progress.testing import FaultyStore, Subscriber, explore, jitter, recorded

@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 import trio
+from trio_progress.server.auth.authenticator.grants import ALL
+from trio_progress.server.auth.authenticator.origins import Origins, Proxies, is_loopback
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.live.hub import Hub
 from trio_progress.protocol.messages import Pong
-from trio_progress.server import Credentials, Grant, SignedTokens, tokens
+from trio_progress.server import Credentials, Grant, SignedTokens
+from trio_progress.server.auth.authenticator import tokens
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
-from trio_progress.server.grants import ALL
-from trio_progress.server.metering import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
-from trio_progress.server.origins import Origins, Proxies, is_loopback
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
-from trio_progress.server.stream import Wire, close_frame, frame
+from trio_progress.server.rate_limit import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
+from trio_progress.server.wire import Wire, close_frame, frame
 from trio_progress.state import clock as state_clock
 from trio_progress.telemetry.statistics import Tally
 

@@ -15,12 +15,12 @@ from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.errors import CorruptEntryError
 from trio_progress.protocol.messages import ErrorMessage, Pong
 from trio_progress.server import Credentials, Grant
-from trio_progress.server.house import ServerHouse
 from trio_progress.server.http import Request, Response
 from trio_progress.server.routes import Routes
+from trio_progress.server.runtime import ServerHouse
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.sse import EventConnection, EventStream
-from trio_progress.server.stream import Piped
+from trio_progress.server.wire import Piped
 from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from trio_progress.testing import memory_client
 

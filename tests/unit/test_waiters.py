@@ -18,11 +18,11 @@ from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
 from trio_progress.live.store_watcher import Reader
 from trio_progress.protocol.messages import End, Listed
 from trio_progress.server import Credentials, Grant
-from trio_progress.server.door import Door
-from trio_progress.server.house import ServerHouse
+from trio_progress.server.connection import Door
 from trio_progress.server.routes import Routes
+from trio_progress.server.runtime import ServerHouse
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.stream import Piped
+from trio_progress.server.wire import Piped
 from trio_progress.stores.base import Changes
 from trio_progress.testing import explore, memory_client
 

@@ -169,7 +169,7 @@ def serve(arguments: argparse.Namespace) -> int:
     where = places.place(arguments)
     if where.url == "memory:":
         raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: there would be nothing to serve")
-    from ..server.origins import is_loopback
+    from ..server.auth.origins import is_loopback
 
     if not secrets and arguments.host and not is_loopback(arguments.host):
         raise CommandError(

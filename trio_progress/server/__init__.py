@@ -3,15 +3,15 @@
 from ..extras import needed as _needed
 
 with _needed("the server", "server"):
-    from .auth import Auth as Auth
-    from .auth import Trusted as Trusted
-    from .grants import Credentials as Credentials
-    from .grants import Grant as Grant
+    from .auth.authenticator import Auth as Auth
+    from .auth.authenticator import Trusted as Trusted
+    from .auth.grants import Credentials as Credentials
+    from .auth.grants import Grant as Grant
+    from .auth.tokens import SharedSecret as SharedSecret
+    from .auth.tokens import SignedTokens as SignedTokens
+    from .auth.tokens import issue_token as issue_token
+    from .auth.tokens import new_secret as new_secret
     from .serving import Server as Server
     from .serving import open_server as open_server
     from .serving import serve as serve
     from .settings import ServerSettings as ServerSettings
-    from .tokens import SharedSecret as SharedSecret
-    from .tokens import SignedTokens as SignedTokens
-    from .tokens import issue_token as issue_token
-    from .tokens import new_secret as new_secret

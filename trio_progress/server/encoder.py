@@ -18,7 +18,7 @@ from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage,
 from ..protocol.snapshot import Snapshot
 from ..state.clock import Clock
 from ..telemetry.statistics import Tally
-from .stream import Wire, offer_all
+from .wire import Wire, offer_all
 
 logger = logging.getLogger("trio_progress")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..protocol.messages import WireMessage
-from .stream import frame
+from .wire import frame
 
 
 def as_frame(message: WireMessage, data: bytes) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from ..protocol.messages import ErrorCode, ErrorMessage
-from .stream import PIECE, Transport
+from .wire import PIECE, Transport
 
 LARGEST_HEAD: Final = 32 * 1024
 """Bytes of a request's head, and of the chunk headers of a body."""

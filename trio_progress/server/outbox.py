@@ -22,9 +22,9 @@ from ..live.cursor import Mailbox
 from ..live.feed import Feed, Topic
 from ..live.hub import Hub
 from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
+from .auth.grants import Grant
 from .encoder import AT_ONCE, Cohort, Encoder
-from .grants import Grant
-from .stream import Wire
+from .wire import Wire
 
 logger = logging.getLogger("trio_progress")
 

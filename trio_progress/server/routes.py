@@ -15,13 +15,13 @@ from ..protocol.requests import decode_cancel
 from ..protocol.snapshot import ENDED, Snapshot
 from ..state import checks
 from ..state.fields import as_text
+from .auth.grants import VERBS, Grant
 from .files import matches
-from .grants import VERBS, Grant
-from .house import ServerHouse, note_asked
 from .http import Request, Response, as_json, error
+from .list.pages import sessions_shared
 from .outbox import UNREADABLE
+from .runtime import ServerHouse, note_asked
 from .schema import Config, Readiness, SessionList, encoded
-from .shares import sessions_shared
 from .sse import EventStream
 from .websocket import SUBPROTOCOL
 

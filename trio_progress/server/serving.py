@@ -18,11 +18,11 @@ from ..tracker import ProgressTracker
 from . import files
 from .accepting import accept_connections
 from .capacity import RESERVE, connections_possible
-from .door import MOST_FOR_ADMIN, MOST_TURNED_AWAY, Door
-from .house import ServerHouse
+from .connection import MOST_FOR_ADMIN, MOST_TURNED_AWAY, Door
 from .routes import Routes
+from .runtime import ServerHouse
 from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
-from .stream import Transport
+from .wire import Transport
 
 logger = logging.getLogger("trio_progress")
 

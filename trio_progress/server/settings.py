@@ -10,8 +10,8 @@ from typing import Any, TypedDict, final
 
 from ..settings import check_names
 from ..state import checks
-from .auth import Auth
-from .origins import Origins, Proxies, is_loopback
+from .auth.authenticator import Auth
+from .auth.origins import Origins, Proxies, is_loopback
 
 DEFAULT_PORT = 8765
 

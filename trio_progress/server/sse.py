@@ -10,12 +10,12 @@ import trio
 
 from ..errors import ProgressError, SessionNotFoundError
 from ..protocol.messages import Unlisted
-from .expiry import until_expired
-from .grants import Grant
-from .house import ServerHouse
-from .lists import tell_list
+from .auth.expiry import until_expired
+from .auth.grants import Grant
+from .list.sending import tell_list
 from .outbox import Outbox, Subscriber, failed, not_found
-from .stream import Transport, Wire
+from .runtime import ServerHouse
+from .wire import Transport, Wire
 
 COMMENT_EVERY: Final = 15.0
 """Seconds between two comments, by which a client, and proxies, see that the stream lives."""

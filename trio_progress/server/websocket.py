@@ -19,15 +19,15 @@ from ..protocol.messages import ErrorMessage, Pong, Unlisted
 from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
 from ..protocol.snapshot import ENDED
 from ..state import checks
-from .auth import AuthUnavailableError, UnauthorizedError
-from .expiry import until_expired
-from .grants import Credentials, Grant
-from .house import ServerHouse, note_asked
+from .auth.authenticator import AuthUnavailableError, UnauthorizedError
+from .auth.expiry import until_expired
+from .auth.grants import Credentials, Grant
 from .http import Request
-from .lists import tell_list
-from .metering import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
+from .list.sending import tell_list
 from .outbox import Outbox, Subscriber, failed, not_found
-from .stream import Transport, Wire, close_frame
+from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
+from .runtime import ServerHouse, note_asked
+from .wire import Transport, Wire, close_frame
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 

@@ -34,12 +34,12 @@ from ..protocol.messages import (
 )
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
 from ..protocol.snapshot import Snapshot
-from ..server.door import Door
-from ..server.house import ServerHouse
+from ..server.connection import Door
 from ..server.routes import Routes
+from ..server.runtime import ServerHouse
 from ..server.settings import ServerSettings
-from ..server.stream import Piped
 from ..server.websocket import SUBPROTOCOL
+from ..server.wire import Piped
 from ..tracker import ProgressTracker
 
 Received: TypeAlias = (

@@ -17,13 +17,13 @@ from typing import Final, final
 
 import trio
 
-from ..errors import ProgressError, StoreError
-from ..protocol.messages import Listed, Unlisted, Verb
-from ..protocol.snapshot import Head, Snapshot, headed
-from ..stores.paging import InTurns
-from ..tracker import ProgressTracker
-from .encoder import Encoder
-from .grants import Grant
+from ...errors import ProgressError, StoreError
+from ...protocol.messages import Listed, Unlisted, Verb
+from ...protocol.snapshot import Head, Snapshot, headed
+from ...stores.paging import InTurns
+from ...tracker import ProgressTracker
+from ..auth.grants import Grant
+from ..encoder import Encoder
 
 logger = logging.getLogger("trio_progress")
 

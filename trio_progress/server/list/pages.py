@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, TypeVar
 
-from ..live.hub import Hub
-from ..live.listing import list_heads, list_sessions, named_sessions
-from ..protocol.page import check_page
-from ..protocol.snapshot import Head, Snapshot
-from .grants import Grant
+from ...live.hub import Hub
+from ...live.listing import list_heads, list_sessions, named_sessions
+from ...protocol.page import check_page
+from ...protocol.snapshot import Head, Snapshot
+from ..auth.grants import Grant
 
 HeadT = TypeVar("HeadT", bound=Head)
 Share: TypeAlias = tuple[list[HeadT], str | None]

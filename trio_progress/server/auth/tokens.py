@@ -18,10 +18,10 @@ from typing import Annotated, Any, Final, final
 import msgspec
 import trio
 
-from ..protocol.messages import Verb
-from ..state import checks
-from ..state.limits import Limits
-from ..telemetry.logs import Throttle, tell
+from ...protocol.messages import Verb
+from ...state import checks
+from ...state.limits import Limits
+from ...telemetry.logs import Throttle, tell
 from .grants import ALL, Credentials, Grant, checked_everything, checked_ids, checked_labels, checked_verbs
 
 AUDIENCE: Final = "trio-progress"

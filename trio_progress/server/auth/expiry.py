@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from .auth import Auth
+from .authenticator import Auth
 from .grants import Grant
 
 LOOK_EVERY: Final = 30.0

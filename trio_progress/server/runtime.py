@@ -14,14 +14,14 @@ from ..live.hub import Hub
 from ..protocol.messages import Unlisted, Verb
 from ..telemetry.logs import tell
 from ..tracker import ProgressTracker
-from .auth import Auth
-from .board import BoardKeeper
+from .auth.authenticator import Auth
+from .auth.origins import Origins, Proxies
 from .capacity import per_address
 from .encoder import Encoder
 from .envelopes import as_event, as_frame
 from .files import StaticFile
 from .http import HttpConnection
-from .origins import Origins, Proxies
+from .list.feed import BoardKeeper
 from .settings import ServerSettings
 
 

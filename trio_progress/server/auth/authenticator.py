@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 
 import trio
 
-from ..telemetry.logs import Throttle, tell
+from ...telemetry.logs import Throttle, tell
 from .grants import ALL, Authenticate, Credentials, Grant
 from .tokens import SharedSecret, SignedTokens
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ..errors import ProgressError
-from ..protocol.messages import Listing, Subscribed
-from ..state.clock import utc
-from .board import Sight
-from .grants import Grant
-from .house import ServerHouse
-from .outbox import Outbox, unavailable
-from .shares import heads_shared
+from ...errors import ProgressError
+from ...protocol.messages import Listing, Subscribed
+from ...state.clock import utc
+from ..auth.grants import Grant
+from ..outbox import Outbox, unavailable
+from ..runtime import ServerHouse
+from .feed import Sight
+from .pages import heads_shared
 
 FIRST: Final = 1000
 """Sessions that a new subscriber is told of at once, ended ones included."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias, final
 from urllib.parse import urlsplit
 
-from ..telemetry.redaction import redacted
+from ...telemetry.redaction import redacted
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 

@@ -20,15 +20,15 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from .auth import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
+from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
+from .auth.grants import Credentials, Grant
 from .capacity import Seats
-from .grants import Credentials, Grant
-from .house import FullError, ServerHouse
 from .http import BadRequestError, HttpConnection, Request, Response, error
 from .routes import Routes
+from .runtime import FullError, ServerHouse
 from .sse import EventConnection, EventStream
-from .stream import Transport, close_now, socket_of
 from .websocket import SUBPROTOCOL, WebSocketGuest
+from .wire import Transport, close_now, socket_of
 
 logger = logging.getLogger("trio_progress")
 

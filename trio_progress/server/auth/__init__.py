@@ -1,0 +1,1 @@
+"""Who may do what: tokens, grants, origins, and when a grant ends."""
