@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_progress._text import printable
+from trio_progress.terminal.printable import printable
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from trio_progress.server.auth.authenticator.origins import Origins, Proxies, ch
 
 from tests.raw import InMemory
 from trio_progress import ProtocolError
-from trio_progress._text import printable
 from trio_progress.errors import StoreError
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
@@ -39,6 +38,7 @@ from trio_progress.stores.redis.backend import rows as redis_rows
 from trio_progress.stores.sqlite.backend import reads as sqlite_reads
 from trio_progress.stores.sqlite.backend import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
+from trio_progress.terminal.printable import printable
 
 PROPORTION: Final = 2.3
 ROUNDS: Final = 60

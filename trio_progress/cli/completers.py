@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from .._text import printable
 from ..errors import StoreError
+from ..terminal.printable import printable
 from . import codes, places
 
 SESSIONS: Final = 200

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from .._text import printable
 from ..terminal.cells import cells, cut, padded
+from ..terminal.printable import printable
 
 GAP: Final = 2
 """Spaces between two columns."""

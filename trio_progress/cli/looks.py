@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .._text import printable
 from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran
 from ..terminal import words
 from ..terminal.cells import cells, cut, padded
+from ..terminal.printable import printable
 from ..terminal.signs import STYLES
 from .formats import Column, ago, clock, painted, table
 from .screens import Screen

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, final
 
-from .._text import printable
 from ..telemetry.redaction import redacted
+from ..terminal.printable import printable
 from ..terminal.streams import is_terminal, sink_for, usable
 from . import codes
 from .codes import CommandError

@@ -131,7 +131,7 @@ def _array(sessions: Iterator[Snapshot]) -> None:
 
 
 def _row(snapshot: Snapshot) -> str:
-    from .._text import printable
+    from ..terminal.printable import printable
 
     data = as_data(snapshot)
     times = [data[name] or "" for name in ("queued_at", "started_at", "ended_at")]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from .._text import printable
+from ..terminal.printable import printable
 from .corpus import read_lines
 from .questions import Kind, Question
 from .ranking import Statistics, coverage, resemblance, select, shingles

@@ -16,9 +16,9 @@ import trio
 import trio.from_thread
 import trio.to_thread
 
-from .._text import printable
 from ..session.phase import Phase
 from ..session.session import Session
+from ..terminal.printable import printable
 from .corpus import BESIDE_THE_LIBRARY, CorpusError, Listing, list_files, shards, standard_library
 from .questions import Query
 from .search import Scan, scan

@@ -18,10 +18,10 @@ from typing import Final
 
 from rich.text import Text
 
-from .._text import printable
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
 from .cells import cells, cut, fit, padded
+from .printable import printable
 from .signs import STYLES, UNICODE, Signs
 
 EVENTS: Final = 3

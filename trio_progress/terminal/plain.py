@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from .._text import printable
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
 from .passing import OwnersTime
+from .printable import printable
 
 SAID: Final = 20_000
 """Sessions of which it is remembered what was said; those go first of which nothing was said for longest."""

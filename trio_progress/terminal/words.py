@@ -6,8 +6,8 @@ import math
 import time
 from typing import Final
 
-from .._text import printable
 from ..protocol.snapshot import PhaseValues, Snapshot, ran
+from .printable import printable
 
 
 def percent(fraction: float) -> str:
