@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
-from trio_progress.stores.sqlite.backend.machine import MachineClock
+from trio_progress.stores.sqlite.machine import MachineClock
 
 from trio_progress import ProgressError, ProgressTracker, Session, issue_token, open_tracker
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.server import SharedSecret, SignedTokens, open_server
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores.redis.backend import rows as redis_rows
-from trio_progress.stores.sqlite.backend import rows as sqlite_rows
+from trio_progress.stores.redis import rows as redis_rows
+from trio_progress.stores.sqlite import rows as sqlite_rows
 
 from . import _hostile
 

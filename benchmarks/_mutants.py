@@ -77,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "race 3: the id is reserved after the store has answered",
-        "scope.py",
+        "session/scope.py",
         """        house.open[session_id] = self
         try:
             tenure, interrupt = await self._claimed()
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "race 4: the mailbox is registered by what was there before the store was read",
-        "hub.py",
+        "live/hub.py",
         """            topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
                 if stored is None or not self._visible(stored, allows):""",
@@ -100,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "race 4, the other way: a subscriber listens for news after it has read the state",
-        "subscription.py",
+        "live/subscription.py",
         """            waited = True
             self._news = trio.Event()
 """,
@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
-        "broadcaster.py",
+        "session/broadcaster.py",
         """                    not_before = trio.current_time() + self._interval
                     self._tick()
 """,
@@ -126,7 +126,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost wake-up: the committer makes its event anew after it has looked",
-        "committer.py",
+        "storage/committer.py",
         """            if not self._waiting:
                 self._wake = trio.Event()
 """,
@@ -138,21 +138,21 @@ MUTANTS = (
     ),
     Mutant(
         "an unshielded flush: a cancel around the session stops the persister",
-        "persister.py",
+        "session/persister.py",
         "        self._scope = trio.CancelScope(shield=True)\n        self._settled",
         "        self._scope = trio.CancelScope()\n        self._settled",
         ("leaving_while_being_cancelled",),
     ),
     Mutant(
         "a frame after the close: what is new goes out after End",
-        "mailbox.py",
+        "live/cursor.py",
         "            self._done = True\n            return End(",
         "            self._snapshot = True\n            return End(",
         ("slow_and_dying_subscribers", "subscribe_while_it_is_published"),
     ),
     Mutant(
         "a second end: the final state is written twice",
-        "persister.py",
+        "session/persister.py",
         """                await self._store()
         finally:
             self.flushed.set()""",
@@ -179,28 +179,28 @@ MUTANTS = (
     ),
     Mutant(
         "the store is thought to hold what was published while it wrote",
-        "persister.py",
+        "session/persister.py",
         "                    self.stored, self._stored_event = self._sent",
         "                    self.stored, self._stored_event = self._state.seq, self._sent[1]",
         ("workers_on_overlapping_phases", "store_down_and_back"),
     ),
     Mutant(
         "a claim whose answer was lost is made anew, as somebody else's",
-        "persister.py",
+        "session/persister.py",
         "            self._claiming = self._claiming or self._claim()",
         "            self._claiming = self._claim()",
         ("store_down_and_back", "leaving_while_being_cancelled"),
     ),
     Mutant(
         "the lease is kept when the session has ended",
-        "persister.py",
+        "session/persister.py",
         "            lease=None if state.over else lease,",
         "            lease=lease,",
         ("leaving_while_being_cancelled", "start_and_cleanup_of_one_id"),
     ),
     Mutant(
         "an owner that was fenced goes on",
-        "persister.py",
+        "session/persister.py",
         """            case Fenced():
                 self._lose(outcome)
 """,
@@ -211,28 +211,28 @@ MUTANTS = (
     ),
     Mutant(
         "End comes before the flush, and does not say what the store holds",
-        "broadcaster.py",
+        "session/broadcaster.py",
         "                await self._flushed.wait()\n",
         "",
         ("leaving_while_being_cancelled",),
     ),
     Mutant(
         "the heartbeat outlives the session",
-        "heartbeat.py",
+        "session/heartbeat.py",
         '        self._scope.cancel(reason="the session has been left")',
         "        self._scope.deadline = trio.current_time() + 1e6",
         ("one_session_two_workers",),
     ),
     Mutant(
         "the reader goes on waiting for what nobody watches any more",
-        "reader.py",
+        "live/store_watcher.py",
         "        if self._waiting is not None:",
         "        if self._waiting is not None and not self._seen:",
         ("watched_from_another_process",),
     ),
     Mutant(
         "an event is skipped where two are owed",
-        "mailbox.py",
+        "live/cursor.py",
         "    logged = log.first_after(event)\n",
         "    logged = log.first_after(event + 1) or log.first_after(event)\n",
         ("subscribe_while_it_is_published",),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from trio_progress.stores.sqlite.backend.store import SqliteStore
+from trio_progress.stores.sqlite.store import SqliteStore
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.storage.committer import BATCH

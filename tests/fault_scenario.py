@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import trio
-from trio_progress.stores.redis.backend.backend import RedisBackend
+from trio_progress.stores.redis.backend import RedisBackend
 
 from trio_progress import (
     Bookmark,

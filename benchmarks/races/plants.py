@@ -112,9 +112,9 @@ PLANTS: Final = (
         "a persist that comes too early is skipped, and writes the time back",
         "2. snapshot skipped: schedules with it",
         (
-            Change("persister.py", "@final\nclass Persister:", "_LAST: dict = {}\n\n@final\nclass Persister:"),
+            Change("session/persister.py", "@final\nclass Persister:", "_LAST: dict = {}\n\n@final\nclass Persister:"),
             Change(
-                "persister.py",
+                "session/persister.py",
                 """
                 await self._store()
                 await self._pause()
@@ -134,8 +134,8 @@ PLANTS: Final = (
         "an id is not reserved, and is given back without a guard",
         "3. heartbeat clean-up: KeyErrors",
         (
-            Change("scope.py", "if session_id in house.open:", "if False:"),
-            Change("scope.py", "if self._house.open.get(self._order.id) is self:", "if True:"),
+            Change("session/scope.py", "if session_id in house.open:", "if False:"),
+            Change("session/scope.py", "if self._house.open.get(self._order.id) is self:", "if True:"),
         ),
     ),
     Plant(
@@ -143,7 +143,7 @@ PLANTS: Final = (
         "3. heartbeat clean-up: heartbeats left beating",
         (
             Change(
-                "tenure.py",
+                "session/lifecycle.py",
                 "for child in (self._persister, self._broadcaster, self._heartbeat):",
                 """
                 trio.lowlevel.spawn_system_task(self._heartbeat.run, name=f"Heartbeat of session {state.id}")
@@ -151,21 +151,21 @@ PLANTS: Final = (
                 """,
                 indent=8,
             ),
-            Change("tenure.py", "self._heartbeat.stop()", "pass"),
-            Change("heartbeat.py", "trio.CancelScope(shield=True)", "trio.CancelScope()"),
+            Change("session/lifecycle.py", "self._heartbeat.stop()", "pass"),
+            Change("session/heartbeat.py", "trio.CancelScope(shield=True)", "trio.CancelScope()"),
         ),
     ),
     Plant(
         "a subscriber is sent the newest delta instead of all since its own state",
         "4. broadcasts that overlap: messages lost",
-        (Change("mailbox.py", "feed.update(position.seq,", "feed.update(feed.source.seq - 1,"),),
+        (Change("live/cursor.py", "feed.update(position.seq,", "feed.update(feed.source.seq - 1,"),),
     ),
     Plant(
         "a counter counts what did not happen",
         "beyond the four: own counters that disagree",
         (
             Change(
-                "committer.py",
+                "storage/committer.py",
                 "self._tally.persists += 1",
                 "self._tally.persists += 1 + (self._tally.persists % 3 == 0)",
             ),

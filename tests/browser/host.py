@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
-from trio_progress.session.session.scope import Resume
+from trio_progress.session.scope import Resume
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.server import open_server

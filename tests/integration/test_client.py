@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from trio_progress.client.connection.connection import RemoteSubscription, connect
+from trio_progress.client.connection import RemoteSubscription, connect
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from trio_progress import (
@@ -31,7 +31,7 @@ from trio_progress import (
     encode_message,
     open_tracker,
 )
-from trio_progress.client.connection import connection as client
+from trio_progress.client import connection as client
 
 pytestmark = pytest.mark.integration
 

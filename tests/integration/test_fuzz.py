@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from benchmarks import _fuzzing
-from trio_progress.stores.sqlite.backend import rows as sqlite_rows
+from trio_progress.stores.sqlite import rows as sqlite_rows
 
 pytestmark = pytest.mark.integration
 

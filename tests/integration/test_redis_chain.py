@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 import trio
-from trio_progress.stores.redis.backend.backend import RedisBackend
+from trio_progress.stores.redis.backend import RedisBackend
 
 from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_farm, until
 from tests.redis_server import RedisServer, client_of

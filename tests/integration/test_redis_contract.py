@@ -16,7 +16,7 @@ import pytest
 import redis
 import trustme
 from trio.testing import MockClock
-from trio_progress.stores.redis.backend.backend import RedisBackend
+from trio_progress.stores.redis.backend import RedisBackend
 
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
 from tests.store_contract import *  # noqa: F403 - the tests

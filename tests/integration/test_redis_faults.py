@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import trio
-from trio_progress.stores.redis.backend.backend import RedisBackend
-from trio_progress.stores.redis.backend.calls import Calls, Server
+from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.calls import Calls, Server
 
 from tests.fault_proxy import FAULTS, open_fault_proxy
 from tests.fault_scenario import Seen, run_scenario, told

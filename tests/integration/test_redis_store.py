@@ -20,8 +20,8 @@ import pytest
 import redis
 import redis.asyncio
 import redis.sentinel
-from trio_progress.stores.redis.backend.backend import RedisBackend
-from trio_progress.stores.redis.backend.writes import LIST_AGAIN
+from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.writes import LIST_AGAIN
 
 from tests.redis_server import RedisServer, client_of, host_of, let_pass
 from tests.store_contract import LEASE, E, append, claim, index
@@ -503,7 +503,7 @@ def test_requests_that_cannot_be_read_are_passed_over(backend: RedisBackend, cli
 def test_a_server_begun_anew_by_a_clock_that_is_behind_is_still_heard(
     backends: Callable[..., RedisBackend], client: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_progress.stores.redis.backend.watch.CHECK", 0.0)
+    monkeypatch.setattr("trio_progress.stores.redis.watch.CHECK", 0.0)
     backend = backends()
     client.xadd(f"{prefix}:{{0}}:c", {"i": "old", "a": "cancel"}, id="99999999999999-0")
     mark = backend.changes(None, {}, lambda seconds: True).mark

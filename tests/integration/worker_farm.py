@@ -16,7 +16,7 @@ import tempfile
 from typing import IO, Any
 
 import trio
-import trio_progress.stores.redis.backend.backend  # noqa: F401 - so that it is there before the first fork
+import trio_progress.stores.redis.backend  # noqa: F401 - so that it is there before the first fork
 
 from trio_progress import Pipeline, open_tracker
 

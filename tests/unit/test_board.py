@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.authenticator.grants import ALL
+from trio_progress.server.auth.grants import ALL
 
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.server import Grant

@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 import pytest
-from trio_progress.server.auth.authenticator.authenticator import AuthUnavailableError, UnauthorizedError
+from trio_progress.server.auth.authenticator import AuthUnavailableError, UnauthorizedError
 
 from trio_progress import issue_token
 from trio_progress.cli import codes, main, serving

@@ -18,8 +18,8 @@ from typing import Final, TypeAlias
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.authenticator.authenticator import cookies_of, token_of
-from trio_progress.server.auth.authenticator.origins import Origins, Proxies, checked_origin
+from trio_progress.server.auth.authenticator import cookies_of, token_of
+from trio_progress.server.auth.origins import Origins, Proxies, checked_origin
 
 from tests.raw import InMemory
 from trio_progress import ProtocolError
@@ -33,10 +33,10 @@ from trio_progress.server.rate_limit import Bucket, ExcessError, FrameMeter
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores.redis.backend import reads as redis_reads
-from trio_progress.stores.redis.backend import rows as redis_rows
-from trio_progress.stores.sqlite.backend import reads as sqlite_reads
-from trio_progress.stores.sqlite.backend import rows as sqlite_rows
+from trio_progress.stores.redis import reads as redis_reads
+from trio_progress.stores.redis import rows as redis_rows
+from trio_progress.stores.sqlite import reads as sqlite_reads
+from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
 from trio_progress.terminal.printable import printable
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.session.null import NullTicker
+from trio_progress.session.null import NullTicker
 
 from trio_progress import (
     NullPhase,

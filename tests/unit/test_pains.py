@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.authenticator.authenticator import token_of
+from trio_progress.server.auth.authenticator import token_of
 
 from trio_progress import (
     CustomEvent,

@@ -6,7 +6,7 @@ import logging
 import time
 
 import pytest
-from trio_progress.server.auth.authenticator.origins import checked_origin
+from trio_progress.server.auth.origins import checked_origin
 
 from trio_progress import connect, open_tracker
 from trio_progress.cli import main, places

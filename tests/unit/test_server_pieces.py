@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import trio
-from trio_progress.server.auth.authenticator.grants import ALL
-from trio_progress.server.auth.authenticator.origins import Origins, Proxies, is_loopback
+from trio_progress.server.auth.grants import ALL
+from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.live.hub import Hub
 from trio_progress.protocol.messages import Pong
 from trio_progress.server import Credentials, Grant, SignedTokens
-from trio_progress.server.auth.authenticator import tokens
+from trio_progress.server.auth import tokens
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox

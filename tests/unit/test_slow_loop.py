@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.session.slow_loop import SLOW
+from trio_progress.session.slow_loop import SLOW
 
 from trio_progress import ProgressTracker, Session, open_tracker
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.session.runtime import House
+from trio_progress.session.runtime import House
 
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker

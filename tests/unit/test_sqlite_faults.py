@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from trio_progress.stores.sqlite.backend.backend import SqliteBackend
-from trio_progress.stores.sqlite.backend.machine import MachineClock
-from trio_progress.stores.sqlite.backend.schema import LARGEST_RECORD, MIGRATIONS, Opened, connect
-from trio_progress.stores.sqlite.backend.store import SqliteStore
-from trio_progress.stores.sqlite.backend.writes import EXPIRED_AT_ONCE
+from trio_progress.stores.sqlite.backend import SqliteBackend
+from trio_progress.stores.sqlite.machine import MachineClock
+from trio_progress.stores.sqlite.schema import LARGEST_RECORD, MIGRATIONS, Opened, connect
+from trio_progress.stores.sqlite.store import SqliteStore
+from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
 
 from trio_progress import Pipeline, StoreError, open_tracker
 from trio_progress.stores.base import Append, Claim, Claimed, Delete, Done, Index, Key, Query
@@ -153,7 +153,7 @@ async def test_a_full_disk_costs_the_work_nothing_and_the_end_is_delivered_by_th
     async with open_tracker(f"sqlite:{path}", flush_timeout=0.3, persist_interval=0.01) as tracker:
         async with tracker.session("a", PIPELINE) as session:
             await session.flush()
-            monkeypatch.setattr("trio_progress.stores.sqlite.backend.pool.connect", cramped)
+            monkeypatch.setattr("trio_progress.stores.sqlite.pool.connect", cramped)
             store = tracker._house.store
             assert isinstance(store, SqliteStore)
             with store.sqlite._connections.writing() as connection:
@@ -390,13 +390,13 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was_and_one_that_succeeds_
 ) -> None:
     made(path)
     step = ("ALTER TABLE sessions ADD COLUMN colour TEXT", "INSERT INTO nonsense VALUES (1)")
-    monkeypatch.setattr("trio_progress.stores.sqlite.backend.schema.MIGRATIONS", (*MIGRATIONS, step))
+    monkeypatch.setattr("trio_progress.stores.sqlite.schema.MIGRATIONS", (*MIGRATIONS, step))
     with pytest.raises(StoreError):
         made(path)
     with raw(path) as other:
         assert other.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
         assert "colour" not in [row[1] for row in other.execute("PRAGMA table_info(sessions)")]
-    monkeypatch.setattr("trio_progress.stores.sqlite.backend.schema.MIGRATIONS", (*MIGRATIONS, step[:1]))
+    monkeypatch.setattr("trio_progress.stores.sqlite.schema.MIGRATIONS", (*MIGRATIONS, step[:1]))
     made(path)
     made(path)
     with raw(path) as other:
