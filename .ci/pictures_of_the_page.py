@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from playwright.sync_api import Browser, expect
 
-from tests.browser.page import HostProcess, chromium, hosting
+from tests.browser.page import HostProcess, chromium, serving_to
 
 QUESTION: Final = "How does asyncio cancel a task?"
 CORPUS: Final = "/usr/lib/python3.11"
@@ -106,7 +106,7 @@ def take(browser: Browser, host: HostProcess, url: str, folder: Path) -> None:
 
 def main() -> None:
     """Takes them into the folder that is named."""
-    with hosting() as host, chromium() as browser:
+    with serving_to() as host, chromium() as browser:
         take(browser, host, host("return await start_server()"), Path(sys.argv[1]))
         host("nursery.cancel_scope.cancel()")
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio
-from trio_progress.stores.sqlite.machine import MachineClock
 
 from trio_progress import ProgressError, ProgressTracker, Session, issue_token, open_tracker
 from trio_progress.protocol.messages import Position, decode_message
@@ -29,6 +28,7 @@ from trio_progress.server import SharedSecret, SignedTokens, open_server
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores.redis import rows as redis_rows
 from trio_progress.stores.sqlite import rows as sqlite_rows
+from trio_progress.stores.sqlite.machine import MachineClock
 
 from . import _hostile
 

@@ -78,13 +78,13 @@ MUTANTS = (
     Mutant(
         "race 3: the id is reserved after the store has answered",
         "session/scope.py",
-        """        house.open[session_id] = self
+        """        runtime.open[session_id] = self
         try:
-            tenure, interrupt = await self._claimed()
+            lifecycle, interrupt = await self._claimed()
 """,
         """        try:
-            tenure, interrupt = await self._claimed()
-            house.open[session_id] = self
+            lifecycle, interrupt = await self._claimed()
+            runtime.open[session_id] = self
 """,
         ("start_and_cleanup_of_one_id",),
     ),

@@ -45,10 +45,10 @@ async def stored(store: FaultyStore, session_id: str = "a") -> Snapshot:
 
 def nothing_left(tracker: ProgressTracker) -> None:
     """After a session's scope nothing of it is in the tracker."""
-    house = tracker._house
-    assert not house.open
-    assert not house.hub._topics
-    assert not house.committer._waiting
+    runtime = tracker._runtime
+    assert not runtime.open
+    assert not runtime.hub._topics
+    assert not runtime.committer._waiting
 
 
 def same_state(*states: Snapshot | None) -> None:
@@ -284,7 +284,7 @@ async def slow_and_dying_subscribers() -> None:
                         phase.advance()
                         await trio.sleep(0.1)
             assert trio.current_time() - begun < 1.5, "a subscriber has slowed the work"
-        stalls.go_on()
+        stalls.resume_from()
         final = session.snapshot()
     same_state(final, slow.view, stalls.view, comes_back.view)
     assert all(subscriber.end is not None for subscriber in (slow, stalls, comes_back))

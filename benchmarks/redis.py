@@ -196,7 +196,7 @@ async def _record() -> bytes:
         with session.phase("phase-0", total=100) as phase:
             phase.advance(7)
             await session.flush()
-            stored = await tracker._house.store.read("measured")
+            stored = await tracker._runtime.store.read("measured")
     assert stored is not None
     return stored.record
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import trio
-from trio_progress.stores.redis.backend import RedisBackend
 
 from trio_progress import (
     Bookmark,
@@ -27,6 +26,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.stores.base import Stored
+from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.threaded import ThreadedStore
 from trio_progress.tracker import ProgressTracker
 

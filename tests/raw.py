@@ -11,9 +11,9 @@ import trio
 import trio.testing
 
 from trio_progress import ProgressTracker
-from trio_progress.server.connection import Door
+from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
-from trio_progress.server.runtime import ServerHouse
+from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.wire import Piped
 
@@ -55,11 +55,11 @@ class InMemory(Piped):
 @asynccontextmanager
 async def raw_client(tracker: ProgressTracker, **settings: Any) -> AsyncIterator[Ends]:
     """The client's end of a connection to a server of the tracker; the server's end is over when the block is left."""
-    house = ServerHouse(tracker, ServerSettings(**settings), {})
+    runtime = ServerRuntime(tracker, ServerSettings(**settings), {})
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.board.run)
-        nursery.start_soon(Door(house, Routes(house)), InMemory(server))
+        nursery.start_soon(runtime.board.run)
+        nursery.start_soon(ConnectionHandler(runtime, Routes(runtime)), InMemory(server))
         yield client
         nursery.cancel_scope.cancel()
 

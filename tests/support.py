@@ -155,10 +155,10 @@ class QuietHost:
         self.dropped: list[Exception] = []
         self.refused: list[Exception] = []
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         self.stirs += 1
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         self.urges += 1
 
     def drain(self, node: object) -> None:

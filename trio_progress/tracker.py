@@ -16,15 +16,15 @@ import trio
 
 from .contexts import Opening
 from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
-from .live.discovery import Roster
+from .live.discovery import SessionDiscovery
 from .live.hub import Hub
 from .live.listing import list_sessions
-from .live.store_watcher import Reader
+from .live.store_watcher import StoreWatcher
 from .live.subscription import Subscription, Watch, WatchAll
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session.processes import OneProcess, end_forked, tell_of_forks
-from .session.runtime import House, Order
+from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks, clock
@@ -34,10 +34,10 @@ from .storage.committer import Committer, Once
 from .storage.declaring import cancellation, checked_pipeline, declaration, declared
 from .storage.reaper import Reaper
 from .storage.spool import Addressed, Spool
-from .storage.spool_delivery import Delivery
+from .storage.spool_delivery import SpoolDelivery
 from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
 from .stores.opening import open_store
-from .telemetry.logs import tell
+from .telemetry.logs import log_event
 from .telemetry.statistics import Tally, TrackerStatistics
 
 LEAVING_GRACE: Final = 1.0
@@ -70,10 +70,10 @@ class ProgressTracker(OneProcess):
         hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
         committer = Committer(store, tally, rng)
         kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None
-        delivery = Delivery(kept, store, committer)
-        self._shared = House(settings, store, committer, delivery, hub, tally, {})
-        self._reader = Reader(store, hub, rng, settings.event_limit, self._asked, self._ask)
-        self._roster = Roster(store, hub)
+        delivery = SpoolDelivery(kept, store, committer)
+        self._shared = TrackerRuntime(settings, store, committer, delivery, hub, tally, {})
+        self._watcher = StoreWatcher(store, hub, rng, settings.event_limit, self._asked, self._ask)
+        self._discovery = SessionDiscovery(store, hub)
         self._reaper = Reaper(store, committer, settings, tally, self._shared.open)
         self._nursery = nursery
         self._signals = signals
@@ -91,7 +91,7 @@ class ProgressTracker(OneProcess):
         self._foreign = True
 
     @property
-    def _house(self) -> House:
+    def _runtime(self) -> TrackerRuntime:
         if self._foreign:
             raise ForeignProcessError("the tracker", self._process, os.getpid())
         return self._shared
@@ -99,7 +99,7 @@ class ProgressTracker(OneProcess):
     @property
     def settings(self) -> Settings:
         """What the tracker was opened with."""
-        return self._house.settings
+        return self._runtime.settings
 
     # Sessions
 
@@ -143,18 +143,18 @@ class ProgressTracker(OneProcess):
             SessionCancelledError: When leaving, with `raise_on_cancel`.
             FencedError: When leaving: another owner has taken it over.
         """
-        settings = self._house.settings
+        settings = self._runtime.settings
         if resume not in RESUMES:
             raise ValueError(f"resume must be one of {', '.join(map(repr, RESUMES))}, not {resume!r:.200}")
         given = None if session_id is None else checks.session_id(session_id)
-        order = Order(
+        order = SessionOptions(
             id=checks.new_id() if given is None else given,
             pipeline=checked_pipeline(pipeline),
             title=None if title is None else checks.title("title", title, settings.limits),
             labels=None if labels is None else checks.labels(labels, settings.limits),
             raise_on_cancel=raise_on_cancel,
         )
-        return SessionScope(self._house, order, resume)
+        return SessionScope(self._runtime, order, resume)
 
     async def declare(
         self,
@@ -173,18 +173,18 @@ class ProgressTracker(OneProcess):
             SessionActiveError: It is open, here or elsewhere.
             StoreError: The store did not answer.
         """
-        house, settings = self._house, self._house.settings
+        runtime, settings = self._runtime, self._runtime.settings
         checks.session_id(session_id)
-        state = declared(session_id, pipeline, title, labels, house.hub.clock, settings.limits)
-        if session_id in house.open:
+        state = declared(session_id, pipeline, title, labels, runtime.hub.clock, settings.limits)
+        if session_id in runtime.open:
             raise SessionActiveError(session_id, "in this process")
         claim = declaration(state, settings.keep("queued"))
-        outcome = await Once(claim).made(house.committer)
+        outcome = await Once(claim).made(runtime.committer)
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in another process")
         state.move(outcome.epoch)
         snapshot = state.snapshot()
-        house.hub.show(snapshot)
+        runtime.hub.show(snapshot)
         return snapshot
 
     async def cancel(self, session_id: str, reason: str | None = None) -> None:
@@ -197,32 +197,32 @@ class ProgressTracker(OneProcess):
             StoreError: It is not open here, and the store did not answer.
         """
         checks.session_id(session_id)
-        text = checks.message("reason", reason, self._house.settings.limits)
+        text = checks.message("reason", reason, self._runtime.settings.limits)
         await trio.lowlevel.checkpoint()
         if not self._cancel_here(session_id, text):
-            stored = await self._house.store.read(session_id)
+            stored = await self._runtime.store.read(session_id)
             if stored is None:
                 raise SessionNotFoundError(session_id)
             if stored.alive:
-                await Once(Ask(session_id, "cancel", text)).made(self._house.committer)
+                await Once(Ask(session_id, "cancel", text)).made(self._runtime.committer)
             else:
                 await self._cancel_queued(stored, text)
 
     async def _cancel_queued(self, stored: Stored, reason: str | None) -> None:
         """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
-        house = self._house
-        made = cancellation(stored, reason, house.hub.clock.wall(), house.settings.keep("cancelled"))
+        runtime = self._runtime
+        made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"))
         if made is None:
             return
         claim, ended = made
-        outcome = await Once(claim).made(house.committer)
+        outcome = await Once(claim).made(runtime.committer)
         if isinstance(outcome, Claimed):
-            house.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
+            runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
         else:
-            await Once(Ask(stored.id, "cancel", reason)).made(house.committer)
+            await Once(Ask(stored.id, "cancel", reason)).made(runtime.committer)
 
     def _cancel_here(self, session_id: str, reason: str | None) -> bool:
-        scope = self._house.open.get(session_id)
+        scope = self._runtime.open.get(session_id)
         if scope is None:
             return False
         if scope.core is None:
@@ -234,14 +234,14 @@ class ProgressTracker(OneProcess):
     def _asked(self, session_id: str, what: str, reason: str | None) -> None:
         """Somebody asks the owner of a session for something, by the store."""
         if what == "cancel":
-            self._cancel_here(session_id, checks.message("reason", reason, self._house.settings.limits))
+            self._cancel_here(session_id, checks.message("reason", reason, self._runtime.settings.limits))
         elif what == "watch":
-            scope = self._house.open.get(session_id)
+            scope = self._runtime.open.get(session_id)
             if scope is not None and scope.core is not None and scope.core.persister is not None:
                 scope.core.persister.watched()
 
     def _ask(self, ask: Ask) -> None:
-        self._house.committer.submit(Once(ask))
+        self._runtime.committer.submit(Once(ask))
 
     async def delete(self, session_id: str) -> None:
         """Removes all that is stored of a session.
@@ -252,9 +252,9 @@ class ProgressTracker(OneProcess):
             StoreError: The store did not answer.
         """
         checks.session_id(session_id)
-        if session_id in self._house.open:
+        if session_id in self._runtime.open:
             raise SessionActiveError(session_id, "in this process")
-        outcome = await Once(Delete(session_id)).made(self._house.committer)
+        outcome = await Once(Delete(session_id)).made(self._runtime.committer)
         if isinstance(outcome, Refused):
             raise SessionActiveError(session_id, "in another process")
         if isinstance(outcome, Done) and not outcome.found:
@@ -270,14 +270,14 @@ class ProgressTracker(OneProcess):
             StoreError: It is not open here, and the store did not answer or holds what cannot be read.
         """
         checks.session_id(session_id)
-        feed = self._house.hub.feed(session_id)
+        feed = self._runtime.hub.feed(session_id)
         if feed is not None:
             await trio.lowlevel.checkpoint()
             return feed.source.snapshot()
-        stored = await self._house.store.read(session_id)
+        stored = await self._runtime.store.read(session_id)
         if stored is None:
             raise SessionNotFoundError(session_id)
-        return self._house.hub.found(stored).source.snapshot()
+        return self._runtime.hub.found(stored).source.snapshot()
 
     async def sessions(
         self,
@@ -298,8 +298,8 @@ class ProgressTracker(OneProcess):
             ValueError, TypeError: A value is out of range.
             StoreError: The store did not answer.
         """
-        wanted = checks.labels(labels, self._house.settings.limits)
-        return await list_sessions(self._house.hub, wanted, status, limit, cursor)
+        wanted = checks.labels(labels, self._runtime.settings.limits)
+        return await list_sessions(self._runtime.hub, wanted, status, limit, cursor)
 
     def watch(self, session_id: str, *, wait: bool = False) -> Watch:
         """A session as merged snapshots, latest wins, ending with the session's ended state.
@@ -313,7 +313,7 @@ class ProgressTracker(OneProcess):
         Raises:
             SessionNotFoundError: When entering: there is none, and `wait` is False.
         """
-        return Watch(self._house.hub, checks.session_id(session_id), wait=wait)
+        return Watch(self._runtime.hub, checks.session_id(session_id), wait=wait)
 
     def watch_all(self, labels: Mapping[str, str] | None = None, *, here: bool = False) -> WatchAll:
         """All sessions as merged snapshots, of each the newest; first those that are open or queued.
@@ -329,7 +329,7 @@ class ProgressTracker(OneProcess):
             ValueError, TypeError: A value is out of range.
             StoreError: When entering: the store did not answer.
         """
-        return WatchAll(self._house.hub, checks.labels(labels, self._house.settings.limits), here=bool(here))
+        return WatchAll(self._runtime.hub, checks.labels(labels, self._runtime.settings.limits), here=bool(here))
 
     def subscribe(
         self, session_id: str, *, since: str | None = None, max_hz: float | None = None, wait: bool = False
@@ -354,7 +354,7 @@ class ProgressTracker(OneProcess):
         if since is not None and not isinstance(since, str):
             raise TypeError(f"since must be a resume token or None, not {since!r:.200}")
         interval = 0.0 if max_hz is None else 1.0 / checks.number("max_hz", max_hz, above=0)
-        return Subscription(self._house.hub, session_id, since=since, interval=interval, wait=wait)
+        return Subscription(self._runtime.hub, session_id, since=since, interval=interval, wait=wait)
 
     async def wait_ended(self, session_id: str) -> Snapshot:
         """Waits until a session has ended, and nothing of it is left here; returns its last state.
@@ -370,37 +370,37 @@ class ProgressTracker(OneProcess):
         async with self.watch(session_id) as snapshots:
             async for snapshot in snapshots:
                 last = snapshot
-        scope = self._house.open.get(session_id)
+        scope = self._runtime.open.get(session_id)
         if scope is not None and scope.core is not None and scope.core.state.over:
             await scope.left.wait()
         if last is None or not last.ended:
-            if self._house.closed:
+            if self._runtime.closed:
                 raise SessionClosedError(f"the tracker was left before session {session_id!r} had ended")
             raise SessionNotFoundError(session_id)
         return last
 
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
-        house = self._house
-        cores = [scope.core for scope in house.open.values() if scope.core is not None]
+        runtime = self._runtime
+        cores = [scope.core for scope in runtime.open.values() if scope.core is not None]
         waiting = [core.persister.waiting_since for core in cores if core.persister is not None]
         return TrackerStatistics.of(
-            house.tally,
-            store=house.store,
-            sessions_open=len(house.open),
+            runtime.tally,
+            store=runtime.store,
+            sessions_open=len(runtime.open),
             sessions_stalled=sum(core.state.liveness() == "stalled" for core in cores),
             sessions_missing=self._reaper.missing,
-            subscribers=house.hub.listeners,
+            subscribers=runtime.hub.listeners,
             states=sum(core.state.seq for core in cores),
-            sessions_followed=self._reader.followed,
-            read_lag=self._reader.lag,
-            store_up=self._reader.up and not house.committer.stuck,
+            sessions_followed=self._watcher.followed,
+            read_lag=self._watcher.lag,
+            store_up=self._watcher.up and not runtime.committer.stuck,
             persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
         )
 
     async def _catch_up(self) -> None:
         """Has what an earlier process could not store delivered, before a session is resumed from what it lacks."""
-        delivery = self._house.delivery
+        delivery = self._runtime.delivery
         if delivery.wanted:
             self._nursery.start_soon(delivery.run, name="delivery")
             with trio.move_on_after(CATCH_UP):
@@ -442,36 +442,36 @@ class ProgressTracker(OneProcess):
         async for number in received:
             self.interrupted_by = number
             name = signal.Signals(number).name
-            tell(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
+            log_event(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
             self._stop_all(f"received {name}", interrupted=True)
             self._scope.cancel(reason=f"received {name}")
 
     def _stop_all(self, reason: str, *, interrupted: bool) -> None:
-        self._house.interrupting = self._house.interrupting or interrupted
-        for scope in list(self._house.open.values()):
+        self._runtime.interrupting = self._runtime.interrupting or interrupted
+        for scope in list(self._runtime.open.values()):
             scope.stop(reason, interrupted)
 
     async def _leave(self) -> None:
         """Lets sessions end and be flushed, and then the tasks that they share. Shielded, and bounded."""
-        house = self._house
-        house.closed = True
-        grace = house.settings.flush_timeout + LEAVING_GRACE
+        runtime = self._runtime
+        runtime.closed = True
+        grace = runtime.settings.flush_timeout + LEAVING_GRACE
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
             self._stop_all("the tracker is left", interrupted=False)
-            for scope in list(house.open.values()):
+            for scope in list(runtime.open.values()):
                 await scope.left.wait()
-        if house.open:
-            names = ", ".join(map(repr, house.open))
-            tell(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
-        house.hub.shut()
-        self._reader.close()
+        if runtime.open:
+            names = ", ".join(map(repr, runtime.open))
+            log_event(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
+        runtime.hub.shut()
+        self._watcher.close()
         self._reaper.close()
-        self._roster.close()
-        house.delivery.close()
-        house.committer.close()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + house.settings.flush_timeout):
-            await house.committer.ended.wait()
-        house.committer.abandon()
+        self._discovery.close()
+        runtime.delivery.close()
+        runtime.committer.close()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + runtime.settings.flush_timeout):
+            await runtime.committer.ended.wait()
+        runtime.committer.abandon()
         self._nursery.cancel_scope.cancel(reason="the tracker is left")
         self._left = True
         self._afterwards.close()
@@ -524,10 +524,10 @@ async def _opened(
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool, signals)
-            nursery.start_soon(tracker._house.committer.run, name="committer")
-            nursery.start_soon(tracker._reader.run, name="reader")
+            nursery.start_soon(tracker._runtime.committer.run, name="committer")
+            nursery.start_soon(tracker._watcher.run, name="reader")
             nursery.start_soon(tracker._reaper.run, name="reaper")
-            nursery.start_soon(tracker._roster.run, name="roster")
+            nursery.start_soon(tracker._discovery.run, name="roster")
             try:
                 with tracker._scope:
                     await tracker._catch_up()

@@ -134,8 +134,8 @@ PLANTS: Final = (
         "an id is not reserved, and is given back without a guard",
         "3. heartbeat clean-up: KeyErrors",
         (
-            Change("session/scope.py", "if session_id in house.open:", "if False:"),
-            Change("session/scope.py", "if self._house.open.get(self._order.id) is self:", "if True:"),
+            Change("session/scope.py", "if session_id in runtime.open:", "if False:"),
+            Change("session/scope.py", "if self._runtime.open.get(self._order.id) is self:", "if True:"),
         ),
     ),
     Plant(

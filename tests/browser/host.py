@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
-from trio_progress.session.scope import Resume
 
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.server import open_server
+from trio_progress.session.scope import Resume
 
 
 class Host:

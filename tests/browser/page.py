@@ -78,7 +78,7 @@ class HostProcess:
 
 
 @contextmanager
-def hosting(store: str = "memory:", lost_after: float = 30.0) -> Iterator[HostProcess]:
+def serving_to(store: str = "memory:", lost_after: float = 30.0) -> Iterator[HostProcess]:
     """A process with a tracker."""
     process = HostProcess(store, lost_after)
     try:

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.session import Session
 
 from trio_progress import CustomEvent, End, Gap, Snapshot, __version__, open_tracker
 from trio_progress.protocol.messages import Message, encode_message
+from trio_progress.session.session import Session
 from trio_progress.state.limits import Limits
 
 pytestmark = [

@@ -15,7 +15,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, chromium, hosting
+from tests.browser.page import CHROMIUM, HostProcess, chromium, serving_to
 from tests.support import free_port
 
 pytestmark = [
@@ -246,7 +246,7 @@ def test_a_result_is_copied_and_what_came_of_it_is_said_for_a_moment(
 
 def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'progress.db'}"
-    with hosting(store, lost_after=2) as server:
+    with serving_to(store, lost_after=2) as server:
         worker = HostProcess(store, lost_after=2)
         worker("await open_session('r-1', title='Elsewhere')")
         page = new_page()
@@ -387,7 +387,7 @@ def test_a_server_that_is_killed_is_found_again_by_the_page_alone(
 ) -> None:
     """The session goes on in its own process; only the one that serves it is killed, and started anew."""
     store, port = f"sqlite:{tmp_path / 'progress.db'}", free_port()
-    with hosting(store) as worker:
+    with serving_to(store) as worker:
         worker("kept['p'] = (await open_session('r-1', {'a': 1}, title='Elsewhere')).advance_to('a', total=10)")
         first = HostProcess(store)
         page = new_page()
@@ -398,7 +398,7 @@ def test_a_server_that_is_killed_is_found_again_by_the_page_alone(
         first.kill()
         expect(page.locator("#link")).to_have_text("Connection lost")
         worker("kept['p'].advance(3)")
-        with hosting(store) as second:
+        with serving_to(store) as second:
             second(f"await start_server({port})")
             expect(whole).to_have_attribute("aria-valuenow", "80", timeout=40_000)
             worker("await end_session('r-1')")
@@ -746,13 +746,13 @@ def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, 
 def test_a_session_that_the_server_has_no_more_is_said_and_no_clock_goes_on(new_page: Callable[..., Page]) -> None:
     port = free_port()
     page = new_page()
-    with hosting() as first:
+    with serving_to() as first:
         first("kept['a'] = (await open_session('r-1', {'a': 1}, title='Secret')).advance_to('a', total=100)")
         first("kept['a'].advance(40)")
         visit(page, first(f"return await start_server({port})") + "#/r-1")
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         first.kill()
-    with hosting() as second:
+    with serving_to() as second:
         second(f"return await start_server({port})")
         gone = page.get_by_text("The server does not have this session any more")
         expect(gone).to_be_visible(timeout=30_000)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from trio_progress.client.connection import RemoteSubscription, connect
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from trio_progress import (
@@ -32,6 +31,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.client import connection as client
+from trio_progress.client.connection import RemoteSubscription, connect
 
 pytestmark = pytest.mark.integration
 

@@ -14,11 +14,11 @@ from functools import partial
 
 import pytest
 import trio
-from trio_progress.stores.redis.backend import RedisBackend
 
 from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_farm, until
 from tests.redis_server import RedisServer, client_of
 from trio_progress import Pipeline, open_tracker
+from trio_progress.stores.redis.backend import RedisBackend
 
 pytestmark = pytest.mark.integration
 

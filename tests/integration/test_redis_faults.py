@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import trio
-from trio_progress.stores.redis.backend import RedisBackend
-from trio_progress.stores.redis.calls import Calls, Server
 
 from tests.fault_proxy import FAULTS, open_fault_proxy
 from tests.fault_scenario import Seen, run_scenario, told
@@ -22,6 +20,8 @@ from tests.redis_server import RedisServer, client_of, host_of
 from tests.support import Seeds
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
+from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.calls import Calls, Server
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration

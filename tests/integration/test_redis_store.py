@@ -20,8 +20,6 @@ import pytest
 import redis
 import redis.asyncio
 import redis.sentinel
-from trio_progress.stores.redis.backend import RedisBackend
-from trio_progress.stores.redis.writes import LIST_AGAIN
 
 from tests.redis_server import RedisServer, client_of, host_of, let_pass
 from tests.store_contract import LEASE, E, append, claim, index
@@ -43,6 +41,8 @@ from trio_progress.stores.base import (
     Write,
 )
 from trio_progress.stores.opening import open_backend
+from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.writes import LIST_AGAIN
 
 pytestmark = pytest.mark.integration
 

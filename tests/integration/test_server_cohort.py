@@ -200,7 +200,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         tracker.session("r-1") as session,
         trio.open_nursery() as nursery,
     ):
-        hub = tracker._house.hub
+        hub = tracker._runtime.hub
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)

@@ -861,7 +861,7 @@ async def test_behind_a_proxy_connections_count_as_the_clients_own() -> None:
         (b"GET /?a=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         (b"GET /static/..%2fhouse.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
-        (b"GET /static/../server/house.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /static/../server/runtime.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", 400),
         (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n" + b"x" * 70_000, 413),
         (b"POST /sessions/a/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", 413),

@@ -51,7 +51,7 @@ class Newest:
     def put(self, data: bytes) -> None:
         if self.frame or not self.wire.offer(data):
             self.frame = data
-            self.wire.stir()
+            self.wire.wake_pump()
 
 
 async def converse(transport: Transport, told: set[Newest], rng: random.Random, seen: Counter[str]) -> None:

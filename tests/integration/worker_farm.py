@@ -16,8 +16,8 @@ import tempfile
 from typing import IO, Any
 
 import trio
-import trio_progress.stores.redis.backend  # noqa: F401 - so that it is there before the first fork
 
+import trio_progress.stores.redis.backend  # noqa: F401 - so that it is there before the first fork
 from trio_progress import Pipeline, open_tracker
 
 PIPELINE = Pipeline("work", {"count": 3, "report": 1})

@@ -38,7 +38,7 @@ def reach_in(session: Session, phase: Phase) -> None:
     print(session.state)  # error
     print(session.persister)  # error
     session.stop("now", True)  # error
-    session.stir()  # error
+    session.mark_dirty()  # error
 
 
 def call_wrongly(session: Session, phase: Phase) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.grants import ALL
 
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.server import Grant
+from trio_progress.server.auth.grants import ALL
 from trio_progress.server.encoder import Encoder
-from trio_progress.server.list.feed import PIECE, Board, BoardKeeper, Line, Reader, Sight
+from trio_progress.server.list.feed import PIECE, Board, Line, ListFeed, Reader, Sight
 from trio_progress.state.clock import Clock
 from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
@@ -32,7 +32,7 @@ class Kept:
     """A tracker and the board of its sessions."""
 
     tracker: ProgressTracker
-    keeper: BoardKeeper
+    keeper: ListFeed
     told: list[dict[str, Any]] = field(default_factory=list)
 
     async def read(self, reader: Reader, rounds: int = 1) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ async def kept(store: Any = None, **settings: Any) -> AsyncIterator[Kept]:
         open_tracker(store or MemoryStore(), **{"broadcast_interval": 0.1, **settings}) as tracker,
         trio.open_nursery() as nursery,
     ):
-        keeper = BoardKeeper(tracker)
+        keeper = ListFeed(tracker)
         nursery.start_soon(keeper.run)
         try:
             yield Kept(tracker, keeper)
@@ -268,7 +268,7 @@ async def test_it_can_be_left_at_any_time_and_read_again(autojump_clock: trio.te
 async def test_reading_ends_with_the_tracker(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with open_tracker() as tracker:
-            keeper = BoardKeeper(tracker)
+            keeper = ListFeed(tracker)
             nursery.start_soon(keeper.run)
             left = trio.Event()
 
@@ -289,7 +289,7 @@ async def test_reading_ends_with_the_tracker(autojump_clock: trio.testing.MockCl
 async def test_who_reads_a_board_that_breaks_is_told_so_and_the_next_one_reads_another(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(keeper: BoardKeeper, board: Board) -> None:
+    async def broken(keeper: ListFeed, board: Board) -> None:
         del keeper
         board.opened.set()
         await trio.sleep(1)
@@ -297,7 +297,7 @@ async def test_who_reads_a_board_that_breaks_is_told_so_and_the_next_one_reads_a
 
     async with kept() as room:
         with monkeypatch.context() as patched:
-            patched.setattr(BoardKeeper, "_follow", broken)
+            patched.setattr(ListFeed, "_follow", broken)
             async with room.keeper.reading(EVERYTHING, PAUSE) as reader:
                 with pytest.raises(StoreError, match="cannot be followed"):
                     await reader.next()

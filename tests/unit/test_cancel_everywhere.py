@@ -156,7 +156,7 @@ def test_a_session_that_is_still_open_is_left() -> None:
         # What a scope looks like that somebody has entered by hand, and never left.
         async with open_tracker() as tracker:
             trackers.append(tracker)
-        tracker._house.open["a"] = tracker.session("a")
+        tracker._runtime.open["a"] = tracker.session("a")
 
     error = caught(keeps_it).error
     assert isinstance(error, LeftoverError)

@@ -25,7 +25,7 @@ from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.messages import decode_message, encode_message
 from trio_progress.protocol.snapshot import phase_ran, ran
 from trio_progress.state.clock import Clock, datetime_class, utc
-from trio_progress.state.record import decode_record, encode_lost, encode_record, go_on
+from trio_progress.state.record import decode_record, encode_lost, encode_record, resume_from
 from trio_progress.state.session import SessionState
 from trio_progress.stores.base import Key, Stored
 from trio_progress.terminal import words
@@ -86,7 +86,7 @@ from trio_progress.state.session import SessionState
 from trio_progress.state.record import decode_record, encode_record
 from trio_progress.state.clock import Clock
 class Host:
-    def stir(self): pass
+    def mark_dirty(self): pass
 state = SessionState("a", host=Host(), clock=Clock())
 state.begin(1)
 snapshot = state.snapshot()
@@ -245,7 +245,7 @@ def test_a_later_attempt_goes_on_from_what_was_measured() -> None:
     state.leave(node, "completed")
     state.end("failed")
     again = SessionState("a", host=QuietHost(), clock=clocks.clock)
-    go_on(again, decode_record("a", 1, state.seq, encode_record(state)), (), 10)
+    resume_from(again, decode_record("a", 1, state.seq, encode_record(state)), (), 10)
     clocks.pass_by(60)
     again.begin(2)
     kept = again.get("p")

@@ -41,7 +41,7 @@ def test_an_opening_that_was_not_entered_says_so(name: str) -> None:
     opening = open_tracker()
     with pytest.raises(AttributeError, match=rf"has not been entered, .* and `tracker\.{name}` in its block"):
         getattr(opening, name)
-    assert not hasattr(opening, "_house")
+    assert not hasattr(opening, "_runtime")
     assert "async with open_tracker() as tracker" in repr(opening)
 
 

@@ -28,7 +28,15 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.protocol.messages import Message
-from trio_progress.telemetry.histograms import OTHER, PHASES, PIPELINES, Distribution, FirstCome, Histogram, Ledger
+from trio_progress.telemetry.histograms import (
+    OTHER,
+    PHASES,
+    PIPELINES,
+    BoundedLabels,
+    Distribution,
+    Histogram,
+    PipelineMetrics,
+)
 
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 IMPORT = Pipeline("import", ["fetch", "load"])
@@ -319,12 +327,12 @@ def test_a_value_on_a_bound_falls_below_it() -> None:
 
 
 def test_the_first_come_keep_their_place() -> None:
-    places: FirstCome[str] = FirstCome(2)
+    places: BoundedLabels[str] = BoundedLabels(2)
     assert [places.has(key) for key in "abcacb"] == [True, True, False, True, False, True]
 
 
 def test_a_pipelines_rows_are_there_from_its_first_session_on() -> None:
-    ledger = Ledger()
+    ledger = PipelineMetrics()
     ledger.begin(RESEARCH)
     assert set(ledger.ended) == {OTHER, "research"}
     assert set(ledger.ended["research"].values()) == {0}
@@ -334,7 +342,7 @@ def test_a_pipelines_rows_are_there_from_its_first_session_on() -> None:
 
 
 def test_pipelines_and_phases_beyond_the_bounds_share_a_row() -> None:
-    ledger = Ledger()
+    ledger = PipelineMetrics()
     for number in range(5 * PIPELINES):
         pipeline = Pipeline(f"p-{number}", [f"phase-{phase}" for phase in range(10)])
         ledger.begin(pipeline)

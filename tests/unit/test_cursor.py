@@ -11,7 +11,7 @@ import msgspec
 
 from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
-from trio_progress.live.cursor import Mailbox
+from trio_progress.live.cursor import Cursor
 from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.clock import Clock
@@ -115,7 +115,7 @@ class Subscriber:
     interval: float
     view: Snapshot | None = None
     event: int = 0
-    mailbox: Mailbox | None = None
+    mailbox: Cursor | None = None
     greeted: bool = False
     fresh: bool = False
     last: float = -1e9
@@ -130,7 +130,7 @@ class Subscriber:
         self.last = -1e9
         known = None if token is None else self.world.known.get(token)
         self.view, self.event = (None, 0) if known is None else (known.view, known.event)
-        self.mailbox = Mailbox(
+        self.mailbox = Cursor(
             "a",
             since=token,
             interval=self.interval,

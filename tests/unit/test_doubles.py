@@ -177,7 +177,7 @@ async def test_subscribers_that_are_slow_stall_leave_or_vanish_come_to_the_same_
             session.emit("found", 1)
         assert stalls.received == 3
         assert stalls.end is None
-        stalls.go_on()
+        stalls.resume_from()
     final = session.snapshot().resuming("")
     for subscriber in (quick, slow, stalls, leaves):
         assert subscriber.view is not None
@@ -233,7 +233,7 @@ async def test_every_message_of_every_session_is_recorded_in_order(autojump_cloc
                 await trio.sleep(1)
             early.increment("n")
         assert tracker.statistics().broadcasts == 0, "a recording is no subscriber"
-        assert tracker._house.hub._topics == {}
+        assert tracker._runtime.hub._topics == {}
     of = messages.of("b")
     assert of[1:] == only[1:]
     assert isinstance(of[0], Subscribed)

@@ -549,7 +549,7 @@ async def test_those_who_find_the_same_end_share_one_look_at_it_and_a_new_run_is
     async def found(session_id: str) -> Feed:
         stored = await store.read(session_id)
         assert stored is not None
-        return tracker._house.hub.found(stored)
+        return tracker._runtime.hub.found(stored)
 
     def there() -> int:
         gc.collect()

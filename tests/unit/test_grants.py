@@ -7,12 +7,12 @@ from typing import Any
 
 import jwt
 import pytest
-from trio_progress.server.auth.authenticator import AuthUnavailableError, UnauthorizedError
 
 from trio_progress import issue_token
 from trio_progress.cli import codes, main, serving
 from trio_progress.cli.codes import CommandError
 from trio_progress.server import Auth, Credentials, Grant, SharedSecret, SignedTokens, Trusted
+from trio_progress.server.auth.authenticator import AuthUnavailableError, UnauthorizedError
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"
 

@@ -18,8 +18,6 @@ from typing import Final, TypeAlias
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.authenticator import cookies_of, token_of
-from trio_progress.server.auth.origins import Origins, Proxies, checked_origin
 
 from tests.raw import InMemory
 from trio_progress import ProtocolError
@@ -27,9 +25,11 @@ from trio_progress.errors import StoreError
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
 from trio_progress.server import Credentials, SignedTokens
+from trio_progress.server.auth.authenticator import cookies_of, token_of
+from trio_progress.server.auth.origins import Origins, Proxies, checked_origin
 from trio_progress.server.files import matches
 from trio_progress.server.http import BadRequestError, HttpConnection, Request
-from trio_progress.server.rate_limit import Bucket, ExcessError, FrameMeter
+from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
@@ -162,7 +162,7 @@ def encoded(text: str) -> str:
 
 
 def frames(text: str) -> object:
-    meter = FrameMeter(Bucket(1e9, 1e9, lambda: 0.0), Bucket(1e9, 1e9, lambda: 0.0))
+    meter = FrameMeter(RateLimit(1e9, 1e9, lambda: 0.0), RateLimit(1e9, 1e9, lambda: 0.0))
     return refused(meter.feed, text.encode("utf-8", "replace"))
 
 

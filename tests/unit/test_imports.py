@@ -90,7 +90,7 @@ def reached(module: str) -> dict[str, str]:
 
 def test_the_graph_is_the_packages() -> None:
     assert "state.checks" in GRAPH["state.session"]
-    assert "tenure" in GRAPH["scope"]
+    assert "lifecycle" in GRAPH["scope"]
     assert len(GRAPH) > 30
 
 
@@ -109,22 +109,22 @@ def test_the_state_knows_nothing_but_itself_and_the_errors(module: str) -> None:
 
 LAYERS: dict[str, tuple[str, ...]] = {
     # What listens and what is stored knows no session.
-    "mailbox": ("session", "phase", "scope", "tenure", "tracker", "house", *UPWARDS),
-    "feed": ("session", "phase", "scope", "tenure", "tracker", "house", "mailbox", "hub", *UPWARDS),
-    "hub": ("session", "phase", "scope", "tenure", "tracker", "house", "subscription", *UPWARDS),
-    "subscription": ("session", "phase", "scope", "tenure", "tracker", "house", *UPWARDS),
+    "mailbox": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", *UPWARDS),
+    "feed": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", "mailbox", "hub", *UPWARDS),
+    "hub": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", "subscription", *UPWARDS),
+    "subscription": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", *UPWARDS),
     "stores.base": ("session", "tracker", "committer", "state", "hub", *UPWARDS),
     "stores.memory": ("session", "tracker", "committer", "hub", *UPWARDS),
     # The children of a session know its state, not the session.
-    "heartbeat": ("session", "scope", "tenure", "tracker", *UPWARDS),
-    "broadcaster": ("session", "scope", "tenure", "tracker", "persister", *UPWARDS),
-    "persister": ("session", "scope", "tenure", "tracker", "broadcaster", *UPWARDS),
-    "committer": ("session", "scope", "tenure", "tracker", "persister", *UPWARDS),
-    "reader": ("session", "scope", "tenure", "tracker", *UPWARDS),
+    "heartbeat": ("session", "scope", "lifecycle", "tracker", *UPWARDS),
+    "broadcaster": ("session", "scope", "lifecycle", "tracker", "persister", *UPWARDS),
+    "persister": ("session", "scope", "lifecycle", "tracker", "broadcaster", *UPWARDS),
+    "committer": ("session", "scope", "lifecycle", "tracker", "persister", *UPWARDS),
+    "reader": ("session", "scope", "lifecycle", "tracker", *UPWARDS),
     # A session knows no tracker, and a tracker nothing that shows it.
-    "session": ("scope", "tenure", "tracker", "hub", "committer", "stores", *UPWARDS),
-    "phase": ("scope", "tenure", "tracker", "hub", "committer", "stores", *UPWARDS),
-    "tenure": ("scope", "tracker", "reader", *UPWARDS),
+    "session": ("scope", "lifecycle", "tracker", "hub", "committer", "stores", *UPWARDS),
+    "phase": ("scope", "lifecycle", "tracker", "hub", "committer", "stores", *UPWARDS),
+    "lifecycle": ("scope", "tracker", "reader", *UPWARDS),
     "scope": ("tracker", "reader", *UPWARDS),
     "tracker": UPWARDS,
 }

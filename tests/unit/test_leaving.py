@@ -239,7 +239,7 @@ async def test_viewers_see_the_type_of_an_error_and_its_text_only_where_the_pipe
     assert "key=s3cret" in caplog.text
 
 
-@pytest.mark.parametrize("child", ["persister.Persister", "broadcaster.Broadcaster", "heartbeat.Heartbeat"])
+@pytest.mark.parametrize("child", ["Persister", "Broadcaster", "Heartbeat"])
 async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_stored(
     child: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +257,7 @@ async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_st
             if hasattr(self, "_finish"):
                 self._finish()
 
-    monkeypatch.setattr(f"trio_progress.{child}.run", crash)
+    monkeypatch.setattr(f"trio_progress.session.{child.lower()}.{child}.run", crash)
     store = RecordingStore()
     messages = []
     async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
@@ -272,14 +272,14 @@ async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_st
                 await trio.sleep(100)
                 raise AssertionError("not reached")
         assert trio.current_time() < 20
-        assert tracker._house.open == {}
+        assert tracker._runtime.open == {}
     assert end_of(store).status == "failed"
     assert store.leases == {}
     assert isinstance(messages[-1], End)
     assert messages[-1].status == "failed"
 
 
-@pytest.mark.parametrize("where", ["tenure.describe", "state.session.SessionState.end_phases"])
+@pytest.mark.parametrize("where", ["session.lifecycle.describe", "state.session.SessionState.end_phases"])
 async def test_a_bug_in_the_end_itself_is_raised_and_keeps_nobody(
     where: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,8 +298,8 @@ async def test_a_bug_in_the_end_itself_is_raised_and_keeps_nobody(
             async with tracker.session("b"):
                 raise ValueError
         assert trio.current_time() < 20
-        assert tracker._house.open == {}
-    if where == "tenure.describe":
+        assert tracker._runtime.open == {}
+    if where == "session.lifecycle.describe":
         assert end_of(store).status == end_of(store, "b").status == "failed"
 
 

@@ -16,7 +16,7 @@ import trio_progress
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, SessionNotFoundError, open_tracker
 from trio_progress.stores.base import Claim, Index
-from trio_progress.telemetry.logs import BURST, FIELDS, LOG_INTERVAL, Throttle, escaped, logger, tell
+from trio_progress.telemetry.logs import BURST, FIELDS, LOG_INTERVAL, Throttle, escaped, log_event, logger
 from trio_progress.telemetry.statistics import Tally
 
 PACKAGE = Path(trio_progress.__file__).parent
@@ -81,7 +81,9 @@ def test_trust_10_nothing_that_others_wrote_begins_a_line_or_steers_a_terminal(l
     try:
         fails()
     except ValueError as error:
-        tell(logging.ERROR, "x", "%s and %r of %s", HOSTILE, HOSTILE, error, error=error, session=HOSTILE, reason=error)
+        log_event(
+            logging.ERROR, "x", "%s and %r of %s", HOSTILE, HOSTILE, error, error=error, session=HOSTILE, reason=error
+        )
     # Nor through a call that is not ours, as other modules of the package and of users may make it.
     logger.warning("%s", HOSTILE)
     logger.warning("%(what)s", {"what": HOSTILE})
@@ -100,7 +102,7 @@ def test_escaping_keeps_what_can_be_seen() -> None:
 
 
 def test_every_record_has_every_field_and_tells_who_called(caplog: pytest.LogCaptureFixture) -> None:
-    tell(logging.WARNING, "late_update", "session %r", "a", session="a", epoch=7, status="running")
+    log_event(logging.WARNING, "late_update", "session %r", "a", session="a", epoch=7, status="running")
     logger.warning("from elsewhere")
     ours, theirs = caplog.records
     assert {name: getattr(ours, name) for name in FIELDS} == {
@@ -126,7 +128,7 @@ def test_an_exception_whose_text_raises_does_not_harm(lines: Lines) -> None:
     try:
         raise NastyError
     except NastyError as error:
-        tell(logging.ERROR, "session_failed", "%s: %s", "a", error, error=error, session="a", reason=error)
+        log_event(logging.ERROR, "session_failed", "%s: %s", "a", error, error=error, session="a", reason=error)
     assert lines.text.count("<unprintable NastyError>") == 2
     assert lines.text.count("\n  ") >= 2, "the traceback is there"
 
@@ -160,7 +162,7 @@ def test_what_was_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
     throttle = Throttle(lambda: now)
     said = []
     for number in range(4):
-        said.append(tell(logging.WARNING, "store_down", "down: %s", number, throttle=throttle))
+        said.append(log_event(logging.WARNING, "store_down", "down: %s", number, throttle=throttle))
         now += LOG_INTERVAL / 2.5
     assert said == [True, False, False, True]
     assert [record.getMessage() for record in caplog.records] == ["down: 0", "down: 3 (2 more like it were left out)"]
@@ -222,7 +224,7 @@ async def test_a_dropped_call_of_another_kind_is_told_at_once_and_one_of_the_sam
 ) -> None:
     now = 0.0
     async with open_tracker(strict=False) as tracker:
-        tracker._house.tally.throttle._now = lambda: now
+        tracker._runtime.tally.throttle._now = lambda: now
         async with tracker.session("first") as session:
             with session.phase("x") as phase:
                 phase.advance(-1)

@@ -13,7 +13,7 @@ from trio_progress import Limits, PhaseError, Pipeline, SessionClosedError, Snap
 from trio_progress.protocol.snapshot import PhaseSnapshot
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import PhaseNode
-from trio_progress.state.record import decode_record, encode_record, go_on
+from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 
 NAMES = ["search", "analysis", "report"]
@@ -275,7 +275,7 @@ class Model(RuleBasedStateMachine):
         record = decode_record("a", self.state.epoch, self.state.seq, data)
         assert record.state.resuming("") == self.state.snapshot().resuming("")
         again = SessionState("a", host=QuietHost(), clock=self.state.clock, pipeline=PIPELINE, limits=LIMITS)
-        go_on(again, record, (), 4)
+        resume_from(again, record, (), 4)
         for path, status in self.status.items():
             node = again.root
             for name in path:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.null import NullTicker
 
 from trio_progress import (
     NullPhase,
@@ -21,6 +20,7 @@ from trio_progress import (
     current_session,
     open_tracker,
 )
+from trio_progress.session.null import NullTicker
 
 
 async def pipeline(numbers: AsyncIterator[int]) -> list[object]:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio_progress.server.auth.authenticator import token_of
 
 from trio_progress import (
     CustomEvent,
@@ -32,6 +31,7 @@ from trio_progress import (
     open_display,
     open_tracker,
 )
+from trio_progress.server.auth.authenticator import token_of
 from trio_progress.state.record import decode_record
 from trio_progress.stores.base import Store
 from trio_progress.testing import FaultyStore, Subscriber, explore, jitter, recorded
@@ -168,7 +168,7 @@ async def test_pain_6_one_reader_that_stalls_delays_and_reorders_nobody(autojump
                 session.increment("n")
                 await trio.sleep(0.5)
             assert trio.current_time() - begun == pytest.approx(10)
-        stalled.go_on()
+        stalled.resume_from()
     assert [n for _, n in seen] == sorted({n for _, n in seen})
     # Each came within a tick of the update.
     assert all(at - begun <= (n - 1) * 0.5 + 0.1 + 1e-6 for at, n in seen if n)
@@ -186,7 +186,7 @@ async def test_pain_7_what_does_not_fit_into_a_buffer_is_made_up_for_by_the_newe
                 session.set(last=n)
                 session.emit("found", n)
                 await trio.sleep(0.2)
-            stalled.go_on()
+            stalled.resume_from()
             await trio.sleep(1)
             assert stalled.view is not None
             assert stalled.view.fields == {"last": 499}, "it has lost touch for good"

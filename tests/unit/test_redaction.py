@@ -6,11 +6,11 @@ import logging
 import time
 
 import pytest
-from trio_progress.server.auth.origins import checked_origin
 
 from trio_progress import connect, open_tracker
 from trio_progress.cli import main, places
 from trio_progress.cli.entry import without_store
+from trio_progress.server.auth.origins import checked_origin
 from trio_progress.stores.opening import open_backend
 from trio_progress.telemetry.redaction import has_secret, redacted, redacted_url
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 import trio
-from trio_progress.server.auth.grants import ALL
-from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.live.hub import Hub
 from trio_progress.protocol.messages import Pong
 from trio_progress.server import Credentials, Grant, SignedTokens
 from trio_progress.server.auth import tokens
+from trio_progress.server.auth.grants import ALL
+from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
-from trio_progress.server.rate_limit import LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
+from trio_progress.server.rate_limit import LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from trio_progress.server.wire import Wire, close_frame, frame
 from trio_progress.state import clock as state_clock
 from trio_progress.telemetry.statistics import Tally
@@ -40,11 +40,11 @@ class Clock:
 
 def test_a_bucket_allows_a_burst_and_then_the_rate() -> None:
     clock = Clock()
-    bucket = Bucket(10, 5, clock)
+    bucket = RateLimit(10, 5, clock)
     assert [bucket.allows() for _ in range(6)] == [True] * 5 + [False]
     clock.now += 10
     assert [bucket.allows() for _ in range(6)] == [True] * 5 + [False]
-    assert Bucket(10, 5, clock).take(25) == pytest.approx(2.0)
+    assert RateLimit(10, 5, clock).take(25) == pytest.approx(2.0)
 
 
 def client_frame(payload: bytes, opcode: int, *, final: bool) -> bytes:
@@ -60,7 +60,7 @@ def client_frame(payload: bytes, opcode: int, *, final: bool) -> bytes:
 
 def meter(frames: float = 1e9) -> FrameMeter:
     clock = Clock()
-    return FrameMeter(Bucket(1, frames, clock), Bucket(1, 1e12, clock))
+    return FrameMeter(RateLimit(1, frames, clock), RateLimit(1, 1e12, clock))
 
 
 def test_frames_are_counted_alike_however_their_bytes_are_cut(rng: random.Random) -> None:
@@ -92,7 +92,7 @@ def test_a_message_is_too_large_by_its_header_alone_and_fragments_add_up() -> No
 
 def test_who_sends_more_than_the_volume_is_read_more_slowly() -> None:
     clock = Clock()
-    meter = FrameMeter(Bucket(1000, 1000, clock), Bucket(100, 250, clock))
+    meter = FrameMeter(RateLimit(1000, 1000, clock), RateLimit(100, 250, clock))
     data = client_frame(b"x" * 194, 0x1, final=True)
     assert len(data) == 202
     assert meter.feed(data) == 0.0

@@ -17,7 +17,7 @@ from trio_progress.protocol.messages import ErrorMessage, Pong
 from trio_progress.server import Credentials, Grant
 from trio_progress.server.http import Request, Response
 from trio_progress.server.routes import Routes
-from trio_progress.server.runtime import ServerHouse
+from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.sse import EventConnection, EventStream
 from trio_progress.server.wire import Piped
@@ -74,8 +74,8 @@ def asked(method: str, path: str, **query: str) -> Request:
 
 
 async def answer(tracker: ProgressTracker, request: Request, grant: Grant = MINE) -> Response | EventStream:
-    house = ServerHouse(tracker, ServerSettings(), {})
-    return await Routes(house).answer(request, request.path.removeprefix("/"), grant, "::1")
+    runtime = ServerRuntime(tracker, ServerSettings(), {})
+    return await Routes(runtime).answer(request, request.path.removeprefix("/"), grant, "::1")
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ async def test_a_store_that_is_down_is_still_to_be_tried_again() -> None:
 
 async def test_a_stop_asks_for_no_statistics_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_tracker() as tracker:
-        house = ServerHouse(tracker, ServerSettings(), {})
+        runtime = ServerRuntime(tracker, ServerSettings(), {})
         asked_for = EventStream(session=None, grant=Grant(everything=True), labels={}, headers={})
-        connection = EventConnection(house, Mock(spec=Piped), asked_for)
+        connection = EventConnection(runtime, Mock(spec=Piped), asked_for)
         monkeypatch.setattr(ProgressTracker, "statistics", lambda self: pytest.fail("it grows with the sessions"))
         watching = [connection.watching]
         async with tracker.session("a"):

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from trio_progress.session.runtime import House
 
 from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
+from trio_progress.session.runtime import TrackerRuntime
 from trio_progress.storage.folders import state_folder
 from trio_progress.storage.spool import FILES, Spool
 from trio_progress.stores.base import (
@@ -456,25 +456,25 @@ async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_a
 ) -> None:
     inner = MemoryStore()
     await lose(inner, never_claimed=True)
-    reading, go_on = trio.Event(), trio.Event()
+    reading, resume_from = trio.Event(), trio.Event()
 
     class Slow(Durable):
         async def read(self, session_id: str) -> Stored | None:
             found = await super().read(session_id)
             with trio.CancelScope(shield=True):  # As a thread.
                 reading.set()
-                await go_on.wait()
+                await resume_from.wait()
             return found
 
     async with trio.open_nursery() as nursery:
         async with open_tracker(Slow(inner)) as tracker:
             await reading.wait()
-            nursery.start_soon(closing, tracker._house, go_on)  # noqa: ASYNC111 - it lets the tracker be left
+            nursery.start_soon(closing, tracker._runtime, resume_from)  # noqa: ASYNC111 - it lets the tracker be left
     assert len(files(folder)) == 1
 
 
-async def closing(house: House, then: trio.Event) -> None:
-    await settle(lambda: house.committer.closing)
+async def closing(runtime: TrackerRuntime, then: trio.Event) -> None:
+    await settle(lambda: runtime.committer.closing)
     then.set()
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import trio
+
+from trio_progress import Pipeline, StoreError, open_tracker
+from trio_progress.stores.base import Append, Claim, Claimed, Delete, Done, Index, Key, Query
 from trio_progress.stores.sqlite.backend import SqliteBackend
 from trio_progress.stores.sqlite.machine import MachineClock
 from trio_progress.stores.sqlite.schema import LARGEST_RECORD, MIGRATIONS, Opened, connect
 from trio_progress.stores.sqlite.store import SqliteStore
 from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
-
-from trio_progress import Pipeline, StoreError, open_tracker
-from trio_progress.stores.base import Append, Claim, Claimed, Delete, Done, Index, Key, Query
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 INDEX = Index("running", "p", {"user": "u1"}, 5.0)
@@ -154,7 +154,7 @@ async def test_a_full_disk_costs_the_work_nothing_and_the_end_is_delivered_by_th
         async with tracker.session("a", PIPELINE) as session:
             await session.flush()
             monkeypatch.setattr("trio_progress.stores.sqlite.pool.connect", cramped)
-            store = tracker._house.store
+            store = tracker._runtime.store
             assert isinstance(store, SqliteStore)
             with store.sqlite._connections.writing() as connection:
                 connection.execute("PRAGMA max_page_count = 1")  # It stays at what there is.

@@ -12,7 +12,7 @@ from tests.support import QuietHost
 from trio_progress import PhaseError, Pipeline, Snapshot, open_tracker
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import PhaseNode
-from trio_progress.state.record import decode_record, encode_record, go_on
+from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 
 
@@ -89,7 +89,7 @@ def test_who_follows_merges_it_and_a_later_attempt_begins_it_anew(state: Session
     assert merged.resuming("") == after.resuming("")
     assert msgspec.json.decode(msgspec.json.encode(after), type=Snapshot) == after
     later = state_of(state.pipeline)
-    go_on(later, decode_record("a", 1, state.seq, encode_record(state)), (), 10)
+    resume_from(later, decode_record("a", 1, state.seq, encode_record(state)), (), 10)
     later.begin(2)
     again = later.root.children["download"].children["file-1"]
     assert (again.status, again.attempt) == ("pending", 2)

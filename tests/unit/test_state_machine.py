@@ -18,7 +18,7 @@ from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionCl
 from trio_progress.protocol.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
 from trio_progress.state.clock import Clock
 from trio_progress.state.phase import CAP, PhaseNode
-from trio_progress.state.record import decode_record, encode_record, go_on
+from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 
 LIMITS = Limits(phases=4, depth=3, counters=2, fields=2)
@@ -418,7 +418,7 @@ class StateMachine(RuleBasedStateMachine):
         record = decode_record("a", 7, self.state.seq, encode_record(self.state))
         assert same(record.state) == same(self.state.snapshot())
         again = SessionState("a", host=QuietHost(), clock=self.state.clock, pipeline=self.pipeline, limits=LIMITS)
-        go_on(again, record, (), 10)
+        resume_from(again, record, (), 10)
         again.begin(8)
         for path, phase in flat(again.snapshot().phases):
             before = self.states[-1][0].phase(*path)

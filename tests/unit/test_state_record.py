@@ -22,7 +22,7 @@ from trio_progress.state.record import (
     encode_event,
     encode_lost,
     encode_record,
-    go_on,
+    resume_from,
 )
 from trio_progress.state.session import SessionState
 from trio_progress.stores.base import Key, Stored
@@ -121,7 +121,7 @@ def earlier(pipeline: Pipeline) -> SessionState:
 def resumed(pipeline: Pipeline) -> tuple[Snapshot, SessionState]:
     before = earlier(pipeline)
     after = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=pipeline)
-    go_on(after, decode_record("a", 1, before.seq, encode_record(before)), before.event_log.after(0), 10)
+    resume_from(after, decode_record("a", 1, before.seq, encode_record(before)), before.event_log.after(0), 10)
     after.begin(2)
     return before.snapshot(), after
 
@@ -158,7 +158,7 @@ def test_every_attempt_counts_and_what_completed_stays_completed_through_all_of_
         state.leave(state.enter(state.root, "four"), "failed")
         state.end("interrupted")
         again = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=pipeline)
-        go_on(again, decode_record("a", number, state.seq, encode_record(state)), (), 10)
+        resume_from(again, decode_record("a", number, state.seq, encode_record(state)), (), 10)
         again.begin(number + 1)
         assert again.progress == pytest.approx(number / 4)
         state = again
@@ -183,7 +183,7 @@ def test_phases_that_folded_into_the_session_count_in_a_later_attempt_as_well() 
     record = decode_record("a", 1, state.seq, encode_record(state))
     assert record.folded == 6
     again = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), limits=Limits(phases=4))
-    go_on(again, record, (), 10)
+    resume_from(again, record, (), 10)
     again.begin(2)
     assert again.snapshot().raw == pytest.approx(0.9)
     assert decode_record("a", 2, again.seq, encode_record(again)).folded == 6
@@ -201,7 +201,7 @@ def test_going_on_with_another_version_of_the_pipeline_spoils_no_other_session()
     before = state_of(pipeline=old)
     before.end("failed")
     after = SessionState("a", host=QuietHost(), clock=Clock(lambda: 5.0, lambda: 2e9), pipeline=new)
-    go_on(after, decode_record("a", 1, before.seq, encode_record(before)), (), 10)
+    resume_from(after, decode_record("a", 1, before.seq, encode_record(before)), (), 10)
     after.begin(2)
     assert [phase.name for phase in after.snapshot().phases] == ["search", "added", "report"]
     fresh = state_of(pipeline=new).snapshot()

@@ -118,7 +118,7 @@ async def test_a_final_state_that_cannot_be_stored_is_loud_and_bounded(
             left = trio.current_time()
         assert trio.current_time() - left == pytest.approx(5)
         assert tracker.statistics().final_lost == 1
-        assert tracker._house.open == {}
+        assert tracker._runtime.open == {}
     end = messages[-1]
     assert isinstance(end, End)
     assert end.status == "completed"
@@ -555,7 +555,7 @@ async def test_resuming_needs_a_store_that_answers(autojump_clock: trio.testing.
         with pytest.raises(StoreError):
             async with tracker.session("a", resume="interrupted"):
                 pass
-        assert tracker._house.open == {}
+        assert tracker._runtime.open == {}
 
 
 async def test_the_memory_store_keeps_sessions_for_the_retention_and_no_longer(

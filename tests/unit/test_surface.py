@@ -358,8 +358,8 @@ def public(kind: type) -> Iterator[tuple[str, object]]:
 
 
 INTERNAL = {
-    Session: {"body", "cancel_reason", "drain", "drop", "late", "persister", "state", "stir", "stop", "stopped"}
-    | {"loop", "refuse_result", "ticker", "timed", "urge", "watched"},
+    Session: {"body", "cancel_reason", "drain", "drop", "late", "persister", "state", "mark_dirty", "stop", "stopped"}
+    | {"loop", "refuse_result", "ticker", "timed", "request_persist", "watched"},
     Phase: {"began", "begin", "changes", "declared", "depth", "ended", "finish", "fold", "folded", "folded_weight"}
     | {"fresh_snapshot", "marked", "parent", "refresh", "reset", "settle", "slow", "snapshot", "spent", "stall_after"}
     | {"exceeded", "loop_begins", "loop_ends", "loop_exceeds", "was_done"}

@@ -184,9 +184,9 @@ def check(store: RecordingStore, seen: Seen, tracker: ProgressTracker | None, ab
             stored_end = store.ends(session_id)[first_epoch[0].epoch][0]
             assert (last.status, last.persisted_seq) == (stored_end.status, stored_end.seq), about
     if tracker is not None:
-        assert tracker._house.open == {}, about
-        assert tracker._house.hub._topics == {}, about
-        assert tracker._house.committer._waiting == {}, about
+        assert tracker._runtime.open == {}, about
+        assert tracker._runtime.hub._topics == {}, about
+        assert tracker._runtime.committer._waiting == {}, about
 
 
 def sweep(

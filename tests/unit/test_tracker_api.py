@@ -207,7 +207,7 @@ async def test_while_a_long_list_is_made_others_have_their_turns(autojump_clock:
         for number in range(200):
             await owner.declare(f"s{number}")
         nursery.start_soon(take_turns)
-        for listing in (partial(tracker.sessions, limit=200), partial(list_heads, tracker._house.hub, {}, 200)):
+        for listing in (partial(tracker.sessions, limit=200), partial(list_heads, tracker._runtime.hub, {}, 200)):
             turns = 0
             await listing()
             assert turns >= 200 // TURN
@@ -384,7 +384,7 @@ async def test_being_cancelled_while_entering_leaves_nothing_registered(autojump
                         await trio.lowlevel.checkpoint()
                     nursery.cancel_scope.cancel()
                 assert tracker.statistics().subscribers == 0
-                assert not tracker._house.hub._everything
+                assert not tracker._runtime.hub._everything
 
 
 LATE: dict[str, Callable[[ProgressTracker], Awaitable[object]]] = {

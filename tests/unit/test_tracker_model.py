@@ -432,7 +432,7 @@ class TrackerModel(RuleBasedStateMachine):
             assert run.leave.is_set(), f"the session has ended by itself, as {state.status}"
             assert state.status == expected
         assert Told.of(state, session.saved) == run.told.ended(state.status)
-        assert run.process.tracker._house.open.get(run.id) is None
+        assert run.process.tracker._runtime.open.get(run.id) is None
         entry = await self.stored(run.id)
         if run.fenced:
             # Somebody else has it; or had it all the time, where the claim was still pending.
@@ -731,12 +731,12 @@ class TrackerModel(RuleBasedStateMachine):
         process.leave.set()
         await process.over.wait()
         for reader in self.readers:
-            reader.subscriber.go_on()
+            reader.subscriber.resume_from()
         await trio.sleep(CALM)  # Slow readers read what there was to its end.
-        house = process.tracker._house
-        assert not house.open
-        assert not house.hub._topics
-        assert not house.committer._waiting
+        runtime = process.tracker._runtime
+        assert not runtime.open
+        assert not runtime.hub._topics
+        assert not runtime.committer._waiting
         assert all(run.left.is_set() for run in self.runs if run.process is process)
 
     @rule(seconds=st.sampled_from([0.0, 0.05, 0.3, 2.0, 7.0, 30.0]))
@@ -756,7 +756,7 @@ class TrackerModel(RuleBasedStateMachine):
         for process in self.processes:
             process.store.mode = "up"
         for reader in self.readers:
-            reader.subscriber.go_on()
+            reader.subscriber.resume_from()
         await trio.sleep(CALM)
         for session_id in IDS:
             await self.agree(session_id)

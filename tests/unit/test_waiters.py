@@ -15,12 +15,12 @@ import trio
 import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
-from trio_progress.live.store_watcher import Reader
+from trio_progress.live.store_watcher import StoreWatcher
 from trio_progress.protocol.messages import End, Listed
 from trio_progress.server import Credentials, Grant
-from trio_progress.server.connection import Door
+from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
-from trio_progress.server.runtime import ServerHouse
+from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.wire import Piped
 from trio_progress.stores.base import Changes
@@ -77,10 +77,10 @@ class Heard:
     async def events(self, tracker: ProgressTracker, user: str, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         name = f"{user} by server-sent events"
         titles = self.titles[name] = set()
-        house = ServerHouse(tracker, ServerSettings(auth=by_name), {})
+        runtime = ServerRuntime(tracker, ServerSettings(auth=by_name), {})
         near, far = map(InMemory, trio.testing.lockstep_stream_pair())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Door(house, Routes(house)), far)
+            nursery.start_soon(ConnectionHandler(runtime, Routes(runtime)), far)
             asked = (
                 f"GET /sessions/s1/events?wait=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {user}\r\n\r\n"
             )
@@ -191,13 +191,13 @@ async def test_who_waits_behind_an_end_is_not_looked_for_again_and_again(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    take_in = Reader._take_in
+    take_in = StoreWatcher._take_in
 
-    def counted(reader: Reader, changes: Changes) -> None:
+    def counted(reader: StoreWatcher, changes: Changes) -> None:
         taken.append(len(changes.sessions))
         take_in(reader, changes)
 
-    monkeypatch.setattr(Reader, "_take_in", counted)
+    monkeypatch.setattr(StoreWatcher, "_take_in", counted)
     heard = Heard()
     async with open_tracker() as tracker, trio.open_nursery() as nursery:
         await nursery.start(heard.websocket, tracker, "bob")

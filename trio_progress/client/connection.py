@@ -24,8 +24,7 @@ import msgspec
 import trio
 
 from ..contexts import Opening
-from ..errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError
-from ..extras import needed
+from ..errors import ProgressError, ProtocolError, SessionClosedError, SessionNotFoundError, require_extra
 from ..protocol.messages import Bookmark, CustomEvent, End, Message, Subscribed, Update, decode_message
 from ..protocol.requests import FASTEST, LONGEST_SINCE
 from ..protocol.snapshot import Snapshot
@@ -442,7 +441,7 @@ def connect(
         _checked_token(token)
     elif token is not None and not callable(token):
         raise TypeError("token must be a str, a callable that gives one, or None")
-    with needed("connect()", "server"):
+    with require_extra("connect()", "server"):
         import trio_websocket  # noqa: F401 - which a connection stands on
     messages = RemoteSubscription(_Address(url), subscribe, token, ssl_context, since)
     return Opening("connect(...)", "messages", _connected(messages, session_id))

@@ -27,7 +27,7 @@ from .feed import Feed
 
 
 @final
-class Mailbox:
+class Cursor:
     """The cursor of one subscriber. Nothing in it waits.
 
     Args:

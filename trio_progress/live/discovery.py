@@ -16,7 +16,7 @@ import trio
 from ..protocol.page import STATUSES
 from ..stores.base import Query, Store
 from ..stores.paging import InTurns, every
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from .hub import MOST, OPEN, Hub
 
 INTERVAL: Final = 1.0
@@ -27,7 +27,7 @@ ENDED: Final = 100
 
 
 @final
-class Roster:
+class SessionDiscovery:
     """Looks through the store until closed, while there is anybody to tell."""
 
     def __init__(self, store: Store, hub: Hub) -> None:
@@ -59,7 +59,7 @@ class Roster:
                 except Exception as error:
                     # The reader and the committer say it aloud.
                     what = "sessions of other processes cannot be looked for: %s"
-                    tell(logging.DEBUG, "store_not_read", what, error, reason=error)
+                    log_event(logging.DEBUG, "store_not_read", what, error, reason=error)
                 await trio.sleep(INTERVAL)
 
     async def _look(self) -> None:

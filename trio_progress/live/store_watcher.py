@@ -12,7 +12,7 @@ import trio
 
 from ..errors import StoreError
 from ..stores.base import Ask, Changes, Seen, Store, Stored
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from .feed import Ended, Feed, Topic
 from .hub import Hub
 from .remote import RemoteState
@@ -39,7 +39,7 @@ class Looks(Protocol):
 
 
 @final
-class Reader:
+class StoreWatcher:
     """Keeps the topics that no session of this process feeds in step with the store.
 
     Args:
@@ -126,7 +126,7 @@ class Reader:
                     changes = await self._wait()
                 except Exception as error:
                     self.up = False
-                    self._told |= tell(
+                    self._told |= log_event(
                         logging.WARNING,
                         "store_not_read",
                         "the store cannot be read, it is tried again: %s",
@@ -148,7 +148,7 @@ class Reader:
         self._answered_at = self._hub.clock.monotonic()
         if self._told:
             self._told = False
-            tell(logging.INFO, "store_read_again", "the store can be read again")
+            log_event(logging.INFO, "store_read_again", "the store can be read again")
 
     async def _wait(self) -> Changes | None:
         """The next news; None where what is waited for has changed meanwhile, or owners are to be told again."""

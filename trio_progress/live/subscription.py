@@ -10,7 +10,7 @@ import trio
 
 from ..protocol.messages import Message
 from ..protocol.snapshot import Snapshot
-from .cursor import Mailbox
+from .cursor import Cursor
 from .feed import Feed, Topic
 from .hub import Hub
 
@@ -132,7 +132,7 @@ class Subscription(Stream[Message]):
         self._id = session_id
         self._wait = wait
         self._topic: Topic | None = None
-        self._mailbox = Mailbox(
+        self._mailbox = Cursor(
             session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._wake
         )
 

@@ -23,8 +23,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from ..telemetry.histograms import OTHER, PHASES, PIPELINES, Distribution, FirstCome
-from ..telemetry.logs import tell
+from ..telemetry.histograms import OTHER, PHASES, PIPELINES, BoundedLabels, Distribution
+from ..telemetry.logs import log_event
 from ..telemetry.statistics import TrackerStatistics
 from ..tracker import ProgressTracker
 from .families import FAMILIES, PREFIX, Family, Labels, Value, Values, values
@@ -60,7 +60,7 @@ class _Member:
         try:
             last = self._tracker.statistics()
         except Exception as error:  # It would end the whole run: this may be called by Trio itself.
-            tell(logging.ERROR, "metrics_failed", "the statistics of a tracker cannot be read", error=error)
+            log_event(logging.ERROR, "metrics_failed", "the statistics of a tracker cannot be read", error=error)
             return
         with self._told:
             self.last = last
@@ -114,8 +114,8 @@ class Collector:
         self._lock = threading.Lock()
         self._members: dict[ProgressTracker, _Member] = {}
         self._closed: Values = {}
-        self._pipelines: FirstCome[str] = FirstCome(PIPELINES)
-        self._phases: FirstCome[Labels] = FirstCome(PHASES)
+        self._pipelines: BoundedLabels[str] = BoundedLabels(PIPELINES)
+        self._phases: BoundedLabels[Labels] = BoundedLabels(PHASES)
         for tracker in trackers:
             self.add(tracker)
 

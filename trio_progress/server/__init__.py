@@ -1,6 +1,6 @@
 """The live door: WebSocket, server-sent events, HTTP and a page, on one port. Needs the extra `server`."""
 
-from ..extras import needed as _needed
+from ..errors import require_extra as _needed
 
 with _needed("the server", "server"):
     from .auth.authenticator import Auth as Auth

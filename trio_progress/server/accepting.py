@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from ..telemetry.logs import Throttle, tell
+from ..telemetry.logs import Throttle, log_event
 
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """What accept(2) says when the process or the machine has no more to give."""
@@ -56,7 +56,7 @@ async def accept_connections(
                     make_room()
                     why = os.strerror(error.errno)
                     text = "connections cannot be accepted (%s): they wait, and it is tried again every %g s"
-                    tell(logging.ERROR, "accept_failed", text, why, PAUSE, throttle=throttle, reason=why)
+                    log_event(logging.ERROR, "accept_failed", text, why, PAUSE, throttle=throttle, reason=why)
                     await trio.sleep(PAUSE)
                 else:
                     nursery.start_soon(_serve, stream, handler)

@@ -25,7 +25,7 @@ from .auth.grants import Credentials, Grant
 from .capacity import Seats
 from .http import BadRequestError, HttpConnection, Request, Response, error
 from .routes import Routes
-from .runtime import FullError, ServerHouse
+from .runtime import FullError, ServerRuntime
 from .sse import EventConnection, EventStream
 from .websocket import SUBPROTOCOL, WebSocketGuest
 from .wire import Transport, close_now, socket_of
@@ -59,7 +59,7 @@ LINGER: Final = 1.0
 """Seconds in which a client whose request is refused may still send, so that it reads why."""
 
 MOST_FOR_ADMIN: Final = 100
-"""Connections at once of the port of the probes: its own, so that a house full of guests is not taken for dead."""
+"""Connections at once of the port of the probes: its own, so that a runtime full of connections_open is not taken for dead."""
 
 MOST_TURNED_AWAY: Final = 100
 """Connections at once that are told that there are too many; more are closed without a word."""
@@ -84,31 +84,31 @@ class Upgrade:
 
 
 @final
-class Door:
+class ConnectionHandler:
     """Takes the connections of one server.
 
     Args:
         admin: Whether this is the port of the probes and metrics.
     """
 
-    def __init__(self, house: ServerHouse, routes: Routes, *, admin: bool = False) -> None:
-        self._house = house
+    def __init__(self, runtime: ServerRuntime, routes: Routes, *, admin: bool = False) -> None:
+        self._runtime = runtime
         self._routes = routes
         self._admin = admin
-        self.seats = Seats(MOST_FOR_ADMIN if admin else house.most)
+        self.seats = Seats(MOST_FOR_ADMIN if admin else runtime.most)
         self._turned_away = 0
 
     async def __call__(self, transport: Transport) -> None:
         """Serves one connection. Raises nothing but `Cancelled`, whatever the client does."""
-        house = self._house
+        runtime = self._runtime
         try:
             tcp = socket_of(transport)
             peer = IN_MEMORY if tcp is None else str(tcp.socket.getpeername()[0])
-            house.connections += 1
+            runtime.connections += 1
             try:
                 await self._admit(transport, peer)
             finally:
-                house.connections -= 1
+                runtime.connections -= 1
         except* BROKEN:
             pass
         except* Exception:
@@ -121,14 +121,14 @@ class Door:
 
         It counts from its first moment on: who opens many and says nothing would else take the places of all.
         """
-        house, settings = self._house, self._house.settings
+        runtime, settings = self._runtime, self._runtime.settings
         patience = settings.request_timeout
-        direct: Count = house.counted
+        direct: Count = runtime.counted
         each: Count = _for_nothing
         if self._admin:
             direct = _for_nothing
-        elif house.proxies.trusts(peer):  # Whose it is, is told by each request.
-            direct, each = _for_nothing, house.counted
+        elif runtime.proxies.trusts(peer):  # Whose it is, is told by each request.
+            direct, each = _for_nothing, runtime.counted
         refusal = _server_full
         try:
             with direct(peer):
@@ -160,10 +160,10 @@ class Door:
 
         Within `patience` TLS must be agreed on, and the first request come.
         """
-        house = self._house
+        runtime = self._runtime
         came = trio.current_time()
         seated = count not in (_address_full, _server_full)
-        with house.at_door(http) as scope, self.seats.silent(peer, http, scope) if seated else nullcontext():
+        with runtime.at_door(http) as scope, self.seats.silent(peer, http, scope) if seated else nullcontext():
             if isinstance(transport, trio.SSLStream):
                 with trio.move_on_after(patience) as handshake:
                     await transport.do_handshake()
@@ -180,7 +180,7 @@ class Door:
                     return
                 spent = 0.0
                 self.seats.spoke(peer, http)
-                address = house.proxies.client(peer, request.headers)
+                address = runtime.proxies.client(peer, request.headers)
                 try:
                     with count(address):
                         again = await self._answer(transport, http, request, address, peer)
@@ -211,28 +211,30 @@ class Door:
         self, transport: Transport, http: HttpConnection, request: Request, address: str, peer: str
     ) -> bool:
         """Answers one request; True where another may follow."""
-        origins = self._house.origins
-        trusted = self._house.proxies.trusts(peer)
+        origins = self._runtime.origins
+        trusted = self._runtime.proxies.trusts(peer)
         cors = {} if self._admin else origins.cors(request.headers)
         answer = await self._judged(request, address, trusted)
         if isinstance(answer, Response):
             answer.headers = {**ALWAYS, **answer.headers, **cors}
-            return await http.respond(request, answer, last=self._house.draining)
+            return await http.respond(request, answer, last=self._runtime.draining)
         if isinstance(answer, EventStream):
             answer.headers.update({**ALWAYS, **cors})
-            events = EventConnection(self._house, transport, answer)
+            events = EventConnection(self._runtime, transport, answer)
             await self._host(events)
             return False
-        guest = WebSocketGuest(self._house, transport, request, answer.credentials, answer.grant, answer.turned_away)
-        await self._host(guest)
+        connection = WebSocketGuest(
+            self._runtime, transport, request, answer.credentials, answer.grant, answer.turned_away
+        )
+        await self._host(connection)
         return False
 
-    async def _host(self, guest: WebSocketGuest | EventConnection) -> None:
-        with self._house.hosting(guest):
+    async def _host(self, connection: WebSocketGuest | EventConnection) -> None:
+        with self._runtime.serving_to(connection):
             try:
-                await guest.run()
+                await connection.run()
             finally:
-                guest.kill()
+                connection.kill()
 
     async def _judged(self, request: Request, address: str, trusted: bool) -> Response | EventStream | Upgrade:
         """What is to become of a request."""
@@ -240,7 +242,7 @@ class Door:
         if self._admin:
             await trio.lowlevel.checkpoint()
             return self._for_admin(request)
-        headers, origins, settings = request.headers, self._house.origins, self._house.settings
+        headers, origins, settings = request.headers, self._runtime.origins, self._runtime.settings
         base = settings.base_path
         if not origins.hosted(headers):
             return error(421, "not_allowed", "this name is not served here: it must be among `hosts` (--hosts)")
@@ -269,7 +271,7 @@ class Door:
         if path == "ws":
             return await self._upgrade(request, credentials)
         try:
-            grant = await self._house.auth.grant(credentials)
+            grant = await self._runtime.auth.grant(credentials)
         except UnauthorizedError as problem:
             if path == "config":
                 return routes.config(None)
@@ -301,9 +303,9 @@ class Door:
             return error(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")
         if SUBPROTOCOL not in map(str.strip, headers.get("sec-websocket-protocol", "").split(",")):
             return error(400, "bad_request", f"offer the subprotocol {SUBPROTOCOL}")
-        if self._house.draining:
+        if self._runtime.draining:
             return error(503, "unavailable", "the server stops")
-        auth = self._house.auth
+        auth = self._runtime.auth
         try:
             return Upgrade(credentials, await auth.grant(credentials))
         except AuthUnavailableError as problem:

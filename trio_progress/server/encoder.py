@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
-from ..live.cursor import Mailbox, next_event, next_update
+from ..live.cursor import Cursor, next_event, next_update
 from ..live.feed import Feed
 from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
@@ -57,7 +57,7 @@ class Subscriber(Protocol):
     """Those with whom it stands; None where it stands apart."""
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> Cursor:
         """What it has been told, and what it is owed. Whoever looks at it makes it stand apart."""
 
     @property

@@ -1,6 +1,6 @@
 """What one connection still has to be told: cursors and a few letters, never a queue of states.
 
-Each subscription is a `Mailbox`: a position in its session. When something new is published, `notify()` runs in
+Each subscription is a `Cursor`: a position in its session. When something new is published, `notify()` runs in
 the publisher's task; if the wire is idle, the newest is made and written there and then, and otherwise the
 subscription is marked as ready, and the connection's pump makes the newest once the peer can take it.
 
@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from ..errors import CorruptEntryError, ProgressError
-from ..live.cursor import Mailbox
+from ..live.cursor import Cursor
 from ..live.feed import Feed, Topic
 from ..live.hub import Hub
 from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
@@ -91,12 +91,12 @@ class Subscriber:
         self.crier = outbox.encode
         self.cohort: Cohort | None = None
         hub = outbox.hub
-        self._mailbox = Mailbox(
+        self._mailbox = Cursor(
             session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._nothing
         )
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> Cursor:
         """What it has been told, and what it is owed. Whoever looks at it makes it stand apart."""
         self.part()
         return self._mailbox
@@ -154,7 +154,7 @@ class Subscriber:
                 outbox.tell(self)
             else:
                 outbox.ready[self] = None
-                wire.stir()
+                wire.wake_pump()
         except Exception:
             logger.exception("a subscriber of session %r is dropped", self.id)
             wire.kill()
@@ -361,7 +361,7 @@ class Outbox:
             if not wire.direct:
                 break
         self.ready[subscriber] = None
-        wire.stir()
+        wire.wake_pump()
 
     def _dressed(self, subscriber: Subscriber, message: Message) -> Message:
         if type(message) is Subscribed:
@@ -376,7 +376,7 @@ class Outbox:
         elif mailbox.not_before and mailbox.not_before > trio.current_time():
             if subscriber not in self._later:
                 self._later[subscriber] = None
-                self.wire.stir()  # So that the pump's pause ends when it is due.
+                self.wire.wake_pump()  # So that the pump's pause ends when it is due.
         else:
             self._later.pop(subscriber, None)
 

@@ -31,7 +31,7 @@ class ExcessError(Exception):
 
 
 @final
-class Bucket:
+class RateLimit:
     """A token bucket: `rate` a second, `burst` at once.
 
     Args:
@@ -76,7 +76,7 @@ class FrameMeter:
         "_came", "_control", "_fragments", "_frames", "_header", "_message", "_patience", "_skip", "_volume", "_waited",
     )  # fmt: skip
 
-    def __init__(self, frames: Bucket, volume: Bucket, patience: float = math.inf) -> None:
+    def __init__(self, frames: RateLimit, volume: RateLimit, patience: float = math.inf) -> None:
         self._frames = frames
         self._volume = volume
         self._patience = patience

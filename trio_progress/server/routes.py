@@ -20,7 +20,7 @@ from .files import matches
 from .http import Request, Response, as_json, error
 from .list.pages import sessions_shared
 from .outbox import UNREADABLE
-from .runtime import ServerHouse, note_asked
+from .runtime import ServerRuntime, note_asked
 from .schema import Config, Readiness, SessionList, encoded
 from .sse import EventStream
 from .websocket import SUBPROTOCOL
@@ -63,13 +63,13 @@ def bad(message: str) -> RefusedError:
 class Routes:
     """The paths of one server."""
 
-    def __init__(self, house: ServerHouse) -> None:
-        self._house = house
+    def __init__(self, runtime: ServerRuntime) -> None:
+        self._runtime = runtime
         self._schema = encoded()
 
     def public(self, request: Request, path: str) -> Response | None:
         """What needs no grant: the page and what it is made of, the schema; None for everything else."""
-        files = self._house.files
+        files = self._runtime.files
         name = {"": "index.html", "index.html": "index.html"}.get(path, path.removeprefix("static/"))
         if path == "schema.json":
             response = Response(body=self._schema)
@@ -92,7 +92,7 @@ class Routes:
         return None
 
     def _readiness(self) -> Response:
-        statistics, stopping = self._house.tracker.statistics(), self._house.draining
+        statistics, stopping = self._runtime.tracker.statistics(), self._runtime.draining
         readiness = Readiness(
             ready=statistics.store_up and not stopping,
             stopping=stopping,
@@ -108,19 +108,19 @@ class Routes:
             exposition = importlib.import_module("trio_progress.metrics").exposition
         except ModuleNotFoundError:
             return error(404, "not_found", "metrics need the extra: pip install 'trio-progress[metrics]'")
-        content_type, body = exposition(self._house.tracker, request.headers.get("accept"))
+        content_type, body = exposition(self._runtime.tracker, request.headers.get("accept"))
         return Response(body=body, content_type=content_type)
 
     def config(self, grant: Grant | None) -> Response:
         """What a page needs to know."""
-        auth = self._house.auth.kind
+        auth = self._runtime.auth.kind
         config = Config(
             protocol=SUBPROTOCOL,
             auth=auth,
             authenticated=grant is not None,
             name=None if grant is None else grant.name,
             verbs=() if grant is None else tuple(verb for verb in VERBS if verb in grant.verbs),
-            keepalive=self._house.settings.keepalive,
+            keepalive=self._runtime.settings.keepalive,
         )
         response = as_json(config)
         response.headers["Cache-Control"] = "no-store"
@@ -173,7 +173,7 @@ class Routes:
         Raises:
             SessionNotFoundError: There is none, or it may not be seen.
         """
-        feed = await self._house.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+        feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
         return feed.source.snapshot()
 
     async def _session(self, request: Request, grant: Grant, session: str) -> Response:
@@ -189,8 +189,8 @@ class Routes:
         status, cursor = query.get("status"), query.get("cursor")
         limit = _whole(query, "limit", 1, 1000) or 100
         try:
-            labels = checks.labels(_labels(request), self._house.tracker.settings.limits)
-            sessions, after = await sessions_shared(self._house.hub, grant, labels, status, limit, cursor)
+            labels = checks.labels(_labels(request), self._runtime.tracker.settings.limits)
+            sessions, after = await sessions_shared(self._runtime.hub, grant, labels, status, limit, cursor)
         except (ValueError, TypeError) as problem:
             raise bad(str(problem)) from None
         seen = tuple(one for one in sessions if grant.allows("read", one.id, one.labels))
@@ -247,7 +247,7 @@ class Routes:
         if snapshot.status in ENDED:
             return error(409, "ended", f"the session has ended already: {snapshot.status}")
         note_asked("cancel", session, address)
-        await self._house.tracker.cancel(session, asked.reason)
+        await self._runtime.tracker.cancel(session, asked.reason)
         return as_json({"session": session}, 202)
 
     async def _delete(self, grant: Grant, session: str, address: str) -> Response:
@@ -256,10 +256,10 @@ class Routes:
             return error(403, "not_allowed", "you may not delete this session")
         note_asked("delete", session, address)
         try:
-            await self._house.tracker.delete(session)
+            await self._runtime.tracker.delete(session)
         except SessionActiveError:
             return error(409, "active", "the session is open: cancel it first")
-        self._house.forget(Unlisted(session=session), snapshot.labels)
+        self._runtime.forget(Unlisted(session=session), snapshot.labels)
         return Response(status=204)
 
 

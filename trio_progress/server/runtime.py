@@ -12,7 +12,7 @@ import trio
 
 from ..live.hub import Hub
 from ..protocol.messages import Unlisted, Verb
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..tracker import ProgressTracker
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies
@@ -21,11 +21,11 @@ from .encoder import Encoder
 from .envelopes import as_event, as_frame
 from .files import StaticFile
 from .http import HttpConnection
-from .list.feed import BoardKeeper
+from .list.feed import ListFeed
 from .settings import ServerSettings
 
 
-class Guest(Protocol):
+class ServerConnection(Protocol):
     """One connection, as far as a stop needs it."""
 
     @property
@@ -47,7 +47,7 @@ class FullError(Exception):
 
 
 @final
-class ServerHouse:
+class ServerRuntime:
     """What all connections of one server share."""
 
     def __init__(self, tracker: ProgressTracker, settings: ServerSettings, files: dict[str, StaticFile]) -> None:
@@ -55,8 +55,8 @@ class ServerHouse:
         self.settings = settings
         self.files = files
         # The one name of the tracker that is not public: a server is told of news as the tracker's own readers are.
-        self.hub: Hub = tracker._house.hub
-        self._open = tracker._house.open
+        self.hub: Hub = tracker._runtime.hub
+        self._open = tracker._runtime.open
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
@@ -66,8 +66,8 @@ class ServerHouse:
         """Whether the server is being stopped."""
         self.stopping = trio.Event()
         """Set when it is to stop."""
-        self.guests: dict[Guest, None] = {}
-        self.board = BoardKeeper(tracker)
+        self.connections_open: dict[ServerConnection, None] = {}
+        self.board = ListFeed(tracker)
         self.most = settings.max_connections
         self._addresses: Counter[str] = Counter()
         self._doors: dict[HttpConnection, trio.CancelScope] = {}
@@ -96,13 +96,13 @@ class ServerHouse:
                 del self._addresses[address]
 
     @contextmanager
-    def hosting(self, guest: Guest) -> Iterator[None]:
-        """Has the guest in the list, as long as the block lasts."""
-        self.guests[guest] = None
+    def serving_to(self, connection: ServerConnection) -> Iterator[None]:
+        """Has the connection in the list, as long as the block lasts."""
+        self.connections_open[connection] = None
         try:
             yield
         finally:
-            del self.guests[guest]
+            del self.connections_open[connection]
 
     @contextmanager
     def at_door(self, http: HttpConnection) -> Iterator[trio.CancelScope]:
@@ -127,11 +127,11 @@ class ServerHouse:
     def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:
         """Tells those who watch the list that a session was deleted."""
         self.board.forget(message.session)
-        for guest in list(self.guests):
-            guest.unlisted(message, labels)
+        for connection in list(self.connections_open):
+            connection.unlisted(message, labels)
 
 
 def note_asked(what: Verb, session_id: str, address: str) -> None:
     """Logs that a client does something to a session, or has done it: who looks for the reason finds it there."""
     text = f"session %r: a client at %s asks to {what} it"
-    tell(logging.INFO, f"{what}_asked", text, session_id, address, session=session_id)
+    log_event(logging.INFO, f"{what}_asked", text, session_id, address, session=session_id)

@@ -13,14 +13,14 @@ from typing import Final, Unpack, final
 import trio
 
 from ..contexts import Opening
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..tracker import ProgressTracker
 from . import files
 from .accepting import accept_connections
 from .capacity import RESERVE, connections_possible
-from .connection import MOST_FOR_ADMIN, MOST_TURNED_AWAY, Door
+from .connection import MOST_FOR_ADMIN, MOST_TURNED_AWAY, ConnectionHandler
 from .routes import Routes
-from .runtime import ServerHouse
+from .runtime import ServerRuntime
 from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
 from .wire import Transport
 
@@ -82,9 +82,9 @@ async def serve(
     checked = ServerSettings(**settings)
     if not isinstance(tracker, ProgressTracker):
         raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
-    house = ServerHouse(tracker, checked, await trio.to_thread.run_sync(files.load))
-    _limit(house)
-    routes = Routes(house)
+    runtime = ServerRuntime(tracker, checked, await trio.to_thread.run_sync(files.load))
+    _limit(runtime)
+    routes = Routes(runtime)
     listeners = await _bound(checked.host, port)
     try:
         admin = [] if checked.admin_port is None else await _bound(checked.admin_host, checked.admin_port)
@@ -101,7 +101,7 @@ async def serve(
         admin_url=None if admin_port is None else f"http://{_address(checked.admin_host, admin_port)}/",
     )
     async with trio.open_nursery() as keeper:
-        connections: trio.Nursery = await keeper.start(_keep, house)
+        connections: trio.Nursery = await keeper.start(_keep, runtime)
         try:
             async with trio.open_nursery() as nursery:
                 main: Sequence[trio.abc.Listener[Transport]] = (
@@ -109,56 +109,56 @@ async def serve(
                     if checked.ssl_context is None
                     else [trio.SSLListener(one, checked.ssl_context, https_compatible=True) for one in listeners]
                 )
-                door = Door(house, routes)
+                door = ConnectionHandler(runtime, routes)
                 room = door.seats.make_room
                 await nursery.start(accept_connections, main, door, connections, room)
                 if admin:
-                    for_admin = Door(house, routes, admin=True)
+                    for_admin = ConnectionHandler(runtime, routes, admin=True)
                     await nursery.start(accept_connections, admin, for_admin, connections, room)
                 logger.info("serving at %s", server.url)
                 task_status.started(server)
         finally:
-            house.stopping.set()
+            runtime.stopping.set()
 
 
-def _limit(house: ServerHouse) -> None:
+def _limit(runtime: ServerRuntime) -> None:
     """Sets how many connections the server takes, by what it is told and by the descriptors that there are."""
-    wanted = house.settings.max_connections
-    reserve = RESERVE + MOST_TURNED_AWAY + (0 if house.settings.admin_port is None else MOST_FOR_ADMIN)
-    house.most = connections_possible(wanted, reserve)
-    if house.most < wanted:
-        tell(
+    wanted = runtime.settings.max_connections
+    reserve = RESERVE + MOST_TURNED_AWAY + (0 if runtime.settings.admin_port is None else MOST_FOR_ADMIN)
+    runtime.most = connections_possible(wanted, reserve)
+    if runtime.most < wanted:
+        log_event(
             logging.WARNING,
             "connections_limited",
             "the limit on open files allows %d connections at once, not %d: raise it (ulimit -Hn, LimitNOFILE=), or "
             "give `max_connections`",
-            house.most,
+            runtime.most,
             wanted,
         )
 
 
-async def _keep(house: ServerHouse, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+async def _keep(runtime: ServerRuntime, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
     """Keeps the connections while the server runs, and for a bounded time longer: shielded until it stops."""
-    drain = house.settings.drain_timeout
-    patience = house.tracker.settings.flush_timeout + 1.0 if drain is None else drain
+    drain = runtime.settings.drain_timeout
+    patience = runtime.tracker.settings.flush_timeout + 1.0 if drain is None else drain
     with trio.CancelScope(shield=True) as scope:
         async with trio.open_nursery() as connections:
-            connections.start_soon(house.board.run)
+            connections.start_soon(runtime.board.run)
             task_status.started(connections)
-            await house.stopping.wait()
-            house.draining = True
+            await runtime.stopping.wait()
+            runtime.draining = True
             began = trio.current_time()
             end = began + patience
             scope.deadline = end + GRACE
-            while house.connections and trio.current_time() < end:
-                house.clear_door(half_sent=trio.current_time() >= began + HALF_SENT)
-                for guest in [one for one in house.guests if not one.watching]:
-                    guest.stop(over=True)
+            while runtime.connections and trio.current_time() < end:
+                runtime.clear_door(half_sent=trio.current_time() >= began + HALF_SENT)
+                for connection in [one for one in runtime.connections_open if not one.watching]:
+                    connection.stop(over=True)
                 await trio.sleep(min(LOOK_EVERY, max(end - trio.current_time(), 0.001)))
-            for guest in list(house.guests):
-                guest.stop(over=False)
+            for connection in list(runtime.connections_open):
+                connection.stop(over=False)
             with trio.move_on_after(GRACE / 2):
-                while house.connections:  # noqa: ASYNC110 - the connections count themselves
+                while runtime.connections:  # noqa: ASYNC110 - the connections count themselves
                     await trio.sleep(LOOK_EVERY / 5)
             connections.cancel_scope.cancel(reason="the server stops")
 

@@ -14,7 +14,7 @@ from .auth.expiry import until_expired
 from .auth.grants import Grant
 from .list.sending import tell_list
 from .outbox import Outbox, Subscriber, failed, not_found
-from .runtime import ServerHouse
+from .runtime import ServerRuntime
 from .wire import Transport, Wire
 
 COMMENT_EVERY: Final = 15.0
@@ -45,18 +45,18 @@ class EventStream:
 class EventConnection:
     """One client that is told by server-sent events."""
 
-    def __init__(self, house: ServerHouse, transport: Transport, asked: EventStream) -> None:
-        self._house = house
+    def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream) -> None:
+        self._runtime = runtime
         self._asked = asked
         self._transport = transport
-        self._wire = Wire(transport, patience=house.settings.write_timeout)
-        self._outbox = Outbox(self._wire, house.hub, house.as_events, asked.grant, self._ended)
+        self._wire = Wire(transport, patience=runtime.settings.write_timeout)
+        self._outbox = Outbox(self._wire, runtime.hub, runtime.as_events, asked.grant, self._ended)
 
     @property
     def watching(self) -> bool:
         """Whether it is yet to be told of an end."""
         if self._asked.session is None:
-            return self._house.sessions_open
+            return self._runtime.sessions_open
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
 
     def stop(self, *, over: bool) -> None:
@@ -98,7 +98,7 @@ class EventConnection:
         asked = self._asked
         if asked.session is None:
             try:
-                await tell_list(self._house, self._outbox, asked.grant, asked.labels, asked.max_hz)
+                await tell_list(self._runtime, self._outbox, asked.grant, asked.labels, asked.max_hz)
             except trio.BrokenResourceError:
                 return
             self._wire.finish_soon()
@@ -140,7 +140,7 @@ class EventConnection:
             self._outbox.head(b": keepalive\n\n")
 
     async def _expire(self) -> None:
-        await until_expired(self._house.auth, self._asked.grant)
+        await until_expired(self._runtime.auth, self._asked.grant)
         self._outbox.close()
         self._wire.finish_soon()
 

@@ -25,8 +25,8 @@ from .auth.grants import Credentials, Grant
 from .http import Request
 from .list.sending import tell_list
 from .outbox import Outbox, Subscriber, failed, not_found
-from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, Bucket, ExcessError, FrameMeter
-from .runtime import ServerHouse, note_asked
+from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
+from .runtime import ServerRuntime, note_asked
 from .wire import Transport, Wire, close_frame
 
 SUBPROTOCOL: Final = "trio-progress.v1"
@@ -58,15 +58,15 @@ class WebSocketGuest:
 
     def __init__(
         self,
-        house: ServerHouse,
+        runtime: ServerRuntime,
         transport: Transport,
         request: Request,
         credentials: Credentials,
         grant: Grant | None,
         turned_away: tuple[int, str] | None,
     ) -> None:
-        settings = house.settings
-        self._house = house
+        settings = runtime.settings
+        self._runtime = runtime
         self._credentials = credentials
         self._granted = grant is not None
         self._turned_away = turned_away
@@ -76,8 +76,8 @@ class WebSocketGuest:
         """Whether nobody reads any more what the client sends."""
         self._scope = trio.CancelScope()
         meter = FrameMeter(
-            Bucket(settings.message_rate, settings.message_burst, trio.current_time),
-            Bucket(BYTES_RATE, BYTES_BURST, trio.current_time),
+            RateLimit(settings.message_rate, settings.message_burst, trio.current_time),
+            RateLimit(BYTES_RATE, BYTES_BURST, trio.current_time),
             settings.request_timeout,
         )
         self._meter = meter
@@ -90,7 +90,9 @@ class WebSocketGuest:
             left=meter.left,
             late=self._late,
         )
-        self._outbox = Outbox(self._wire, house.hub, house.as_frames, NOBODY if grant is None else grant, self._ended)
+        self._outbox = Outbox(
+            self._wire, runtime.hub, runtime.as_frames, NOBODY if grant is None else grant, self._ended
+        )
         self._list: trio.CancelScope | None = None
         self._asked: Subscribe | None = None
         """How the list was asked for last."""
@@ -99,7 +101,7 @@ class WebSocketGuest:
     @property
     def watching(self) -> bool:
         """Whether it is yet to be told of an end."""
-        if self._list is not None and self._house.sessions_open:
+        if self._list is not None and self._runtime.sessions_open:
             return True
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
 
@@ -152,7 +154,7 @@ class WebSocketGuest:
                 return
             if not self._granted:
                 first = None
-                with trio.move_on_after(self._house.settings.auth_timeout):
+                with trio.move_on_after(self._runtime.settings.auth_timeout):
                     first = await connection.get_message()
                 if first is not None:  # Who decides has a patience of its own: the client has done its part.
                     await self._take(first)
@@ -229,7 +231,7 @@ class WebSocketGuest:
             trusted=credentials.trusted,
         )
         try:
-            grant = await self._house.auth.grant(told)
+            grant = await self._runtime.auth.grant(told)
         except UnauthorizedError as error:
             self._close(4005 if error.expired else 4500, str(error))
         except AuthUnavailableError as error:
@@ -247,7 +249,7 @@ class WebSocketGuest:
         session = request.session
         known = session in self._outbox.subscribers or (session == "*" and self._list is not None)
         number = len(self._outbox.subscribers) + (self._list is not None)
-        limit = self._house.settings.max_subscriptions
+        limit = self._runtime.settings.max_subscriptions
         if not known and number >= limit:
             text = f"a connection has at most {limit} subscriptions"
             self._outbox.say(ErrorMessage(code="too_many", message=text, session=session))
@@ -292,7 +294,7 @@ class WebSocketGuest:
     async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                await tell_list(self._house, self._outbox, self._outbox.grant, request.labels, request.max_hz)
+                await tell_list(self._runtime, self._outbox, self._outbox.grant, request.labels, request.max_hz)
             except trio.BrokenResourceError:
                 pass
         if self._list is scope:
@@ -307,10 +309,10 @@ class WebSocketGuest:
 
     async def _cancel(self, request: Cancel) -> None:
         session, grant, say = request.session, self._outbox.grant, self._outbox.say
-        tracker = self._house.tracker
+        tracker = self._runtime.tracker
         try:
             checks.session_id(session)
-            feed = await self._house.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+            feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
             snapshot = feed.source.snapshot()
             if not grant.allows("cancel", session, snapshot.labels):
                 say(ErrorMessage(code="not_allowed", message="you may not cancel this session", session=session))
@@ -341,7 +343,7 @@ class WebSocketGuest:
 
     async def _keep_alive(self, connection: WebSocketConnection) -> None:
         """Pings a client that is silent, and drops one that does not answer."""
-        interval = self._house.settings.keepalive
+        interval = self._runtime.settings.keepalive
         try:
             while True:
                 await trio.sleep(interval)
@@ -364,13 +366,13 @@ class WebSocketGuest:
         for _ in range(LATE_LOOKS):
             if self._wire.heard_at >= asked:
                 return True
-            await trio.sleep(min(self._house.settings.keepalive, LATE_FOR) / LATE_LOOKS)
+            await trio.sleep(min(self._runtime.settings.keepalive, LATE_FOR) / LATE_LOOKS)
         return self._wire.heard_at >= asked
 
     async def _expire(self) -> None:
         """Closes when the token expires, unless a newer one comes before."""
         while True:
             with trio.CancelScope() as self._term:
-                await until_expired(self._house.auth, self._outbox.grant)
+                await until_expired(self._runtime.auth, self._outbox.grant)
                 self._close(4005, "the token has expired: get a new one")
                 return

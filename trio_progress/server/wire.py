@@ -185,7 +185,7 @@ class Wire(trio.abc.Stream):
         self.build: Callable[[], bytes] = bytes
         """Makes the newest of what is to be sent, now that there is room; empty where there is nothing."""
         self.due: Callable[[], float] = lambda: float("inf")
-        """When, on Trio's clock, there may be something to build without any `stir()`."""
+        """When, on Trio's clock, there may be something to build without any `wake_pump()`."""
 
     @property
     def encrypted(self) -> bool:
@@ -195,9 +195,9 @@ class Wire(trio.abc.Stream):
     def open(self) -> None:
         """What is broadcast may go out from now on, and what came behind the head is read."""
         self._opened.set()
-        self.stir()
+        self.wake_pump()
 
-    def stir(self) -> None:
+    def wake_pump(self) -> None:
         """There may be something to build."""
         self._wake.set()
 

@@ -16,7 +16,7 @@ import trio
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..state.phase import PhaseNode
 from ..state.session import SessionState
-from ..telemetry.logs import BURST, Fields, tell
+from ..telemetry.logs import BURST, Fields, log_event
 from ..telemetry.statistics import Tally
 from .null import NullTicker
 from .processes import tell_of_forks
@@ -130,7 +130,7 @@ class SessionCore:
 
     # What the state calls
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """The state is no longer clean: a token to each child that has something to do about it."""
         self.check_caller()
         persister = self.persister
@@ -148,7 +148,7 @@ class SessionCore:
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         """What was published should be stored soon."""
         if self.persister is not None:
             self.persister.hurry()
@@ -189,7 +189,7 @@ class SessionCore:
 
     def refuse_result(self, error: Exception) -> None:
         """Logs that a result cannot be kept: it is what the work was for."""
-        tell(
+        log_event(
             logging.ERROR,
             "result_refused",
             "session %r: its result cannot be kept: %s",
@@ -205,7 +205,7 @@ class SessionCore:
 
     def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
         """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""
-        if tell(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
+        if log_event(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
             self._logged.add(kind)
 
     def timed(self, node: PhaseNode) -> None:

@@ -31,19 +31,19 @@ from ..state.clock import stamp
 from ..state.record import Record, decode_record, encode_record
 from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from .broadcaster import Broadcaster
 from .context import current
 from .core import SessionCore
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
-from .runtime import House, Order
+from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
 
 
 @final
-class Tenure:
+class SessionLifecycle:
     """One session in one epoch, from its claim to its end.
 
     `claim()`, then either `discard()` or `begin()`, and after that `leave()`, once each.
@@ -59,13 +59,13 @@ class Tenure:
         "_feed",
         "_fenced",
         "_heartbeat",
-        "_house",
         "_left",
         "_nursery_manager",
-        "_order",
+        "_options",
         "_owner",
         "_persist_token",
         "_persister",
+        "_runtime",
         "_topic",
         "_wakes",
         "core",
@@ -73,30 +73,30 @@ class Tenure:
         "state",
     )
 
-    def __init__(self, house: House, order: Order) -> None:
-        self._house = house
-        self._order = order
+    def __init__(self, runtime: TrackerRuntime, options: SessionOptions) -> None:
+        self._runtime = runtime
+        self._options = options
         self._fenced = False
         self._bug: Exception | None = None
         self._left = trio.Event()
         persist_wake, self._persist_token = trio.open_memory_channel[None](1)
         broadcast_wake, self._broadcast_token = trio.open_memory_channel[None](1)
         self._wakes = (persist_wake, broadcast_wake)
-        self.core = SessionCore(self._make_state, house.tally, persist_wake, broadcast_wake)
+        self.core = SessionCore(self._make_state, runtime.tally, persist_wake, broadcast_wake)
         self.session = Session(self.core)
         self.state: SessionState = self.core.state
         self._feed = Feed(self.state)
         self._owner = checks.new_id()
 
     def _make_state(self, core: SessionCore) -> SessionState:
-        settings, order = self._house.settings, self._order
+        settings, options = self._runtime.settings, self._options
         return SessionState(
-            order.id,
+            options.id,
             host=core,
-            clock=self._house.hub.clock,
-            pipeline=order.pipeline,
-            title=order.title,
-            labels=order.labels,
+            clock=self._runtime.hub.clock,
+            pipeline=options.pipeline,
+            title=options.title,
+            labels=options.labels,
             limits=settings.limits,
             strict=settings.strict,
             event_limit=settings.event_limit,
@@ -109,9 +109,9 @@ class Tenure:
         """Takes over what was declared, where the call says nothing else."""
         state, declared = self.state, record.state
         state.queued = stamp(declared.queued_at)
-        if self._order.title is None:
+        if self._options.title is None:
             state.title = declared.title
-        if self._order.labels is None:
+        if self._options.labels is None:
             state.labels = dict(declared.labels)
 
     async def claim(self, expect: Key | None) -> KeyboardInterrupt | None:
@@ -122,16 +122,16 @@ class Tenure:
         answer the claim is pending and the session can begin.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        state, settings = self.state, self._house.settings
+        state, settings = self.state, self._runtime.settings
         state.begin(max(int(state.clock.wall() * 1000), 1))
         self._expect = expect
         self._adopts = expect is None
         self._topic: Topic | None = None
         self._persister = Persister(
             state,
-            self._house.committer,
+            self._runtime.committer,
             settings,
-            self._house.tally,
+            self._runtime.tally,
             self._persist_token,
             self._claim,
             self._on_claimed,
@@ -139,7 +139,7 @@ class Tenure:
             self._left,
         )
         self.core.persister = self._persister
-        self._house.committer.submit(self._persister)
+        self._runtime.committer.submit(self._persister)
         interrupt = None
         with trio.move_on_after(CLAIM_PATIENCE, shield=True):
             while not self._persister.answered.is_set():
@@ -150,7 +150,7 @@ class Tenure:
         return interrupt
 
     def _claim(self) -> Claim:
-        state, settings = self.state, self._house.settings
+        state, settings = self.state, self._runtime.settings
         return Claim(
             id=state.id,
             proposal=state.epoch,
@@ -185,7 +185,7 @@ class Tenure:
             try:
                 record = decode_record(state.id, *claimed.previous.key, claimed.previous.record)
             except StoreError as error:
-                self._house.tally.pass_over(state.id, error)
+                self._runtime.tally.pass_over(state.id, error)
             else:
                 if record.state.status == "queued":
                     self.adopt(record)
@@ -204,8 +204,8 @@ class Tenure:
 
     async def begin(self) -> None:
         """Starts the children and lets the session be seen. Has no checkpoint."""
-        house, core, state, settings = self._house, self.core, self.state, self._house.settings
-        self._topic = topic = house.hub.open(state.id, self._feed)
+        runtime, core, state, settings = self._runtime, self.core, self.state, self._runtime.settings
+        self._topic = topic = runtime.hub.open(state.id, self._feed)
         core.watched = topic.watched
         loop = core.loop
         self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, loop)
@@ -223,10 +223,10 @@ class Tenure:
         nursery = await self._nursery_manager.__aenter__()
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
-        house.tally.sessions_begun += 1
-        house.tally.ledger.begin(state.pipeline)
+        runtime.tally.sessions_begun += 1
+        runtime.tally.ledger.begin(state.pipeline)
         if self._persister.stored != state.seq or state.dirty:
-            core.stir()
+            core.mark_dirty()
         core.body.__enter__()
         self._context: Token[Session | None] = current.set(self.session)
 
@@ -300,7 +300,7 @@ class Tenure:
         status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
         if status == "failed" and self.state.finished_but_for_the_result(left):
             status = "completed"
-        stopped = self.core.stopped or self._house.interrupting
+        stopped = self.core.stopped or self._runtime.interrupting
         # What is stopped often raises on its way out: that is no reason not to go on from where it was.
         return "interrupted" if status in ("cancelled", "failed", "timed_out") and stopped else status
 
@@ -308,10 +308,10 @@ class Tenure:
         """Step 1, and what sets the others going."""
         reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
-        self.state.end(status, describe(status, shown, reason, self._order.pipeline))
+        self.state.end(status, describe(status, shown, reason, self._options.pipeline))
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
-            tell(
+            log_event(
                 logging.ERROR,
                 "session_failed",
                 "session %r failed" if status == "failed" else "session %r was interrupted, and failed to clean up",
@@ -344,9 +344,9 @@ class Tenure:
         """Steps 4 and 5; called by the broadcaster when the flush is over, or when it has crashed itself."""
         assert self._topic is not None
         if self._fenced:
-            self._house.hub.give_up(self._topic)
+            self._runtime.hub.give_up(self._topic)
         elif self.state.over:
-            self._house.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+            self._runtime.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
         self._heartbeat.stop()
 
     async def _children_gone(self) -> list[BaseException]:
@@ -359,19 +359,19 @@ class Tenure:
         finally:
             if self._bug is not None:
                 await self._rescue()  # noqa: ASYNC102 - shields itself, with a deadline
-            tally, state = self._house.tally, self.state
+            tally, state = self._runtime.tally, self.state
             tally.sessions_ended += 1
             tally.states += state.seq
             tally.ledger.end(state.pipeline_name, state.status if state.over else "failed")
             if self._persister.stored != state.seq and not self._fenced:
                 tally.final_lost += 1
-                tell(
+                log_event(
                     logging.ERROR,
                     "final_state_not_stored",
                     "session %r ended as %s, but the final state did not reach the store in %g s: it holds %s of %d",
                     state.id,
                     state.status,
-                    self._house.settings.flush_timeout,
+                    self._runtime.settings.flush_timeout,
                     self._persister.stored,
                     state.seq,
                     session=state.id,
@@ -380,20 +380,20 @@ class Tenure:
                     seq=state.seq,
                     status=state.status,
                 )
-                self._persister.spool(self._house.delivery)
+                self._persister.spool(self._runtime.delivery)
         return came
 
     async def _rescue(self) -> None:
         """Makes the steps that a crashed child has left undone."""
         if not self._fenced:
-            with trio.move_on_after(self._house.settings.flush_timeout, shield=True):
+            with trio.move_on_after(self._runtime.settings.flush_timeout, shield=True):
                 await self._persister.rescue()
         assert self._topic is not None
         if self._topic.feed is self._feed:
-            self._house.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+            self._runtime.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
 
     def _raise_for(self, quiet: bool) -> None:
         if self._fenced:
             raise FencedError(self.state.id, self.state.epoch)
-        if quiet and self._order.raise_on_cancel and self.state.status == "cancelled":
+        if quiet and self._options.raise_on_cancel and self.state.status == "cancelled":
             raise SessionCancelledError(self.state.id, self.core.cancel_reason)

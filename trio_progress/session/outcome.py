@@ -12,7 +12,7 @@ from ..protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
 from ..state import checks
 from ..state.limits import Limits
 from ..state.pipeline import Pipeline
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 
 _SOFT = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -90,7 +90,7 @@ def _error_text(error: BaseException, pipeline: Pipeline | None) -> str | None:
         return None if text is None else checks.message("error_text", str(text), Limits())
     except Exception as raised:
         what = "the error_text of pipeline %r raised"
-        tell(logging.ERROR, "error_text_raised", what, pipeline.name, error=raised, pipeline=pipeline.name)
+        log_event(logging.ERROR, "error_text_raised", what, pipeline.name, error=raised, pipeline=pipeline.name)
         return None
 
 

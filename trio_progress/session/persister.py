@@ -13,9 +13,9 @@ from ..settings import Settings
 from ..state.record import encode_event, encode_record
 from ..state.session import SessionState
 from ..storage.committer import Committer, Once
-from ..storage.spool_delivery import Delivery
+from ..storage.spool_delivery import SpoolDelivery
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally
 
 WATCHED_FOR: Final = 12.0
@@ -288,7 +288,7 @@ class Persister:
         except Exception as error:
             self._bewail("the final state of session %r could not be rescued", error)
 
-    def spool(self, delivery: Delivery) -> bool:
+    def spool(self, delivery: SpoolDelivery) -> bool:
         """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
         try:
             write = self._append_or_renew()
@@ -301,7 +301,9 @@ class Persister:
 
     def _bewail(self, what: str, error: Exception) -> None:
         state = self._state
-        tell(logging.ERROR, "final_state_not_saved", what, state.id, error=error, session=state.id, status=state.status)
+        log_event(
+            logging.ERROR, "final_state_not_saved", what, state.id, error=error, session=state.id, status=state.status
+        )
 
     def hurry(self) -> None:
         """Something should be stored soon, not only at the next interval."""

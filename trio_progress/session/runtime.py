@@ -11,7 +11,7 @@ from ..live.hub import Hub
 from ..settings import Settings
 from ..state.pipeline import Pipeline
 from ..storage.committer import Committer
-from ..storage.spool_delivery import Delivery
+from ..storage.spool_delivery import SpoolDelivery
 from ..stores.base import Store
 from ..telemetry.statistics import Tally
 from .core import SessionCore
@@ -33,13 +33,13 @@ class Occupant(Protocol):
 
 
 @dataclass(slots=True)
-class House:
+class TrackerRuntime:
     """What all sessions of one tracker share."""
 
     settings: Settings
     store: Store
     committer: Committer
-    delivery: Delivery
+    delivery: SpoolDelivery
     hub: Hub
     tally: Tally
     open: dict[str, Occupant]
@@ -51,7 +51,7 @@ class House:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class SessionOptions:
     """What `tracker.session()` was asked for."""
 
     id: str

@@ -5,7 +5,7 @@
    where the store does not answer: nobody knows what there is to go on from.
 3. The claim is made, and is good or refused. Where the store is slow or down it stays pending, and the
    session begins all the same; a claim that is refused later fences it.
-4. From the claim on, the session is always left by the steps in `tenure.py`, also when a Ctrl-C came.
+4. From the claim on, the session is always left by the steps in `lifecycle.py`, also when a Ctrl-C came.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..errors import (
     StoreError,
 )
 from ..live.remote import readable_events
-from ..state.record import Record, decode_record, go_on
+from ..state.record import Record, decode_record, resume_from
 from ..stores.base import Key, Moved, Refused, Stored
 from .core import SessionCore
 from .ki_protection import protect
-from .lifecycle import Tenure
+from .lifecycle import SessionLifecycle
 from .processes import OneProcess, end_forked
-from .runtime import House, Order
+from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
 
 Resume: TypeAlias = Literal["never", "interrupted", "always", "waiting"]
@@ -54,15 +54,15 @@ protect()  # Here, because nobody comes by a session but through this module.
 class SessionScope(OneProcess):
     """A session to be entered by `async with`; see `tracker.session()`."""
 
-    __slots__ = ("_entered", "_house", "_order", "_resume", "_stop", "_tenure", "left")
+    __slots__ = ("_entered", "_lifecycle", "_options", "_resume", "_runtime", "_stop", "left")
 
-    def __init__(self, house: House, order: Order, resume: Resume) -> None:
-        self._house = house
-        self._order = order
+    def __init__(self, runtime: TrackerRuntime, options: SessionOptions, resume: Resume) -> None:
+        self._runtime = runtime
+        self._options = options
         self._resume: Resume = resume
         self._entered = False
         self._stop: tuple[str | None, bool] | None = None
-        self._tenure: Tenure | None = None
+        self._lifecycle: SessionLifecycle | None = None
         self.left = trio.Event()
         """Set when nothing of the session is left."""
 
@@ -81,81 +81,81 @@ class SessionScope(OneProcess):
             if name.startswith("_"):
                 raise AttributeError(name)
             raise AttributeError(
-                f"session {self._order.id!r} has not begun, so there is no {name!r}: enter it by "
+                f"session {self._options.id!r} has not begun, so there is no {name!r}: enter it by "
                 "`async with tracker.session(...) as session`"
             )
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Session:
-        house, session_id = self._house, self._order.id
+        runtime, session_id = self._runtime, self._options.id
         if self._entered:
             raise SessionClosedError("this session was entered before: call `tracker.session()` again")
-        if house.closed:
+        if runtime.closed:
             raise SessionClosedError(f"session {session_id!r} cannot be opened: the tracker is being left")
-        if session_id in house.open:
+        if session_id in runtime.open:
             raise SessionActiveError(session_id, "in this process")
         self._entered = True
-        house.open[session_id] = self
+        runtime.open[session_id] = self
         try:
-            tenure, interrupt = await self._claimed()
-            self._tenure = tenure
-            await tenure.begin()
+            lifecycle, interrupt = await self._claimed()
+            self._lifecycle = lifecycle
+            await lifecycle.begin()
         except BaseException:
             self._forget()
             raise
         if self._stop is not None:
-            tenure.core.stop(*self._stop)
+            lifecycle.core.stop(*self._stop)
         if interrupt is not None:
             await self.__aexit__(type(interrupt), interrupt, None)
             raise interrupt
-        return tenure.session
+        return lifecycle.session
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._tenure is not None
-        if self._tenure.core.foreign:
-            end_forked(f"session {self._order.id!r}", error)
+        assert self._lifecycle is not None
+        if self._lifecycle.core.foreign:
+            end_forked(f"session {self._options.id!r}", error)
         try:
-            return await self._tenure.leave(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
+            return await self._lifecycle.leave(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
         finally:
             self._forget()
 
-    async def _claimed(self) -> tuple[Tenure, KeyboardInterrupt | None]:
+    async def _claimed(self) -> tuple[SessionLifecycle, KeyboardInterrupt | None]:
         """The session, owned by us or with its claim pending; and a Ctrl-C that came too late to prevent it."""
         refused: object = None
         for _ in range(TRIES):
             previous = await self._previous() if self._resume != "never" else None
-            tenure = Tenure(self._house, self._order)
+            lifecycle = SessionLifecycle(self._runtime, self._options)
             expect = None
             try:
                 if previous is not None:
                     expect, record, stored = previous
-                    tenure.adopt(record)
+                    lifecycle.adopt(record)
                     if record.state.status != "queued":
-                        events = readable_events(self._order.id, stored.events, self._house.tally)
-                        go_on(tenure.state, record, events, self._house.settings.event_limit)
-                interrupt = await tenure.claim(expect)
-                refused = tenure.refused
+                        events = readable_events(self._options.id, stored.events, self._runtime.tally)
+                        resume_from(lifecycle.state, record, events, self._runtime.settings.event_limit)
+                interrupt = await lifecycle.claim(expect)
+                refused = lifecycle.refused
             except BaseException:
-                tenure.discard()
+                lifecycle.discard()
                 raise
             if refused is None:
-                return tenure, interrupt
-            tenure.discard()
+                return lifecycle, interrupt
+            lifecycle.discard()
             if interrupt is not None:
                 raise interrupt
             if not isinstance(refused, Moved):
                 break
         if isinstance(refused, (Refused, Moved)):
-            raise SessionActiveError(self._order.id, "in another process")
-        raise StoreError(f"session {self._order.id!r} could not be claimed: the store answered {refused!r}")
+            raise SessionActiveError(self._options.id, "in another process")
+        raise StoreError(f"session {self._options.id!r} could not be claimed: the store answered {refused!r}")
 
     async def _previous(self) -> tuple[Key, Record, Stored] | None:
         """What an earlier attempt, or a declaration, has left to go on from."""
-        session_id = self._order.id
-        stored = await self._house.store.read(session_id)
+        session_id = self._options.id
+        stored = await self._runtime.store.read(session_id)
         if stored is None:
             if self._resume == "waiting":
                 raise SessionNotFoundError(session_id)
@@ -173,18 +173,18 @@ class SessionScope(OneProcess):
         return None
 
     def _forget(self) -> None:
-        if self._house.open.get(self._order.id) is self:
-            del self._house.open[self._order.id]
+        if self._runtime.open.get(self._options.id) is self:
+            del self._runtime.open[self._options.id]
         self.left.set()
 
     @property
     def core(self) -> SessionCore | None:
         """The inside of the session, once it has begun."""
-        return None if self._tenure is None else self._tenure.core
+        return None if self._lifecycle is None else self._lifecycle.core
 
     def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
-        if self._tenure is None:
+        if self._lifecycle is None:
             self._stop = (reason, interrupted)
-        elif not self._tenure.state.over:
-            self._tenure.core.stop(reason, interrupted)
+        elif not self._lifecycle.state.over:
+            self._lifecycle.core.stop(reason, interrupted)

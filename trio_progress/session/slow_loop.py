@@ -11,7 +11,7 @@ import logging
 from typing import Final, final
 
 from ..state.session import SessionState
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally
 
 SLOW: Final = 0.5
@@ -50,7 +50,7 @@ class LoopWatch:
             tally.slow_loops += 1
             tally.slow_until = now
         if not self._logged:
-            self._logged = tell(
+            self._logged = log_event(
                 logging.WARNING,
                 "slow_loop",
                 "session %r: the event loop stood still for %.1f s while somebody watched: something blocks it, such "

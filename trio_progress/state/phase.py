@@ -58,7 +58,7 @@ class Whole(Dropping, Protocol):
     started_mono: float
     """When the attempt began, on the monotonic clock."""
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """Something is about to change that the next published state has in it."""
         ...
 
@@ -342,7 +342,7 @@ class PhaseNode:
     def _mark(self) -> None:
         """Notes that the next published state has a change of this phase in it."""
         if not self.marked:
-            self.state.stir()  # First, for it refuses foreign threads.
+            self.state.mark_dirty()  # First, for it refuses foreign threads.
             self.marked = True
             self.state.changed.append(self)
         self.slow = self.status != "running"

@@ -147,7 +147,7 @@ def _closed(phase: PhaseSnapshot, ended: datetime | None, whole: float | None) -
     return msgspec.structs.replace(phase, status="cancelled", eta=None, ended_at=ended, elapsed=took, phases=phases)
 
 
-def go_on(state: SessionState, record: Record, events: Iterable[LoggedEvent], event_limit: int) -> None:
+def resume_from(state: SessionState, record: Record, events: Iterable[LoggedEvent], event_limit: int) -> None:
     """Lets a new attempt go on from what the one before left.
 
     Completed and skipped phases stay as they are; all others are pending again, with the number of

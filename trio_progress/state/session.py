@@ -7,7 +7,7 @@
 3. `progress` never falls within an epoch; `raw` is the truth of the moment.
 4. The end is set once. From then on nothing changes: updates are counted as late, transitions are errors.
 5. Nothing here waits, reads a clock of its own, or knows who listens. It tells its owner of three things
-   by the `Host`: that something changed (`stir`), that it should be stored soon (`urge`), and what was
+   by the `Host`: that something changed (`mark_dirty`), that it should be stored soon (`request_persist`), and what was
    late or dropped.
 """
 
@@ -46,10 +46,10 @@ _PHASE_END: Mapping[str, PhaseStatus] = {
 class Host(Protocol):
     """Whoever owns a state, as far as the state needs it."""
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """Something has changed since the last published state; called once until the next `publish()`."""
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         """Something was published that should not wait for the next interval to be stored."""
 
     def drain(self, node: PhaseNode) -> None:
@@ -165,15 +165,15 @@ class SessionState(PhaseTree):
 
     # What the phases call
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """Notes that there is something to publish, and tells the host the first time."""
         if not self._dirty:
-            self.host.stir()
+            self.host.mark_dirty()
             self._dirty = True
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         """What was published should be stored soon."""
-        self.host.urge()
+        self.host.request_persist()
 
     def drain(self, node: PhaseNode) -> None:
         """A phase is about to end: brings in what threads have counted on it."""
@@ -216,7 +216,7 @@ class SessionState(PhaseTree):
                 raise ValueError(
                     f"a session has at most {self.limits.counters} counters (limit 'counters'): no room for {name!r}"
                 )
-            self.stir()
+            self.mark_dirty()
             self.counters[name] = value
             self._head_changed = self._moved = True
 
@@ -226,7 +226,7 @@ class SessionState(PhaseTree):
         checked = checked_fields(fields, self.limits)
         if self._counts("set"):
             merged = merged_fields(self.fields, checked, self.limits)
-            self.stir()
+            self.mark_dirty()
             self.fields = merged
             self._head_changed = True
 
@@ -238,7 +238,7 @@ class SessionState(PhaseTree):
         if not isinstance(title, Unset):
             title = checks.title("title", title, self.limits)
         if self._counts("update"):
-            self.stir()
+            self.mark_dirty()
             if not isinstance(message, Unset):
                 self.message = message
             if not isinstance(title, Unset):
@@ -251,7 +251,7 @@ class SessionState(PhaseTree):
         checks.name("an event's name", name, self.limits)
         data = checks.data(f"the data of event {name!r}", data, self.limits.value_bytes, "value_bytes")
         if self._counts("emit"):
-            self.stir()
+            self.mark_dirty()
             self.event_log.append(LoggedEvent(self.event_log.newest + 1, self.seq + 1, name, data, self.clock.wall()))
             self._head_changed = True
 
@@ -260,7 +260,7 @@ class SessionState(PhaseTree):
         """Keeps data for a later attempt; the newest wins."""
         data = checks.data("what is saved", data, self.limits.saved_bytes, "saved_bytes")
         self.check_open("nothing can be saved")
-        self.stir()
+        self.mark_dirty()
         self.saved = data
         self._head_changed = True
 
@@ -274,12 +274,12 @@ class SessionState(PhaseTree):
             self.result_refused = error
             self.host.refuse_result(error)
             raise
-        self.stir()
+        self.mark_dirty()
         self.result = result
         self.result_refused = None
         self._head_changed = True
         self.publish()
-        self.host.urge()
+        self.host.request_persist()
 
     @guarded
     def fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
@@ -329,7 +329,7 @@ class SessionState(PhaseTree):
 
     def touch(self) -> None:
         """The session's own values were set from outside; the next published state has them."""
-        self.stir()
+        self.mark_dirty()
         self._head_changed = True
 
     def beat(self) -> None:

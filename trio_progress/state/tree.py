@@ -111,7 +111,7 @@ class PhaseTree:
         """Itself: what `guarded` methods look for."""
         return self
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """Notes that there is something to publish."""
         raise NotImplementedError
 
@@ -119,7 +119,7 @@ class PhaseTree:
         """Numbers what has changed as a new published state."""
         raise NotImplementedError
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         """What was published should be stored soon."""
         raise NotImplementedError
 
@@ -248,7 +248,7 @@ class PhaseTree:
                 f"phase {node.label!r} is {node.status} and cannot be entered again: {instead}, "
                 f"or pass it over where `session.{node.reached}.status` says so"
             )
-        self.stir()
+        self.mark_dirty()
         if node is None:
             # Without a weight of its own it is a part of what its parent counts, if that is known.
             part = parent is not self.root and parent.total is not None
@@ -276,7 +276,7 @@ class PhaseTree:
         if target is not None and target.status in ABSORBING:
             self.late("advance_to", name)
             return target
-        self.stir()
+        self.mark_dirty()
         now, wall = self.clock.monotonic(), self.clock.wall()
         for node in self.root.children.values():
             if node is target:
@@ -294,7 +294,7 @@ class PhaseTree:
             target.update(total=given.total)
         self._moved = True
         self.publish()
-        self.urge()
+        self.request_persist()
         return target
 
     def leave(self, node: PhaseNode, status: PhaseStatus, error: BaseException | None = None) -> None:
@@ -306,7 +306,7 @@ class PhaseTree:
         """
         if node.status != "running" or self.over:
             return
-        self.stir()
+        self.mark_dirty()
         if status == "completed" and node.failing:
             self.drain(node)
             if not node.all_counted:
@@ -320,7 +320,7 @@ class PhaseTree:
         self._close(node, status, self.clock.monotonic(), self.clock.wall())
         self._moved = True
         self.publish()
-        self.urge()
+        self.request_persist()
 
     def only_result_refused(self, error: BaseException | None) -> bool:
         """Whether what came out of a block is the refusal of the result, and nothing else."""
@@ -343,12 +343,12 @@ class PhaseTree:
             return
         if node.status in ("running", "completed"):
             raise PhaseError(f"phase {name!r} is {node.status} and cannot be skipped")
-        self.stir()
+        self.mark_dirty()
         node.message = text
         node.finish("skipped", self.clock.monotonic(), self.clock.wall())
         self._moved = True
         self.publish()
-        self.urge()
+        self.request_persist()
 
     def end_phases(self, status: PhaseStatus) -> None:
         """Gives the open phases the session's end; what was never begun in a session that completed is skipped."""

@@ -20,7 +20,7 @@ import trio
 
 from ..errors import SessionClosedError, StoreError
 from ..stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally
 
 BATCH: Final = 500
@@ -152,7 +152,7 @@ class Committer:
         except Exception as error:
             self._asking = ()
             self.up = False
-            self._told |= tell(
+            self._told |= log_event(
                 logging.WARNING,
                 "store_down",
                 "the store does not answer, it is tried again: %s",
@@ -167,13 +167,13 @@ class Committer:
         self.up = True
         if self._told:
             self._told = False
-            tell(logging.INFO, "store_up", "the store answers again")
+            log_event(logging.INFO, "store_up", "the store answers again")
         self._tally.persist_seconds.observe(trio.current_time() - began)
         for writer, write, outcome in zip(writers, batch, outcomes, strict=True):
             if isinstance(write, (Append, Claim)) and isinstance(outcome, (Done, Claimed)):
                 self._tally.persists += 1
             if isinstance(outcome, Exception):
-                tell(
+                log_event(
                     logging.DEBUG,
                     "write_failed",
                     "a write failed, it is tried again: %s",

@@ -20,10 +20,10 @@ from ..stores.base import Claim, Index, Stored
 class _Nobody:
     """The host of a state that is declared: nobody runs it."""
 
-    def stir(self) -> None:
+    def mark_dirty(self) -> None:
         """Nobody is to be woken."""
 
-    def urge(self) -> None:
+    def request_persist(self) -> None:
         """Nobody is to be woken."""
 
     def drain(self, node: object) -> None:

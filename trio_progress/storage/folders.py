@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 
 _NAME: Final = "trio-progress"
 
@@ -80,4 +80,4 @@ def check_own(folder: Path) -> None:
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         folder.chmod(stat.S_IMODE(found.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
         text = "%s could be written by other users, who can no longer do so; see whether what is in it is yours"
-        tell(logging.WARNING, "state_folder_repaired", text, folder)
+        log_event(logging.WARNING, "state_folder_repaired", text, folder)

@@ -25,7 +25,7 @@ from ..state.clock import stamp
 from ..state.record import decode_record, encode_event, encode_lost
 from ..stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
 from ..stores.paging import every
-from ..telemetry.logs import BURST, tell
+from ..telemetry.logs import BURST, log_event
 from ..telemetry.statistics import Tally
 from .committer import Committer, Once
 
@@ -82,7 +82,9 @@ class Reaper:
                     found = await self._lapsed()
                 except Exception as error:
                     # The reader and the committer say it aloud.
-                    tell(logging.DEBUG, "store_not_read", "lost sessions cannot be looked for: %s", error, reason=error)
+                    log_event(
+                        logging.DEBUG, "store_not_read", "lost sessions cannot be looked for: %s", error, reason=error
+                    )
                     self._suspects.clear()
                     continue
                 await self._judge(found)
@@ -113,7 +115,7 @@ class Reaper:
             claim = written_off(stored, self._settings.keep("lost"), self._tally)
             outcome = await Once(claim).made(self._committer)
         except ProgressError as error:
-            tell(
+            log_event(
                 logging.WARNING,
                 "session_not_written_off",
                 "session %r is lost, but cannot be written off: %s",
@@ -128,7 +130,7 @@ class Reaper:
         if isinstance(outcome, Claimed):
             self._tally.sessions_lost += 1
             self._tally.ledger.end(claim.index.pipeline, "lost")
-            tell(
+            log_event(
                 logging.WARNING,
                 "session_lost",
                 "session %r is lost: its owner was not heard of any more",

@@ -28,7 +28,7 @@ import msgspec
 from ..state import checks
 from ..state.limits import MAX_UNITS
 from ..stores.base import Append, Index, Key
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from .folders import check_own, make_own, state_folder
 
 FILES: Final = 1000
@@ -119,7 +119,7 @@ class Spool:
         try:
             return self._save(append, claimed=claimed, owner=owner)
         except Exception as error:
-            tell(
+            log_event(
                 logging.ERROR,
                 "spooling_failed",
                 "session %r: its final state could not be spooled: %s",
@@ -159,7 +159,7 @@ class Spool:
             make_own(made)
         taken = sum(1 for _ in folder.iterdir())
         if len(data) > LARGEST_FILE or taken >= FILES:
-            tell(
+            log_event(
                 logging.ERROR,
                 "spooling_failed",
                 "session %r: its final state is not spooled: it has %d bytes (at most %d), and there are %d files "
@@ -178,7 +178,7 @@ class Spool:
         path = folder / f"{_digest(append.id)}-{append.key.epoch}{_SUFFIX}"
         _write(path, data)
         what = "session %r: its final state waits in %s for the store"
-        tell(logging.WARNING, "spooled", what, append.id, path, session=append.id, status=index.status)
+        log_event(logging.WARNING, "spooled", what, append.id, path, session=append.id, status=index.status)
         return True
 
     def pending(self) -> Iterator[Spooled]:
@@ -212,11 +212,13 @@ class Spool:
             return None  # Another process has delivered it.
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError, UnicodeError) as error:
             what = "passed over and removed: the spooled state %s cannot be read: %s"
-            tell(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
+            log_event(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
             _remove(path)
             return None
         if file.expires <= self._wall() or file.store != self._address:
-            tell(logging.INFO, "spool_expired", "session %r: its spooled state has expired", file.id, session=file.id)
+            log_event(
+                logging.INFO, "spool_expired", "session %r: its spooled state has expired", file.id, session=file.id
+            )
             _remove(path)
             return None
         append = Append(
@@ -254,7 +256,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         what = "the spooled state %s cannot be removed: %s"
-        tell(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
+        log_event(logging.WARNING, "spool_unreadable", what, path, error, reason=error)
 
 
 def _write(path: Path, data: bytes) -> None:

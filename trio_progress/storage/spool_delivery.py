@@ -10,7 +10,7 @@ import trio
 
 from ..errors import SessionClosedError, StoreError
 from ..stores.base import Append, Claim, Claimed, Done, Key, Store
-from ..telemetry.logs import Throttle, tell
+from ..telemetry.logs import Throttle, log_event
 from .committer import Committer, Once
 from .spool import Spool, Spooled
 
@@ -23,7 +23,7 @@ NOTHING: Final = Key(0, 0)
 
 
 @final
-class Delivery:
+class SpoolDelivery:
     """Delivers what is spooled for a store: what an earlier process has left, and what this one leaves.
 
     Args:
@@ -94,7 +94,7 @@ class Delivery:
         except (OSError, RuntimeError) as error:
             complete = complete and not isinstance(error, OSError)  # It passes, other than a home that nobody knows.
             what = "spooled states cannot be read: %s"
-            tell(logging.WARNING, "spool_unreadable", what, error, throttle=self._throttle, reason=error)
+            log_event(logging.WARNING, "spool_unreadable", what, error, throttle=self._throttle, reason=error)
         return complete
 
     async def _deliver(self, spooled: Spooled) -> None:
@@ -117,10 +117,12 @@ class Delivery:
     def _tell(self, level: int, event: str, session_id: str, what: str, error: Exception | None = None) -> None:
         text = f"session %r: its spooled final state {what}"
         if error is None:
-            tell(level, event, text, session_id, session=session_id)
+            log_event(level, event, text, session_id, session=session_id)
         else:  # It waits, and will be tried over and over.
             throttle = self._throttle
-            tell(level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error)
+            log_event(
+                level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error
+            )
 
     async def _claim(self, append: Append, owner: str) -> int | None:
         """Claims what the store has not answered the claim of; not from a newer owner.

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreError
-from ..telemetry.logs import tell
+from ..telemetry.logs import log_event
 from ..telemetry.redaction import redacted
 from .base import Store
 
@@ -67,7 +67,9 @@ async def open_store(
         if required:
             await opened.aclose()
             raise
-        tell(logging.WARNING, "store_down", "the store cannot be used yet, it is tried again: %s", error, reason=error)
+        log_event(
+            logging.WARNING, "store_down", "the store cannot be used yet, it is tried again: %s", error, reason=error
+        )
     return opened, True
 
 

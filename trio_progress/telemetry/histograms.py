@@ -87,7 +87,7 @@ class Histogram:
 
 
 @final
-class FirstCome(Generic[K]):
+class BoundedLabels(Generic[K]):
     """Gives the first `most` keys a place of their own, for ever; the others none."""
 
     __slots__ = ("_most", "_placed")
@@ -107,7 +107,7 @@ class FirstCome(Generic[K]):
 
 
 @final
-class Ledger:
+class PipelineMetrics:
     """How sessions ended and how long phases took, by pipeline.
 
     All rows of a pipeline are there from its first session on: whoever computes rates needs the zeros.
@@ -116,8 +116,8 @@ class Ledger:
     __slots__ = ("_phases", "_pipelines", "ended", "phase_seconds")
 
     def __init__(self) -> None:
-        self._pipelines: FirstCome[str] = FirstCome(PIPELINES)
-        self._phases: FirstCome[tuple[str, str]] = FirstCome(PHASES)
+        self._pipelines: BoundedLabels[str] = BoundedLabels(PIPELINES)
+        self._phases: BoundedLabels[tuple[str, str]] = BoundedLabels(PHASES)
         self.ended: dict[str, dict[str, int]] = {}
         """Sessions by pipeline and status."""
         self.phase_seconds: dict[tuple[str, str], Histogram] = {}

@@ -89,7 +89,7 @@ class Throttle:
         return self._left_out.pop(kind, 0)
 
 
-def tell(
+def log_event(
     level: int,
     event: str,
     text: str,

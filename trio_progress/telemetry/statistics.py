@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol, final, runtime_checkable
 
-from .histograms import LATENCIES, Distribution, Histogram, Ledger
-from .logs import BURST, Throttle, tell
+from .histograms import LATENCIES, Distribution, Histogram, PipelineMetrics
+from .logs import BURST, Throttle, log_event
 
 
 @runtime_checkable
@@ -53,14 +53,14 @@ class Tally:
     """When the newest of those ended, on the monotonic clock."""
     persist_seconds: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
     delivery_lag: Histogram = field(default_factory=lambda: Histogram(LATENCIES))
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: PipelineMetrics = field(default_factory=PipelineMetrics)
     throttle: Throttle = field(default_factory=Throttle)
     """For what this tracker logs and may come in floods."""
 
     def pass_over(self, session_id: str, error: Exception) -> None:
         """An entry of the store cannot be read: it is counted, and logged at a bounded rate."""
         self.unreadable += 1
-        tell(
+        log_event(
             logging.WARNING,
             "entry_unreadable",
             "passed over: session %r: %s",

@@ -13,7 +13,7 @@ import trio
 from ..contexts import Opening
 from ..errors import ProgressError
 from ..protocol.messages import CustomEvent
-from ..telemetry.logs import logger, tell
+from ..telemetry.logs import log_event, logger
 from ..tracker import ProgressTracker
 from .handlers import would_write_to
 from .model import Model
@@ -123,14 +123,14 @@ class _Display:
     def _fail(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            tell(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
+            log_event(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
 
 
 def _incomplete(writer: Writer) -> None:
     """Says what nobody took; not as a warning where that would be written to the same stream, and wait there."""
     level = logging.INFO if would_write_to(writer.stream, logger) else logging.WARNING
     what = "the display's last lines (%d of them) are not shown: nobody took them within %g s"
-    tell(level, "display_incomplete", what, writer.lost, LEAVING)
+    log_event(level, "display_incomplete", what, writer.lost, LEAVING)
 
 
 async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.TaskStatus[None]) -> None:
@@ -157,7 +157,7 @@ async def follow_events(tracker: ProgressTracker, session_id: str, model: Model)
                     model.add_event(session_id, message)
     except ProgressError as error:
         what = "the events of session %r are not shown: %s"
-        tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
+        log_event(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
 
 
 async def _last_states(tracker: ProgressTracker, model: Model) -> None:
@@ -168,4 +168,6 @@ async def _last_states(tracker: ProgressTracker, model: Model) -> None:
                 model.put(await tracker.snapshot(session_id))
             except ProgressError as error:
                 what = "the last state of session %r is not shown: %s"
-                tell(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
+                log_event(
+                    logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error
+                )

@@ -32,9 +32,9 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in ("MemoryClient", "RefusedError", "memory_client"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ..extras import needed
+    from ..errors import require_extra
 
-    with needed(f"trio_progress.testing.{name}", "server"):
+    with require_extra(f"trio_progress.testing.{name}", "server"):
         from . import memory
 
     return getattr(memory, name)

@@ -22,7 +22,7 @@ class Subscriber:
     Args:
         session_id: Which session; it may not be there yet.
         delay: Seconds between two messages: a slow reader.
-        stalls_after: It stops reading after so many messages, until `go_on()`.
+        stalls_after: It stops reading after so many messages, until `resume_from()`.
         leaves_after: It vanishes after so many messages, and comes back...
         away: ... so many seconds later, with its resume token; None: never again.
         max_hz: As `subscribe()` has it.
@@ -66,7 +66,7 @@ class Subscriber:
                 return
             await trio.sleep(self._away)
 
-    def go_on(self) -> None:
+    def resume_from(self) -> None:
         """Reads on, where it has stalled."""
         self._resumed.set()
 

@@ -34,9 +34,9 @@ from ..protocol.messages import (
 )
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
 from ..protocol.snapshot import Snapshot
-from ..server.connection import Door
+from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
-from ..server.runtime import ServerHouse
+from ..server.runtime import ServerRuntime
 from ..server.settings import ServerSettings
 from ..server.websocket import SUBPROTOCOL
 from ..server.wire import Piped
@@ -245,21 +245,21 @@ async def memory_client(
     """
     if not isinstance(tracker, ProgressTracker):
         raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
-    house = ServerHouse(tracker, ServerSettings(**settings), {})
+    runtime = ServerRuntime(tracker, ServerSettings(**settings), {})
     near, far = map(_InMemory, trio.testing.lockstep_stream_pair())
     more = list(headers) if token is None else [*headers, ("Authorization", f"Bearer {token}")]
     refused: ConnectionRejected | None = None
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            nursery.start_soon(house.board.run)
-            nursery.start_soon(Door(house, Routes(house)), far)
+            nursery.start_soon(runtime.board.run)
+            nursery.start_soon(ConnectionHandler(runtime, Routes(runtime)), far)
             with trio.fail_after(PATIENCE):
                 connection = await wrap_client_stream(
                     nursery,
                     near,  # type: ignore[arg-type]  # Any stream will do.
                     "localhost",
-                    f"{house.settings.base_path}ws",
+                    f"{runtime.settings.base_path}ws",
                     subprotocols=[SUBPROTOCOL],
                     extra_headers=[(name.encode(), value.encode()) for name, value in more],
                     message_queue_size=1,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
-from ..live.cursor import Mailbox
+from ..live.cursor import Cursor
 from ..live.feed import Topic
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
@@ -26,7 +26,7 @@ class Recording(list[Message]):
         self._tracker = tracker
         self._id = session_id
         self._limit = limit
-        self._mailboxes: dict[Mailbox, Topic] = {}
+        self._mailboxes: dict[Cursor, Topic] = {}
         self.overflowed = 0
         """Messages that did not fit any more."""
 
@@ -69,8 +69,8 @@ class Recording(list[Message]):
                 self._mailboxes.pop(mailbox, None)
 
         # A tally of its own: what is recorded was sent to nobody.
-        clock = self._tracker._house.hub.clock
-        mailbox = Mailbox(topic.id, since=None, interval=0.0, clock=clock, tally=Tally(), wake=wake)
+        clock = self._tracker._runtime.hub.clock
+        mailbox = Cursor(topic.id, since=None, interval=0.0, clock=clock, tally=Tally(), wake=wake)
         self._mailboxes[mailbox] = topic
         topic.join(mailbox)
 
@@ -82,7 +82,7 @@ class Recording(list[Message]):
 
     def stop(self) -> None:
         """Records no more."""
-        hub = self._tracker._house.hub
+        hub = self._tracker._runtime.hub
         hub.leave_all(self)
         for mailbox, topic in list(self._mailboxes.items()):
             hub.leave(topic, mailbox)
@@ -90,7 +90,7 @@ class Recording(list[Message]):
 
     def start(self) -> None:
         """Records what is open, and what will be."""
-        self._tracker._house.hub.follow_all(self, here=True)
+        self._tracker._runtime.hub.follow_all(self, here=True)
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # One recording is not another, whatever is in them.
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 
 import trio
 
-from ...telemetry.logs import Throttle, tell
+from ...telemetry.logs import Throttle, log_event
 from .grants import ALL, Authenticate, Credentials, Grant
 from .tokens import SharedSecret, SignedTokens
 
@@ -138,7 +138,7 @@ class Auth:
         named = way if hasattr(way, "__qualname__") else type(way)  # Its repr may hold what it was given, a key.
         name = f"{named.__module__}.{named.__qualname__}"
         text = "the authenticator %s %s"
-        tell(logging.ERROR, "authenticator_failed", text, name, what, throttle=self._throttle, error=error)
+        log_event(logging.ERROR, "authenticator_failed", text, name, what, throttle=self._throttle, error=error)
 
 
 def _ways(given: object, wall_clock: Callable[[], float]) -> list[Authenticate]:

@@ -21,7 +21,7 @@ import trio
 from ...protocol.messages import Verb
 from ...state import checks
 from ...state.limits import Limits
-from ...telemetry.logs import Throttle, tell
+from ...telemetry.logs import Throttle, log_event
 from .grants import ALL, Credentials, Grant, checked_everything, checked_ids, checked_labels, checked_verbs
 
 AUDIENCE: Final = "trio-progress"
@@ -229,7 +229,7 @@ class SignedTokens:
 
     def _refuse_unrestricted(self) -> None:
         """Logs, now and then, why a token that was issued in good faith by an older version is not valid."""
-        tell(
+        log_event(
             logging.WARNING,
             "token_grants_nothing",
             "a signed token names no sessions and no labels, so it grants nothing and is refused: "

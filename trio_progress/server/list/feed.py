@@ -248,7 +248,7 @@ class Reader:
 
 
 @final
-class BoardKeeper:
+class ListFeed:
     """Keeps a board while there is anybody to read it.
 
     Args:

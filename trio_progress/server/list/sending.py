@@ -10,7 +10,7 @@ from ...protocol.messages import Listing, Subscribed
 from ...state.clock import utc
 from ..auth.grants import Grant
 from ..outbox import Outbox, unavailable
-from ..runtime import ServerHouse
+from ..runtime import ServerRuntime
 from .feed import Sight
 from .pages import heads_shared
 
@@ -22,14 +22,14 @@ PACE: Final = 4.0
 
 
 async def tell_list(
-    house: ServerHouse, outbox: Outbox, grant: Grant, labels: Mapping[str, str], max_hz: float | None
+    runtime: ServerRuntime, outbox: Outbox, grant: Grant, labels: Mapping[str, str], max_hz: float | None
 ) -> None:
     """Tells of all sessions that the client may see, until it is cancelled or the tracker is left.
 
     What changes while the client does not read conflates: it is told of each session's newest state.
 
     Args:
-        house: The server's.
+        runtime: The server's.
         outbox: The connection's.
         grant: What the client may see.
         labels: Only sessions that have all of these.
@@ -40,10 +40,10 @@ async def tell_list(
     """
     sight = Sight(grant.bare, tuple(sorted(labels.items())), outbox.encode)
     try:
-        async with house.board.reading(sight, 1.0 / (PACE if max_hz is None else max_hz)) as changes:
-            found, cursor = await heads_shared(house.hub, grant, labels, FIRST)
+        async with runtime.board.reading(sight, 1.0 / (PACE if max_hz is None else max_hz)) as changes:
+            found, cursor = await heads_shared(runtime.hub, grant, labels, FIRST)
             await outbox.give(
-                Subscribed(session="*", recovered=False, reason="new", server_time=utc(house.hub.clock.wall()))
+                Subscribed(session="*", recovered=False, reason="new", server_time=utc(runtime.hub.clock.wall()))
             )
             for piece in changes.listed(found):
                 await outbox.hand(piece)

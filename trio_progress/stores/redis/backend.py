@@ -26,7 +26,7 @@ from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
-from ...telemetry.logs import BURST, Throttle, tell
+from ...telemetry.logs import BURST, Throttle, log_event
 from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .calls import Calls, Server, evaluated
 from .keys import DEFAULT_PREFIX, Keys
@@ -203,7 +203,7 @@ class RedisBackend:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((session, why))
-        tell(
+        log_event(
             logging.WARNING,
             "entry_unreadable",
             "store %s: passed over what cannot be read of session %r: %s",

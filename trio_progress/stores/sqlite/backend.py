@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
-from ...telemetry.logs import BURST, Throttle, tell
+from ...telemetry.logs import BURST, Throttle, log_event
 from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from .machine import MachineClock
 from .pool import Connections
@@ -167,7 +167,7 @@ class SqliteBackend:
                 self._to_scrub = not _emptied_log(connection)
         except sqlite3.Error as error:
             what = "store %s: tidying up failed: %s"
-            tell(logging.DEBUG, "store_not_tidied", what, self.address, error, reason=error)
+            log_event(logging.DEBUG, "store_not_tidied", what, self.address, error, reason=error)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -263,7 +263,7 @@ class SqliteBackend:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((session, why))
-        tell(
+        log_event(
             logging.WARNING,
             "entry_unreadable",
             "store %s: passed over a row of session %r that cannot be read: %s",
