@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .live.remote import RemoteState
+from .protocol.clock import Clock
 from .protocol.page import SessionPage, check_page
 from .protocol.snapshot import Snapshot
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
-from .state.clock import Clock
 from .state.limits import Limits
 from .state.pipeline import Pipeline
 from .storage.declaring import cancellation, declaration, declared

@@ -21,14 +21,15 @@ from .live.hub import Hub
 from .live.listing import list_sessions
 from .live.store_watcher import StoreWatcher
 from .live.subscription import Subscription, Watch, WatchAll
+from .protocol import clock
+from .protocol.clock import Clock
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session.processes import OneProcess, end_forked, tell_of_forks
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .settings import Settings, TrackerOptions, checked_settings
-from .state import checks, clock
-from .state.clock import Clock
+from .state import checks
 from .state.pipeline import Pipeline
 from .storage.committer import Committer, Once
 from .storage.declaring import cancellation, checked_pipeline, declaration, declared

@@ -14,11 +14,11 @@ import trio
 import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
+from trio_progress.protocol.clock import Clock
 from trio_progress.server import Grant
 from trio_progress.server.auth.grants import ALL
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.list.feed import PIECE, Board, Line, ListFeed, Reader, Sight
-from trio_progress.state.clock import Clock
 from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
 

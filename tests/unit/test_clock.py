@@ -22,9 +22,9 @@ from trio_progress import ProgressTracker, Snapshot, open_display, open_tracker
 from trio_progress.cli.looks import described, listed
 from trio_progress.cli.screens import Screen
 from trio_progress.live.remote import RemoteState
+from trio_progress.protocol.clock import Clock, datetime_class, utc
 from trio_progress.protocol.messages import decode_message, encode_message
 from trio_progress.protocol.snapshot import phase_ran, ran
-from trio_progress.state.clock import Clock, datetime_class, utc
 from trio_progress.state.record import decode_record, encode_lost, encode_record, resume_from
 from trio_progress.state.session import SessionState
 from trio_progress.stores.base import Key, Stored
@@ -84,7 +84,7 @@ from trio_progress import decode_message, encode_message
 import trio_progress
 from trio_progress.state.session import SessionState
 from trio_progress.state.record import decode_record, encode_record
-from trio_progress.state.clock import Clock
+from trio_progress.protocol.clock import Clock
 class Host:
     def mark_dirty(self): pass
 state = SessionState("a", host=Host(), clock=Clock())

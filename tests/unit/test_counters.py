@@ -333,7 +333,7 @@ def test_the_first_come_keep_their_place() -> None:
 
 def test_a_pipelines_rows_are_there_from_its_first_session_on() -> None:
     ledger = PipelineMetrics()
-    ledger.begin(RESEARCH)
+    ledger.begin("research", (spec.name for spec in RESEARCH))
     assert set(ledger.ended) == {OTHER, "research"}
     assert set(ledger.ended["research"].values()) == {0}
     assert {phase for pipeline, phase in ledger.phase_seconds if pipeline == "research"} == {
@@ -345,7 +345,7 @@ def test_pipelines_and_phases_beyond_the_bounds_share_a_row() -> None:
     ledger = PipelineMetrics()
     for number in range(5 * PIPELINES):
         pipeline = Pipeline(f"p-{number}", [f"phase-{phase}" for phase in range(10)])
-        ledger.begin(pipeline)
+        ledger.begin(pipeline.name, (spec.name for spec in pipeline))
         for spec in pipeline:
             ledger.phase(pipeline.name, spec.name, 1.0)
         ledger.phase(pipeline.name, None, 1.0)

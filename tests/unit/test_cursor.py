@@ -13,8 +13,8 @@ from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
 from trio_progress.live.cursor import Cursor
 from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Message, Position
-from trio_progress.state.clock import Clock
 from trio_progress.state.phase import OVER, PhaseNode
 from trio_progress.state.session import SessionState
 from trio_progress.telemetry.statistics import Tally

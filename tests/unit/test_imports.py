@@ -28,9 +28,6 @@ OPTIONAL = (
     "sqlite3",
 )
 
-UPWARDS = ("terminal", "metrics", "server", "client", "demo", "cli", "__main__")
-"""What is built on a tracker, and known to nothing below."""
-
 
 def modules() -> dict[str, Path]:
     """All modules of the package by their dotted name within it."""
@@ -90,52 +87,61 @@ def reached(module: str) -> dict[str, str]:
 
 def test_the_graph_is_the_packages() -> None:
     assert "state.checks" in GRAPH["state.session"]
-    assert "lifecycle" in GRAPH["scope"]
+    assert "session.lifecycle" in GRAPH["session.scope"]
     assert len(GRAPH) > 30
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("state")))
-def test_the_state_knows_nothing_but_itself_and_the_errors(module: str) -> None:
+def test_the_state_is_pure(module: str) -> None:
     for known, way in reached(module).items():
-        assert known.partition(".")[0] in ("state", "errors"), way
+        assert room(known) in ("state", "protocol", "errors"), way
     for node in imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         for name in names:
             # No event loop, no thread, no clock of its own beside the injected one, no file, no log.
-            banned = {"trio", "asyncio", "threading", "logging", "os", "pathlib", "socket", "random"}
+            banned = {"trio", "asyncio", "threading", "logging", "os", "pathlib", "socket", "random", "time"}
             assert name.partition(".")[0] not in banned
-            assert name != "time" or module == "state.clock"
 
 
-LAYERS: dict[str, tuple[str, ...]] = {
-    # What listens and what is stored knows no session.
-    "mailbox": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", *UPWARDS),
-    "feed": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", "mailbox", "hub", *UPWARDS),
-    "hub": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", "subscription", *UPWARDS),
-    "subscription": ("session", "phase", "scope", "lifecycle", "tracker", "runtime", *UPWARDS),
-    "stores.base": ("session", "tracker", "committer", "state", "hub", *UPWARDS),
-    "stores.memory": ("session", "tracker", "committer", "hub", *UPWARDS),
-    # The children of a session know its state, not the session.
-    "heartbeat": ("session", "scope", "lifecycle", "tracker", *UPWARDS),
-    "broadcaster": ("session", "scope", "lifecycle", "tracker", "persister", *UPWARDS),
-    "persister": ("session", "scope", "lifecycle", "tracker", "broadcaster", *UPWARDS),
-    "committer": ("session", "scope", "lifecycle", "tracker", "persister", *UPWARDS),
-    "reader": ("session", "scope", "lifecycle", "tracker", *UPWARDS),
-    # A session knows no tracker, and a tracker nothing that shows it.
-    "session": ("scope", "lifecycle", "tracker", "hub", "committer", "stores", *UPWARDS),
-    "phase": ("scope", "lifecycle", "tracker", "hub", "committer", "stores", *UPWARDS),
-    "lifecycle": ("scope", "tracker", "reader", *UPWARDS),
-    "scope": ("tracker", "reader", *UPWARDS),
-    "tracker": UPWARDS,
-}
+def room(module: str) -> str:
+    """The folder that a module is in, or its own name where it stands at the root."""
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("module", LAYERS)
-def test_arrows_run_one_way(module: str) -> None:
-    for known, way in reached(module).items():
-        for forbidden in LAYERS[module]:
-            assert known != forbidden, way
-            assert not known.startswith(f"{forbidden}."), way
+def table() -> dict[str, set[str]]:
+    """Which room may know which, as the page for maintainers has it."""
+    rows = [line.split("|") for line in HOUSE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    return {row[1].strip(" `/"): {name.strip() for name in row[3].split(",")} for row in rows}
+
+
+HOUSE = PACKAGE.parent / "docs" / "house.md"
+ROOMS = table()
+FRONT_DESK = 12
+"""Files at the root of the package, at most."""
+
+
+def test_each_folder_is_a_room_of_the_table_and_the_root_is_the_front_desk_only() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert folders == {name for name in ROOMS if (PACKAGE / name).is_dir()}
+    files = [path for path in PACKAGE.iterdir() if path.is_file()]
+    assert len(files) <= FRONT_DESK, sorted(path.name for path in files)
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if room(module) in ROOMS))
+def test_a_room_knows_no_other_rooms_than_the_table_says(module: str) -> None:
+    allowed = {*ROOMS[room(module)], room(module), "_version"}
+    for known in GRAPH[module]:
+        assert room(known) in allowed, f"{module} -> {known}"
+
+
+def test_no_room_leads_back_to_itself() -> None:
+    def beyond(name: str, seen: tuple[str, ...] = ()) -> None:
+        assert name not in seen, " -> ".join((*seen, name))
+        for known in sorted(ROOMS.get(name, ())):
+            beyond(known, (*seen, name))
+
+    for name in ROOMS:
+        beyond(name)
 
 
 def test_no_module_leads_back_to_itself() -> None:

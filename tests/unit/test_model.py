@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, SessionClosedError, Snapshot
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import PhaseSnapshot
-from trio_progress.state.clock import Clock
 from trio_progress.state.phase import PhaseNode
 from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState

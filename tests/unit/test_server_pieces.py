@@ -14,6 +14,7 @@ import trio
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.live.hub import Hub
+from trio_progress.protocol import clock as state_clock
 from trio_progress.protocol.messages import Pong
 from trio_progress.server import Credentials, Grant, SignedTokens
 from trio_progress.server.auth import tokens
@@ -24,7 +25,6 @@ from trio_progress.server.envelopes import as_frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from trio_progress.server.wire import Wire, close_frame, frame
-from trio_progress.state import clock as state_clock
 from trio_progress.telemetry.statistics import Tally
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"

@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.support import QuietHost
 from trio_progress import PhaseError, Pipeline, Snapshot, open_tracker
-from trio_progress.state.clock import Clock
+from trio_progress.protocol.clock import Clock
 from trio_progress.state.phase import PhaseNode
 from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline
+from trio_progress.protocol.clock import Clock
 from trio_progress.state import checks
-from trio_progress.state.clock import Clock
 from trio_progress.state.events import EventLog, LoggedEvent
 from trio_progress.state.limits import MAX_JSON_DEPTH, MAX_UNITS
 from trio_progress.state.record import decode_record, encode_record

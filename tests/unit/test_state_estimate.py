@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support import QuietHost
 from trio_progress import Limits, Pipeline
-from trio_progress.state.clock import Clock
+from trio_progress.protocol.clock import Clock
 from trio_progress.state.estimate import TAU, WARM_UP, Part, Rate, remaining
 from trio_progress.state.session import SessionState
 

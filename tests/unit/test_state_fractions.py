@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import SessionStatus
-from trio_progress.state.clock import Clock
 from trio_progress.state.phase import CAP, PhaseNode
 from trio_progress.state.session import SessionState
 

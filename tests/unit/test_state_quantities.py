@@ -14,10 +14,10 @@ import pytest
 
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline
+from trio_progress.protocol.clock import Clock
 from trio_progress.server.settings import ServerSettings
 from trio_progress.settings import Settings
 from trio_progress.state import checks
-from trio_progress.state.clock import Clock
 from trio_progress.state.limits import MAX_UNITS
 from trio_progress.state.phase import PhaseNode
 from trio_progress.state.record import encode_record

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
 from trio_progress.live.remote import RemoteState, found_head
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Position
 from trio_progress.protocol.snapshot import Head, SessionStatus, Snapshot
-from trio_progress.state.clock import Clock
 from trio_progress.state.events import LoggedEvent
 from trio_progress.state.record import (
     decode_event,

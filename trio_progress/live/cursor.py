@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
+from ..protocol.clock import Clock, utc
 from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
 from ..protocol.snapshot import RESUMABLE, Snapshot
-from ..state.clock import Clock, utc
 from ..telemetry.statistics import Tally
 from .feed import Feed
 

@@ -8,8 +8,8 @@ from typing import Final, Protocol, TypeAlias, final
 import trio
 
 from ..errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
+from ..protocol.clock import Clock
 from ..protocol.snapshot import Snapshot
-from ..state.clock import Clock
 from ..stores.base import Query, Store, Stored
 from ..stores.paging import InTurns, every
 from ..telemetry.statistics import Tally

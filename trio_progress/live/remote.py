@@ -9,12 +9,12 @@ parents, and nobody here knows which, is it given a snapshot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar, final
 
 import msgspec
 
-from ..errors import StoreError
+from ..protocol.clock import Clock, moment
 from ..protocol.messages import Position, Update
 from ..protocol.snapshot import (
     ENDED,
@@ -27,10 +27,10 @@ from ..protocol.snapshot import (
     Snapshot,
     headed,
 )
-from ..state.clock import Clock, moment
-from ..state.events import EventLog, LoggedEvent
-from ..state.record import Record, decode_event, decode_head, decode_record
+from ..state.events import EventLog
+from ..state.record import Record, decode_head, decode_record
 from ..stores.base import Key, Seen, Stored
+from ..stores.entries import readable_events
 from ..telemetry.statistics import Tally
 
 TOMBSTONES: Final = 1000
@@ -202,18 +202,6 @@ def _liveness(state: Head, clock: Clock, *, alive: bool, idle: float | None = No
 
 def _or_lost(state: HeadT) -> HeadT:
     return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
-
-
-def readable_events(session_id: str, stored: Iterable[bytes], tally: Tally | None = None) -> list[LoggedEvent]:
-    """The stored events behind the last one that cannot be read, which is told: a log of them has no holes."""
-    events: list[LoggedEvent] = []
-    for data in stored:
-        try:
-            events.append(decode_event(data))
-        except StoreError as error:
-            (Tally() if tally is None else tally).pass_over(session_id, error)
-            events.clear()
-    return events
 
 
 def _flattened(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = (), into: _Paths | None = None) -> _Paths:

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..errors import ProtocolError
-from ..state.clock import datetime_class
-from ..state.fields import as_text
-from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot
+from .clock import datetime_class
+from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot, as_text
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from ..state.clock import datetime_class
+from .clock import datetime_class
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -209,3 +209,8 @@ def phase_ran(phase: PhaseValues, whole: float, now: float) -> float:
         return max(whole - phase.started_after, 0.0)
     until = now if phase.ended_at is None else phase.ended_at.timestamp()
     return max(until - phase.started_at.timestamp(), 0.0)
+
+
+def as_text(value: object) -> str:
+    """What an encoder takes for a value that is no JSON: somebody has put it into the data of a snapshot."""
+    return f"{value!r:.200}"

@@ -59,7 +59,7 @@ LINGER: Final = 1.0
 """Seconds in which a client whose request is refused may still send, so that it reads why."""
 
 MOST_FOR_ADMIN: Final = 100
-"""Connections at once of the port of the probes: its own, so that a runtime full of connections_open is not taken for dead."""
+"""Connections at once of the port of the probes: its own, so that a full server is not taken for dead."""
 
 MOST_TURNED_AWAY: Final = 100
 """Connections at once that are told that there are too many; more are closed without a word."""

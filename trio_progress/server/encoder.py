@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
 from ..live.cursor import Cursor, next_event, next_update
 from ..live.feed import Feed
+from ..protocol.clock import Clock
 from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
-from ..state.clock import Clock
 from ..telemetry.statistics import Tally
 from .wire import Wire, offer_all
 

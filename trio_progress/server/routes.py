@@ -12,9 +12,8 @@ import msgspec
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..protocol.messages import Unlisted
 from ..protocol.requests import decode_cancel
-from ..protocol.snapshot import ENDED, Snapshot
+from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
-from ..state.fields import as_text
 from .auth.grants import VERBS, Grant
 from .files import matches
 from .http import Request, Response, as_json, error

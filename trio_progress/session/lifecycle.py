@@ -25,9 +25,9 @@ import trio
 
 from ..errors import FencedError, SessionCancelledError, StoreError
 from ..live.feed import Ended, Feed, Topic
+from ..protocol.clock import stamp
 from ..protocol.snapshot import ErrorInfo, SessionStatus
 from ..state import checks
-from ..state.clock import stamp
 from ..state.record import Record, decode_record, encode_record
 from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
@@ -224,7 +224,8 @@ class SessionLifecycle:
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
         runtime.tally.sessions_begun += 1
-        runtime.tally.ledger.begin(state.pipeline)
+        if state.pipeline is not None:
+            runtime.tally.ledger.begin(state.pipeline.name, (spec.name for spec in state.pipeline))
         if self._persister.stored != state.seq or state.dirty:
             core.mark_dirty()
         core.body.__enter__()

@@ -24,9 +24,9 @@ from ..errors import (
     SessionNotFoundError,
     StoreError,
 )
-from ..live.remote import readable_events
 from ..state.record import Record, decode_record, resume_from
 from ..stores.base import Key, Moved, Refused, Stored
+from ..stores.entries import readable_events
 from .core import SessionCore
 from .ki_protection import protect
 from .lifecycle import SessionLifecycle

@@ -33,8 +33,3 @@ def copied(value: Any) -> Any:
     if isinstance(value, list):
         return [copied(item) for item in value]
     return value
-
-
-def as_text(value: object) -> str:
-    """What an encoder takes for a value that is no JSON: somebody has put it into the data of a snapshot."""
-    return f"{value!r:.200}"

@@ -26,9 +26,9 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from ..errors import PhaseError
+from ..protocol.clock import shown_seconds, utc
 from ..protocol.snapshot import PhaseSnapshot, PhaseStatus, PhaseUpdate
 from . import checks
-from .clock import shown_seconds, utc
 from .estimate import Rate, told
 from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Dropping, Unset, guarded

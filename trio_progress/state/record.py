@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import CorruptEntryError
+from ..protocol.clock import moment, shown_seconds, stamp
 from ..protocol.messages import Position
-from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, phase_ran, ran
-from .clock import moment, shown_seconds, stamp
+from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, as_text, phase_ran, ran
 from .events import EventLog, LoggedEvent
-from .fields import as_text
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
 

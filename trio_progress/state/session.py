@@ -19,10 +19,10 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from ..errors import SessionClosedError
+from ..protocol.clock import Clock, shown_seconds, utc
 from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from . import checks
-from .clock import Clock, shown_seconds, utc
 from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
 from .fields import checked_fields, merged_fields

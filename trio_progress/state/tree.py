@@ -15,9 +15,9 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import PhaseError
+from ..protocol.clock import Clock
 from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
 from . import checks
-from .clock import Clock
 from .guard import UNSET, Unset, guarded
 from .limits import Limits
 from .phase import ABSORBING, OVER, PhaseNode

@@ -7,9 +7,9 @@ from typing import Never
 
 import msgspec
 
+from ..protocol.clock import Clock, utc
 from ..protocol.snapshot import ErrorInfo, Snapshot
 from ..state import checks
-from ..state.clock import Clock, utc
 from ..state.limits import Limits
 from ..state.pipeline import Pipeline
 from ..state.record import decode_record, encode_record

@@ -18,12 +18,12 @@ from typing import Final, NamedTuple, final
 import trio
 
 from ..errors import ProgressError
-from ..live.remote import readable_events
+from ..protocol.clock import stamp
 from ..settings import Settings
 from ..state import checks
-from ..state.clock import stamp
 from ..state.record import decode_record, encode_event, encode_lost
 from ..stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
+from ..stores.entries import readable_events
 from ..stores.paging import every
 from ..telemetry.logs import BURST, log_event
 from ..telemetry.statistics import Tally

@@ -7,12 +7,11 @@ their own, all that come later share `other`, and so do phases that no pipeline 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, final
 
 from ..protocol.snapshot import ENDED
-from ..state.pipeline import Pipeline
 
 PIPELINES: Final = 50
 """Pipelines that are counted by name."""
@@ -124,13 +123,13 @@ class PipelineMetrics:
         """By pipeline and phase."""
         self._open(OTHER)
 
-    def begin(self, pipeline: Pipeline | None) -> None:
-        """A session of this pipeline has begun."""
-        if pipeline is None or pipeline.name in self.ended or not self._pipelines.has(pipeline.name):
+    def begin(self, pipeline: str, phases: Iterable[str]) -> None:
+        """A session of this pipeline, which declares these phases, has begun."""
+        if pipeline in self.ended or not self._pipelines.has(pipeline):
             return
-        self._open(pipeline.name)
-        for spec in pipeline:
-            self._histogram(pipeline.name, spec.name)
+        self._open(pipeline)
+        for phase in phases:
+            self._histogram(pipeline, phase)
 
     def _open(self, pipeline: str) -> None:
         self.ended[pipeline] = dict.fromkeys(sorted(ENDED), 0)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ...errors import ProgressError
+from ...protocol.clock import utc
 from ...protocol.messages import Listing, Subscribed
-from ...state.clock import utc
 from ..auth.grants import Grant
 from ..outbox import Outbox, unavailable
 from ..runtime import ServerRuntime
