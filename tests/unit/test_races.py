@@ -222,8 +222,8 @@ def test_each_plant_fits_the_source(plant: plants.Plant, tmp_path: Path) -> None
 
 
 def test_a_plant_that_does_not_fit_the_source_any_more_says_so(tmp_path: Path) -> None:
-    plant = plants.Plant("stale", "none", (plants.Change("mailbox.py", "this stands nowhere", ""),))
-    with pytest.raises(ValueError, match=r"mailbox\.py holds 0 times"):
+    plant = plants.Plant("stale", "none", (plants.Change("live/cursor.py", "this stands nowhere", ""),))
+    with pytest.raises(ValueError, match=r"cursor\.py holds 0 times"):
         plants.make(plant, tmp_path)
 
 
