@@ -16,13 +16,15 @@ connection: `Listed`, `Listing`, `Unlisted`, `ErrorMessage`, `Pong`. `server/PRO
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+import re
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from ..errors import ProtocolError
 from .clock import datetime_class
-from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, SessionStatus, Snapshot, as_text
+from .merge import merge
+from .snapshot import Head, Liveness, PhaseUpdate, SessionStatus, Snapshot, as_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,6 +33,9 @@ else:
 
 Verb: TypeAlias = Literal["read", "cancel", "delete"]
 """What somebody may do with a session."""
+
+
+_TOKEN: Final = re.compile(r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{1,16})")
 
 
 class Position(NamedTuple):
@@ -47,13 +52,8 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, token: str) -> Position | None:
         """The position in `token`; None where it is not one of ours."""
-        parts = token.split(".")
-        if len(parts) != 3 or not all(0 < len(part) <= 16 and part.isalnum() for part in parts):
-            return None
-        try:
-            return cls(*(int(part, 16) for part in parts))
-        except ValueError:
-            return None
+        found = _TOKEN.fullmatch(token)
+        return None if found is None else cls(*(int(part, 16) for part in found.groups()))
 
 
 class Subscribed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscribed"):
@@ -85,18 +85,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="u
         Raises:
             ProtocolError: `snapshot` is not the state that this update starts from.
         """
-        if (snapshot.epoch, snapshot.seq) != (self.head.epoch, self.from_):
-            raise ProtocolError(
-                f"this update goes from seq {self.from_} of epoch {self.head.epoch} and does not fit onto seq "
-                f"{snapshot.seq} of epoch {snapshot.epoch}: ask for a new snapshot"
-            )
-        tree = _Tree(None, snapshot.phases)
-        for path in self.folded:
-            tree.remove(path)
-        for phase in self.phases:
-            tree.put(phase)
-        values = msgspec.structs.asdict(self.head)
-        return Snapshot(**values, phases=tree.freeze(), resume=self.resume)
+        return merge(snapshot, self)
 
 
 class CustomEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="event"):
@@ -213,9 +202,17 @@ class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     resume: str
     state: Snapshot
 
+    def message(self) -> Snapshot:
+        """The message that it carries."""
+        return self.state.resuming(self.resume)
 
+
+_Followed: TypeAlias = Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End
+_Any: TypeAlias = _Followed | Listed | Listing | Unlisted | ErrorMessage | Pong
 _ENCODER = msgspec.json.Encoder(enc_hook=as_text)
-_DECODER = msgspec.json.Decoder(Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End)
+_DECODER: msgspec.json.Decoder[_Followed] = msgspec.json.Decoder(_Followed)
+_WIRE_DECODER: msgspec.json.Decoder[_Any] = msgspec.json.Decoder(_Any)
+_T = TypeVar("_T")
 
 
 def encode_message(message: WireMessage) -> bytes:
@@ -227,68 +224,27 @@ def encode_message(message: WireMessage) -> bytes:
 
 
 def decode_message(data: bytes | str) -> Message:
-    """The message in `data`.
+    """The message of a subscription in `data`.
 
     Raises:
         ProtocolError: It is not one.
     """
+    message = _decoded(_DECODER, data)
+    return message.message() if isinstance(message, SnapshotFrame) else message
+
+
+def decode_wire_message(data: bytes | str) -> WireMessage:
+    """The message in `data`, whatever it is about.
+
+    Raises:
+        ProtocolError: It is not one.
+    """
+    message = _decoded(_WIRE_DECODER, data)
+    return message.message() if isinstance(message, SnapshotFrame) else message
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], data: bytes | str) -> _T:
     try:
-        message: Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End = _DECODER.decode(data)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from None
-    if isinstance(message, SnapshotFrame):
-        return msgspec.structs.replace(message.state, resume=message.resume)
-    return message
-
-
-class _Tree:
-    """A phase tree that an update can be put into; keeps the order in which phases came.
-
-    What the update says nothing of is handed on as it is, unlooked at: a tree of a thousand phases of which three move
-    costs the three, and a look at the names beside them.
-    """
-
-    __slots__ = ("_children", "_values")
-
-    def __init__(self, values: PhaseValues | None, phases: tuple[PhaseSnapshot, ...]) -> None:
-        self._values = values
-        self._children: dict[str, PhaseSnapshot | _Tree] = {phase.name: phase for phase in phases}
-
-    def _below(self, name: str) -> _Tree | None:
-        child = self._children.get(name)
-        if isinstance(child, PhaseSnapshot):
-            child = self._children[name] = _Tree(child, child.phases)
-        return child
-
-    def remove(self, path: tuple[str, ...]) -> None:
-        parent = self
-        for name in path[:-1]:
-            below = parent._below(name)
-            if below is None:
-                return  # It came and went under a parent that came, itself, after the state that this goes onto.
-            parent = below
-        parent._children.pop(path[-1], None)
-
-    def put(self, phase: PhaseUpdate) -> None:
-        parent = self
-        for name in phase.path[:-1]:
-            below = parent._below(name)
-            if below is None:
-                raise ProtocolError(f"an update speaks of the unknown phase {'/'.join(phase.path[:-1])!r}")
-            parent = below
-        known = parent._below(phase.name)
-        if known is None:
-            parent._children[phase.name] = _Tree(phase, ())
-        else:
-            known._values = phase
-
-    def freeze(self) -> tuple[PhaseSnapshot, ...]:
-        return tuple(
-            [child if isinstance(child, PhaseSnapshot) else child._frozen() for child in self._children.values()]
-        )
-
-    def _frozen(self) -> PhaseSnapshot:
-        values = self._values
-        assert values is not None
-        given = {name: getattr(values, name) for name in PhaseValues.__struct_fields__}
-        return PhaseSnapshot(**given, phases=self.freeze())

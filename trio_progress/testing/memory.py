@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self, TypeAlias, final
+from typing import Any, Final, Self, final
 
 import msgspec
 import trio
@@ -18,22 +18,8 @@ from trio_websocket import (
 )
 
 from ..errors import ProtocolError
-from ..protocol.messages import (
-    Bookmark,
-    CustomEvent,
-    End,
-    ErrorMessage,
-    Gap,
-    Listed,
-    Listing,
-    Pong,
-    SnapshotFrame,
-    Subscribed,
-    Unlisted,
-    Update,
-)
+from ..protocol.messages import WireMessage, decode_wire_message
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
-from ..protocol.snapshot import Snapshot
 from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
 from ..server.runtime import ServerRuntime
@@ -41,37 +27,6 @@ from ..server.settings import ServerSettings
 from ..server.websocket import SUBPROTOCOL
 from ..server.wire import Piped
 from ..tracker import ProgressTracker
-
-Received: TypeAlias = (
-    Snapshot
-    | Subscribed
-    | Update
-    | CustomEvent
-    | Bookmark
-    | Gap
-    | End
-    | Listed
-    | Listing
-    | Unlisted
-    | ErrorMessage
-    | Pong
-)
-"""What a server says; a snapshot comes with its resume token."""
-
-_DECODER: Final = msgspec.json.Decoder(
-    SnapshotFrame
-    | Subscribed
-    | Update
-    | CustomEvent
-    | Bookmark
-    | Gap
-    | End
-    | Listed
-    | Listing
-    | Unlisted
-    | ErrorMessage
-    | Pong
-)
 
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a message that a client takes."""
@@ -180,7 +135,7 @@ class MemoryClient:
         """Says who asks."""
         await self.send(Auth(token=token))
 
-    async def receive(self) -> Received:
+    async def receive(self) -> WireMessage:
         """The next message; waits for it.
 
         Raises:
@@ -192,17 +147,14 @@ class MemoryClient:
         except ConnectionClosed:
             raise trio.EndOfChannel from None
         try:
-            message: SnapshotFrame | Received = _DECODER.decode(data)
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"the server said what is no message: {error}: {data!r:.200}") from None
-        if isinstance(message, SnapshotFrame):
-            return msgspec.structs.replace(message.state, resume=message.resume)
-        return message
+            return decode_wire_message(data)
+        except ProtocolError as error:
+            raise ProtocolError(f"{error}: {data!r:.200}") from None
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Received:
+    async def __anext__(self) -> WireMessage:
         try:
             return await self.receive()
         except trio.EndOfChannel:

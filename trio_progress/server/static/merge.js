@@ -1,11 +1,13 @@
 /**
  * Merging, and nothing else: no clock of its own, no socket, no DOM.
  *
- * 1. A view is frozen. `merge()` makes the next one and shares with it every part that did not change, so that
- *    `===` tells whether a phase, the events or the whole are the same as before.
- * 2. An update fits onto the state at exactly its `from`, in its epoch. Onto a newer one it is old news and ignored;
- *    onto any other it does not fit, and `OutOfStep` says that a snapshot is needed.
- * 3. A snapshot always replaces what there is: who is sent one has been told that nothing could be recovered.
+ * 1. States and views are frozen. `mergeState()` and `merge()` make the next one and share with it every part that did
+ *    not change, so that `===` tells whether a phase, the events or the whole are the same as before.
+ * 2. `mergeState()` is the twin of `protocol/merge.py`, and both run over `tests/streams`: a snapshot replaces what there
+ *    is, an update fits onto the state at exactly its `from` and in its epoch (else `OutOfStep` says that a snapshot is
+ *    needed), a bookmark moves the clocks of the state at exactly its `seq`, and all else leaves the state.
+ * 3. A view is the state with what a page shows beside it. An update that is older than the state is ignored there: it
+ *    was on its way when the page asked anew.
  * 4. Custom events are kept in their order, each once, the newest `limit` of them. Those which the server had to
  *    drop are counted in `dropped`.
  */
@@ -40,6 +42,24 @@ export function emptyView(session) {
 }
 
 /**
+ * The state after a message; null as long as there was no snapshot.
+ *
+ * @throws {OutOfStep} An update does not start from `state`.
+ */
+export function mergeState(state, message) {
+  switch (message.type) {
+    case "snapshot":
+      return stateOf(message.state);
+    case "update":
+      return updated(state, message);
+    case "bookmark":
+      return state === null ? null : bookmarked(state, message);
+    default:
+      return state;
+  }
+}
+
+/**
  * The view after a message.
  *
  * @param view What was known before.
@@ -66,13 +86,20 @@ export function merge(view, message, limit, now) {
       });
     }
     case "snapshot":
-      return next(view, { state: stateOf(message.state), resume: message.resume ?? null, error: null });
+      return next(view, { state: mergeState(null, message), resume: message.resume ?? null, error: null });
     case "update":
-      return merged(view, message);
+      if (isOld(view.state, message)) return view;
+      return next(view, { state: mergeState(view.state, message), resume: message.resume ?? view.resume });
     case "event":
       return next(view, { events: withEvent(view.events, message, limit), resume: message.resume ?? view.resume });
-    case "bookmark":
-      return bookmarked(view, message, offset ?? view.clockOffset);
+    case "bookmark": {
+      const state = mergeState(view.state, message);
+      return next(view, {
+        state,
+        clockOffset: offset ?? view.clockOffset,
+        resume: (state === view.state ? null : message.resume) ?? view.resume,
+      });
+    }
     case "gap":
       return next(view, { dropped: view.dropped + message.dropped, resume: message.resume ?? view.resume });
     case "end":
@@ -91,14 +118,14 @@ function next(view, changes) {
   return Object.freeze({ ...view, ...changes });
 }
 
-function merged(view, update) {
-  const { state } = view;
-  if (state !== null && state.epoch === update.head.epoch && update.seq <= state.seq) {
-    return view;
-  }
+function isOld(state, update) {
+  return state !== null && state.epoch === update.head.epoch && update.seq <= state.seq;
+}
+
+function updated(state, update) {
   if (state === null || state.epoch !== update.head.epoch || state.seq !== update.from) {
-    const at = state === null ? "nothing" : `seq ${state.seq} of epoch ${state.epoch}`;
-    throw new OutOfStep(`an update from seq ${update.from} of epoch ${update.head.epoch} does not fit onto ${at}`);
+    const onto = state === null ? "nothing" : `seq ${state.seq} of epoch ${state.epoch}`;
+    throw new OutOfStep(`an update from seq ${update.from} of epoch ${update.head.epoch} does not fit onto ${onto}`);
   }
   let { phases } = state;
   for (const path of update.folded ?? []) {
@@ -107,20 +134,11 @@ function merged(view, update) {
   for (const phase of update.phases) {
     phases = put(phases, phase, 0);
   }
-  return next(view, { state: Object.freeze({ ...update.head, phases }), resume: update.resume ?? view.resume });
+  return Object.freeze({ ...update.head, phases });
 }
 
-function bookmarked(view, message, clockOffset) {
-  const { state } = view;
-  const { seq, liveness, heartbeat_at, progressed_at } = message;
-  if (state === null || state.seq !== seq) {
-    return next(view, { clockOffset });
-  }
-  return next(view, {
-    clockOffset,
-    resume: message.resume ?? view.resume,
-    state: Object.freeze({ ...state, liveness, heartbeat_at, progressed_at }),
-  });
+function bookmarked(state, { seq, liveness, heartbeat_at, progressed_at }) {
+  return state.seq === seq ? Object.freeze({ ...state, liveness, heartbeat_at, progressed_at }) : state;
 }
 
 function withEvent(events, message, limit) {

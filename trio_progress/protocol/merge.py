@@ -1,0 +1,119 @@
+"""What a message makes of a state; `server/static/merge.js` is its twin, and both run over `tests/streams`.
+
+1. A snapshot replaces whatever there was.
+2. An update fits onto the state at exactly its `from`, in its epoch; onto any other, or onto none, it is refused.
+3. A bookmark moves the clocks, the liveness and the resume token of the state at exactly its `seq`.
+4. All other messages leave the state as it is: the very same object.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast, overload
+
+import msgspec
+
+from ..errors import ProtocolError
+from .snapshot import PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot
+
+if TYPE_CHECKING:
+    from .messages import Bookmark, Message, Update  # Which know this module: `Update.apply()` is this.
+
+
+@overload
+def merge(state: Snapshot, message: Message) -> Snapshot: ...
+@overload
+def merge(state: None, message: Message) -> Snapshot | None: ...
+def merge(state: Snapshot | None, message: Message) -> Snapshot | None:
+    """The state after `message`, from the one before it; None as long as there was no snapshot.
+
+    Raises:
+        ProtocolError: An update does not start from `state`.
+    """
+    if isinstance(message, Snapshot):
+        return message
+    kind = message.__struct_config__.tag
+    if kind == "update":
+        return _updated(state, cast("Update", message))
+    if kind == "bookmark" and state is not None:
+        return _bookmarked(state, cast("Bookmark", message))
+    return state
+
+
+def _updated(state: Snapshot | None, update: Update) -> Snapshot:
+    if state is None or (state.epoch, state.seq) != (update.head.epoch, update.from_):
+        onto = "nothing" if state is None else f"seq {state.seq} of epoch {state.epoch}"
+        raise ProtocolError(
+            f"this update goes from seq {update.from_} of epoch {update.head.epoch} and does not fit onto {onto}: "
+            "ask for a new snapshot"
+        )
+    tree = _Tree(None, state.phases)
+    for path in update.folded:
+        tree.remove(path)
+    for phase in update.phases:
+        tree.put(phase)
+    return Snapshot(**msgspec.structs.asdict(update.head), phases=tree.freeze(), resume=update.resume)
+
+
+def _bookmarked(state: Snapshot, bookmark: Bookmark) -> Snapshot:
+    if state.seq != bookmark.seq:
+        return state
+    return msgspec.structs.replace(
+        state,
+        liveness=bookmark.liveness,
+        heartbeat_at=bookmark.heartbeat_at,
+        progressed_at=bookmark.progressed_at,
+        resume=bookmark.resume,
+    )
+
+
+class _Tree:
+    """A phase tree that an update can be put into; keeps the order in which phases came.
+
+    What the update says nothing of is handed on as it is, unlooked at: a tree of a thousand phases of which three move
+    costs the three, and a look at the names beside them.
+    """
+
+    __slots__ = ("_children", "_values")
+
+    def __init__(self, values: PhaseValues | None, phases: tuple[PhaseSnapshot, ...]) -> None:
+        self._values = values
+        self._children: dict[str, PhaseSnapshot | _Tree] = {phase.name: phase for phase in phases}
+
+    def _below(self, name: str) -> _Tree | None:
+        child = self._children.get(name)
+        if isinstance(child, PhaseSnapshot):
+            child = self._children[name] = _Tree(child, child.phases)
+        return child
+
+    def remove(self, path: tuple[str, ...]) -> None:
+        parent = self
+        for name in path[:-1]:
+            below = parent._below(name)
+            if below is None:
+                return  # It came and went under a parent that came, itself, after the state that this goes onto.
+            parent = below
+        parent._children.pop(path[-1], None)
+
+    def put(self, phase: PhaseUpdate) -> None:
+        parent = self
+        for name in phase.path[:-1]:
+            below = parent._below(name)
+            if below is None:
+                raise ProtocolError(f"an update speaks of the unknown phase {'/'.join(phase.path[:-1])!r}")
+            parent = below
+        known = parent._below(phase.name)
+        if known is None:
+            parent._children[phase.name] = _Tree(phase, ())
+        else:
+            known._values = phase
+
+    def freeze(self) -> tuple[PhaseSnapshot, ...]:
+        return tuple(
+            [child if isinstance(child, PhaseSnapshot) else child._frozen() for child in self._children.values()]
+        )
+
+    def _frozen(self) -> PhaseSnapshot:
+        values = self._values
+        assert values is not None
+        given = {name: getattr(values, name) for name in PhaseValues.__struct_fields__}
+        return PhaseSnapshot(**given, phases=self.freeze())
