@@ -215,7 +215,8 @@ def _disturbed(messages: list[Message], rng: random.Random) -> list[Message]:
     """The stream as it comes through something that loses, repeats, swaps and alters; now and then a snapshot helps."""
     found: list[Message] = []
     held: list[Message] = []
-    for message, (state, _) in zip(messages, states(messages), strict=True):
+    for original, (state, _) in zip(messages, states(messages), strict=True):
+        message = original
         chance = rng.random()
         if isinstance(message, Update) and chance < 0.1:
             if rng.random() < 0.5 and state is not None:
