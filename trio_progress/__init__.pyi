@@ -1,8 +1,8 @@
 """The public names of trio-progress, each with the module that it comes from; `__init__.py` reads them from here."""
 
 from ._version import __version__ as __version__
-from .client.connection import RemoteSubscription as RemoteSubscription
-from .client.connection import connect as connect
+from .client.subscription import RemoteSubscription as RemoteSubscription
+from .client.subscription import connect as connect
 from .errors import CorruptEntryError as CorruptEntryError
 from .errors import FencedError as FencedError
 from .errors import ForeignProcessError as ForeignProcessError

@@ -31,7 +31,8 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.client import connection as client
-from trio_progress.client.connection import RemoteSubscription, connect
+from trio_progress.client import subscription
+from trio_progress.client.subscription import RemoteSubscription, connect
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ PIPELINE = Pipeline("p", ["search", "analysis"])
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(subscription, "FIRST_PAUSE", 0.002)
     monkeypatch.setattr(client, "SILENCE", 0.2)
 
 

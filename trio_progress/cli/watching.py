@@ -152,7 +152,7 @@ async def _follow_server(
 ) -> None:
     import trio
 
-    from ..client.connection import connect
+    from ..client.subscription import connect
 
     del model
     token = os.environ.get(serving.TOKEN) or None

@@ -29,6 +29,9 @@ SessionOrAll: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._:-
 FASTEST: Final = 1000
 """Updates a second that may be asked for."""
 
+MOST_EVENTS: Final = 10_000
+"""Retained custom events that may be asked for."""
+
 LONGEST_SINCE: Final = 200
 """Characters of a resume token."""
 
@@ -39,23 +42,19 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A value of which each member is known."""
 
 
-class Subscribe(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"
-):
+class Subscribe(_Strict, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="subscribe"):
     """Asks for the messages of a session, or with `"*"` for the list of sessions."""
 
     session: SessionOrAll
     since: Annotated[str, msgspec.Meta(max_length=LONGEST_SINCE)] | None = None
     max_hz: Annotated[float, msgspec.Meta(gt=0, le=FASTEST)] | None = None
-    events: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    events: Annotated[int, msgspec.Meta(ge=0, le=MOST_EVENTS)] | None = None
     wait: bool = False
     close: bool = False
     labels: Annotated[dict[Label, Label], msgspec.Meta(max_length=32)] = {}
 
 
-class Unsubscribe(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="unsubscribe"
-):
+class Unsubscribe(_Strict, frozen=True, kw_only=True, tag_field="type", tag="unsubscribe"):
     """Asks for no more of them."""
 
     session: SessionOrAll
