@@ -20,12 +20,12 @@ from .errors import StoreError as StoreError
 from .live.subscription import Subscription as Subscription
 from .live.subscription import Watch as Watch
 from .live.subscription import WatchAll as WatchAll
-from .protocol.messages import Bookmark as Bookmark
+from .protocol.merge import Bookmark as Bookmark
+from .protocol.merge import Update as Update
 from .protocol.messages import CustomEvent as CustomEvent
 from .protocol.messages import End as End
 from .protocol.messages import Gap as Gap
 from .protocol.messages import Subscribed as Subscribed
-from .protocol.messages import Update as Update
 from .protocol.messages import decode_message as decode_message
 from .protocol.messages import encode_message as encode_message
 from .protocol.page import SessionPage as SessionPage

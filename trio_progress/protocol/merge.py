@@ -4,38 +4,75 @@
 2. An update fits onto the state at exactly its `from`, in its epoch; onto any other, or onto none, it is refused.
 3. A bookmark moves the clocks, the liveness and the resume token of the state at exactly its `seq`.
 4. All other messages leave the state as it is: the very same object.
+
+The two messages that change a state stand here with it; `messages` has them all.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
 from ..errors import ProtocolError
-from .snapshot import PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot
+from .clock import datetime_class
+from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot
 
 if TYPE_CHECKING:
-    from .messages import Bookmark, Message, Update  # Which know this module: `Update.apply()` is this.
+    from datetime import datetime
+else:
+    datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):
+    """What changed between the states `from_` and `seq`; absolute values, what is absent is unchanged."""
+
+    session: str
+    from_: int = msgspec.field(name="from")
+    seq: int
+    resume: str
+    head: Head
+    phases: tuple[PhaseUpdate, ...]
+    folded: tuple[tuple[str, ...], ...] = ()
+    """The paths of phases that folded into their parents: take them out of the tree."""
+
+    def apply(self, snapshot: Snapshot) -> Snapshot:
+        """The state after this update, from the one before it.
+
+        Raises:
+            ProtocolError: `snapshot` is not the state that this update starts from.
+        """
+        return merge(snapshot, self)
+
+
+class Bookmark(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bookmark"):
+    """A heartbeat: nothing newer than `seq` has been published, and how alive the session is."""
+
+    session: str
+    seq: int
+    resume: str
+    liveness: Liveness
+    heartbeat_at: datetime | None
+    progressed_at: datetime | None
+    server_time: datetime
 
 
 @overload
-def merge(state: Snapshot, message: Message) -> Snapshot: ...
+def merge(state: Snapshot, message: msgspec.Struct) -> Snapshot: ...
 @overload
-def merge(state: None, message: Message) -> Snapshot | None: ...
-def merge(state: Snapshot | None, message: Message) -> Snapshot | None:
+def merge(state: None, message: msgspec.Struct) -> Snapshot | None: ...
+def merge(state: Snapshot | None, message: msgspec.Struct) -> Snapshot | None:
     """The state after `message`, from the one before it; None as long as there was no snapshot.
 
     Raises:
         ProtocolError: An update does not start from `state`.
     """
+    if isinstance(message, Update):
+        return _updated(state, message)
     if isinstance(message, Snapshot):
         return message
-    kind = message.__struct_config__.tag
-    if kind == "update":
-        return _updated(state, cast("Update", message))
-    if kind == "bookmark" and state is not None:
-        return _bookmarked(state, cast("Bookmark", message))
+    if isinstance(message, Bookmark) and state is not None:
+        return _bookmarked(state, message)
     return state
 
 

@@ -23,8 +23,9 @@ import msgspec
 
 from ..errors import ProtocolError
 from .clock import datetime_class
-from .merge import merge
-from .snapshot import Head, Liveness, PhaseUpdate, SessionStatus, Snapshot, as_text
+from .merge import Bookmark as Bookmark  # noqa: PLC0414 - given on: all messages are had here
+from .merge import Update as Update  # noqa: PLC0414
+from .snapshot import Head, SessionStatus, Snapshot, as_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,27 +68,6 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     """What the subscriber may do with the session; a server says it, a tracker has nobody to ask."""
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):
-    """What changed between the states `from_` and `seq`; absolute values, what is absent is unchanged."""
-
-    session: str
-    from_: int = msgspec.field(name="from")
-    seq: int
-    resume: str
-    head: Head
-    phases: tuple[PhaseUpdate, ...]
-    folded: tuple[tuple[str, ...], ...] = ()
-    """The paths of phases that folded into their parents: take them out of the tree."""
-
-    def apply(self, snapshot: Snapshot) -> Snapshot:
-        """The state after this update, from the one before it.
-
-        Raises:
-            ProtocolError: `snapshot` is not the state that this update starts from.
-        """
-        return merge(snapshot, self)
-
-
 class CustomEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="event"):
     """One event that the pipeline emitted: the `n`-th of its session, at state `seq`."""
 
@@ -98,18 +78,6 @@ class CustomEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     name: str
     data: Any
     at: datetime
-
-
-class Bookmark(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bookmark"):
-    """A heartbeat: nothing newer than `seq` has been published, and how alive the session is."""
-
-    session: str
-    seq: int
-    resume: str
-    liveness: Liveness
-    heartbeat_at: datetime | None
-    progressed_at: datetime | None
-    server_time: datetime
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
