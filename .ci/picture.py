@@ -17,8 +17,8 @@ from rich.terminal_theme import MONOKAI
 from trio_progress import CustomEvent, Snapshot, open_tracker
 from trio_progress.demo.corpus import checked_folder, standard_library
 from trio_progress.demo.engine import PIPELINE, research
+from trio_progress.terminal.display_model import event_line
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.model import described
 
 QUESTION = "How does asyncio cancel a task?"
 MOMENT = 0.45
@@ -50,7 +50,7 @@ async def moment() -> View:
             async with tracker.subscribe("demo", wait=True) as messages:
                 task_status.started()
                 async for message in messages:
-                    events.extend([described(message)] if isinstance(message, CustomEvent) else [])
+                    events.extend([event_line(message)] if isinstance(message, CustomEvent) else [])
 
         await nursery.start(follow)
         taken: list[Snapshot] = []

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from trio_progress.blocking import Client
-from trio_progress.cli import codes
+from trio_progress.cli import exit_codes
 
 pytestmark = pytest.mark.integration
 
@@ -63,12 +63,12 @@ def until(what: Callable[[], bool]) -> None:
     raise AssertionError("it never came to that")
 
 
-@pytest.mark.parametrize("ending", list(codes.ENDED))
+@pytest.mark.parametrize("ending", list(exit_codes.ENDED))
 def test_watching_ends_with_the_session_and_its_exit_code_says_how(store: str, ending: str) -> None:
     with started([*COMMAND, "watch", "r-1"]) as watcher:  # Before there is anything to watch.
         with working(store, "r-1", ending):
             out, err = watcher.communicate(timeout=30)
-    assert watcher.returncode == codes.ENDED[ending], err
+    assert watcher.returncode == exit_codes.ENDED[ending], err
     assert "Traceback" not in err
     first, *_, last = out.splitlines()
     assert re.match(r"\d\d:\d\d:\d\d \| r-1 \| Counting \| \d+ %", first)
@@ -80,10 +80,10 @@ def test_several_sessions_are_watched_at_once_and_the_highest_code_counts(store:
     with started([*COMMAND, "watch", "r-1", "r-2", "r-1"]) as watcher:
         with working(store, "r-1", "failed"), working(store, "r-2", "completed"):
             out, err = watcher.communicate(timeout=30)
-    assert watcher.returncode == codes.ENDED["failed"], err
+    assert watcher.returncode == exit_codes.ENDED["failed"], err
     ends = [line for line in out.splitlines() if re.search(r"\| (failed|completed) \|", line)]
     assert len(ends) == 2
-    assert ran("watch", "r-1", "r-2").returncode == codes.ENDED["failed"]
+    assert ran("watch", "r-1", "r-2").returncode == exit_codes.ENDED["failed"]
     assert ran("watch", "r-2").returncode == 0
 
 
@@ -130,14 +130,14 @@ def test_what_is_not_there_is_refused_where_nobody_wants_to_wait_and_what_is_rem
     with Client(store) as client:
         client.declare("r-1")
         done = ran("watch", "--no-wait", "r-1", "r-2")
-        assert done.returncode == codes.NOT_FOUND
+        assert done.returncode == exit_codes.NOT_FOUND
         assert done.stderr == "trio-progress: there is no session 'r-2'\n"
         with started([*COMMAND, "watch", "r-1"]) as watcher:
             assert watcher.stdout is not None
             watcher.stdout.readline()
             client.delete("r-1")
             _, err = watcher.communicate(timeout=30)
-    assert watcher.returncode == codes.NOT_FOUND
+    assert watcher.returncode == exit_codes.NOT_FOUND
     assert err == "trio-progress: session 'r-1' was removed\n"
 
 
@@ -146,7 +146,7 @@ def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
 ) -> None:
     for more in ([], ["--json"]):
         done = ran("watch", "--url", "http://127.0.0.1:1", "r", *more)
-        assert (done.returncode, done.stdout) == (codes.STORE, "")
+        assert (done.returncode, done.stdout) == (exit_codes.STORE, "")
         assert re.fullmatch(r"trio-progress: no connection to 127\.0\.0\.1:1: .+\n", done.stderr)
 
     monkeypatch.setenv("TRIO_PROGRESS_SECRET", "a-secret-of-the-tests-that-is-long-enough")
@@ -163,7 +163,7 @@ def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
         ):
             monkeypatch.setenv("TRIO_PROGRESS_TOKEN", token)
             done = ran("watch", "--url", url, "r")
-            assert (done.returncode, done.stdout) == (codes.USAGE, "")
+            assert (done.returncode, done.stdout) == (exit_codes.USAGE, "")
             assert says in done.stderr
             assert "TRIO_PROGRESS_TOKEN" in done.stderr
             assert len(done.stderr.splitlines()) == 1
@@ -205,10 +205,10 @@ def test_who_watches_by_a_server_sees_that_the_owner_is_heard_of_no_more_and_tha
 def test_cancelling_from_elsewhere_ends_the_owners_session_as_cancelled(store: str) -> None:
     with working(store, "r-1", "hang") as owner:
         done = ran("rm", "r-1")
-        assert done.returncode == codes.ACTIVE
+        assert done.returncode == exit_codes.ACTIVE
         assert done.stderr == "trio-progress: session 'r-1' is open: cancel it first\n"
         assert ran("cancel", "r-1", "--reason", "not needed").stderr == "r-1: asked to cancel\n"
-        assert ran("watch", "r-1").returncode == codes.ENDED["cancelled"]
+        assert ran("watch", "r-1").returncode == exit_codes.ENDED["cancelled"]
         owner.communicate(timeout=30)
         assert owner.returncode == 0
     shown = ran("show", "r-1").stdout
@@ -281,7 +281,7 @@ def test_an_interrupted_demo_goes_on_at_once_and_does_nothing_again(
 def test_a_killed_demo_is_lost_and_its_answer_is_that_of_an_undisturbed_run(store: str, undisturbed: str) -> None:
     with stopped_in_search(store, signal.SIGKILL, "--lost-after", "1") as (session_id, returned, _):
         assert returned == -signal.SIGKILL
-    assert ran("watch", session_id).returncode == codes.ENDED["lost"]
+    assert ran("watch", session_id).returncode == exit_codes.ENDED["lost"]
     assert ran("ls", "--status", "lost").stdout.split("\t")[0] == session_id
     assert "liveness    lost" in ran("show", session_id).stdout
     done = ran("demo", "--resume", session_id)
@@ -294,10 +294,10 @@ def test_a_demo_that_is_cancelled_from_elsewhere_says_so(store: str) -> None:
         session_id = announced(demo)
         until(lambda: client.snapshot(session_id).progress > 0.05)
         done = ran("demo", "--resume", session_id)
-        assert done.returncode == codes.ACTIVE
+        assert done.returncode == exit_codes.ACTIVE
         client.cancel(session_id, "enough")
         out, err = demo.communicate(timeout=30)
-    assert demo.returncode == codes.ENDED["cancelled"]
+    assert demo.returncode == exit_codes.ENDED["cancelled"]
     assert out == ""
     assert "Cancelled (enough)" in err
     assert "Traceback" not in err

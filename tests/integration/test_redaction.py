@@ -14,7 +14,7 @@ import pytest
 
 from tests.redis_server import RedisServer
 from trio_progress.blocking import Client
-from trio_progress.cli import codes
+from trio_progress.cli import exit_codes
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,7 @@ COMMANDS = {
     "cancel": ["cancel", "r-1"],
     "rm": ["rm", "r-1", "r-404"],
     "rm by label": ["rm", "--label", "user=u1", "--yes"],
-    "demo": ["demo", "--corpus", str(Path(codes.__file__).parent), "what is an exit code?"],
+    "demo": ["demo", "--corpus", str(Path(exit_codes.__file__).parent), "what is an exit code?"],
     "demo, gone on with": ["demo", "--resume", "r-1"],
     "wrong use": ["ls", "--limit", "x"],
     "help": ["ls", "--help"],
@@ -77,7 +77,7 @@ def test_no_command_leaves_the_stores_password_behind(server: RedisServer, by: s
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
         assert PASSWORD not in done.stdout + done.stderr, name
         assert "Traceback" not in done.stderr, (name, done.stderr)
-        assert done.returncode != codes.STORE, (name, done.stderr)
+        assert done.returncode != exit_codes.STORE, (name, done.stderr)
     assert PASSWORD.encode() not in kept(server)
 
 
@@ -93,7 +93,7 @@ def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, b
             command, environment = given(words, url, by)
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
             assert PASSWORD not in done.stdout + done.stderr, name
-            assert done.returncode in (codes.STORE, codes.USAGE), (name, done.stderr)
+            assert done.returncode in (exit_codes.STORE, exit_codes.USAGE), (name, done.stderr)
             assert "Traceback" not in done.stderr, (name, done.stderr)
 
 
@@ -118,4 +118,4 @@ def test_a_command_that_lasts_shows_no_password_to_the_machines_other_users(
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert PASSWORD not in first + out + err
-    assert process.returncode == codes.SIGNAL + signal.SIGTERM
+    assert process.returncode == exit_codes.SIGNAL + signal.SIGTERM

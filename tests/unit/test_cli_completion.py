@@ -13,8 +13,8 @@ import pytest
 
 from trio_progress.blocking import Client
 from trio_progress.cli import parser
-from trio_progress.cli.answering import SETTINGS, Finder
 from trio_progress.cli.completion import SHELLS
+from trio_progress.cli.completion_answer import SETTINGS, Finder
 
 EVIL = "\x1b]0;owned\x07\x1b[2Jevil\x7f\u202e\nforged"
 

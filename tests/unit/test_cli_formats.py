@@ -10,17 +10,18 @@ import pytest
 
 from tests.support import Seeds
 from trio_progress import ErrorInfo, PhaseSnapshot, Snapshot
-from trio_progress.cli.formats import Column, ago, painted, table
-from trio_progress.cli.looks import described, listed
-from trio_progress.cli.screens import Screen
+from trio_progress.cli.session_page import session_page
+from trio_progress.cli.session_table import Column, session_table, table
+from trio_progress.cli.stdout import Stdout
 from trio_progress.terminal.cells import cells, cut
-from trio_progress.terminal.signs import ASCII, UNICODE
+from trio_progress.terminal.symbols import ASCII, UNICODE
+from trio_progress.terminal.words import ago
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
-def screen(width: int, *, colours: bool = False) -> Screen:
-    return Screen(terminal=True, width=width, signs=UNICODE, colours=colours)
+def stdout(width: int, *, colours: bool = False) -> Stdout:
+    return Stdout(terminal=True, width=width, symbols=UNICODE, colours=colours)
 
 
 def phase(name: str, **values: Any) -> PhaseSnapshot:
@@ -135,15 +136,15 @@ def test_no_line_is_wider_than_the_terminal_and_none_can_act_on_it(
             phases=tree(3),
         )
         width = rng.randrange(20, 160)
-        for lines in (listed([one, snapshot("r-1")], NOW.timestamp(), screen(width)),
-                      described(one, NOW.timestamp(), screen(width))):  # fmt: skip
+        for lines in (session_table([one, snapshot("r-1")], NOW.timestamp(), stdout(width)),
+                      session_page(one, NOW.timestamp(), stdout(width))):  # fmt: skip
             for line in lines:
                 assert cells(line) <= width, (width, line)
                 assert all(character.isprintable() or character in "\u200c\u200d" for character in line), line
 
 
 def test_the_list_says_how_each_session_stands() -> None:
-    lines = listed(
+    lines = session_table(
         [
             snapshot("r-1", title="r-1"),
             snapshot("r-2", status="timed_out", ended_at=NOW - timedelta(minutes=1), title="Two"),
@@ -152,7 +153,7 @@ def test_the_list_says_how_each_session_stands() -> None:
             snapshot("r-5", status="lost", liveness="lost", heartbeat_at=NOW - timedelta(minutes=1)),
         ],
         NOW.timestamp(),
-        screen(100),
+        stdout(100),
     )
     assert [" ".join(line.split()) for line in lines] == [
         "ID STATUS DONE BEGUN TOOK TITLE LABELS",
@@ -165,12 +166,12 @@ def test_the_list_says_how_each_session_stands() -> None:
 
 
 def test_colours_are_there_only_where_they_are_wanted_and_take_no_room() -> None:
-    plain = listed([snapshot(status="failed")], NOW.timestamp(), screen(80))
-    coloured = listed([snapshot(status="failed")], NOW.timestamp(), screen(80, colours=True))
+    plain = session_table([snapshot(status="failed")], NOW.timestamp(), stdout(80))
+    coloured = session_table([snapshot(status="failed")], NOW.timestamp(), stdout(80, colours=True))
     assert not any("\x1b" in line for line in plain)
     assert "\x1b[1;31mfailed\x1b[0m" in coloured[1]
     assert coloured[1].replace("\x1b[1;31m", "").replace("\x1b[0m", "") == plain[1]
-    assert painted("x", "", colours=True) == "x"
+    assert stdout(80, colours=True).paint("x", "") == "x"
 
 
 def test_a_session_is_shown_with_all_that_is_known_of_it() -> None:
@@ -190,7 +191,7 @@ def test_a_session_is_shown_with_all_that_is_known_of_it() -> None:
             phase("write", status="pending", fraction=0.0, started_at=None),
         ),
     )
-    text = "\n".join(" ".join(line.split()) for line in described(one, NOW.timestamp(), screen(120)))
+    text = "\n".join(" ".join(line.split()) for line in session_page(one, NOW.timestamp(), stdout(120)))
     for said in (
         "r-42 failed 45 %",
         "A title",
@@ -217,7 +218,7 @@ def test_what_stalls_is_shown_with_no_speed_and_nothing_left() -> None:
 
     def shown(liveness: str) -> str:
         one = snapshot(eta=120.0, liveness=liveness, phases=(working,))
-        return "\n".join(described(one, NOW.timestamp(), screen(120)))
+        return "\n".join(session_page(one, NOW.timestamp(), stdout(120)))
 
     assert "ETA 2m 00s" in shown("ok")
     assert "80/400 pages  4/s" in shown("ok")
@@ -230,6 +231,6 @@ def test_what_stalls_is_shown_with_no_speed_and_nothing_left() -> None:
 
 def test_a_pipe_is_given_whole_lines() -> None:
     long = snapshot(message="word " * 60)
-    piped = Screen(terminal=False, width=40, signs=ASCII, colours=False)
-    assert any(len(line) > 200 for line in described(long, NOW.timestamp(), piped))
-    assert all(line.isascii() for line in described(long, NOW.timestamp(), piped))
+    piped = Stdout(terminal=False, width=40, symbols=ASCII, colours=False)
+    assert any(len(line) > 200 for line in session_page(long, NOW.timestamp(), piped))
+    assert all(line.isascii() for line in session_page(long, NOW.timestamp(), piped))

@@ -16,7 +16,7 @@ import pytest
 
 from trio_progress import Pipeline
 from trio_progress.blocking import Client
-from trio_progress.cli import codes, main, parser, places
+from trio_progress.cli import exit_codes, main, parser, store_location
 from trio_progress.protocol.snapshot import ENDED, SessionStatus
 from trio_progress.storage.folders import state_folder
 
@@ -56,8 +56,8 @@ def said(capsys: Capture) -> str:
 
 def test_the_statuses_and_codes_are_those_that_there_are() -> None:
     assert get_args(SessionStatus) == parser.STATUSES
-    assert set(codes.ENDED) == ENDED
-    assert len(set(codes.ENDED.values())) == len(ENDED)
+    assert set(exit_codes.ENDED) == ENDED
+    assert len(set(exit_codes.ENDED.values())) == len(ENDED)
 
 
 def test_a_user_who_has_kept_nothing_has_no_sessions_and_gets_no_file(home: Path, capsys: Capture) -> None:
@@ -72,7 +72,7 @@ def test_a_user_who_has_kept_nothing_has_no_sessions_and_gets_no_file(home: Path
         ["watch", "r", "--no-wait"],
         ["demo", "--resume", "r"],
     ):
-        assert main(command) == codes.NOT_FOUND
+        assert main(command) == exit_codes.NOT_FOUND
         assert "there is no session 'r'" in said(capsys)
     assert main(["rm", "--label", "user=u1"]) == 0
     assert not home.exists()
@@ -80,7 +80,7 @@ def test_a_user_who_has_kept_nothing_has_no_sessions_and_gets_no_file(home: Path
 
 @pytest.mark.parametrize("command", [["ls"], ["serve", "--port", "0"], ["demo", "x"]])
 def test_the_home_of_a_user_that_is_not_there_is_told(command: list[str], capsys: Capture) -> None:
-    assert main([*command, "--store", "sqlite:~nosuchuser/x.db"]) == codes.USAGE
+    assert main([*command, "--store", "sqlite:~nosuchuser/x.db"]) == exit_codes.USAGE
     assert "'~nosuchuser/x.db'" in said(capsys)
 
 
@@ -140,12 +140,12 @@ def test_a_session_is_shown_and_nothing_in_it_can_act_on_the_terminal(store: str
     assert all(line.isprintable() for line in out.splitlines())
     assert "r-2  queued  0 %" in out
     assert "evil forged" in out
-    assert main(["show", "r-9"]) == codes.NOT_FOUND
+    assert main(["show", "r-9"]) == exit_codes.NOT_FOUND
     assert said(capsys) == "trio-progress: there is no session 'r-9'"
 
 
 def test_cancelling_is_said_of_each_and_one_that_is_not_there_is_the_exit_code(store: str, capsys: Capture) -> None:
-    assert main(["cancel", "r-1", "r-9", "r-3", "--reason", EVIL]) == codes.NOT_FOUND
+    assert main(["cancel", "r-1", "r-9", "r-3", "--reason", EVIL]) == exit_codes.NOT_FOUND
     assert capsys.readouterr().err.splitlines() == [
         "r-1: cancelled",
         "trio-progress: there is no session 'r-9'",
@@ -158,7 +158,7 @@ def test_cancelling_is_said_of_each_and_one_that_is_not_there_is_the_exit_code(s
 
 
 def test_named_sessions_are_removed_without_a_question(store: str, capsys: Capture) -> None:
-    assert main(["rm", "r-1", "r-9", "r-2"]) == codes.NOT_FOUND
+    assert main(["rm", "r-1", "r-9", "r-2"]) == exit_codes.NOT_FOUND
     assert capsys.readouterr().err.splitlines() == [
         "r-1: removed",
         "trio-progress: there is no session 'r-9'",
@@ -171,7 +171,7 @@ def test_named_sessions_are_removed_without_a_question(store: str, capsys: Captu
 def test_removing_by_label_shows_what_and_needs_somebody_to_say_yes(
     store: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["rm", "--label", "user=u1"]) == codes.USAGE
+    assert main(["rm", "--label", "user=u1"]) == exit_codes.USAGE
     captured = capsys.readouterr()
     assert re.search(r"^r-1 +queued .* One +user=u1$", captured.out, re.MULTILINE)
     assert captured.err.splitlines() == [
@@ -226,14 +226,14 @@ def test_what_cannot_be_asked_is_refused_without_a_traceback(arguments: list[str
         code: object = main(arguments)
     except SystemExit as left:
         code = left.code
-    assert code == codes.USAGE
+    assert code == exit_codes.USAGE
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "trio-progress" in captured.err.splitlines()[-1]
 
 
 def test_a_session_of_another_program_is_not_gone_on_with(store: str, capsys: Capture) -> None:
-    assert main(["demo", "--resume", "r-1"]) == codes.USAGE
+    assert main(["demo", "--resume", "r-1"]) == exit_codes.USAGE
     assert "none of the demo's" in said(capsys)
 
 
@@ -243,7 +243,7 @@ COMMANDS = [["ls"], ["show", "r"], ["watch", "r"], ["cancel", "r"], ["rm", "r"],
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_store_that_cannot_be_used_is_told_in_one_line(command: list[str], tmp_path: Path, capsys: Capture) -> None:
     def told(path: Path) -> str:
-        assert main([*command, "--store", f"sqlite:{path}"]) == codes.STORE
+        assert main([*command, "--store", f"sqlite:{path}"]) == exit_codes.STORE
         return said(capsys)
 
     if command[0] != "watch":  # That waits for what is to come.
@@ -272,9 +272,9 @@ def test_a_store_that_another_process_writes_to_can_be_looked_at_and_is_told_in_
     connection = sqlite3.connect(store.removeprefix("sqlite:"), isolation_level=None)
     try:
         connection.execute("BEGIN EXCLUSIVE")
-        assert main(["ls"]) == main(["show", "r-1"]) == codes.OK
+        assert main(["ls"]) == main(["show", "r-1"]) == exit_codes.OK
         assert "r-1" in capsys.readouterr().out
-        assert main(["cancel", "r-1"]) == codes.STORE
+        assert main(["cancel", "r-1"]) == exit_codes.STORE
         assert "locked" in said(capsys)
     finally:
         connection.close()
@@ -290,7 +290,7 @@ def test_rows_that_cannot_be_read_are_told_and_the_rest_is_listed(store: str, ca
     (line,) = captured.err.splitlines()
     assert "passed over" in line
     assert "r-2" in line
-    assert main(["show", "r-2"]) == codes.STORE
+    assert main(["show", "r-2"]) == exit_codes.STORE
     assert "cannot be read" in said(capsys)
 
 
@@ -314,7 +314,7 @@ def test_each_command_teaches_its_exit_codes_and_gives_examples(capsys: Capture)
     with pytest.raises(SystemExit):
         main(["watch", "--help"])
     told = capsys.readouterr().out
-    for status, code in codes.ENDED.items():
+    for status, code in exit_codes.ENDED.items():
         assert re.search(rf"\b{code} {status.replace('_', ' ')}", told)
 
 
@@ -322,14 +322,14 @@ def test_serving_tells_in_options_what_it_lacks_and_names_the_port_that_is_taken
     store: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRIO_PROGRESS_SECRET", raising=False)
-    assert main(["serve", "--store", store, "--host", "0.0.0.0"]) == codes.USAGE
+    assert main(["serve", "--store", store, "--host", "0.0.0.0"]) == exit_codes.USAGE
     told = capsys.readouterr().err
     assert "TRIO_PROGRESS_SECRET" in told
     assert "--secret-file" in told
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for wanted in (["--port", str(port)], ["--port", "0", "--admin-port", str(port)]):
-            assert main(["serve", "--store", store, *wanted]) == codes.USAGE
+            assert main(["serve", "--store", store, *wanted]) == exit_codes.USAGE
             assert capsys.readouterr().err == (
                 f"trio-progress: port {port} of 127.0.0.1 is in use: choose another one, or 0 for any\n"
             )
@@ -338,11 +338,11 @@ def test_serving_tells_in_options_what_it_lacks_and_names_the_port_that_is_taken
 def test_the_store_is_the_named_one_then_the_environments_then_the_users(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def place(*arguments: str) -> places.Place:
-        return places.place(parser.parser().parse_args(["ls", *arguments]))
+    def place(*arguments: str) -> store_location.StoreLocation:
+        return store_location.locate(parser.parser().parse_args(["ls", *arguments]))
 
     monkeypatch.setenv("TRIO_PROGRESS_STORE", "sqlite:env.db")
-    assert place("--store", "sqlite:given.db") == places.Place("sqlite:given.db", named=True)
-    assert place() == places.Place("sqlite:env.db", named=True)
+    assert place("--store", "sqlite:given.db") == store_location.StoreLocation("sqlite:given.db", named=True)
+    assert place() == store_location.StoreLocation("sqlite:env.db", named=True)
     monkeypatch.setenv("TRIO_PROGRESS_STORE", "")
-    assert place() == places.Place(f"sqlite:{state_folder() / 'sessions.db'}", named=False)
+    assert place() == store_location.StoreLocation(f"sqlite:{state_folder() / 'sessions.db'}", named=False)

@@ -19,8 +19,9 @@ import trio.testing
 
 from tests.support import QuietHost
 from trio_progress import ProgressTracker, Snapshot, open_display, open_tracker
-from trio_progress.cli.looks import described, listed
-from trio_progress.cli.screens import Screen
+from trio_progress.cli.session_page import session_page
+from trio_progress.cli.session_table import session_table
+from trio_progress.cli.stdout import Stdout
 from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.clock import Clock, datetime_class, utc
 from trio_progress.protocol.messages import decode_message, encode_message
@@ -30,9 +31,9 @@ from trio_progress.state.session import SessionState
 from trio_progress.stores.base import Key, Stored
 from trio_progress.terminal import words
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.passing import OwnersTime
-from trio_progress.terminal.plain import line
-from trio_progress.terminal.signs import UNICODE
+from trio_progress.terminal.owner_clock import OwnerClock
+from trio_progress.terminal.plain_lines import line
+from trio_progress.terminal.symbols import UNICODE
 
 ROOT = Path(__file__).parents[2]
 JUMPS = [3600.0, -3600.0, 365 * 86400.0, -365 * 86400.0]
@@ -141,15 +142,15 @@ async def test_pain_32_the_wall_clock_jumps_and_durations_do_not(
         async with open_display(tracker, file=out, interval=1):
             running, stalled, ended = await a_run(tracker, set_clock)
         now = wall()
-    page = Screen(width=100, terminal=False, colours=False, signs=UNICODE)
+    page = Stdout(width=100, terminal=False, colours=False, symbols=UNICODE)
     assert (ended.elapsed, [phase.elapsed for phase in ended.phases]) == (9.0, [2.0, 6.0])
     assert decode_message(encode_message(ended)) == ended
     lines = out.getvalue().splitlines()
     assert lines[-1].endswith("completed | after 9s")
     assert next("stalled for 2s |" in one or "stalled for 3s |" in one for one in lines if "stalled" in one)
-    (row,) = listed([ended], now, page)[1:]
+    (row,) = session_table([ended], now, page)[1:]
     assert " 9s" in row
-    said = described(ended, now, page)
+    said = session_page(ended, now, page)
     assert "  took        9s" in said
     assert [one.split("  ")[-1] for one in said[-2:]] == ["2s", "6s"]
     # One that runs: the jump was before the work last advanced.
@@ -159,14 +160,14 @@ async def test_pain_32_the_wall_clock_jumps_and_durations_do_not(
     assert words.elapsed(running, later) == 5.5
     assert phase_ran(running.phases[1], ran(running, later), later) == 3.5
     assert phase_ran(running.phases[0], ran(running, later), later) == 2.0
-    said = described(running, later, page)
+    said = session_page(running, later, page)
     assert "  5s  ETA" in said[0]
     assert any("second  " in one and "  3s" in one for one in said), said
     assert stalled.liveness == "stalled"
 
 
 async def test_a_display_measures_what_has_passed_by_its_own_clock(autojump_clock: trio.testing.MockClock) -> None:
-    wall, passing = Wall(), OwnersTime()
+    wall, passing = Wall(), OwnerClock()
     async with open_tracker(wall_clock=wall) as tracker, tracker.session("a") as session:
         shown = []
         for off in (0.0, 3600.0, -86400.0):
@@ -288,8 +289,8 @@ async def test_stamps_are_utc_and_shown_in_any_zone(
         assert b'"ended_at":"2026-03-29T02:30:00Z"' in encode_message(ended)
         assert line(ended)[2:6:3] == "::"
         assert line(ended).endswith("after 1h 00m")
-        page = Screen(width=100, terminal=False, colours=False, signs=UNICODE)
-        assert "  took        1h 00m" in described(ended, BEGUN + 3600, page)
+        page = Stdout(width=100, terminal=False, colours=False, symbols=UNICODE)
+        assert "  took        1h 00m" in session_page(ended, BEGUN + 3600, page)
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -12,11 +12,12 @@ import pytest
 import trio
 
 from trio_progress import CustomEvent, MemoryStore, Phase, Session, Snapshot, open_tracker
-from trio_progress.demo import desk, search, steps
+from trio_progress.demo import search, steps
 from trio_progress.demo.answer import Answer, Quote, Statement, stands
 from trio_progress.demo.corpus import CorpusError, read_lines
 from trio_progress.demo.engine import PIPELINE, research
 from trio_progress.demo.questions import QuestionError
+from trio_progress.demo.research_context import ResearchContext
 from trio_progress.demo.steps import STEPS
 
 QUESTION = "How does the engine cancel a task?"
@@ -158,10 +159,10 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, step in list(STEPS.items()):
 
         async def counted(
-            the_desk: desk.Desk, phase: Phase, notes: steps.Notes, name: str = name, step: steps.Step = step
+            context: ResearchContext, phase: Phase, notes: steps.Notes, name: str = name, step: steps.Step = step
         ) -> Any:
             called.append(name)
-            return await step(the_desk, phase, notes)
+            return await step(context, phase, notes)
 
         monkeypatch.setitem(STEPS, name, counted)
     return called
@@ -177,9 +178,9 @@ async def test_going_on_does_nothing_again_that_was_done_and_gives_the_same_answ
     store = MemoryStore()
     step = STEPS[stopped]
 
-    async def breaking(the_desk: desk.Desk, phase: Phase, notes: steps.Notes) -> Any:
+    async def breaking(context: ResearchContext, phase: Phase, notes: steps.Notes) -> Any:
         if when == "after":
-            await step(the_desk, phase, notes)
+            await step(context, phase, notes)
         raise StopError
 
     with monkeypatch.context() as patched:
@@ -204,7 +205,7 @@ async def test_going_on_with_another_question_or_corpus_is_refused(
 ) -> None:
     store = MemoryStore()
 
-    async def breaking(the_desk: desk.Desk, phase: Phase, notes: steps.Notes) -> Any:
+    async def breaking(context: ResearchContext, phase: Phase, notes: steps.Notes) -> Any:
         await trio.lowlevel.checkpoint()
         raise StopError
 
@@ -245,10 +246,10 @@ async def test_a_citation_whose_file_has_changed_meanwhile_is_taken_out(
 ) -> None:
     step = STEPS["review"]
 
-    async def late(the_desk: desk.Desk, phase: Phase, notes: steps.Notes) -> Any:
+    async def late(context: ResearchContext, phase: Phase, notes: steps.Notes) -> Any:
         for name in ("tasks.py", "copy.py"):
             (Path(corpus) / "engine" / name).write_text("# changed\n" + TASKS)
-        return await step(the_desk, phase, notes)
+        return await step(context, phase, notes)
 
     monkeypatch.setitem(STEPS, "review", late)
     answer, snapshot = await run(corpus)

@@ -9,8 +9,8 @@ import jwt
 import pytest
 
 from trio_progress import issue_token
-from trio_progress.cli import codes, main, serving
-from trio_progress.cli.codes import CommandError
+from trio_progress.cli import exit_codes, main, serve
+from trio_progress.cli.exit_codes import CommandError
 from trio_progress.server import Auth, Credentials, Grant, SharedSecret, SignedTokens, Trusted
 from trio_progress.server.auth.authenticator import AuthUnavailableError, UnauthorizedError
 
@@ -183,13 +183,13 @@ async def test_the_command_makes_no_token_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRIO_PROGRESS_SECRET", SECRET)
-    assert main(["token"]) == codes.USAGE
+    assert main(["token"]) == exit_codes.USAGE
     assert "--everything" in capsys.readouterr().err
-    assert main(["token", "--everything", "--session", "r-1"]) == codes.USAGE
+    assert main(["token", "--everything", "--session", "r-1"]) == exit_codes.USAGE
     capsys.readouterr()
-    assert main(["token", "--label", "user="]) == codes.USAGE
+    assert main(["token", "--label", "user="]) == exit_codes.USAGE
     capsys.readouterr()
-    assert main(["token", "--everything"]) == codes.OK
+    assert main(["token", "--everything"]) == exit_codes.OK
     grant = await granted(capsys.readouterr().out.strip())
     assert grant is not None
     assert grant.everything
@@ -198,6 +198,6 @@ async def test_the_command_makes_no_token_for_nothing(
 def test_a_secret_that_is_set_and_empty_is_not_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIO_PROGRESS_SECRET", " ")
     with pytest.raises(CommandError, match="TRIO_PROGRESS_SECRET is set and empty"):
-        serving.secrets_of(Namespace(secret_file=None))
+        serve.secrets_of(Namespace(secret_file=None))
     monkeypatch.delenv("TRIO_PROGRESS_SECRET")
-    assert serving.secrets_of(Namespace(secret_file=None)) == []
+    assert serve.secrets_of(Namespace(secret_file=None)) == []

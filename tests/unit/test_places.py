@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_progress.cli import codes, main
+from trio_progress.cli import exit_codes, main
 from trio_progress.storage.folders import check_own, make_own, make_state_folder, state_folder
 from trio_progress.storage.spool import Spool
 from trio_progress.stores.base import Append, Index, Key
@@ -100,5 +100,5 @@ def test_commands_do_not_use_a_store_that_others_could_have_put_there(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     state.symlink_to(tmp_path / "elsewhere")
-    assert main(command) == codes.STORE
+    assert main(command) == exit_codes.STORE
     assert "is a link" in capsys.readouterr().err

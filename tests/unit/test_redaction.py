@@ -8,7 +8,7 @@ import time
 import pytest
 
 from trio_progress import connect, open_tracker
-from trio_progress.cli import main, places
+from trio_progress.cli import main, store_location
 from trio_progress.cli.entry import without_store
 from trio_progress.server.auth.origins import checked_origin
 from trio_progress.stores.opening import open_backend
@@ -124,12 +124,12 @@ async def test_an_error_about_a_servers_url_does_not_repeat_it(url: str) -> None
 
 
 def test_a_place_shows_its_url_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = places.Place("redis://:hunter2@localhost/0", named=True)
+    place = store_location.StoreLocation("redis://:hunter2@localhost/0", named=True)
     assert PASSWORD not in f"{place} {place!r} {place.shown} {place.hint}"
     assert place.hint == "  # with TRIO_PROGRESS_STORE set to the URL of redis://***@localhost/0"
-    assert places.Place("sqlite:a b.db", named=True).hint == " --store 'sqlite:a b.db'"
+    assert store_location.StoreLocation("sqlite:a b.db", named=True).hint == " --store 'sqlite:a b.db'"
     monkeypatch.setenv("TRIO_PROGRESS_STORE", "sqlite:x.db")
-    assert places.Place("sqlite:x.db", named=True).hint == ""
+    assert store_location.StoreLocation("sqlite:x.db", named=True).hint == ""
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from trio_progress import Pipeline, ProgressTracker, Snapshot, open_display, open_progress, open_tracker
 from trio_progress.terminal import words
-from trio_progress.terminal.handlers import Diverted
+from trio_progress.terminal.display_model import SESSIONS_KEPT
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.model import SESSIONS_KEPT
-from trio_progress.terminal.plain import PlainLines, line
-from trio_progress.terminal.signs import ASCII
+from trio_progress.terminal.plain_lines import PlainLines, line
+from trio_progress.terminal.redirection import RedirectedHandlers
+from trio_progress.terminal.symbols import ASCII
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 HOSTILE = [
@@ -248,7 +248,7 @@ async def test_however_many_end_together_each_end_is_told_once(autojump_clock: t
 async def test_what_was_said_is_remembered_of_a_bounded_number(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_progress.terminal.plain.SAID", 10)
+    monkeypatch.setattr("trio_progress.terminal.plain_lines.REMEMBERED", 10)
     lines = PlainLines(5.0)
     async with open_tracker() as tracker:
         for n in range(50):
@@ -323,7 +323,7 @@ def test_handlers_that_hold_the_terminals_streams_write_to_what_stands_in_for_th
     logger.handlers = [logging.StreamHandler(own), logging.StreamHandler(other), logging.NullHandler()]
     try:
         logger.warning("before")
-        diverted = Diverted({id(own): instead})
+        diverted = RedirectedHandlers({id(own): instead})
         logger.warning("meanwhile")
         diverted.restore()
         diverted.restore()

@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.test_terminal_words import NOW, phase, snapshot
 from trio_progress import Snapshot
+from trio_progress.terminal.display_model import DisplayModel
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.model import Model
 
 
 def lines_of(states: list[Snapshot], height: int, events: tuple[str, ...] = ()) -> list[str]:
@@ -63,7 +63,7 @@ def test_sessions_that_ended_get_what_those_that_run_leave() -> None:
 
 
 def test_what_is_lost_stands_behind_what_runs() -> None:
-    model = Model()
+    model = DisplayModel()
     for number in range(5):
         model.put(session(f"lost-{number}", status="lost"))
     model.put(session("runs"))

@@ -14,9 +14,9 @@ import trio.testing
 from rich.console import Console
 
 from trio_progress import open_display, open_progress, open_tracker
-from trio_progress.cli import codes, main, output
-from trio_progress.cli.codes import CommandError
-from trio_progress.cli.screens import screen
+from trio_progress.cli import exit_codes, main, output
+from trio_progress.cli.exit_codes import CommandError
+from trio_progress.cli.stdout import stdout
 from trio_progress.terminal.streams import is_terminal, usable
 
 
@@ -212,27 +212,27 @@ def test_a_command_without_standard_output_says_so_and_asks_it_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
     assert not output.to_terminal()
-    assert not screen().terminal
+    assert not stdout().terminal
     with pytest.raises(CommandError) as caught:
-        output.put("x")
-    assert caught.value.code == codes.NOTHING
+        output.print_answer("x")
+    assert caught.value.code == exit_codes.NOTHING
     monkeypatch.setattr(sys, "stderr", stream)
-    output.say("nobody is told")
-    with output.beside_a_loop():
-        output.complain("nobody is told")
+    output.print_notice("nobody is told")
+    with output.in_background():
+        output.print_error("nobody is told")
 
 
 def test_what_a_command_says_beside_an_event_loop_does_not_wait(stopped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_progress.terminal.writer.LEAVING", 0.05)
     monkeypatch.setattr(sys, "stderr", stopped)
-    with output.beside_a_loop():
+    with output.in_background():
         for _ in range(100):
-            output.say("a session is lost")
+            output.print_notice("a session is lost")
     assert stopped.texts == []
 
 
 def test_what_the_commands_say_is_replaced_where_it_cannot_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, say in (("stdout", output.put), ("stderr", output.say)):
+    for name, say in (("stdout", output.print_answer), ("stderr", output.print_notice)):
         stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
         monkeypatch.setattr(sys, name, stream)
         say("Größe 検索")
@@ -245,7 +245,7 @@ def test_what_is_wrong_with_the_arguments_is_said_in_what_the_stream_can_say(mon
     monkeypatch.setattr(sys, "stderr", stream)
     with pytest.raises(SystemExit) as caught:
         main(["ls", "--status", "größe"])
-    assert caught.value.code == codes.USAGE
+    assert caught.value.code == exit_codes.USAGE
     stream.seek(0)
     assert "invalid choice: 'gr??e'" in stream.read()
     for name in ("stdout", "stderr"):

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from trio_progress import PhaseSnapshot, Snapshot
-from trio_progress.cli.looks import described
-from trio_progress.cli.screens import Screen
+from trio_progress.cli.session_page import session_page
+from trio_progress.cli.stdout import Stdout
 from trio_progress.terminal import words
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.plain import line
-from trio_progress.terminal.signs import UNICODE
+from trio_progress.terminal.plain_lines import line
+from trio_progress.terminal.symbols import UNICODE
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -75,7 +75,7 @@ def test_bytes_read_alike_in_the_display_in_plain_lines_and_in_the_page_of_a_ses
     shown = [
         "\n".join(text.plain for text in draw([View(state)], Frame(120, 20, NOW.timestamp()))),
         line(state),
-        "\n".join(described(state, NOW.timestamp(), Screen(True, 120, UNICODE, False))),
+        "\n".join(session_page(state, NOW.timestamp(), Stdout(True, 120, UNICODE, False))),
     ]
     for text in shown:
         assert "1.2/3.4 GB" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_progress.terminal.handlers import Above
+from trio_progress.terminal.redirection import AboveDisplay
 from trio_progress.terminal.region import HIDE, SHOW, Region
 from trio_progress.terminal.writer import Writer
 
@@ -188,7 +188,7 @@ def test_a_frame_is_drawn_over_the_one_that_is_there_whichever_that_is() -> None
 def test_what_is_printed_is_handed_on_in_whole_lines_and_afterwards_to_the_stream_itself() -> None:
     own = io.StringIO()
     lines: list[str] = []
-    above = Above(own, lines.append)
+    above = AboveDisplay(own, lines.append)
     print("a", "b", end="", file=above)
     assert lines == []
     print(" c\nd", file=above)
@@ -204,7 +204,7 @@ def test_what_is_printed_is_handed_on_in_whole_lines_and_afterwards_to_the_strea
 
 def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
     lines: list[str] = []
-    above = Above(io.StringIO(), lines.append)
+    above = AboveDisplay(io.StringIO(), lines.append)
     for number in range(10_000):
         above.write(f"\r{number}")
     assert 1 <= len(lines) <= 10

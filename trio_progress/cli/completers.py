@@ -13,7 +13,7 @@ from typing import Final
 
 from ..errors import StoreError
 from ..terminal.printable import printable
-from . import codes, places
+from . import exit_codes, store_location
 
 SESSIONS: Final = 200
 """Ids of sessions that are offered at most, the newest."""
@@ -33,9 +33,9 @@ def sessions(*, action: argparse.Action, parsed_args: argparse.Namespace, **_: o
     given = getattr(parsed_args, action.dest, None)
     others = given if isinstance(given, list) else []
     try:
-        with places.client(argparse.Namespace(store=getattr(parsed_args, "store", None))) as client:
+        with store_location.client(argparse.Namespace(store=getattr(parsed_args, "store", None))) as client:
             page = [] if client is None else list(client.sessions(limit=SESSIONS))
-    except (codes.CommandError, StoreError):
+    except (exit_codes.CommandError, StoreError):
         return {}
     return {
         snapshot.id: f"{snapshot.status.replace('_', ' ')}, {printable(snapshot.title)}"[:DESCRIPTION]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from . import codes, output, parser
+from . import exit_codes, output, parser
 
 ASKED: Final = "_ARGCOMPLETE"
 """The environment variable that a script asks by."""
@@ -51,7 +51,7 @@ def add(commands: parser.Commands) -> None:
         commands,
         "completion",
         completion,
-        says="print what lets a shell complete command lines",
+        summary="print what lets a shell complete command lines",
         description=_COMPLETION,
         epilog=_EPILOG,
     )
@@ -64,5 +64,5 @@ def completion(arguments: argparse.Namespace) -> int:
 
     # nospace alone: by default bash offers files where nothing fits, and no argument of ours is any file.
     script = shellcode(["trio-progress"], shell=arguments.shell, complete_arguments=["-o", "nospace"])
-    output.put(_ZSH % script if arguments.shell == "zsh" else script)
-    return codes.OK
+    output.print_answer(_ZSH % script if arguments.shell == "zsh" else script)
+    return exit_codes.OK

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from . import codes, completers, output, parser, places, serving
-from .codes import CommandError
+from . import completers, exit_codes, output, parser, serve, store_location
+from .exit_codes import CommandError
+from .store_location import StoreLocation
 
 if TYPE_CHECKING:
     from ..demo.answer import Answer
@@ -50,7 +51,7 @@ examples:
       keeps nothing
 
 exit codes: 0 answered; 1 nothing found; 2 wrong use, or nothing to search; 3 no such session to resume;
-  4 the store cannot be used; 5 the session to resume is open; {codes.ENDED["cancelled"]} cancelled; 130 Ctrl-C; \
+  4 the store cannot be used; 5 the session to resume is open; {exit_codes.ENDED["cancelled"]} cancelled; 130 Ctrl-C; \
 143 SIGTERM
 """
 
@@ -61,7 +62,7 @@ def add(commands: parser.Commands) -> None:
         commands,
         "demo",
         demo,
-        says="answer a question from local files, and watch the progress",
+        summary="answer a question from local files, and watch the progress",
         description=_DEMO,
         epilog=_EPILOG,
     )
@@ -79,9 +80,9 @@ def add(commands: parser.Commands) -> None:
         "--serve",
         metavar="PORT",
         nargs="?",
-        type=serving.port,
-        const=serving.PORT,
-        help=f"have its page on a port of this machine while it runs; {serving.PORT} unless given",
+        type=serve.port,
+        const=serve.PORT,
+        help=f"have its page on a port of this machine while it runs; {serve.PORT} unless given",
     )
     command.add_argument(
         "--lost-after",
@@ -129,7 +130,7 @@ def demo(arguments: argparse.Namespace) -> int:
         run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
         if run.answer is None:
             try:
-                with output.beside_a_loop():
+                with output.in_background():
                     trio.run(_research, run)
             except (KeyboardInterrupt, BaseExceptionGroup) as error:
                 # From within nurseries a Ctrl-C arrives in a group.
@@ -137,17 +138,17 @@ def demo(arguments: argparse.Namespace) -> int:
                     raise
                 run.signal = signal.SIGINT
     except (CorpusError, QuestionError, ResumeError) as error:
-        raise CommandError(codes.USAGE, str(error)) from None
+        raise CommandError(exit_codes.USAGE, str(error)) from None
     except SessionActiveError as error:
         raise CommandError(
-            codes.ACTIVE,
+            exit_codes.ACTIVE,
             f"session {error.session_id!r} is open; if its process was killed, it is lost and can be gone on with "
             "some seconds after its last sign of life",
         ) from None
     if run.answer is None:
         return _unanswered(run)
-    output.put(render(run.answer, run.folder))
-    return codes.OK if run.answer.quotes or run.answer.statements else codes.NOTHING
+    output.print_answer(render(run.answer, run.folder))
+    return exit_codes.OK if run.answer.quotes or run.answer.statements else exit_codes.NOTHING
 
 
 def _begun(arguments: argparse.Namespace) -> _Run:
@@ -159,7 +160,7 @@ def _begun(arguments: argparse.Namespace) -> _Run:
 
     question = classify(" ".join(arguments.question) if arguments.question else DEFAULT_QUESTION).text
     folder = checked_folder(standard_library() if arguments.corpus is None else arguments.corpus)
-    url = _usable(places.place(arguments))
+    url = _usable(store_location.locate(arguments))
     return _Run(
         url,
         _hint(arguments),
@@ -172,7 +173,7 @@ def _begun(arguments: argparse.Namespace) -> _Run:
     )
 
 
-def _usable(where: places.Place) -> str:
+def _usable(where: StoreLocation) -> str:
     """The store's URL; the user's own store is a convenience, without which the demo runs all the same."""
     if where.named:
         return where.url
@@ -183,7 +184,7 @@ def _usable(where: places.Place) -> str:
         url = where.made()
         open_backend(url).close()
     except (StoreError, CommandError) as error:
-        output.complain(f"{error}; this run is kept nowhere")
+        output.print_error(f"{error}; this run is kept nowhere")
         return "memory:"
     return url
 
@@ -198,19 +199,23 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
     from ..demo.engine import PIPELINE, handed_in
 
     if arguments.question or arguments.corpus is not None:
-        raise CommandError(codes.USAGE, "--resume goes on with the session's own question and corpus: give neither")
+        raise CommandError(
+            exit_codes.USAGE, "--resume goes on with the session's own question and corpus: give neither"
+        )
     session_id = arguments.resume
-    with places.client(arguments) as client:
+    with store_location.client(arguments) as client:
         if client is None:
-            raise CommandError(codes.NOT_FOUND, f"there is no session {session_id!r}: there are none yet")
+            raise CommandError(exit_codes.NOT_FOUND, f"there is no session {session_id!r}: there are none yet")
         snapshot = client.snapshot(session_id)
     question, corpus = snapshot.fields.get("question"), snapshot.fields.get("corpus")
     if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
-        raise CommandError(codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be gone on with here")
-    url = places.place(arguments).url
+        raise CommandError(
+            exit_codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be resumed here"
+        )
+    url = store_location.locate(arguments).url
     run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after, arguments.serve)
     if snapshot.status == "completed":
-        output.say(f"Session {session_id} has completed: this is its answer.")
+        output.print_notice(f"Session {session_id} has completed: this is its answer.")
         run.answer = handed_in(snapshot.result)
     else:
         run.folder = checked_folder(corpus)
@@ -219,7 +224,7 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
 
 def _hint(arguments: argparse.Namespace) -> str:
     """What must stand behind a command for it to find the same store."""
-    return places.place(arguments).hint
+    return store_location.locate(arguments).hint
 
 
 async def _research(run: _Run) -> None:
@@ -230,7 +235,7 @@ async def _research(run: _Run) -> None:
     from ..terminal import open_display
 
     async with AsyncExitStack() as stack:
-        tracker = await places.enter_tracker(
+        tracker = await store_location.enter_tracker(
             stack,
             run.url,
             lost_after=run.lost_after,
@@ -240,8 +245,8 @@ async def _research(run: _Run) -> None:
         tracker.interrupt_on(signal.SIGTERM)
         try:
             if run.port is not None:
-                opened = await serving.enter_server(stack, serving.server(), tracker, run.port, {})
-                output.say(f"Its page: {opened.url}#/{run.id}")
+                opened = await serve.enter_server(stack, serve.server(), tracker, run.port, {})
+                output.print_notice(f"Its page: {opened.url}#/{run.id}")
             await stack.enter_async_context(open_display(tracker))
             scope = tracker.session(
                 run.id,
@@ -264,9 +269,9 @@ async def _research(run: _Run) -> None:
 
 def _announce(run: _Run) -> None:
     if run.resume:
-        output.say(f"Going on with session {run.id}.")
+        output.print_notice(f"Going on with session {run.id}.")
     elif run.url != "memory:":
-        output.say(f"Session {run.id}; from elsewhere: trio-progress watch {run.id}{run.hint}")
+        output.print_notice(f"Session {run.id}; from elsewhere: trio-progress watch {run.id}{run.hint}")
 
 
 def _unanswered(run: _Run) -> int:
@@ -276,20 +281,20 @@ def _unanswered(run: _Run) -> int:
         error = run.session.snapshot().error
         reason = None if error is None else error.message
         _tell(run, "Cancelled" if reason is None else f"Cancelled ({reason})")
-        return codes.ENDED["cancelled"]
+        return exit_codes.ENDED["cancelled"]
     _tell(run, "Interrupted" if run.signal == signal.SIGINT else f"Stopped by {signal.Signals(run.signal).name}")
-    return codes.SIGNAL + run.signal
+    return exit_codes.SIGNAL + run.signal
 
 
 def _tell(run: _Run, what: str) -> None:
     if run.session is None:
-        output.say(f"{what} before anything was begun.")
+        output.print_notice(f"{what} before anything was begun.")
         return
     snapshot = run.session.snapshot()
     found = snapshot.counters.get("sources_found", 0)
-    output.say(f"{what} {_place(snapshot)}: {snapshot.progress:.0%} done, {found:.0f} sources found so far.")
+    output.print_notice(f"{what} {_place(snapshot)}: {snapshot.progress:.0%} done, {found:.0f} sources found so far.")
     if run.url != "memory:":
-        output.say(f"Go on with: trio-progress demo --resume {run.id}{run.hint}")
+        output.print_notice(f"Go on with: trio-progress demo --resume {run.id}{run.hint}")
 
 
 def _place(snapshot: Snapshot) -> str:

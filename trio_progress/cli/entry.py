@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from ..errors import SessionActiveError, SessionNotFoundError, StoreError
 from ..telemetry.redaction import has_secret
-from . import codes, completion, output
-from .codes import CommandError
+from . import completion, exit_codes, output
+from .exit_codes import CommandError
 from .parser import parser
-from .places import VARIABLE
+from .store_location import VARIABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     whole = parser()
     if completion.ASKED in os.environ:
-        from .answering import answer
+        from .completion_answer import answer
 
         answer(whole)
     arguments = whole.parse_args(argv)
@@ -40,20 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
-        return codes.SIGNAL + signal.SIGINT
+        return exit_codes.SIGNAL + signal.SIGINT
     except CommandError as error:
         if error.message:
-            output.complain(error.message)
+            output.print_error(error.message)
         return error.code
     except SessionNotFoundError as error:
-        output.complain(f"there is no session {error.session_id!r}")
-        return codes.NOT_FOUND
+        return output.no_session(error.session_id)
     except SessionActiveError as error:
-        output.complain(f"session {error.session_id!r} is open: watch it, or cancel it first")
-        return codes.ACTIVE
+        output.print_error(f"session {error.session_id!r} is open: watch it, or cancel it first")
+        return exit_codes.ACTIVE
     except StoreError as error:
-        output.complain(str(error))
-        return codes.STORE
+        output.print_error(str(error))
+        return exit_codes.STORE
     finally:
         logger.removeHandler(warnings)
     return code

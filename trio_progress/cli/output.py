@@ -1,8 +1,8 @@
-"""What the command line says: the answer on standard output, all else on standard error, one line at a time.
+"""What the command line prints: the answer on standard output, all else on standard error, one line at a time.
 
 1. Nobody may be left to read either: `| head` closes the pipe early. That ends the command without a word.
 2. What the stream's encoding cannot say is replaced by `?`; a stream that is missing takes nothing.
-3. A command that runs an event loop does so in `beside_a_loop()`: what it says meanwhile does not wait. Other
+3. A command that runs an event loop does so in `in_background()`: its notices do not wait. Other
    commands wait for whoever reads, as all programs do.
 """
 
@@ -21,46 +21,46 @@ from typing import TYPE_CHECKING, Any, final
 from ..telemetry.redaction import redacted
 from ..terminal.printable import printable
 from ..terminal.streams import is_terminal, sink_for, usable
-from . import codes
-from .codes import CommandError
+from . import exit_codes
+from .exit_codes import CommandError
 
 if TYPE_CHECKING:
     from ..terminal.writer import Writer
 
-_beside: Writer | None = None
+_background: Writer | None = None
 """What writes to standard error while an event loop runs."""
 
 
 @contextmanager
-def beside_a_loop() -> Iterator[None]:
-    """While the block runs, nothing waits that is said on standard error; then it waits for a second at most."""
-    global _beside  # noqa: PLW0603 - standard error is the process', too
+def in_background() -> Iterator[None]:
+    """While the block runs, no notice waits for standard error; leaving the block waits for a second at most."""
+    global _background  # noqa: PLW0603 - standard error is the process', too
     if not usable(sys.stderr):
         yield
         return
     from ..terminal.writer import Writer
 
-    _beside = writer = Writer(sys.stderr)
+    _background = writer = Writer(sys.stderr)
     try:
         yield
     finally:
-        _beside = None
+        _background = None
         writer.finish()
 
 
-def say(message: str) -> None:
-    """One line on standard error, without the passwords of URLs; where that is gone, nobody is told."""
-    _tell(printable(redacted(message)) + "\n")
+def print_notice(message: str) -> None:
+    """One line on standard error, without the passwords of URLs; dropped where standard error is gone."""
+    _write_stderr(printable(redacted(message)) + "\n")
 
 
-def ask(question: str) -> None:
+def print_question(question: str) -> None:
     """A question on standard error, behind which the answer is typed."""
-    _tell(question)
+    _write_stderr(question)
 
 
-def _tell(text: str) -> None:
-    if _beside is not None and _beside.stream is sys.stderr:
-        _beside.put(text)
+def _write_stderr(text: str) -> None:
+    if _background is not None and _background.stream is sys.stderr:
+        _background.put(text)
         return
     try:
         write(sys.stderr, text)
@@ -78,19 +78,25 @@ def write(stream: Any, text: str) -> None:
         sink_for(stream).write(text, threading.Event())
 
 
-def complain(message: str) -> None:
-    """One line on standard error that says who is speaking."""
-    say(f"trio-progress: {message}")
+def print_error(message: str) -> None:
+    """One line on standard error, after the name of the program."""
+    print_notice(f"trio-progress: {message}")
 
 
-def put(text: str) -> None:
+def no_session(session_id: str) -> int:
+    """Says that there is no such session, and returns the exit code for that."""
+    print_error(f"there is no session {session_id!r}")
+    return exit_codes.NOT_FOUND
+
+
+def print_answer(text: str) -> None:
     """Writes text to standard output, as it is.
 
     Raises:
         CommandError: Nobody takes it.
     """
     if not usable(sys.stdout):
-        raise CommandError(codes.NOTHING, "the answer cannot be written: there is no standard output")
+        raise CommandError(exit_codes.NOTHING, "the answer cannot be written: there is no standard output")
     try:
         write(sys.stdout, text)
     except OSError as error:
@@ -101,8 +107,8 @@ def refused(error: OSError) -> CommandError:
     """What ends the command when standard output cannot be written."""
     silence(sys.stdout)
     if isinstance(error, BrokenPipeError):
-        return CommandError(codes.SIGNAL + signal.SIGPIPE)
-    return CommandError(codes.NOTHING, f"the answer cannot be written: {error.strerror or error}")
+        return CommandError(exit_codes.SIGNAL + signal.SIGPIPE)
+    return CommandError(exit_codes.NOTHING, f"the answer cannot be written: {error.strerror or error}")
 
 
 def silence(stream: Any) -> None:
@@ -123,11 +129,11 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 @final
 class Warnings(logging.Handler):
-    """Says what the library warns of, as one line each and without a traceback."""
+    """Prints what the library warns of, as one line each and without a traceback."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Says it."""
-        complain(record.getMessage())
+        """Prints the message of the record."""
+        print_error(record.getMessage())

@@ -11,17 +11,20 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
 from ..telemetry.redaction import redacted
-from . import codes, completers, output
+from . import completers, exit_codes, output
 
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a command to the parser: argparse's `add_parser`."""
 
 MODULES: Final = (
     "trio_progress.cli.demo",
-    "trio_progress.cli.reading",
-    "trio_progress.cli.watching",
-    "trio_progress.cli.changing",
-    "trio_progress.cli.serving",
+    "trio_progress.cli.ls",
+    "trio_progress.cli.show",
+    "trio_progress.cli.watch",
+    "trio_progress.cli.cancel",
+    "trio_progress.cli.rm",
+    "trio_progress.cli.serve",
+    "trio_progress.cli.token",
     "trio_progress.cli.completion",
 )
 """What commands there are, in the order of the help: modules with `add(commands)`, which uses `command()` below."""
@@ -54,7 +57,7 @@ environment:
   TRIO_PROGRESS_TOKEN   what `watch --url` asks with
   NO_COLOR              no colours
 
-`trio-progress COMMAND --help` tells more of each command, and its exit codes.
+`trio-progress COMMAND --help` tells more of each command, and its exit exit_codes.
 """
 
 STORE_HELP: Final = (
@@ -102,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command(
-    commands: Commands, name: str, run: object, *, says: str, description: str, epilog: str = codes.COMMON
+    commands: Commands, name: str, run: object, *, summary: str, description: str, epilog: str = exit_codes.COMMON
 ) -> argparse.ArgumentParser:
     """Adds a command.
 
@@ -110,13 +113,13 @@ def command(
         commands: Where to.
         name: What it is called by.
         run: The function that takes the parsed arguments and returns the exit code.
-        says: What it does, in some words.
+        summary: What it does, in some words.
         description: What it does, in some sentences.
-        epilog: Examples and exit codes.
+        epilog: Examples and exit exit_codes.
     """
     added = commands(
         name,
-        help=says,
+        help=summary,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -135,9 +138,9 @@ def session_argument(to: argparse.ArgumentParser, name: str, **options: Any) -> 
     completers.complete(to.add_argument(name, metavar="ID", type=session_id, **options), completers.sessions)
 
 
-def label_option(to: argparse.ArgumentParser, says: str) -> None:
+def label_option(to: argparse.ArgumentParser, summary: str) -> None:
     """Adds `--label`, which may be given several times."""
-    to.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], type=label, help=says)
+    to.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], type=label, help=summary)
 
 
 def session_id(text: str) -> str:

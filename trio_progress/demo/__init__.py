@@ -1,9 +1,9 @@
 """The demo: a small research engine over a folder of text, told through this library.
 
 It answers a question with quoted passages, each at its `file:line`. Three modules run it and tell how it goes:
-`engine` (the pipeline, and going on with a run), `steps` (one function a phase) and `desk` (the session, the corpus
-and the worker threads that the steps share). Everything else here is plain synchronous code that knows nothing of
-trio or of the tracker:
+`engine` (the pipeline, and going on with a run), `steps` (one function a phase) and `research_context` (the session,
+the corpus and the worker threads that the steps share). Everything else here is plain synchronous code that knows
+nothing of trio or of the tracker:
 
 - `corpus`: which files there are, and what is in them
 - `text`: words, and the passages that a file falls into

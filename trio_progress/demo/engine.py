@@ -16,7 +16,7 @@ from ..session.session import Session
 from ..state.pipeline import PhaseSpec, Pipeline
 from .answer import Answer
 from .corpus import CorpusError
-from .desk import Desk
+from .research_context import ResearchContext
 from .steps import STEPS, Notes
 
 PIPELINE: Final = Pipeline(
@@ -68,7 +68,7 @@ async def research(session: Session, question: str, folder: str, *, workers: int
         QuestionError: The question has nothing that could be searched for.
         ResumeError: The session goes on from another question or another corpus, or from what is not a research.
     """
-    desk = Desk(session, question, folder, workers or max(2, min(4, os.cpu_count() or 1)))
+    context = ResearchContext(session, question, folder, workers or max(2, min(4, os.cpu_count() or 1)))
     fresh = _Saved(question, folder, {}, {})
     try:
         saved = fresh if session.saved is None else msgspec.convert(session.saved, _Saved)
@@ -82,7 +82,7 @@ async def research(session: Session, question: str, folder: str, *, workers: int
         if name in notes:
             continue
         with session.advance_to(name) as phase:
-            notes[name] = msgspec.to_builtins(await step(desk, phase, notes))
+            notes[name] = msgspec.to_builtins(await step(context, phase, notes))
             # Before the phase is left, and without a checkpoint in between: a stored state in which the phase has
             # completed also holds what it has left.
             counters = session.snapshot().counters

@@ -16,16 +16,16 @@ import trio
 from ..session.phase import Phase
 from .answer import Answer, Quote, Statement, compose, stands
 from .corpus import CorpusError
-from .desk import Desk, fresh
 from .questions import Query, Question, classify, follow_up, plan, subjects
 from .ranking import Statistics
+from .research_context import ResearchContext, fresh
 from .search import Hit, Scan, best_first, fused, rank
 from .sources import Reader, Source, judge, leads, sort_key, without_duplicates
 from .text import Passage, words
 
 Notes: TypeAlias = dict[str, Any]
 """What the steps so far have left, by their names."""
-Step: TypeAlias = Callable[[Desk, Phase, Notes], Awaitable[Any]]
+Step: TypeAlias = Callable[[ResearchContext, Phase, Notes], Awaitable[Any]]
 
 KEPT_HITS: Final = 60
 """Passages that are read again and judged."""
@@ -66,24 +66,24 @@ class Sources(msgspec.Struct):
     """The names that were looked up."""
 
 
-async def classification(desk: Desk, phase: Phase, notes: Notes) -> Question:
+async def classification(context: ResearchContext, phase: Phase, notes: Notes) -> Question:
     """Takes the question apart."""
-    question = classify(desk.question)
+    question = classify(context.question)
     phase.update(done=len(question.terms), total=len(question.terms))
-    desk.session.set(kind=question.kind, terms=[question.written[term] for term in question.terms])
+    context.session.set(kind=question.kind, terms=[question.written[term] for term in question.terms])
     phase.update(message=f"asks for a {question.kind}" if question.kind != "general" else "asks in general")
     await trio.lowlevel.checkpoint()
     return question
 
 
-async def context_engineering(desk: Desk, phase: Phase, notes: Notes) -> Overview:
+async def context_engineering(context: ResearchContext, phase: Phase, notes: Notes) -> Overview:
     """Lists the files, finds what of the question they are named after, and plans the queries."""
     question = msgspec.convert(notes["classification"], Question)
     phase.update(total=3, message="listing the files")
-    listing = await desk.listing()
-    desk.session.set(corpus=desk.folder, files=len(listing.files), bytes=listing.size)
+    listing = await context.listing()
+    context.session.set(corpus=context.folder, files=len(listing.files), bytes=listing.size)
     phase.advance()
-    found = await desk.thread(subjects, question, [file.path for file in listing.files])
+    found = await context.thread(subjects, question, [file.path for file in listing.files])
     phase.advance()
     queries = plan(question, found)
     phase.advance()
@@ -91,7 +91,7 @@ async def context_engineering(desk: Desk, phase: Phase, notes: Notes) -> Overvie
     return Overview(len(listing.files), listing.size, listing.skipped, found, queries)
 
 
-async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
+async def search(context: ResearchContext, phase: Phase, notes: Notes) -> Found:
     """Reads all files, several at a time, and ranks the passages that have something for each query."""
     question = msgspec.convert(notes["classification"], Question)
     overview = msgspec.convert(notes["context_engineering"], Overview)
@@ -100,7 +100,7 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
     seen: set[str] = set()
 
     def told(result: Scan) -> None:
-        session = desk.session
+        session = context.session
         phase.advance(result.files + sum(result.skipped.values()))
         session.increment("passages_read", result.statistics.passages)
         new = {hit.digest: hit for hit in result.hits if hit.digest not in seen}
@@ -108,10 +108,10 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
         session.increment("sources_found", len(new))
         session.increment("duplicates_removed", len(result.hits) - len(new))
         if new:
-            _emit_found(desk, max(new.values(), key=lambda hit: fused(hit, queries)))
+            _emit_found(context, max(new.values(), key=lambda hit: fused(hit, queries)))
 
     with phase.phase(fresh(phase, "reading"), weight=10, title="Read the files", unit="parts") as reading:
-        scans = await desk.scan(reading, queries, question.joined, told)
+        scans = await context.scan(reading, queries, question.joined, told)
     statistics = Statistics()
     distinct: dict[str, Hit] = {}
     skipped = dict(overview.skipped)
@@ -122,27 +122,27 @@ async def search(desk: Desk, phase: Phase, notes: Notes) -> Found:
         for why, count in result.skipped.items():
             skipped[why] = skipped.get(why, 0) + count
     hits = list(distinct.values())
-    desk.session.set(skipped=skipped)
+    context.session.set(skipped=skipped)
     if not statistics.passages:
-        raise CorpusError(f"no file in {desk.folder!r} is text ({_listed(skipped)}): name a folder that has some")
+        raise CorpusError(f"no file in {context.folder!r} is text ({_listed(skipped)}): name a folder that has some")
 
     async def ranked(query: Query) -> None:
         title = f"Rank {query.title}"[:200]
         with phase.phase(fresh(phase, f"rank-{query.name}"), weight=0.2, title=title, unit="passages") as ranking:
-            scores = await desk.thread(rank, hits, query, statistics)
+            scores = await context.thread(rank, hits, query, statistics)
             for number, score in scores.items():
                 hits[number].scores[query.name] = score
             ranking.update(done=len(scores), total=len(scores))
 
     phase.update(message=f"ranking {len(hits)} passages")
-    await desk.each(ranked, queries)
+    await context.each(ranked, queries)
     best = best_first(hits, queries, KEPT_HITS)
     phase.update(message=f"{len(hits)} passages found, the best {len(best)} kept")
     return Found(best, statistics)
 
 
-def _emit_found(desk: Desk, hit: Hit) -> None:
-    desk.session.emit("source.found", {"path": hit.path, "line": hit.line, "scope": hit.scope})
+def _emit_found(context: ResearchContext, hit: Hit) -> None:
+    context.session.emit("source.found", {"path": hit.path, "line": hit.line, "scope": hit.scope})
 
 
 class _Judged(NamedTuple):
@@ -151,7 +151,7 @@ class _Judged(NamedTuple):
 
 
 async def _judged(
-    desk: Desk,
+    context: ResearchContext,
     phase: Phase,
     hits: Sequence[Hit],
     relevance: Callable[[Hit], float],
@@ -166,7 +166,7 @@ async def _judged(
     results: dict[str, list[_Judged]] = {}
 
     def work(group: list[Hit]) -> list[_Judged]:
-        reader = Reader(desk.folder)
+        reader = Reader(context.folder)
         judged = []
         for hit in group:
             passage = reader.passage(hit.path, hit.line)
@@ -176,10 +176,10 @@ async def _judged(
         return judged
 
     async def read(group: list[Hit]) -> None:
-        results[group[0].path] = await desk.thread(work, group)
+        results[group[0].path] = await context.thread(work, group)
         phase.advance(len(group))
 
-    await desk.each(read, files)
+    await context.each(read, files)
     return [judged for path in sorted(results) for judged in results[path]]
 
 
@@ -190,31 +190,33 @@ def _aims(notes: Notes) -> list[str]:
     return [term for term in question.terms if term not in overview.subjects] or question.terms
 
 
-async def analysis(desk: Desk, phase: Phase, notes: Notes) -> Sources:
+async def analysis(context: ResearchContext, phase: Phase, notes: Notes) -> Sources:
     """Reads the best hits again, scores each as a source, and takes out those that repeat a better one."""
     found = msgspec.convert(notes["search"], Found)
     overview = msgspec.convert(notes["context_engineering"], Overview)
     phase.update(total=len(found.hits), message="reading the best passages again")
     best = max((fused(hit, overview.queries) for hit in found.hits), default=1.0)
     judged = await _judged(
-        desk, phase, found.hits, lambda hit: fused(hit, overview.queries) / best, notes, found.statistics
+        context, phase, found.hits, lambda hit: fused(hit, overview.queries) / best, notes, found.statistics
     )
-    sources = await _distinct(desk, judged)
+    sources = await _distinct(context, judged)
     for source in sources[:3]:
-        desk.session.emit("source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)})
+        context.session.emit(
+            "source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)}
+        )
     phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
     return Sources(sources)
 
 
-async def _distinct(desk: Desk, judged: Sequence[_Judged]) -> list[Source]:
-    kept, repeated = await desk.thread(
+async def _distinct(context: ResearchContext, judged: Sequence[_Judged]) -> list[Source]:
+    kept, repeated = await context.thread(
         without_duplicates, [one.source for one in judged], [one.words for one in judged]
     )
-    desk.session.increment("duplicates_removed", repeated)
+    context.session.increment("duplicates_removed", repeated)
     return [judged[number].source for number in kept]
 
 
-async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
+async def agentic_loop(context: ResearchContext, phase: Phase, notes: Notes) -> Sources:
     """Looks up the names that the best sources speak of, until that changes nothing among the best."""
     question = msgspec.convert(notes["classification"], Question)
     standing = msgspec.convert(notes["analysis"], Sources)
@@ -226,9 +228,9 @@ async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
             break
         before = [source.key for source in standing.sources[:LEADING]]
         phase.update(message=f"following {', '.join(names)}")
-        desk.session.emit("lead.followed", {"round": number, "names": names})
+        context.session.emit("lead.followed", {"round": number, "names": names})
         with phase.phase(fresh(phase, f"round-{number}"), title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
-            await _follow(desk, round_, notes, found.statistics, standing, names)
+            await _follow(context, round_, notes, found.statistics, standing, names)
         phase.advance()
         standing.followed += names
         standing.sources.sort(key=sort_key)
@@ -239,13 +241,18 @@ async def agentic_loop(desk: Desk, phase: Phase, notes: Notes) -> Sources:
 
 
 async def _follow(
-    desk: Desk, phase: Phase, notes: Notes, statistics: Statistics, standing: Sources, names: Sequence[str]
+    context: ResearchContext,
+    phase: Phase,
+    notes: Notes,
+    statistics: Statistics,
+    standing: Sources,
+    names: Sequence[str],
 ) -> None:
     """One round: finds passages with these names, raises the sources that have them, and adds new ones."""
     question = msgspec.convert(notes["classification"], Question)
     followed = [follow_up(question, name) for name in names]
     with phase.phase(fresh(phase, "reading"), title="Read the files", unit="parts", weight=3) as reading:
-        scans = await desk.scan(reading, followed, question.joined)
+        scans = await context.scan(reading, followed, question.joined)
     hits = [hit for result in scans for hit in result.hits]
     known = msgspec.structs.replace(statistics, having=dict(statistics.having))
     for query in followed:
@@ -266,49 +273,49 @@ async def _follow(
             new.append(hit)
     with phase.phase(fresh(phase, "judging"), title="Score what is new", total=len(new), unit="sources") as judging:
         judged = await _judged(
-            desk, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes, statistics
+            context, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes, statistics
         )
     for one in judged:
         hit = next(hit for hit in new if (hit.path, hit.line) == one.source.key)
         one.source.follow(max(hit.scores.values()))
-        desk.session.increment("sources_found")
-        _emit_found(desk, hit)
+        context.session.increment("sources_found")
+        _emit_found(context, hit)
     standing.sources += [one.source for one in judged]
 
 
-async def synthesis(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+async def synthesis(context: ResearchContext, phase: Phase, notes: Notes) -> Answer:
     """Reads the best sources a last time and composes the answer from them."""
     question = msgspec.convert(notes["classification"], Question)
     found = msgspec.convert(notes["search"], Found)
     best = msgspec.convert(notes["agentic_loop"], Sources).sources[:ANSWERING]
     phase.update(total=len(best) + 1, message="reading what is to be quoted")
-    reader = Reader(desk.folder)
+    reader = Reader(context.folder)
     texts: dict[tuple[str, int], Passage] = {}
     for path, line in sorted(source.key for source in best):
-        passage = await desk.thread(reader.passage, path, line)
+        passage = await context.thread(reader.passage, path, line)
         if passage is not None:
             texts[path, line] = passage
         phase.advance()
     kept = [source for source in best if source.key in texts]
     passages = [texts[source.key] for source in kept]
-    answer = await desk.thread(compose, question, kept, passages, found.statistics, _aims(notes))
+    answer = await context.thread(compose, question, kept, passages, found.statistics, _aims(notes))
     phase.advance()
     phase.update(message=f"{len(answer.statements)} sentences and {len(answer.quotes)} passages quoted")
     return answer
 
 
-async def review(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+async def review(context: ResearchContext, phase: Phase, notes: Notes) -> Answer:
     """Reads each cited file again, and takes out what does not stand where it is said to."""
     answer = msgspec.convert(notes["synthesis"], Answer)
     citations: list[Statement | Quote] = [*answer.statements, *answer.quotes]
     true: list[Statement | Quote] = []
     phase.update(total=len(citations))
     for citation in phase.track(citations):
-        if await desk.thread(stands, desk.folder, citation):
+        if await context.thread(stands, context.folder, citation):
             true.append(citation)
-            desk.session.increment("citations_checked")
+            context.session.increment("citations_checked")
         else:
-            desk.session.emit("citation.refuted", {"path": citation.path, "line": citation.line})
+            context.session.emit("citation.refuted", {"path": citation.path, "line": citation.line})
     phase.update(message=f"{len(true)} of {len(citations)} citations stand")
     return Answer(
         answer.question,
@@ -319,10 +326,10 @@ async def review(desk: Desk, phase: Phase, notes: Notes) -> Answer:
     )
 
 
-async def complete(desk: Desk, phase: Phase, notes: Notes) -> Answer:
+async def complete(context: ResearchContext, phase: Phase, notes: Notes) -> Answer:
     """Hands the answer in as the session's result."""
     answer = msgspec.convert(notes["review"], Answer)
-    desk.session.set_result(notes["review"])
+    context.session.set_result(notes["review"])
     await trio.lowlevel.checkpoint()
     return answer
 

@@ -5,8 +5,8 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .provided import dashboard as dashboard
-from .provided import rules as rules
+from .assets import dashboard as dashboard
+from .assets import rules as rules
 
 if _TYPE_CHECKING:
     from .collector import Collector as Collector

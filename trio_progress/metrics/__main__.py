@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .provided import dashboard, rules
+from .assets import dashboard, rules
 
 _WHAT = {"dashboard": dashboard, "rules": rules}
 

@@ -45,6 +45,16 @@ def cut(text: str, width: int, ellipsis: str = "…") -> str:
     return text[: fit(text, room)].rstrip() + ellipsis if room >= 0 else ""
 
 
+def column(text: str, width: int, ellipsis: str = "…") -> str:
+    """The text, cut or padded to `width` columns."""
+    return padded(cut(text, width, ellipsis), width)
+
+
+def indent(depth: int, width: int) -> str:
+    """Spaces before a phase of this depth, on a line of this width: deep trees must leave room for names."""
+    return "  " * min(depth, max(width // 8, 1))
+
+
 def padded(text: str, width: int) -> str:
     """The text with spaces behind it, up to `width` columns."""
     return text + " " * (width - cells(text))

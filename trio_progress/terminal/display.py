@@ -15,9 +15,9 @@ from ..errors import ProgressError
 from ..protocol.messages import CustomEvent
 from ..telemetry.logs import log_event, logger
 from ..tracker import ProgressTracker
-from .handlers import would_write_to
-from .model import Model
-from .plain import PlainLines
+from .display_model import DisplayModel
+from .plain_lines import PlainLines
+from .redirection import would_write_to
 from .screen import PLAIN_INTERVAL, Screen, draw_frames, open_screen
 from .writer import LEAVING, Writer
 
@@ -63,7 +63,7 @@ async def _opened(
     tracker: ProgressTracker, console: Console | None, file: IO[str] | None, interval: float
 ) -> AsyncIterator[None]:
     screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
-    model = Model()
+    model = DisplayModel()
     view = _Display(screen, model)
     left: BaseException | None = None
     try:
@@ -90,7 +90,7 @@ async def _opened(
 class _Display:
     """A screen that may fail: the terminal may be gone, and that is not the work's concern."""
 
-    def __init__(self, screen: Screen, model: Model) -> None:
+    def __init__(self, screen: Screen, model: DisplayModel) -> None:
         self._screen = screen
         self._model = model
         self._failed = False
@@ -133,7 +133,7 @@ def _incomplete(writer: Writer) -> None:
     log_event(level, "display_incomplete", what, writer.lost, LEAVING)
 
 
-async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.TaskStatus[None]) -> None:
+async def _follow(tracker: ProgressTracker, model: DisplayModel, *, task_status: trio.TaskStatus[None]) -> None:
     """Takes in states and events until cancelled."""
     async with tracker.watch_all(here=True) as snapshots, trio.open_nursery() as nursery:
         task_status.started()
@@ -148,7 +148,7 @@ async def _follow(tracker: ProgressTracker, model: Model, *, task_status: trio.T
                 nursery.start_soon(follow_events, tracker, snapshot.id, model)
 
 
-async def follow_events(tracker: ProgressTracker, session_id: str, model: Model) -> None:
+async def follow_events(tracker: ProgressTracker, session_id: str, model: DisplayModel) -> None:
     """Takes in the custom events of one session until it has ended, or cancelled."""
     try:
         async with tracker.subscribe(session_id, max_hz=1) as messages:
@@ -160,7 +160,7 @@ async def follow_events(tracker: ProgressTracker, session_id: str, model: Model)
         log_event(logging.DEBUG, "display_incomplete", what, session_id, error, session=session_id, reason=error)
 
 
-async def _last_states(tracker: ProgressTracker, model: Model) -> None:
+async def _last_states(tracker: ProgressTracker, model: DisplayModel) -> None:
     """The states that came since the last round; those of sessions that the block has just left among them."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
         for session_id in [one.id for one in model.snapshots.values() if not one.ended]:

@@ -4,8 +4,8 @@
 2. A session gets a headline, a line of counters, its phases and its last events. What runs is never hidden behind
    what has ended: where the phases do not fit, those that run (and those above them) stay, then the last that failed,
    and what lies between is folded into one line that counts it; sessions that have ended get what is left.
-3. All text of others passes `printable` and is never read as markup. Colour says nothing that a sign or a
-   word does not say as well.
+3. All text of others passes `printable` and is never read as markup. Colour says nothing that a symbol or
+   a word does not say as well.
 4. Widths are columns of the terminal, not characters.
 """
 
@@ -20,9 +20,9 @@ from rich.text import Text
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
-from .cells import cells, cut, fit, padded
+from .cells import cells, column, cut, fit, indent, padded
 from .printable import printable
-from .signs import STYLES, UNICODE, Signs
+from .symbols import STYLES, UNICODE, Symbols
 
 EVENTS: Final = 3
 """Events shown for a session, where there is room."""
@@ -48,7 +48,7 @@ class Frame:
     width: int
     height: int
     now: float
-    signs: Signs = UNICODE
+    symbols: Symbols = UNICODE
 
 
 def draw(views: Sequence[View], frame: Frame) -> list[Text]:
@@ -90,9 +90,9 @@ def _running(phases: Sequence[PhaseSnapshot]) -> int:
 def _session(view: View, frame: Frame, room: int) -> list[Text]:
     snapshot = view.snapshot
     lines = [_headline(snapshot, frame, frame.now if view.now is None else view.now)]
-    told = _told(snapshot)
-    if told and room > 1:
-        lines.append(Text("  ").append(told, "dim"))
+    details = _details(snapshot)
+    if details and room > 1:
+        lines.append(Text("  ").append(details, "dim"))
     events = [Text("    ").append(printable(event), "dim italic") for event in view.events[-EVENTS:]]
     if snapshot.ended:
         events = []
@@ -108,36 +108,28 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
 
 
 def _headline(snapshot: Snapshot, frame: Frame, now: float) -> Text:
-    status = "stalled" if snapshot.liveness == "stalled" else snapshot.status
+    status = words.status(snapshot)
     style = STYLES[status]
-    line = Text().append(_sign(status, frame) + " ", style)
+    line = Text().append(_symbol(status, frame) + " ", style)
     title = printable(snapshot.title)
     bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
     figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, now)]
-    if snapshot.eta is not None and words.moves(snapshot):
-        figures.append(f"ETA {words.duration(snapshot.eta)}")
+    figures.append(words.eta(snapshot, words.moves(snapshot)))
     figures.append(words.duration(words.elapsed(snapshot, now)))
-    if snapshot.attempt > 1:
-        figures.append(f"attempt {snapshot.attempt}")
-    tail = "  ".join(figures)
+    figures.append(words.attempt(snapshot))
+    tail = "  ".join(filter(None, figures))
     space = frame.width - line.cell_len - bar.cell_len - len(tail) - 2
     if space < 8:
         bar, space = Text(), frame.width - line.cell_len - len(tail) - 1
-    named = cut(title, max(space, 1), frame.signs.ellipsis)
+    named = cut(title, max(space, 1), frame.symbols.ellipsis)
     return (
         line.append(padded(named, min(space, 20)), "bold").append(" ").append_text(bar).append(" ").append(tail, style)
     )
 
 
-def _told(snapshot: Snapshot) -> str:
-    said: list[str] = []
-    if snapshot.error is not None:
-        said.append(": ".join(filter(None, (snapshot.error.type, snapshot.error.message))))
-    if snapshot.message and not snapshot.ended:
-        said.append(snapshot.message)
-    if snapshot.counters:
-        said.append(words.counters(snapshot, 6))
-    return printable("  |  ".join(said))
+def _details(snapshot: Snapshot) -> str:
+    message = snapshot.message if not snapshot.ended else None
+    return printable("  |  ".join(filter(None, (words.error(snapshot), message, words.counters(snapshot, 6)))))
 
 
 _RANK: Final = {"running": 2, "failed": 1}
@@ -164,22 +156,16 @@ def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool
 
 def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
     style = STYLES[phase.status]
-    line = Text("  " * min(depth, max(frame.width // 8, 1))).append(_sign(phase.status, frame) + " ", style)
+    line = Text(indent(depth, frame.width)).append(_symbol(phase.status, frame) + " ", style)
     name_width = max(min(frame.width // 3, 36) - line.cell_len, 6)
-    name = padded(cut(printable(phase.title), name_width, frame.signs.ellipsis), name_width)
+    name = column(printable(phase.title), name_width, frame.symbols.ellipsis)
     line.append(name, "" if phase.status == "running" else style)
     if phase.status == "running":
         if frame.width >= 60:
             line.append(" ").append_text(_bar(phase.fraction, frame, min(frame.width // 5, 30), style))
         line.append(" " + (words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    figures = [words.count(phase), words.rate(phase) if moves else ""]
-    if moves and phase.status == "running" and phase.eta is not None:
-        figures.append(words.duration(phase.eta))
-    if phase.attempt > 1:
-        figures.append(f"attempt {phase.attempt}")
-    said = "  ".join(filter(None, figures))
-    if said:
-        line.append("  " + said)
+    for text in words.figures(phase, moves, eta_label=""):
+        line.append("  " + text)
     if phase.message:
         line.append("  ").append(printable(phase.message), "dim")
     return line
@@ -228,10 +214,10 @@ def _fold_line(rows: Sequence[_Row]) -> Text:
     return Text("  + " + ", ".join(f"{count} {status}" for status, count in counts.items()), "dim")
 
 
-def _sign(status: str, frame: Frame) -> str:
+def _symbol(status: str, frame: Frame) -> str:
     if status == "running":
-        return frame.signs.spinner[int(frame.now * 8) % len(frame.signs.spinner)]
-    return frame.signs.status[status]
+        return frame.symbols.spinner[int(frame.now * 8) % len(frame.symbols.spinner)]
+    return frame.symbols.status[status]
 
 
 def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
@@ -243,19 +229,19 @@ def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
         start = int(frame.now * 8) % (width - block + 1)
         return (
             Text()
-            .append(frame.signs.empty * start, "dim")
-            .append(frame.signs.full * block, style)
-            .append(frame.signs.empty * (width - block - start), "dim")
+            .append(frame.symbols.empty * start, "dim")
+            .append(frame.symbols.full * block, style)
+            .append(frame.symbols.empty * (width - block - start), "dim")
         )
-    filled = int(min(max(fraction, 0.0), 1.0) * width)
-    return Text().append(frame.signs.full * filled, style).append(frame.signs.empty * (width - filled), "dim")
+    filled, empty = frame.symbols.bar(fraction, width)
+    return Text().append(filled, style).append(empty, "dim")
 
 
 def _cut(line: Text, frame: Frame) -> Text:
     line.no_wrap = True
     plain = line.plain
     if 2 * len(plain) > frame.width and cells(plain) > frame.width:
-        ellipsis = frame.signs.ellipsis
+        ellipsis = frame.symbols.ellipsis
         line = line[: fit(plain, frame.width - cells(ellipsis))]
         line.no_wrap = True
         line.append(ellipsis)

@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, final
 import trio
 import trio.to_thread
 
-from .handlers import Above, Diverted
-from .model import Model
-from .passing import OwnersTime
-from .plain import PlainLines
+from .display_model import DisplayModel
+from .owner_clock import OwnerClock
+from .plain_lines import PlainLines
+from .redirection import AboveDisplay, RedirectedHandlers
 from .streams import encoding_of, is_terminal, usable
 from .writer import Writer
 
@@ -42,7 +42,7 @@ class Screen(Protocol):
         """What writes it; None: nothing can be written."""
         ...
 
-    def show(self, model: Model, *, final: bool) -> None:
+    def show(self, model: DisplayModel, *, final: bool) -> None:
         """Shows how things stand, or leaves it out while nobody takes what was shown before."""
         ...
 
@@ -57,9 +57,9 @@ class NoScreen:
 
     writer = None
 
-    def show(self, model: Model, *, final: bool) -> None:
+    def show(self, model: DisplayModel, *, final: bool) -> None:
         """Shows nothing."""
-        model.gone.clear()
+        model.evicted.clear()
 
     def close(self) -> None:
         """Nothing is to be given back."""
@@ -73,15 +73,15 @@ class PlainScreen:
         self.writer = writer
         self._lines = lines
 
-    def show(self, model: Model, *, final: bool) -> None:
+    def show(self, model: DisplayModel, *, final: bool) -> None:
         """Writes the lines that are due. Where nobody takes them, a session's newest state stands for those before."""
         if self.writer.behind and not final:
             return
-        if model.unsaid:
-            self.writer.put(f"({model.unsaid} sessions ended that have no line here: nobody took them in time)\n")
-            model.unsaid = 0
-        ended = list(model.gone)
-        model.gone.clear()
+        if model.unlisted:
+            self.writer.put(f"({model.unlisted} sessions ended that have no line here: nobody took them in time)\n")
+            model.unlisted = 0
+        ended = list(model.evicted)
+        model.evicted.clear()
         for snapshot in (*ended, *model.snapshots.values()):
             line = self._lines.due(snapshot, trio.current_time())
             if line is not None:
@@ -103,33 +103,33 @@ class LiveScreen:
     def __init__(self, console: Console, wall: Callable[[], float]) -> None:
         self._console = console
         self._wall = wall
-        self._time = OwnersTime()
+        self._time = OwnerClock()
         self._size = console.size
         self._file: Any = console.file
         self.writer = Writer(self._file)
-        self._streams: list[tuple[str, Any, Above]] = []
+        self._streams: list[tuple[str, Any, AboveDisplay]] = []
         # What is printed meanwhile goes above the display; but what is piped stays in its pipe.
         for name in ("stdout", "stderr"):
             own = getattr(sys, name)
             if is_terminal(own):
-                above = Above(own, self.writer.put)
+                above = AboveDisplay(own, self.writer.put)
                 self._streams.append((name, own, above))
                 setattr(sys, name, above)
-        self._diverted = Diverted({id(own): above for _, own, above in self._streams})
+        self._diverted = RedirectedHandlers({id(own): above for _, own, above in self._streams})
         # A console that follows the streams has changed with them; one that has a file of its own is to print above.
-        self._printing = Above(self._file, self.writer.put) if console.file is self._file else None
+        self._printing = AboveDisplay(self._file, self.writer.put) if console.file is self._file else None
         if self._printing is not None:
             console.file = cast("IO[str]", self._printing)
 
-    def show(self, model: Model, *, final: bool) -> None:
+    def show(self, model: DisplayModel, *, final: bool) -> None:
         """Draws a frame."""
         from rich.console import Group
 
         from .layout import Frame, View, draw
-        from .signs import ASCII, UNICODE
+        from .symbols import ASCII, UNICODE
 
-        model.gone.clear()  # There is room for the newest only.
-        model.unsaid = 0
+        model.evicted.clear()  # There is room for the newest only.
+        model.unlisted = 0
         if self.writer.behind and not final:
             return
         size = self._console.size
@@ -172,7 +172,7 @@ async def open_screen(console: Console | None, file: Any, lines: PlainLines) -> 
         file = console.file
     if not usable(file):
         return NoScreen()
-    if isinstance(file, Above):
+    if isinstance(file, AboveDisplay):
         return PlainScreen(Writer(file), lines)  # Something is drawn there already.
     if console is None and (not is_terminal(file) or os.environ.get("TERM") == "dumb"):
         return PlainScreen(Writer(file), lines)
@@ -209,7 +209,7 @@ def _without_rich(file: IO[str], lines: PlainLines) -> PlainScreen:
     return PlainScreen(writer, lines)
 
 
-async def draw_frames(screen: Screen, model: Model) -> Exception:
+async def draw_frames(screen: Screen, model: DisplayModel) -> Exception:
     """Frames until cancelled, or until it fails: then it returns why."""
     drawn = float("-inf")
     while screen.writer is None or screen.writer.error is None:

@@ -1,12 +1,13 @@
-"""Figures as people read them: durations, percentages, counts, rates."""
+"""Figures as people read them: durations, percentages, counts, rates. The page says the same by `words.js`."""
 
 from __future__ import annotations
 
 import math
 import time
+from datetime import datetime
 from typing import Final
 
-from ..protocol.snapshot import PhaseValues, Snapshot, ran
+from ..protocol.snapshot import PhaseSnapshot, PhaseValues, Snapshot, ran
 from .printable import printable
 
 
@@ -102,9 +103,44 @@ def counters(snapshot: Snapshot, most: int) -> str:
     return ", ".join([*shown, *([f"+ {more} more"] if more > 0 else [])])
 
 
+def eta(values: Snapshot | PhaseSnapshot, moving: bool, label: str = "ETA ") -> str:
+    """Such as "ETA 3m 20s"; empty where none is known, or where nothing moves."""
+    known = moving and values.status == "running" and values.eta is not None
+    return label + duration(values.eta) if known and values.eta is not None else ""
+
+
+def figures(phase: PhaseSnapshot, moving: bool, took: str = "", eta_label: str = "ETA ") -> list[str]:
+    """What a phase's line says behind its name: count, rate, duration (where given), ETA and attempt.
+
+    Args:
+        phase: The phase.
+        moving: Whether its session `moves`.
+        took: How long the phase ran; empty: not said.
+        eta_label: What stands before the ETA.
+    """
+    said = [count(phase), rate(phase) if moving else "", took, eta(phase, moving, eta_label)]
+    return [text for text in (*said, attempt(phase)) if text]
+
+
+def attempt(values: Snapshot | PhaseSnapshot) -> str:
+    """Such as "attempt 2"; empty for the first."""
+    return f"attempt {values.attempt}" if values.attempt > 1 else ""
+
+
+def error(snapshot: Snapshot) -> str:
+    """The error's type and message; empty where there is none."""
+    found = snapshot.error
+    return "" if found is None else ": ".join(filter(None, (found.type, found.message)))
+
+
+def status(snapshot: Snapshot) -> str:
+    """The status, or "stalled" where that says more."""
+    return "stalled" if snapshot.status == "running" and snapshot.liveness == "stalled" else snapshot.status
+
+
 def standing(snapshot: Snapshot, now: float) -> str:
-    """The status in a word, and for one that stalls or is lost since when; `now` in seconds since 1970."""
-    if snapshot.status == "running" and snapshot.liveness == "stalled" and snapshot.progressed_at is not None:
+    """The status in a word, and for a stalled session since when; `now` in seconds since 1970."""
+    if status(snapshot) == "stalled" and snapshot.progressed_at is not None:
         return f"stalled for {duration(max(now - snapshot.progressed_at.timestamp(), 0))}"
     return snapshot.status.replace("_", " ")
 
@@ -120,3 +156,34 @@ def clock(stamp: float, form: str = "%H:%M:%S") -> str:
         return time.strftime(form, time.localtime(stamp))
     except (OverflowError, ValueError, OSError):
         return "--:--:--"
+
+
+def ago(moment: datetime | None, now: float) -> str:
+    """How long ago that was: "3 min ago"; the date where that is more than a week; "-" for never.
+
+    Clocks of other processes may be ahead of ours, so a moment to come is shown as it is.
+    """
+    if moment is None:
+        return "-"
+    seconds = now - moment.timestamp()
+    if -5 < seconds < 1:
+        return "now"
+    if 0 < seconds < 60:
+        return f"{int(seconds)} s ago"
+    if 0 < seconds < 3600:
+        return f"{int(seconds // 60)} min ago"
+    if 0 < seconds < 86400:
+        return f"{int(seconds // 3600)} h ago"
+    if 0 < seconds < 7 * 86400:
+        days = int(seconds // 86400)
+        return f"{days} day{'s' if days > 1 else ''} ago"
+    return local_time(moment)
+
+
+def local_time(moment: datetime) -> str:
+    """Date and time in the reader's own time zone."""
+    try:
+        moment = moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        pass  # In the years 1 and 9999 not every zone has it.
+    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")

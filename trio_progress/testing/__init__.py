@@ -5,8 +5,10 @@
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .doubles import Subscriber as Subscriber
-from .expecting import assert_progress as assert_progress
+from .assertions import assert_progress as assert_progress
+from .cancel_sweep import LeftoverError as LeftoverError
+from .cancel_sweep import Sweep as Sweep
+from .cancel_sweep import cancel_everywhere as cancel_everywhere
 from .explorer import Exploration as Exploration
 from .explorer import ScheduleError as ScheduleError
 from .explorer import StuckError as StuckError
@@ -14,14 +16,12 @@ from .explorer import explore as explore
 from .explorer import jitter as jitter
 from .explorer import note as note
 from .explorer import seeded_random as seeded_random
-from .faulty import FaultyStore as FaultyStore
+from .faulty_store import FaultyStore as FaultyStore
 from .gates import Gates as Gates
 from .recording import Recording as Recording
 from .recording import recorded as recorded
 from .scheduler import UnsupportedTrioError as UnsupportedTrioError
-from .sweep import LeftoverError as LeftoverError
-from .sweep import Sweep as Sweep
-from .sweep import cancel_everywhere as cancel_everywhere
+from .subscriber import Subscriber as Subscriber
 
 if _TYPE_CHECKING:
     from .memory import MemoryClient as MemoryClient

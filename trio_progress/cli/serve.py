@@ -1,4 +1,4 @@
-"""`serve` and `token`: a store's sessions over one port, and what lets somebody in there."""
+"""`serve`: serves the sessions of a store over one port."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from . import codes, output, parser, places
-from .codes import CommandError
+from . import exit_codes, loop, output, parser, store_location
+from .exit_codes import CommandError
+from .store_location import StoreLocation
 
 PORT: Final = 8765
 
@@ -22,7 +23,7 @@ SECRET: Final = "TRIO_PROGRESS_SECRET"  # noqa: S105 - the name of a variable
 
 TOKEN: Final = "TRIO_PROGRESS_TOKEN"  # noqa: S105 - the name of a variable
 
-_SERVE: Final = f"""\
+_DESCRIPTION: Final = f"""\
 Serves the sessions of a store over one port: a page, WebSockets, server-sent events, and JSON.
 
 Only this machine can reach it, unless --host says otherwise; then a secret is needed, in {SECRET} (two with a
@@ -30,7 +31,7 @@ space between while it is changed) or a file. Who has the secret may do all; `tr
 may do less. Ctrl-C and SIGTERM let those who watch see the end of what ends by then.
 """
 
-_SERVE_EPILOG: Final = """\
+_EPILOG: Final = """\
 examples:
   trio-progress serve
   trio-progress serve --store sqlite:progress.db --port 0
@@ -41,27 +42,11 @@ exit codes:
   2 wrong use, or the port is taken; 4 the store cannot be used; 130 Ctrl-C; 143 SIGTERM
 """
 
-_TOKEN: Final = f"""\
-Makes a token that lets its bearer do something with some sessions for a while, signed with the secret in {SECRET}.
-
-It is for the sessions that are named and for those that have all of the labels; or, with --everything, for all of them.
-"""
-
-_TOKEN_EPILOG: Final = f"""\
-examples:
-  export {SECRET}=$(trio-progress token --new-secret)
-  trio-progress token --label user=u1 --ttl 3600
-  trio-progress token --session r-42 --verb read --verb cancel
-  trio-progress token --everything --ttl 600
-
-exit codes: 0 done; 2 wrong use, or no secret
-"""
-
 
 def add(commands: parser.Commands) -> None:
-    """Adds `serve` and `token`."""
+    """Adds `serve`."""
     serving = parser.command(
-        commands, "serve", serve, says="serve sessions over a port", description=_SERVE, epilog=_SERVE_EPILOG
+        commands, "serve", serve, summary="serve sessions over a port", description=_DESCRIPTION, epilog=_EPILOG
     )
     serving.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0 for any; {PORT} unless given")
     serving.add_argument("--host", default="127.0.0.1", help="what to bind; this machine alone unless given")
@@ -100,22 +85,6 @@ def add(commands: parser.Commands) -> None:
     )
     parser.store_option(serving)
 
-    signing = parser.command(
-        commands, "token", token, says="make a token for the server", description=_TOKEN, epilog=_TOKEN_EPILOG
-    )
-    signing.add_argument("--verb", action="append", choices=["read", "cancel", "delete"], help="read unless given")
-    signing.add_argument(
-        "--session", action="append", default=[], type=parser.session_id, metavar="ID", help="for this session"
-    )
-    parser.label_option(signing, "for sessions that have this label")
-    signing.add_argument(
-        "--everything", action="store_true", help="for all sessions, in place of --session and --label"
-    )
-    signing.add_argument("--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="900 unless given")
-    signing.add_argument("--name", help="who it is for")
-    signing.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
-    signing.add_argument("--new-secret", action="store_true", help="print a secret that nobody has, and no token")
-
 
 def port(text: str) -> int:
     """A port as argparse wants it checked."""
@@ -133,7 +102,7 @@ def server() -> Any:
     try:
         return importlib.import_module("trio_progress.server")
     except ModuleNotFoundError as error:
-        raise CommandError(codes.USAGE, str(error)) from None
+        raise CommandError(exit_codes.USAGE, str(error)) from None
 
 
 def secrets_of(arguments: argparse.Namespace) -> list[str]:
@@ -146,34 +115,32 @@ def secrets_of(arguments: argparse.Namespace) -> list[str]:
         found = os.environ.get(SECRET, "").split()
         if not found and SECRET in os.environ:
             # A variable that was to hold a secret, and does not, must not open the server to everybody.
-            raise CommandError(codes.USAGE, f"{SECRET} is set and empty: put a secret there, or unset it")
+            raise CommandError(exit_codes.USAGE, f"{SECRET} is set and empty: put a secret there, or unset it")
         return found
     try:
         found = Path(arguments.secret_file).read_text(encoding="ascii").split()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise CommandError(codes.USAGE, f"the secret cannot be read from {arguments.secret_file}: {why}") from None
+        raise CommandError(exit_codes.USAGE, f"the secret cannot be read from {arguments.secret_file}: {why}") from None
     if not found:
-        raise CommandError(codes.USAGE, f"there is no secret in {arguments.secret_file}")
+        raise CommandError(exit_codes.USAGE, f"there is no secret in {arguments.secret_file}")
     return found
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """`trio-progress serve`."""
-    import trio
-
-    from ..session.outcome import leaves
-
     package = server()
     secrets = secrets_of(arguments)
-    where = places.place(arguments)
+    where = store_location.locate(arguments)
     if where.url == "memory:":
-        raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: there would be nothing to serve")
+        raise CommandError(
+            exit_codes.USAGE, "a store 'memory:' belongs to one process, so there is nothing to serve: name a file"
+        )
     from ..server.auth.origins import is_loopback
 
     if not secrets and arguments.host and not is_loopback(arguments.host):
         raise CommandError(
-            codes.USAGE,
+            exit_codes.USAGE,
             f"{arguments.host} can be reached from other machines, so a secret is needed: set {SECRET}, or give "
             "--secret-file; `trio-progress token --new-secret` makes one",
         )
@@ -193,37 +160,32 @@ def serve(arguments: argparse.Namespace) -> int:
         }
         package.ServerSettings(**settings)
     except (ValueError, TypeError) as error:
-        raise CommandError(codes.USAGE, str(error)) from None
-    try:
-        with output.beside_a_loop():
-            return trio.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
-    except BaseExceptionGroup as group:
-        for leaf in leaves(group):
-            if isinstance(leaf, (CommandError, KeyboardInterrupt)):
-                raise leaf from None
-        raise
+        raise CommandError(exit_codes.USAGE, str(error)) from None
+    return loop.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
 
 
-async def _serve(package: Any, where: places.Place, port: int, lost_after: float, settings: dict[str, Any]) -> int:
+async def _serve(package: Any, where: StoreLocation, port: int, lost_after: float, settings: dict[str, Any]) -> int:
     import trio
 
     from ..settings import Settings
 
     beat = min(Settings().heartbeat_interval, lost_after / 3)  # Of sessions here, of which there are none.
     async with AsyncExitStack() as stack:
-        tracker = await places.enter_tracker(stack, where.made(), lost_after=lost_after, heartbeat_interval=beat)
+        tracker = await store_location.enter_tracker(
+            stack, where.made(), lost_after=lost_after, heartbeat_interval=beat
+        )
         tracker.interrupt_on(signal.SIGTERM)
         opened = await enter_server(stack, package, tracker, port, settings)
-        output.say(f"Serving {where.shown} at {opened.url}")
+        output.print_notice(f"Serving {where.shown} at {opened.url}")
         if opened.admin_url is not None:
-            output.say(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
+            output.print_notice(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
         # Python looks through all objects now and then, and holds the loop for as long: for some 60 ms, were it not
         # spared what start-up has made, which stays anyway.
         gc.collect()
         gc.freeze()
         await trio.Event().wait()  # until a signal
     assert tracker.interrupted_by is not None
-    return codes.SIGNAL + int(tracker.interrupted_by)
+    return exit_codes.SIGNAL + int(tracker.interrupted_by)
 
 
 async def enter_server(stack: AsyncExitStack, package: Any, tracker: Any, port: int, settings: dict[str, Any]) -> Any:
@@ -237,12 +199,12 @@ async def enter_server(stack: AsyncExitStack, package: Any, tracker: Any, port: 
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE  # Then the message names the port, which may be the other one.
         why = error.strerror or error
-        raise CommandError(codes.USAGE, f"{why}" if taken else f"port {port} cannot be bound: {why}") from None
+        raise CommandError(exit_codes.USAGE, f"{why}" if taken else f"port {port} cannot be bound: {why}") from None
 
 
 def _tls(arguments: argparse.Namespace) -> Any:
     if (arguments.certificate is None) != (arguments.key is None):
-        raise CommandError(codes.USAGE, "TLS needs both --certificate and --key")
+        raise CommandError(exit_codes.USAGE, "TLS needs both --certificate and --key")
     if arguments.certificate is None:
         return None
     import ssl
@@ -252,36 +214,5 @@ def _tls(arguments: argparse.Namespace) -> Any:
         context.load_cert_chain(arguments.certificate, arguments.key)
     except OSError as error:  # ssl.SSLError is one
         why = getattr(error, "reason", None) or error.strerror
-        raise CommandError(codes.USAGE, f"the certificate or its key cannot be used: {why}") from None
+        raise CommandError(exit_codes.USAGE, f"the certificate or its key cannot be used: {why}") from None
     return context
-
-
-def token(arguments: argparse.Namespace) -> int:
-    """`trio-progress token`."""
-    package = server()
-    if arguments.new_secret:
-        output.put(package.new_secret() + "\n")
-        return codes.OK
-    secrets = secrets_of(arguments)
-    if not secrets:
-        raise CommandError(codes.USAGE, f"there is no secret to sign with: set {SECRET}, or give --secret-file")
-    if not (arguments.everything or arguments.session or arguments.label):
-        raise CommandError(
-            codes.USAGE,
-            "the token would grant nothing: name sessions by --session ID or --label NAME=VALUE, "
-            "or say --everything for a token that is for all sessions",
-        )
-    try:
-        made = package.issue_token(
-            secrets[0],
-            tuple(arguments.verb or ["read"]),
-            tuple(arguments.session),
-            dict(arguments.label),
-            arguments.ttl,
-            everything=arguments.everything,
-            name=arguments.name,
-        )
-    except (ValueError, TypeError) as error:
-        raise CommandError(codes.USAGE, str(error)) from None
-    output.put(made + "\n")
-    return codes.OK

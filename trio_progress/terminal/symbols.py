@@ -1,4 +1,4 @@
-"""The signs and colours of statuses, alike wherever they are shown."""
+"""The symbols and colours of statuses, alike wherever they are shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class Symbols:
     """The characters that the terminal can show."""
 
     status: dict[str, str]
@@ -31,8 +31,13 @@ class Signs:
     empty: str
     ellipsis: str
 
+    def bar(self, fraction: float, width: int) -> tuple[str, str]:
+        """The filled and the empty part of a bar."""
+        filled = int(min(max(fraction, 0.0), 1.0) * width)
+        return self.full * filled, self.empty * (width - filled)
 
-UNICODE: Final = Signs(
+
+UNICODE: Final = Symbols(
     {
         "pending": "·", "queued": "·", "completed": "✔", "skipped": "↷", "failed": "✘", "cancelled": "⊘",
         "timed_out": "✘", "interrupted": "⊘", "lost": "?", "stalled": "!",
@@ -42,7 +47,7 @@ UNICODE: Final = Signs(
     "─",
     "…",
 )  # fmt: skip
-ASCII: Final = Signs(
+ASCII: Final = Symbols(
     {
         "pending": ".", "queued": ".", "completed": "+", "skipped": ">", "failed": "x", "cancelled": "-",
         "timed_out": "x", "interrupted": "-", "lost": "?", "stalled": "!",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..storage.folders import check_own, make_state_folder, state_folder
 from ..telemetry.redaction import has_secret, redacted_url
-from . import codes
-from .codes import CommandError
+from . import exit_codes
+from .exit_codes import CommandError
 
 if TYPE_CHECKING:
     from ..blocking import Client
@@ -26,8 +26,8 @@ FILE: Final = "sessions.db"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A store: where it is, and who says so."""
+class StoreLocation:
+    """Where a store is, and who says so."""
 
     url: str = field(repr=False)
     """May hold a password."""
@@ -78,7 +78,7 @@ class Place:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise CommandError(codes.STORE, f"{error.strerror}; or name a store by --store") from None
+            raise CommandError(exit_codes.STORE, f"{error.strerror}; or name a store by --store") from None
 
     def made(self) -> str:
         """The URL, to be opened for writing: the folder of the user's own store is made if need be.
@@ -91,12 +91,12 @@ class Place:
                 make_state_folder()
             except OSError as error:
                 raise CommandError(
-                    codes.STORE, f"{state_folder()} cannot be used: {error.strerror}; name a store by --store"
+                    exit_codes.STORE, f"{state_folder()} cannot be used: {error.strerror}; name a store by --store"
                 ) from None
         return self.url
 
 
-def place(arguments: argparse.Namespace) -> Place:
+def locate(arguments: argparse.Namespace) -> StoreLocation:
     """The store that the arguments, the environment or the platform name, in this order.
 
     Raises:
@@ -104,13 +104,13 @@ def place(arguments: argparse.Namespace) -> Place:
     """
     given = arguments.store if arguments.store is not None else os.environ.get(VARIABLE)
     if given:
-        return Place(given, named=True)
+        return StoreLocation(given, named=True)
     if given is not None and arguments.store is not None:
-        raise CommandError(codes.USAGE, "--store must be a URL: sqlite:PATH or redis://HOST:PORT/DB")
+        raise CommandError(exit_codes.USAGE, "--store must be a URL: sqlite:PATH or redis://HOST:PORT/DB")
     try:
-        return Place(f"sqlite:{state_folder() / FILE}", named=False)
+        return StoreLocation(f"sqlite:{state_folder() / FILE}", named=False)
     except RuntimeError as error:
-        raise CommandError(codes.STORE, f"there is no place for a store: {error}; name one by --store") from None
+        raise CommandError(exit_codes.STORE, f"there is no place for a store: {error}; name one by --store") from None
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
         CommandError: The store that was named is not there, or is none.
         StoreError: It cannot be opened.
     """
-    where = place(arguments)
+    where = locate(arguments)
     if not where.named:
         where.check()
     if where.missing:
@@ -129,14 +129,14 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
             yield None
             return
         raise CommandError(
-            codes.STORE, f"store {where.shown}: there is no such file; who keeps sessions in it has not begun yet"
+            exit_codes.STORE, f"store {where.shown}: there is no such file; who keeps sessions in it has not begun yet"
         )
     from ..blocking import Client
 
     try:
         opened = Client(where.url)
     except (ValueError, ModuleNotFoundError) as error:
-        raise CommandError(codes.USAGE, str(error)) from None
+        raise CommandError(exit_codes.USAGE, str(error)) from None
     with opened:
         yield opened
 
@@ -153,4 +153,4 @@ async def enter_tracker(stack: AsyncExitStack, url: str, **settings: Any) -> Pro
     try:
         return await stack.enter_async_context(open_tracker(url, **settings))
     except (ValueError, ModuleNotFoundError) as error:
-        raise CommandError(codes.USAGE, str(error)) from None
+        raise CommandError(exit_codes.USAGE, str(error)) from None

@@ -6,24 +6,25 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..telemetry.redaction import redacted_url
-from . import codes, output, parser, places, serving
-from .codes import CommandError
+from . import exit_codes, loop, output, parser, serve, store_location
+from .exit_codes import CommandError
+from .store_location import StoreLocation
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
-    from ..terminal.model import Model
+    from ..terminal.display_model import DisplayModel
     from ..terminal.screen import Screen
     from ..terminal.writer import Writer
     from ..tracker import ProgressTracker
 
-    Told: TypeAlias = Callable[[Snapshot], Awaitable[None]]
-    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], Told, Model | None], Awaitable[None]]
+    OnSnapshot: TypeAlias = Callable[[Snapshot], Awaitable[None]]
+    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], OnSnapshot, DisplayModel | None], Awaitable[None]]
 
 ANSWERED: Final = 2.0
 """Seconds in which a server has told of a session that is there."""
@@ -37,7 +38,7 @@ the last. A session that is not there yet is waited for.
 Ctrl-C ends the watching, not the session.
 """
 
-_ENDED: Final = "; ".join(f"{code} {status.replace('_', ' ')}" for status, code in codes.ENDED.items())
+_ENDED: Final = "; ".join(f"{code} {status.replace('_', ' ')}" for status, code in exit_codes.ENDED.items())
 
 _EPILOG: Final = f"""\
 examples:
@@ -56,7 +57,7 @@ exit codes:
 def add(commands: parser.Commands) -> None:
     """Adds `watch`."""
     watching = parser.command(
-        commands, "watch", watch, says="show sessions live until they end", description=_WATCH, epilog=_EPILOG
+        commands, "watch", watch, summary="show sessions live until they end", description=_WATCH, epilog=_EPILOG
     )
     parser.session_argument(watching, "ids", nargs="+", help="the sessions")
     watching.add_argument("--no-wait", action="store_true", help="refuse a session that is not there yet")
@@ -69,41 +70,28 @@ def watch(arguments: argparse.Namespace) -> int:
     """`trio-progress watch`."""
     if arguments.url is not None:
         ids = list(dict.fromkeys(arguments.ids))
-        return _run(_watch_server, arguments.url, ids, not arguments.no_wait, arguments.json)
-    where = places.place(arguments)
+        return loop.run(_watch_server, arguments.url, ids, not arguments.no_wait, arguments.json)
+    where = store_location.locate(arguments)
     if where.url == "memory:":
-        raise CommandError(codes.USAGE, "what 'memory:' keeps belongs to one process: nobody else can watch it")
+        raise CommandError(
+            exit_codes.USAGE, "nobody else can watch 'memory:', which belongs to one process: name a file"
+        )
     if arguments.no_wait and where.missing:
-        raise CommandError(codes.NOT_FOUND, f"there is no session {arguments.ids[0]!r}: {where.path} is not there yet")
-    return _run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
+        raise CommandError(
+            exit_codes.NOT_FOUND, f"there is no session {arguments.ids[0]!r}: {where.path} is not there yet"
+        )
+    return loop.run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
 
 
-def _run(command: Callable[..., Awaitable[int]], *arguments: Any) -> int:
-    import trio
-
-    from ..errors import ProgressError
-    from ..session.outcome import leaves
-
-    try:
-        with output.beside_a_loop():
-            return trio.run(command, *arguments)
-    except BaseExceptionGroup as group:
-        # What ends the command comes out of nurseries in a group.
-        for error in leaves(group):
-            if isinstance(error, (CommandError, ProgressError, KeyboardInterrupt)):
-                raise error from None
-        raise
-
-
-async def _watch(where: places.Place, ids: Sequence[str], wait: bool, as_json: bool) -> int:
+async def _watch(where: StoreLocation, ids: Sequence[str], wait: bool, as_json: bool) -> int:
     last: dict[str, Snapshot] = {}
     async with AsyncExitStack() as stack:
-        tracker = await places.enter_tracker(stack, where.made())
+        tracker = await store_location.enter_tracker(stack, where.made())
         tracker.interrupt_on(signal.SIGTERM)
         await _announce(tracker, where, ids, wait=wait)
         await _show_all(partial(_follow, tracker), ids, last, as_json=as_json)
     if tracker.interrupted_by is not None:
-        return codes.SIGNAL + tracker.interrupted_by
+        return exit_codes.SIGNAL + tracker.interrupted_by
     return max(_code(session_id, last) for session_id in ids)
 
 
@@ -112,8 +100,9 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
     import trio
 
     from ..errors import ProtocolError
+    from ..session.outcome import leaves
 
-    serving.server()
+    serve.server()
     last: dict[str, Snapshot] = {}
     stopped: list[int] = []
     with trio.open_signal_receiver(signal.SIGTERM) as received:
@@ -128,18 +117,11 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
             try:
                 await _show_all(partial(_follow_server, url, wait), ids, last, as_json=as_json)
             except* (ProtocolError, ValueError) as group:
-                why = str(next(leaves_of(group)))
-                hint = f" (a token is taken from ${serving.TOKEN})" if "token" in why or "HTTP 401" in why else ""
-                raise CommandError(codes.USAGE, why + hint) from None
+                why = str(next(leaves(group)))
+                hint = f" (a token is taken from ${serve.TOKEN})" if "token" in why or "HTTP 401" in why else ""
+                raise CommandError(exit_codes.USAGE, why + hint) from None
             nursery.cancel_scope.cancel(reason="all sessions have ended")
-    return codes.SIGNAL + stopped[0] if stopped else max(_code(session_id, last) for session_id in ids)
-
-
-def leaves_of(group: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group."""
-    from ..session.outcome import leaves
-
-    return leaves(group)
+    return exit_codes.SIGNAL + stopped[0] if stopped else max(_code(session_id, last) for session_id in ids)
 
 
 async def _follow_server(
@@ -147,15 +129,15 @@ async def _follow_server(
     wait: bool,
     session_id: str,
     last: dict[str, Snapshot],
-    told: Told,
-    model: Model | None,
+    on_snapshot: OnSnapshot,
+    model: DisplayModel | None,
 ) -> None:
     import trio
 
     from ..client.subscription import connect
 
     del model
-    token = os.environ.get(serving.TOKEN) or None
+    token = os.environ.get(serve.TOKEN) or None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce_later, url, session_id, last)
         try:
@@ -164,10 +146,10 @@ async def _follow_server(
                     state = None if messages.state is None else _shown(messages.state)
                     if state is not None and _differ(state, last.get(session_id)):
                         last[session_id] = state
-                        await told(state)
+                        await on_snapshot(state)
         except OSError as error:
             # Here, where it cannot be taken for one of standard output.
-            raise CommandError(codes.STORE, str(error)) from None
+            raise CommandError(exit_codes.STORE, str(error)) from None
         nursery.cancel_scope.cancel(reason="it has ended")
 
 
@@ -189,7 +171,7 @@ async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot
 
     await trio.sleep(ANSWERED)
     if session_id not in last:
-        output.say(f"waiting for session {session_id!r} to come up at {redacted_url(url)}")
+        output.print_notice(f"waiting for session {session_id!r} to come up at {redacted_url(url)}")
 
 
 async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
@@ -199,7 +181,7 @@ async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
         await _draw_all(follow, ids, last)
 
 
-async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence[str], *, wait: bool) -> None:
+async def _announce(tracker: ProgressTracker, where: StoreLocation, ids: Sequence[str], *, wait: bool) -> None:
     """Says which sessions are waited for, or refuses to."""
     from ..errors import SessionNotFoundError
 
@@ -209,30 +191,30 @@ async def _announce(tracker: ProgressTracker, where: places.Place, ids: Sequence
         except SessionNotFoundError:
             if not wait:
                 raise
-            output.say(f"waiting for session {session_id!r} to come up in {where.shown}")
+            output.print_notice(f"waiting for session {session_id!r} to come up in {where.shown}")
 
 
 async def _follow_all(
     follow: Follow,
     ids: Sequence[str],
     last: dict[str, Snapshot],
-    told: Told,
-    model: Model | None,
+    on_snapshot: OnSnapshot,
+    model: DisplayModel | None,
 ) -> None:
     """Until all of them have ended."""
     import trio
 
     async with trio.open_nursery() as nursery:
         for session_id in ids:
-            nursery.start_soon(follow, session_id, last, told, model)
+            nursery.start_soon(follow, session_id, last, on_snapshot, model)
 
 
 async def _follow(
     tracker: ProgressTracker,
     session_id: str,
     last: dict[str, Snapshot],
-    told: Told,
-    model: Model | None,
+    on_snapshot: OnSnapshot,
+    model: DisplayModel | None,
 ) -> None:
     """Takes in one session until it has ended; one that is lost counts as that, for nobody may ever resume it."""
     import trio
@@ -243,7 +225,7 @@ async def _follow(
     async with tracker.watch(session_id, wait=True) as snapshots, trio.open_nursery() as nursery:
         async for snapshot in snapshots:
             last[session_id] = snapshot
-            await told(snapshot)
+            await on_snapshot(snapshot)
             if snapshot.ended:
                 break
             if model is not None and snapshot.events and snapshot.epoch not in heard:
@@ -256,10 +238,10 @@ async def _put_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]
     """A line of JSON for each state, the next one when the last is written."""
     from ..terminal.streams import usable
     from ..terminal.writer import Writer
-    from .reading import as_data
+    from .ls import as_data
 
     if not usable(sys.stdout):
-        raise CommandError(codes.NOTHING, "the states cannot be written: there is no standard output")
+        raise CommandError(exit_codes.NOTHING, "the states cannot be written: there is no standard output")
     writer = Writer(sys.stdout)
 
     async def put(snapshot: Snapshot) -> None:
@@ -279,7 +261,7 @@ async def _leave(writer: Writer) -> None:
     """Tries to have all written, and says how much was not."""
     await writer.aclose()
     if writer.lost:
-        output.complain(f"{writer.lost} lines were not written: nobody took them")
+        output.print_error(f"{writer.lost} lines were not written: nobody took them")
 
 
 async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
@@ -287,12 +269,12 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
     import trio
 
     from ..session.outcome import leaves
-    from ..terminal.model import Model
-    from ..terminal.plain import PlainLines
+    from ..terminal.display_model import DisplayModel
+    from ..terminal.plain_lines import PlainLines
     from ..terminal.screen import PLAIN_INTERVAL, open_screen
 
     screen = await open_screen(None, sys.stdout, PlainLines(PLAIN_INTERVAL, ids=True))
-    model = Model()
+    model = DisplayModel()
 
     async def put(snapshot: Snapshot) -> None:
         model.put(snapshot)
@@ -318,7 +300,7 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
         raise output.refused(error) from None
 
 
-async def _draw(screen: Screen, model: Model) -> None:
+async def _draw(screen: Screen, model: DisplayModel) -> None:
     """Frames until cancelled; where nobody takes them, that is raised."""
     from ..terminal.screen import draw_frames
 
@@ -327,6 +309,6 @@ async def _draw(screen: Screen, model: Model) -> None:
 
 def _code(session_id: str, last: dict[str, Snapshot]) -> int:
     if session_id in last and last[session_id].ended:
-        return codes.ENDED[last[session_id].status]
-    output.complain(f"session {session_id!r} was removed")
-    return codes.NOT_FOUND
+        return exit_codes.ENDED[last[session_id].status]
+    output.print_error(f"session {session_id!r} was removed")
+    return exit_codes.NOT_FOUND

@@ -20,15 +20,15 @@ _RANK: Final = {"running": 0, "lost": 1, "queued": 2}
 
 
 @final
-class Model:
+class DisplayModel:
     """What is known of the sessions, newest state and last events."""
 
     def __init__(self) -> None:
         self.snapshots: dict[str, Snapshot] = {}
         self.events: dict[str, deque[str]] = {}
-        self.gone: deque[Snapshot] = deque()
+        self.evicted: deque[Snapshot] = deque()
         """Ended ones that had to go since the last frame."""
-        self.unsaid = 0
+        self.unlisted = 0
         """How many of those had to go in turn."""
         self.changed = True
 
@@ -43,15 +43,15 @@ class Model:
             gone = self.snapshots.pop(least)
             self.events.pop(least, None)
             if gone.ended:
-                self.gone.append(gone)
-                if len(self.gone) > UNSHOWN:
-                    self.gone.popleft()
-                    self.unsaid += 1
+                self.evicted.append(gone)
+                if len(self.evicted) > UNSHOWN:
+                    self.evicted.popleft()
+                    self.unlisted += 1
 
     def add_event(self, session_id: str, event: CustomEvent) -> None:
         """A custom event."""
         if session_id in self.snapshots and not self.snapshots[session_id].ended:
-            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(described(event))
+            self.events.setdefault(session_id, deque(maxlen=EVENTS_KEPT)).append(event_line(event))
             self.changed = True
 
     def ordered(self) -> list[Snapshot]:
@@ -62,7 +62,7 @@ class Model:
         )
 
 
-def described(event: CustomEvent) -> str:
+def event_line(event: CustomEvent) -> str:
     """An event as one line: its name and what it carries, cut where nobody would read on."""
     data = event.data
     if isinstance(data, dict):

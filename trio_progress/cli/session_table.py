@@ -1,50 +1,20 @@
-"""Tables and times as people read them: pure, and never wider than it is told to be."""
+"""The table of `ls`. Pure, and never wider than it is told to be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from ..terminal.cells import cells, cut, padded
+from ..protocol.snapshot import Snapshot
+from ..terminal import words
+from ..terminal.cells import cells, column, cut, padded
 from ..terminal.printable import printable
+from ..terminal.symbols import STYLES
+from .stdout import Stdout
 
 GAP: Final = 2
 """Spaces between two columns."""
-
-_ANSI: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-
-
-def ago(moment: datetime | None, now: float) -> str:
-    """How long ago that was: "3 min ago"; the date where that is more than a week; "-" for never.
-
-    Clocks of other processes may be ahead of ours, so a moment to come is shown as it is.
-    """
-    if moment is None:
-        return "-"
-    seconds = now - moment.timestamp()
-    if -5 < seconds < 1:
-        return "now"
-    if 0 < seconds < 60:
-        return f"{int(seconds)} s ago"
-    if 0 < seconds < 3600:
-        return f"{int(seconds // 60)} min ago"
-    if 0 < seconds < 86400:
-        return f"{int(seconds // 3600)} h ago"
-    if 0 < seconds < 7 * 86400:
-        days = int(seconds // 86400)
-        return f"{days} day{'s' if days > 1 else ''} ago"
-    return clock(moment)
-
-
-def clock(moment: datetime) -> str:
-    """The moment in the reader's own time zone."""
-    try:
-        moment = moment.astimezone()
-    except (OverflowError, ValueError, OSError):
-        pass  # In the years 1 and 9999 not every zone has it.
-    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +33,7 @@ def table(
     rows: Sequence[Sequence[str]],
     width: int,
     ellipsis: str = "…",
-    paint: Callable[[int, int, str], str] = lambda row, column, text: text,
+    paint: Callable[[int, int, str], str] = lambda _row, _column, text: text,
 ) -> list[str]:
     """Lines of at most `width`: a line of names, and one for each row. Empty columns are left out.
 
@@ -82,8 +52,8 @@ def table(
     }
 
     def least(number: int) -> int:
-        column = columns[number]
-        return full[number] if column.least is None else min(full[number], max(column.least, len(column.name)))
+        wanted = columns[number]
+        return full[number] if wanted.least is None else min(full[number], max(wanted.least, len(wanted.name)))
 
     while sum(map(least, shown)) + GAP * (len(shown) - 1) > width:
         last = max(shown, key=lambda number: columns[number].rank, default=None)
@@ -98,14 +68,52 @@ def table(
         spare -= more
     lines = [(" " * GAP).join(padded(columns[number].name, given[number]) for number in shown).rstrip()]
     for count, row in enumerate(clean):
-        texts = [padded(cut(row[number], given[number], ellipsis), given[number]) for number in shown]
+        texts = [column(row[number], given[number], ellipsis) for number in shown]
         if spare >= 0:
             texts = [paint(count, number, text) for number, text in zip(shown, texts, strict=True)]
         lines.append((" " * GAP).join(texts).rstrip())
     return lines if spare >= 0 else [cut(line, width, ellipsis) for line in lines]
 
 
-def painted(text: str, style: str, *, colours: bool) -> str:
-    """The text in a style of `terminal.signs`, for a terminal that knows ECMA-48's colours."""
-    codes = ";".join(_ANSI[word] for word in style.split() if word in _ANSI)
-    return f"\x1b[{codes}m{text}\x1b[0m" if colours and codes and text else text
+COLUMNS: Final = (
+    Column("ID"),
+    Column("STATUS"),
+    Column("DONE", 1),
+    Column("BEGUN", 2),
+    Column("TOOK", 4),
+    Column("TITLE", 3, least=16),
+    Column("LABELS", 5, least=12),
+)
+
+
+def session_table(sessions: Sequence[Snapshot], now: float, stdout: Stdout) -> list[str]:
+    """The table of `ls`."""
+    rows = [
+        (
+            one.id,
+            words.status(one).replace("_", " "),
+            words.percent(one.progress),
+            words.ago(one.started_at or one.queued_at, now),
+            "" if one.started_at is None else words.duration(words.elapsed(one, last_heard(one, now))),
+            "" if one.title == one.id else one.title,
+            labels(one.labels),
+        )
+        for one in sessions
+    ]
+
+    def paint(row: int, column: int, text: str) -> str:
+        return stdout.paint(text, STYLES[words.status(sessions[row])]) if COLUMNS[column].name == "STATUS" else text
+
+    return table(COLUMNS, rows, stdout.width, stdout.symbols.ellipsis, paint)
+
+
+def last_heard(snapshot: Snapshot, now: float) -> float:
+    """Until when a session is known to have run: a lost one until its last heartbeat, others until `now`."""
+    if snapshot.status == "lost" and snapshot.heartbeat_at is not None:
+        return snapshot.heartbeat_at.timestamp()
+    return now
+
+
+def labels(values: Mapping[str, str]) -> str:
+    """Labels as text: "user=u1 team=t2"."""
+    return " ".join(f"{name}={value}" for name, value in values.items())

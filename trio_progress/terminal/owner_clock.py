@@ -17,7 +17,7 @@ class _Seen(NamedTuple):
 
 
 @final
-class OwnersTime:
+class OwnerClock:
     """What the wall clock of a session's owner says now, if nobody has set it since the session last advanced.
 
     Stamps are taken by the owner's wall clock and compared with one another; the time that has passed since the newest

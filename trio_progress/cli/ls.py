@@ -1,4 +1,4 @@
-"""`ls` and `show`: what the store has of sessions. They write nothing."""
+"""`ls`: lists the sessions of a store. It writes nothing there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from . import codes, output, parser, places
-from .codes import CommandError
+from . import exit_codes, output, parser, store_location
 
 if TYPE_CHECKING:
     from ..blocking import Client
@@ -20,7 +19,7 @@ LIMIT: Final = 50
 
 PAGE: Final = 500
 
-_LS: Final = """\
+_DESCRIPTION: Final = """\
 Lists sessions, those that were begun (or declared) last first.
 
 In a terminal it is a table that fits it. Piped, it is one line for each session and no heading, with nothing cut
@@ -28,31 +27,18 @@ off and tabs between: id, status, progress (0 to 1), when it was queued, begun a
 and labels as JSON. `--json` is one JSON array of whole states, as `show --json` gives them.
 """
 
-_LS_EPILOG: Final = f"""\
+_EPILOG: Final = f"""\
 examples:
   trio-progress ls --label user=u1 --status running --status queued
   trio-progress ls --status lost --all | cut -f1
   trio-progress ls --json | jq '.[] | select(.progress > 0.9) | .id'
 
-{codes.COMMON}"""
-
-_SHOW: Final = """\
-Shows all that is known of one session: how it stands, its phases, counters, fields, result and error.
-
-`--json` is the whole state as one JSON object; the README names its parts. Times are RFC 3339, UTC.
-"""
-
-_SHOW_EPILOG: Final = f"""\
-examples:
-  trio-progress show r-42
-  trio-progress show r-42 --json | jq .result
-
-{codes.COMMON}"""
+{exit_codes.COMMON}"""
 
 
 def add(commands: parser.Commands) -> None:
-    """Adds `ls` and `show`."""
-    listing = parser.command(commands, "ls", ls, says="list sessions", description=_LS, epilog=_LS_EPILOG)
+    """Adds `ls`."""
+    listing = parser.command(commands, "ls", ls, summary="list sessions", description=_DESCRIPTION, epilog=_EPILOG)
     parser.label_option(listing, "only sessions with this label; may be given several times, and then all must hold")
     listing.add_argument(
         "--status",
@@ -69,35 +55,30 @@ def add(commands: parser.Commands) -> None:
     listing.add_argument("--json", action="store_true", help="one JSON array of whole states")
     parser.store_option(listing)
 
-    showing = parser.command(commands, "show", show, says="show one session", description=_SHOW, epilog=_SHOW_EPILOG)
-    parser.session_argument(showing, "id", help="the session")
-    showing.add_argument("--json", action="store_true", help="the whole state as one JSON object")
-    parser.store_option(showing)
-
 
 def ls(arguments: argparse.Namespace) -> int:
     """`trio-progress ls`."""
-    with places.client(arguments) as client:
+    with store_location.client(arguments) as client:
         sessions = iter(()) if client is None else found(client, dict(arguments.label), arguments.status)
         if arguments.json:
             _array(sessions if arguments.all else islice(sessions, arguments.limit))
-            return codes.OK
+            return exit_codes.OK
         if not output.to_terminal():
             for snapshot in sessions if arguments.all else islice(sessions, arguments.limit):
-                output.put(_row(snapshot))
-            return codes.OK
+                output.print_answer(_row(snapshot))
+            return exit_codes.OK
         shown = list(sessions if arguments.all else islice(sessions, arguments.limit))
         more = next(sessions, None) is not None
     if not shown:
-        output.say("no sessions" if arguments.label or arguments.status else "no sessions yet")
-        return codes.OK
-    from .looks import listed
-    from .screens import screen
+        output.print_notice("no sessions" if arguments.label or arguments.status else "no sessions yet")
+        return exit_codes.OK
+    from .session_table import session_table
+    from .stdout import stdout
 
-    output.put("\n".join(listed(shown, time.time(), screen())) + "\n")
+    output.print_answer("\n".join(session_table(shown, time.time(), stdout())) + "\n")
     if more:
-        output.say(f"only the newest {len(shown)}: --all or --limit shows more")
-    return codes.OK
+        output.print_notice(f"only the newest {len(shown)}: --all or --limit shows more")
+    return exit_codes.OK
 
 
 def found(client: Client, labels: dict[str, str], statuses: list[str] | None) -> Iterator[Snapshot]:
@@ -124,10 +105,10 @@ def as_data(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _array(sessions: Iterator[Snapshot]) -> None:
-    output.put("[")
+    output.print_answer("[")
     for number, snapshot in enumerate(sessions):
-        output.put((",\n " if number else "\n ") + output.as_json(as_data(snapshot)))
-    output.put("\n]\n")
+        output.print_answer((",\n " if number else "\n ") + output.as_json(as_data(snapshot)))
+    output.print_answer("\n]\n")
 
 
 def _row(snapshot: Snapshot) -> str:
@@ -141,19 +122,3 @@ def _row(snapshot: Snapshot) -> str:
 
 def _labels(data: dict[str, Any]) -> str:
     return output.as_json(data["labels"])
-
-
-def show(arguments: argparse.Namespace) -> int:
-    """`trio-progress show`."""
-    with places.client(arguments) as client:
-        if client is None:
-            raise CommandError(codes.NOT_FOUND, f"there is no session {arguments.id!r}: there are none yet")
-        snapshot = client.snapshot(arguments.id)
-    if arguments.json:
-        output.put(output.as_json(as_data(snapshot), indent=2) + "\n")
-        return codes.OK
-    from .looks import described
-    from .screens import screen
-
-    output.put("\n".join(described(snapshot, time.time(), screen())) + "\n")
-    return codes.OK

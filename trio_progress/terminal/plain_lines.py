@@ -6,11 +6,11 @@ from typing import Final, final
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
 from . import words
-from .passing import OwnersTime
+from .owner_clock import OwnerClock
 from .printable import printable
 
-SAID: Final = 20_000
-"""Sessions of which it is remembered what was said; those go first of which nothing was said for longest."""
+REMEMBERED: Final = 20_000
+"""Sessions whose last line is remembered; those go first that have had no line for longest."""
 
 
 @final
@@ -29,7 +29,7 @@ class PlainLines:
         self._interval = interval
         self._ids = ids
         self._said: dict[str, tuple[float, tuple[object, ...], int]] = {}
-        self._time = OwnersTime()
+        self._time = OwnerClock()
 
     def due(self, snapshot: Snapshot, now: float) -> str | None:
         """The line for this state, if it is due at `now` (on a monotonic clock)."""
@@ -45,7 +45,7 @@ class PlainLines:
             self._time.forget(snapshot.id)
         else:
             self._said[snapshot.id] = (now, landmarks, snapshot.seq)
-        if len(self._said) > SAID:
+        if len(self._said) > REMEMBERED:
             oldest = next(iter(self._said))
             del self._said[oldest]
             self._time.forget(oldest)
@@ -69,18 +69,13 @@ def line(snapshot: Snapshot, *, ids: bool = False, now: float | None = None) -> 
         said.append(words.standing(snapshot, now))
     if snapshot.ended:
         said.append(f"after {words.duration(words.elapsed(snapshot, now))}")
-        if snapshot.error is not None:
-            said.append(": ".join(filter(None, (snapshot.error.type, snapshot.error.message))))
+        said.append(words.error(snapshot))
     else:
         moves = words.moves(snapshot)
         said.extend(_phase(phase, moves) for phase in snapshot.phases if phase.status == "running")
-        if moves and snapshot.eta is not None:
-            said.append(f"ETA {words.duration(snapshot.eta)}")
-        if snapshot.message:
-            said.append(snapshot.message)
-    if snapshot.counters:
-        said.append(words.counters(snapshot, 4))
-    return printable(" | ".join(said))
+        said += [words.eta(snapshot, moves), snapshot.message or ""]
+    said.append(words.counters(snapshot, 4))
+    return printable(" | ".join(filter(None, said)))
 
 
 def _told_at(snapshot: Snapshot) -> float:

@@ -36,7 +36,7 @@ def fresh(phase: Phase, name: str) -> str:
 
 
 @final
-class Desk:
+class ResearchContext:
     """What the steps of one research work with: the session, the corpus, and the threads that read it.
 
     Args:

@@ -17,7 +17,7 @@ UNBROKEN: Final = 8192
 
 
 @final
-class Above:
+class AboveDisplay:
     """Stands in for a stream of the terminal: what is written to it becomes lines above what is drawn. Never waits.
 
     After `end()`, and in a forked process, it is the stream itself to whoever has kept it.
@@ -83,7 +83,7 @@ class Above:
 
 
 @final
-class Diverted:
+class RedirectedHandlers:
     """The handlers whose stream is one of these write to another one, until `restore()`.
 
     Args:
