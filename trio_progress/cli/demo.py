@@ -209,9 +209,7 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
         snapshot = client.snapshot(session_id)
     question, corpus = snapshot.fields.get("question"), snapshot.fields.get("corpus")
     if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
-        raise CommandError(
-            exit_codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be resumed here"
-        )
+        raise CommandError(exit_codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be resumed here")
     url = store_location.locate(arguments).url
     run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after, arguments.serve)
     if snapshot.status == "completed":
