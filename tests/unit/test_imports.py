@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +133,14 @@ def test_a_room_knows_no_other_rooms_than_the_table_says(module: str) -> None:
     allowed = {*ROOMS[room(module)], room(module), "_version"}
     for known in GRAPH[module]:
         assert room(known) in allowed, f"{module} -> {known}"
+
+
+def test_the_page_for_maintainers_names_files_that_exist() -> None:
+    page = HOUSE.read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./-]+\.(?:py|js|md))`", page))
+    assert len(named) > 20
+    roots = (PACKAGE, PACKAGE.parent)
+    assert [name for name in sorted(named) if not any((root / name).is_file() for root in roots)] == []
 
 
 def test_no_room_leads_back_to_itself() -> None:
