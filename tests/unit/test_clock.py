@@ -157,7 +157,7 @@ async def test_pain_32_the_wall_clock_jumps_and_durations_do_not(
     assert running.elapsed == 4.0
     assert running.progressed_at is not None
     later = running.progressed_at.timestamp() + 1.5
-    assert words.elapsed(running, later) == 5.5
+    assert ran(running, later) == 5.5
     assert phase_ran(running.phases[1], ran(running, later), later) == 3.5
     assert phase_ran(running.phases[0], ran(running, later), later) == 2.0
     said = session_page(running, later, page)

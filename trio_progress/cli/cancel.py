@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _DESCRIPTION: Final = """\
 Asks the owners of sessions, whichever processes those are, to cancel them.
 
-It returns when that is said; `trio-progress watch ID` waits until it has happened. A session that is queued ends as
-cancelled at once. One that has ended is left as it is, which is no error.
+It returns once the store has the request; `trio-progress watch ID` waits until the session has ended. A queued session
+ends as cancelled at once. A session that has ended stays as it is, which is no error.
 """
 
 _EPILOG: Final = f"""\
@@ -32,7 +32,7 @@ def add(commands: parser.Commands) -> None:
         commands, "cancel", cancel, summary="cancel sessions", description=_DESCRIPTION, epilog=_EPILOG
     )
     parser.session_argument(cancelling, "ids", nargs="+", help="the sessions")
-    cancelling.add_argument("--reason", metavar="TEXT", help="what people are told")
+    cancelling.add_argument("--reason", metavar="TEXT", help="why, shown to whoever watches the session")
     parser.store_option(cancelling)
 
 

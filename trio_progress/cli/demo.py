@@ -36,9 +36,9 @@ It is a small research engine and a real one: it classifies the question, plans 
 concurrently, scores what it found, drops duplicates, follows up on the names that the best passages speak of,
 composes an answer and checks each citation against its file. Nothing is sent anywhere.
 
-Its progress is kept in your store for a week, so that `ls`, `show` and `watch` see it, and so that it can be gone on
-with where it stopped, whatever has stopped it: --resume does not do again what was done. `trio-progress rm --label
-app=demo` removes it all.
+Its progress is kept in your store for a week, for `ls`, `show` and `watch`, and for --resume, which goes on where it
+stopped, whatever has stopped it, and repeats nothing that was done. `trio-progress rm --label app=demo` removes all of
+its sessions.
 """
 
 _EPILOG: Final = f"""\
@@ -67,29 +67,29 @@ def add(commands: parser.Commands) -> None:
         epilog=_EPILOG,
     )
     command.add_argument(
-        "question", nargs="*", metavar="QUESTION", help=f"what you want to know; unless given: {DEFAULT_QUESTION!r}"
+        "question", nargs="*", metavar="QUESTION", help=f"what you want to know (default: {DEFAULT_QUESTION!r})"
     )
     corpus = command.add_argument(
         "--corpus",
         metavar="DIR",
-        help="the folder whose text files are searched; unless given: the standard library of this Python",
+        help="the folder whose text files are searched (default: the standard library of this Python)",
     )
     completers.complete(corpus, completers.folders)
-    parser.session_argument(command, "--resume", help="go on with this session of the demo, with its own question")
+    parser.session_argument(command, "--resume", help="resume this session of the demo, with its own question")
     command.add_argument(
         "--serve",
         metavar="PORT",
         nargs="?",
         type=serve.port,
         const=serve.PORT,
-        help=f"have its page on a port of this machine while it runs; {serve.PORT} unless given",
+        help=f"serve its page on this port of this machine while it runs (default {serve.PORT})",
     )
     command.add_argument(
         "--lost-after",
         metavar="SECONDS",
         type=parser.seconds,
         default=LOST_AFTER,
-        help=f"without a sign of life for so long it counts as lost; {LOST_AFTER:g} unless given",
+        help=f"time without a heartbeat until it counts as lost (default {LOST_AFTER:g})",
     )
     parser.store_option(command)
 
@@ -142,8 +142,8 @@ def demo(arguments: argparse.Namespace) -> int:
     except SessionActiveError as error:
         raise CommandError(
             exit_codes.ACTIVE,
-            f"session {error.session_id!r} is open; if its process was killed, it is lost and can be gone on with "
-            "some seconds after its last sign of life",
+            f"session {error.session_id!r} is open; if its process was killed, it can be resumed once it "
+            "counts as lost, some seconds after its last heartbeat",
         ) from None
     if run.answer is None:
         return _unanswered(run)
@@ -160,10 +160,11 @@ def _begun(arguments: argparse.Namespace) -> _Run:
 
     question = classify(" ".join(arguments.question) if arguments.question else DEFAULT_QUESTION).text
     folder = checked_folder(standard_library() if arguments.corpus is None else arguments.corpus)
-    url = _usable(store_location.locate(arguments))
+    where = store_location.locate(arguments)
+    url = _usable(where)
     return _Run(
         url,
-        _hint(arguments),
+        where.hint,
         f"demo-{secrets.token_hex(3)}",
         question,
         folder,
@@ -210,19 +211,14 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
     question, corpus = snapshot.fields.get("question"), snapshot.fields.get("corpus")
     if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
         raise CommandError(exit_codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be resumed here")
-    url = store_location.locate(arguments).url
-    run = _Run(url, _hint(arguments), session_id, question, corpus, True, arguments.lost_after, arguments.serve)
+    where = store_location.locate(arguments)
+    run = _Run(where.url, where.hint, session_id, question, corpus, True, arguments.lost_after, arguments.serve)
     if snapshot.status == "completed":
         output.print_notice(f"Session {session_id} has completed: this is its answer.")
         run.answer = handed_in(snapshot.result)
     else:
         run.folder = checked_folder(corpus)
     return run
-
-
-def _hint(arguments: argparse.Namespace) -> str:
-    """What must stand behind a command for it to find the same store."""
-    return store_location.locate(arguments).hint
 
 
 async def _research(run: _Run) -> None:
@@ -278,13 +274,13 @@ def _unanswered(run: _Run) -> int:
         assert run.session is not None
         error = run.session.snapshot().error
         reason = None if error is None else error.message
-        _tell(run, "Cancelled" if reason is None else f"Cancelled ({reason})")
+        _report(run, "Cancelled" if reason is None else f"Cancelled ({reason})")
         return exit_codes.ENDED["cancelled"]
-    _tell(run, "Interrupted" if run.signal == signal.SIGINT else f"Stopped by {signal.Signals(run.signal).name}")
+    _report(run, "Interrupted" if run.signal == signal.SIGINT else f"Stopped by {signal.Signals(run.signal).name}")
     return exit_codes.SIGNAL + run.signal
 
 
-def _tell(run: _Run, what: str) -> None:
+def _report(run: _Run, what: str) -> None:
     if run.session is None:
         output.print_notice(f"{what} before anything was begun.")
         return

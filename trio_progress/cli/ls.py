@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from ..terminal.streams import is_terminal
 from . import exit_codes, output, parser, store_location
 
 if TYPE_CHECKING:
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
 
 LIMIT: Final = 50
-"""Sessions that are listed unless more are asked for."""
+"""Sessions that are listed by default."""
 
 PAGE: Final = 500
 
 _DESCRIPTION: Final = """\
-Lists sessions, those that were begun (or declared) last first.
+Lists sessions, newest first.
 
-In a terminal it is a table that fits it. Piped, it is one line for each session and no heading, with nothing cut
-off and tabs between: id, status, progress (0 to 1), when it was queued, begun and ended (RFC 3339, UTC), title,
-and labels as JSON. `--json` is one JSON array of whole states, as `show --json` gives them.
+A terminal gets a table that fits its width. A pipe gets one line for each session, without a heading and with nothing
+cut off, and tabs between: id, status, progress (0 to 1), when it was queued, begun and ended (RFC 3339, UTC), title,
+and labels as JSON. `--json` prints one JSON array of whole states, each as `show --json` prints it.
 """
 
 _EPILOG: Final = f"""\
@@ -39,19 +41,23 @@ examples:
 def add(commands: parser.Commands) -> None:
     """Adds `ls`."""
     listing = parser.command(commands, "ls", ls, summary="list sessions", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.label_option(listing, "only sessions with this label; may be given several times, and then all must hold")
+    parser.label_option(listing, "only sessions with this label; may be given several times, for all of them together")
     listing.add_argument(
         "--status",
         choices=parser.STATUSES,
         action="append",
         metavar="STATUS",
-        help=f"only sessions that stand so: {', '.join(parser.STATUSES)}; may be given several times, for any of them",
+        help=f"only sessions with this status, one of {', '.join(parser.STATUSES)}; may be given several times",
     )
     many = listing.add_mutually_exclusive_group()
     many.add_argument(
-        "--limit", type=parser.whole_number, metavar="N", default=LIMIT, help=f"at most so many; {LIMIT} unless given"
+        "--limit",
+        type=parser.whole_number,
+        metavar="N",
+        default=LIMIT,
+        help=f"at most so many; {LIMIT} unless given",
     )
-    many.add_argument("--all", action="store_true", help="all that there are")
+    many.add_argument("--all", action="store_true", help="list all sessions")
     listing.add_argument("--json", action="store_true", help="one JSON array of whole states")
     parser.store_option(listing)
 
@@ -63,7 +69,7 @@ def ls(arguments: argparse.Namespace) -> int:
         if arguments.json:
             _array(sessions if arguments.all else islice(sessions, arguments.limit))
             return exit_codes.OK
-        if not output.to_terminal():
+        if not is_terminal(sys.stdout):
             for snapshot in sessions if arguments.all else islice(sessions, arguments.limit):
                 output.print_answer(_row(snapshot))
             return exit_codes.OK
@@ -77,12 +83,12 @@ def ls(arguments: argparse.Namespace) -> int:
 
     output.print_answer("\n".join(session_table(shown, time.time(), stdout())) + "\n")
     if more:
-        output.print_notice(f"only the newest {len(shown)}: --all or --limit shows more")
+        output.print_notice(f"only the newest {len(shown)} are listed: --all or --limit shows more")
     return exit_codes.OK
 
 
 def found(client: Client, labels: dict[str, str], statuses: list[str] | None) -> Iterator[Snapshot]:
-    """All sessions with these labels that stand in one of these ways, newest first, read as they are taken."""
+    """All sessions with these labels and one of these statuses, newest first; pages are read as they are needed."""
     one = statuses[0] if statuses is not None and len(set(statuses)) == 1 else None
     cursor = None
     while True:
@@ -117,8 +123,9 @@ def _row(snapshot: Snapshot) -> str:
     data = as_data(snapshot)
     times = [data[name] or "" for name in ("queued_at", "started_at", "ended_at")]
     title = printable(snapshot.title)
-    return "\t".join([data["id"], data["status"], f"{snapshot.progress:.4g}", *times, title, _labels(data)]) + "\n"
-
-
-def _labels(data: dict[str, Any]) -> str:
-    return output.as_json(data["labels"])
+    return (
+        "\t".join(
+            [data["id"], data["status"], f"{snapshot.progress:.4g}", *times, title, output.as_json(data["labels"])]
+        )
+        + "\n"
+    )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ..telemetry.redaction import redacted
 from ..terminal.printable import printable
-from ..terminal.streams import is_terminal, sink_for, usable
+from ..terminal.streams import sink_for, usable
 from . import exit_codes
 from .exit_codes import CommandError
 
@@ -115,11 +115,6 @@ def silence(stream: Any) -> None:
     """What is left in the buffer would be tried again, and fail loudly, when the interpreter exits."""
     with suppress(AttributeError, OSError, ValueError):  # It may have no descriptor.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def to_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return is_terminal(sys.stdout)
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

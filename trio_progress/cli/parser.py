@@ -30,12 +30,12 @@ MODULES: Final = (
 """What commands there are, in the order of the help: modules with `add(commands)`, which uses `command()` below."""
 
 STATUSES: Final = ("queued", "running", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost")
-"""Those of `state.snapshot`, which would load what `--help` has no use for."""
+"""Those of `protocol.snapshot`, which would load what `--help` has no use for."""
 
 _DESCRIPTION: Final = """\
-Progress of long, concurrent, multi-phase work, told truthfully and live.
+Progress of long, concurrent, multi-phase work, true and live.
 
-Sessions are found in a store: the file that `--store` or TRIO_PROGRESS_STORE names, else one of your own.
+Sessions are kept in a store: the one that `--store` or TRIO_PROGRESS_STORE names, else a file of your own.
 """
 
 _EPILOG: Final = """\
@@ -52,12 +52,12 @@ examples:
 environment:
   TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB; a URL with a password belongs
                         here, for all users of a machine can read the arguments of a command
-  XDG_STATE_HOME        where the store of your own is: trio-progress/sessions.db in it
-  TRIO_PROGRESS_SECRET  what `serve` lets in by, and `token` signs with
-  TRIO_PROGRESS_TOKEN   what `watch --url` asks with
+  XDG_STATE_HOME        the folder that your own store is in: trio-progress/sessions.db
+  TRIO_PROGRESS_SECRET  the secret that `serve` accepts and `token` signs with
+  TRIO_PROGRESS_TOKEN   the token that `watch --url` sends
   NO_COLOR              no colours
 
-`trio-progress COMMAND --help` tells more of each command, and its exit exit_codes.
+`trio-progress COMMAND --help` has the details and exit codes of each command.
 """
 
 STORE_HELP: Final = (
@@ -115,7 +115,7 @@ def command(
         run: The function that takes the parsed arguments and returns the exit code.
         summary: What it does, in some words.
         description: What it does, in some sentences.
-        epilog: Examples and exit exit_codes.
+        epilog: Examples and exit codes.
     """
     added = commands(
         name,
@@ -171,7 +171,7 @@ def label(text: str) -> tuple[str, str]:
 def whole_number(text: str) -> int:
     """A count of at least 1 as argparse wants it checked."""
     if not text.isdecimal() or not text.isascii() or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"it must be a whole number of at least 1, not {text!r:.200}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r:.200}")
     return int(text)
 
 
@@ -182,5 +182,5 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 1 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"it must be a number of seconds, at least 1, not {text!r:.200}")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, at least 1, not {text!r:.200}")
     return value

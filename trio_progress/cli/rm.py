@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
 
 _DESCRIPTION: Final = """\
-Removes all that is stored of sessions: those named, or with --label all that have these labels.
+Removes sessions and all that is stored of them: those named, or with --label all that have these labels.
 
-Named ones go without a question. With --label it shows what it is about to remove and asks; where nobody can be
-asked it needs --yes. A session that is open is not removed: cancel it first.
+Named sessions are removed without a question. With --label it lists what it is about to remove and asks; without a
+terminal to ask at, it needs --yes. An open session is not removed: cancel it first.
 """
 
 _EPILOG: Final = f"""\
@@ -35,7 +35,7 @@ def add(commands: parser.Commands) -> None:
     """Adds `rm`."""
     removing = parser.command(commands, "rm", rm, summary="remove sessions", description=_DESCRIPTION, epilog=_EPILOG)
     parser.session_argument(removing, "ids", nargs="*", help="the sessions")
-    parser.label_option(removing, "all sessions with this label; may be given several times, and then all must hold")
+    parser.label_option(removing, "all sessions with this label; may be given several times, for all of them together")
     removing.add_argument("--yes", "-y", action="store_true", help="do not ask")
     parser.store_option(removing)
 
@@ -43,7 +43,7 @@ def add(commands: parser.Commands) -> None:
 def rm(arguments: argparse.Namespace) -> int:
     """`trio-progress rm`."""
     if bool(arguments.ids) == bool(arguments.label):
-        raise CommandError(exit_codes.USAGE, "name the sessions to remove, or give --label; not both, and not neither")
+        raise CommandError(exit_codes.USAGE, "name the sessions to remove, or give --label: one of the two")
     with store_location.client(arguments) as client:
         if arguments.ids:
             return max(_remove(client, session_id) for session_id in arguments.ids)

@@ -19,16 +19,17 @@ from .store_location import StoreLocation
 PORT: Final = 8765
 
 SECRET: Final = "TRIO_PROGRESS_SECRET"  # noqa: S105 - the name of a variable
-"""The variable that holds the server's secret, or several with spaces between: the first one signs."""
+"""The variable that holds the server's secrets, with spaces between: all are accepted, the first one signs."""
 
 TOKEN: Final = "TRIO_PROGRESS_TOKEN"  # noqa: S105 - the name of a variable
 
 _DESCRIPTION: Final = f"""\
 Serves the sessions of a store over one port: a page, WebSockets, server-sent events, and JSON.
 
-Only this machine can reach it, unless --host says otherwise; then a secret is needed, in {SECRET} (two with a
-space between while it is changed) or a file. Who has the secret may do all; `trio-progress token` makes tokens that
-may do less. Ctrl-C and SIGTERM let those who watch see the end of what ends by then.
+Only this machine can reach it, unless --host says otherwise; that needs a secret, in {SECRET} or a file. (While it
+is changed, give both secrets with a space between: the first one signs.) The secret allows everything;
+`trio-progress token` makes tokens that allow less. After Ctrl-C or SIGTERM, clients still get what ends within
+--drain-timeout.
 """
 
 _EPILOG: Final = """\
@@ -48,40 +49,46 @@ def add(commands: parser.Commands) -> None:
     serving = parser.command(
         commands, "serve", serve, summary="serve sessions over a port", description=_DESCRIPTION, epilog=_EPILOG
     )
-    serving.add_argument("--port", type=port, default=PORT, metavar="N", help=f"0 for any; {PORT} unless given")
-    serving.add_argument("--host", default="127.0.0.1", help="what to bind; this machine alone unless given")
-    serving.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
-    serving.add_argument("--certificate", metavar="FILE", help="for TLS, with --key")
+    serving.add_argument(
+        "--port", type=port, default=PORT, metavar="N", help=f"the port; 0 for a free one (default {PORT})"
+    )
+    serving.add_argument(
+        "--host", default="127.0.0.1", help="the address to bind (default 127.0.0.1: this machine only)"
+    )
+    serving.add_argument("--secret-file", metavar="FILE", help=f"a file with the secret (default ${SECRET})")
+    serving.add_argument("--certificate", metavar="FILE", help="the certificate for TLS; needs --key")
     serving.add_argument("--key", metavar="FILE", help="the certificate's private key")
-    serving.add_argument("--base-path", default="/", metavar="PATH", help="what all paths begin with, behind a proxy")
+    serving.add_argument("--base-path", default="/", metavar="PATH", help="the prefix of all paths, behind a proxy")
     for name, meta, says in (
         ("origins", "ORIGIN", "other origins whose pages may read sessions"),
-        ("hosts", "HOST", "names under which the server is reached"),
-        ("trusted-proxies", "NETWORK", "addresses or networks that are believed in X-Forwarded-For"),
+        ("hosts", "HOST", "host names that clients use for this server"),
+        ("trusted-proxies", "NETWORK", "addresses or networks whose X-Forwarded-For is trusted"),
     ):
         serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=says)
-    serving.add_argument("--admin-port", type=port, metavar="N", help="a port for probes and metrics alone; 0 for any")
+    serving.add_argument(
+        "--admin-port", type=port, metavar="N", help="a separate port for probes and metrics; 0 for a free one"
+    )
     serving.add_argument(
         "--admin-host",
         default="127.0.0.1",
         metavar="HOST",
-        help="what that one is bound to; this machine alone unless given",
+        help="the address of the admin port (default 127.0.0.1: this machine only)",
     )
     serving.add_argument(
-        "--keepalive", type=parser.seconds, default=20.0, metavar="SECONDS", help="between pings; 20 unless given"
+        "--keepalive", type=parser.seconds, default=20.0, metavar="SECONDS", help="time between pings (default 20)"
     )
     serving.add_argument(
         "--drain-timeout",
         type=parser.seconds,
         metavar="SECONDS",
-        help="how long a stop waits for the ends of what is watched; 6 unless given",
+        help="how long shutdown waits for clients to get what has ended (default 6)",
     )
     serving.add_argument(
         "--lost-after",
         type=parser.seconds,
         default=30.0,
         metavar="SECONDS",
-        help="without a sign of life, beyond its lease, a session is written off as lost; 30 unless given",
+        help="time without a heartbeat, after its lease, until a session counts as lost (default 30)",
     )
     parser.store_option(serving)
 
@@ -89,7 +96,7 @@ def add(commands: parser.Commands) -> None:
 def port(text: str) -> int:
     """A port as argparse wants it checked."""
     if not text.isdecimal() or not text.isascii() or len(text) > 5 or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"it must be a port, 0 to 65535, not {text!r:.200}")
+        raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r:.200}")
     return int(text)
 
 
@@ -141,7 +148,7 @@ def serve(arguments: argparse.Namespace) -> int:
     if not secrets and arguments.host and not is_loopback(arguments.host):
         raise CommandError(
             exit_codes.USAGE,
-            f"{arguments.host} can be reached from other machines, so a secret is needed: set {SECRET}, or give "
+            f"--host {arguments.host} is reachable from other machines, which needs a secret: set {SECRET}, or give "
             "--secret-file; `trio-progress token --new-secret` makes one",
         )
     try:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran
+from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran, ran
 from ..terminal import words
 from ..terminal.cells import cells, column, cut, indent, padded
 from ..terminal.printable import printable
@@ -23,7 +23,7 @@ def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
     status = words.status(snapshot)
     head = [stdout.paint(status.replace("_", " "), STYLES[status]), words.percent(snapshot.progress)]
     if snapshot.status == "running":
-        head += [words.duration(words.elapsed(snapshot, now)), words.eta(snapshot, words.moves(snapshot))]
+        head += [words.duration(ran(snapshot, now)), words.eta(snapshot, words.moves(snapshot))]
     lines = ["  ".join([snapshot.id, *filter(None, head)])]
     if snapshot.title != snapshot.id:
         lines.append(printable(snapshot.title))
@@ -31,7 +31,7 @@ def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
         lines.append(f"  {name:<10}  {printable(text)}")
     if snapshot.phases:
         until = last_heard(snapshot, now)
-        times = _Times(until, words.elapsed(snapshot, until))
+        times = _Times(until, ran(snapshot, until))
         lines += ["", "phases", *_tree(snapshot.phases, times, stdout, 1, words.moves(snapshot))]
     for name, values in (("counters", snapshot.counters), ("fields", snapshot.fields)):
         if values:
@@ -68,7 +68,7 @@ def _facts(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
         if moment is not None and not (name == "queued" and moment == snapshot.started_at):
             yield name, f"{words.local_time(moment)}  ({words.ago(moment, now)})"
     if snapshot.ended_at is not None:
-        yield "took", words.duration(words.elapsed(snapshot, now))
+        yield "took", words.duration(ran(snapshot, now))
     if snapshot.status in ("running", "lost"):
         heard = "" if snapshot.heartbeat_at is None else f", heard of {words.ago(snapshot.heartbeat_at, now)}"
         yield "liveness", snapshot.liveness + heard
@@ -100,7 +100,8 @@ def _phase(phase: PhaseSnapshot, times: _Times, stdout: Stdout, depth: int, name
     if stdout.width >= 50:
         said.append(_bar(phase, stdout))
     said.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    said += words.figures(phase, moves, _took(phase, times))
+    took = "" if phase.started_at is None else words.duration(phase_ran(phase, times.elapsed, times.now))
+    said += words.figures(phase, moves, took)
     if phase.status in ("failed", "cancelled", "skipped"):
         said.append(phase.status)
     if phase.message:
@@ -117,10 +118,6 @@ def _bar(phase: PhaseSnapshot, stdout: Stdout) -> str:
     if phase.fraction is None:
         return stdout.symbols.empty * width
     return "".join(stdout.symbols.bar(phase.fraction, width))
-
-
-def _took(phase: PhaseSnapshot, times: _Times) -> str:
-    return "" if phase.started_at is None else words.duration(phase_ran(phase, times.elapsed, times.now))
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:

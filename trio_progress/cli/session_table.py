@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..protocol.snapshot import Snapshot
+from ..protocol.snapshot import Snapshot, ran
 from ..terminal import words
 from ..terminal.cells import cells, column, cut, padded
 from ..terminal.printable import printable
@@ -94,7 +94,7 @@ def session_table(sessions: Sequence[Snapshot], now: float, stdout: Stdout) -> l
             words.status(one).replace("_", " "),
             words.percent(one.progress),
             words.ago(one.started_at or one.queued_at, now),
-            "" if one.started_at is None else words.duration(words.elapsed(one, last_heard(one, now))),
+            "" if one.started_at is None else words.duration(ran(one, last_heard(one, now))),
             "" if one.title == one.id else one.title,
             labels(one.labels),
         )

@@ -11,9 +11,9 @@ from .exit_codes import CommandError
 from .ls import as_data
 
 _DESCRIPTION: Final = """\
-Shows all that is known of one session: how it stands, its phases, counters, fields, result and error.
+Shows one session: its status, phases, counters, fields, result and error.
 
-`--json` is the whole state as one JSON object; the README names its parts. Times are RFC 3339, UTC.
+`--json` prints the whole state as one JSON object; the README names its parts. Times are RFC 3339, UTC.
 """
 
 _EPILOG: Final = f"""\

@@ -129,7 +129,7 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
             yield None
             return
         raise CommandError(
-            exit_codes.STORE, f"store {where.shown}: there is no such file; who keeps sessions in it has not begun yet"
+            exit_codes.STORE, f"store {where.shown}: there is no such file; it is made when a tracker first opens it"
         )
     from ..blocking import Client
 

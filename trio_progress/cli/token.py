@@ -10,9 +10,10 @@ from .exit_codes import CommandError
 from .serve import SECRET, secrets_of, server
 
 _DESCRIPTION: Final = f"""\
-Makes a token that lets its bearer do something with some sessions for a while, signed with the secret in {SECRET}.
+Makes a token that allows its bearer to read (or cancel, or delete) some sessions until it expires.
 
-It is for the sessions that are named and for those that have all of the labels; or, with --everything, for all of them.
+It covers the sessions that --session names and those that have all of the labels; with --everything, all sessions. It
+is signed with the secret in {SECRET}.
 """
 
 _EPILOG: Final = f"""\
@@ -31,18 +32,32 @@ def add(commands: parser.Commands) -> None:
     signing = parser.command(
         commands, "token", token, summary="make a token for the server", description=_DESCRIPTION, epilog=_EPILOG
     )
-    signing.add_argument("--verb", action="append", choices=["read", "cancel", "delete"], help="read unless given")
     signing.add_argument(
-        "--session", action="append", default=[], type=parser.session_id, metavar="ID", help="for this session"
+        "--verb",
+        action="append",
+        choices=["read", "cancel", "delete"],
+        help="what the token allows; may be given several times (default read)",
     )
-    parser.label_option(signing, "for sessions that have this label")
     signing.add_argument(
-        "--everything", action="store_true", help="for all sessions, in place of --session and --label"
+        "--session",
+        action="append",
+        default=[],
+        type=parser.session_id,
+        metavar="ID",
+        help="covers this session; may be given several times",
     )
-    signing.add_argument("--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="900 unless given")
-    signing.add_argument("--name", help="who it is for")
-    signing.add_argument("--secret-file", metavar="FILE", help=f"the secret; unless given: ${SECRET}")
-    signing.add_argument("--new-secret", action="store_true", help="print a secret that nobody has, and no token")
+    parser.label_option(
+        signing, "covers sessions with this label; may be given several times, for all of them together"
+    )
+    signing.add_argument(
+        "--everything", action="store_true", help="covers all sessions, instead of --session and --label"
+    )
+    signing.add_argument(
+        "--ttl", type=parser.seconds, default=900.0, metavar="SECONDS", help="time until it expires (default 900)"
+    )
+    signing.add_argument("--name", help="the name of the bearer, for the server's log")
+    signing.add_argument("--secret-file", metavar="FILE", help=f"a file with the secret (default ${SECRET})")
+    signing.add_argument("--new-secret", action="store_true", help="print a new random secret instead of a token")
 
 
 def token(arguments: argparse.Namespace) -> int:

@@ -32,10 +32,9 @@ ANSWERED: Final = 2.0
 _WATCH: Final = """\
 Shows sessions live, from any process, until all of them have ended.
 
-In a terminal it is the display that their own process has; else a line whenever something matters, and one every
-some seconds in between; with --json a line of JSON for each state. Who reads slowly is given fewer of them, and always
-the last. A session that is not there yet is waited for.
-Ctrl-C ends the watching, not the session.
+A terminal gets the live display; a pipe gets a line at each change of status and one every few seconds in between;
+--json prints a line of JSON for each state. A slow reader gets fewer states, and always the last. A session that does
+not exist yet is waited for. Ctrl-C ends the watching, not the session.
 """
 
 _ENDED: Final = "; ".join(f"{code} {status.replace('_', ' ')}" for status, code in exit_codes.ENDED.items())
@@ -48,7 +47,7 @@ examples:
 
 exit codes:
   {_ENDED};
-  of several sessions the highest. Lost is one whose process is gone.
+  of several sessions the highest. A session is lost when its process is gone.
   2 wrong use; 3 no such session (with --no-wait, or removed meanwhile);
   4 the store cannot be used, or there is no server at the URL; 130 Ctrl-C; 143 SIGTERM
 """
@@ -60,9 +59,11 @@ def add(commands: parser.Commands) -> None:
         commands, "watch", watch, summary="show sessions live until they end", description=_WATCH, epilog=_EPILOG
     )
     parser.session_argument(watching, "ids", nargs="+", help="the sessions")
-    watching.add_argument("--no-wait", action="store_true", help="refuse a session that is not there yet")
+    watching.add_argument("--no-wait", action="store_true", help="fail where a session does not exist yet")
     watching.add_argument("--json", action="store_true", help="a line of JSON for each state")
-    watching.add_argument("--url", help="a server's, in place of a store; a token is taken from $TRIO_PROGRESS_TOKEN")
+    watching.add_argument(
+        "--url", help="watch at this server instead of a store; the token is read from $TRIO_PROGRESS_TOKEN"
+    )
     parser.store_option(watching)
 
 

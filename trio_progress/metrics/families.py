@@ -75,18 +75,8 @@ def _phases(statistics: TrackerStatistics) -> Mapping[Labels, Value]:
 
 
 FAMILIES: Final[tuple[Family, ...]] = (
-    Family(
-        "states_total",
-        "counter",
-        "Published states of all sessions.",
-        _plain("states"),
-    ),
-    Family(
-        "broadcasts_total",
-        "counter",
-        "Updates and snapshots handed to subscribers.",
-        _plain("broadcasts"),
-    ),
+    Family("states_total", "counter", "Published states of all sessions.", _plain("states")),
+    Family("broadcasts_total", "counter", "Updates and snapshots handed to subscribers.", _plain("broadcasts")),
     Family(
         "broadcasts_conflated_total",
         "counter",
@@ -100,12 +90,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _dropped,
         ("reason",),
     ),
-    Family(
-        "persists_total",
-        "counter",
-        "States that the store has taken.",
-        _plain("persists"),
-    ),
+    Family("persists_total", "counter", "States that the store has taken.", _plain("persists")),
     Family(
         "persists_skipped_total",
         "counter",
@@ -136,12 +121,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         _sessions,
         ("liveness",),
     ),
-    Family(
-        "sessions_begun_total",
-        "counter",
-        "Sessions that have begun in this process.",
-        _plain("sessions_begun"),
-    ),
+    Family("sessions_begun_total", "counter", "Sessions that have begun in this process.", _plain("sessions_begun")),
     Family(
         "sessions_ended_total",
         "counter",
@@ -215,12 +195,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Final states that did not reach the store before their session was left.",
         _plain("final_lost"),
     ),
-    Family(
-        "lease_renewals_total",
-        "counter",
-        "Leases of sessions renewed in the store.",
-        _plain("renewals"),
-    ),
+    Family("lease_renewals_total", "counter", "Leases of sessions renewed in the store.", _plain("renewals")),
     Family(
         "unreadable_entries_total",
         "counter",

@@ -18,7 +18,7 @@ from typing import Final
 
 from rich.text import Text
 
-from ..protocol.snapshot import PhaseSnapshot, Snapshot
+from ..protocol.snapshot import PhaseSnapshot, Snapshot, ran
 from . import words
 from .cells import cells, column, cut, fit, indent, padded
 from .printable import printable
@@ -115,7 +115,7 @@ def _headline(snapshot: Snapshot, frame: Frame, now: float) -> Text:
     bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
     figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, now)]
     figures.append(words.eta(snapshot, words.moves(snapshot)))
-    figures.append(words.duration(words.elapsed(snapshot, now)))
+    figures.append(words.duration(ran(snapshot, now)))
     figures.append(words.attempt(snapshot))
     tail = "  ".join(filter(None, figures))
     space = frame.width - line.cell_len - bar.cell_len - len(tail) - 2

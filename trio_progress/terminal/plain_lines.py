@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from ..protocol.snapshot import PhaseSnapshot, Snapshot
+from ..protocol.snapshot import PhaseSnapshot, Snapshot, ran
 from . import words
 from .owner_clock import OwnerClock
 from .printable import printable
@@ -68,7 +68,7 @@ def line(snapshot: Snapshot, *, ids: bool = False, now: float | None = None) -> 
     if snapshot.status != "running" or snapshot.liveness != "ok":
         said.append(words.standing(snapshot, now))
     if snapshot.ended:
-        said.append(f"after {words.duration(words.elapsed(snapshot, now))}")
+        said.append(f"after {words.duration(ran(snapshot, now))}")
         said.append(words.error(snapshot))
     else:
         moves = words.moves(snapshot)

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from typing import Final
 
-from ..protocol.snapshot import PhaseSnapshot, PhaseValues, Snapshot, ran
+from ..protocol.snapshot import PhaseSnapshot, PhaseValues, Snapshot
 from .printable import printable
 
 
@@ -143,11 +143,6 @@ def standing(snapshot: Snapshot, now: float) -> str:
     if status(snapshot) == "stalled" and snapshot.progressed_at is not None:
         return f"stalled for {duration(max(now - snapshot.progressed_at.timestamp(), 0))}"
     return snapshot.status.replace("_", " ")
-
-
-def elapsed(snapshot: Snapshot, now: float) -> float:
-    """Seconds that the session has run, or ran; `now` in seconds since 1970."""
-    return ran(snapshot, now)
 
 
 def clock(stamp: float, form: str = "%H:%M:%S") -> str:

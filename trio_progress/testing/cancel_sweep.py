@@ -19,11 +19,10 @@ from .explorer import (
     SEED_VARIABLE,
     STEPS,
     Run,
-    ScheduleError,
     check_scenario,
     parse_seed,
     run_schedule,
-    same,
+    schedule_error,
 )
 from .leftovers import Leftovers, newcomers_only
 
@@ -133,19 +132,8 @@ def cancel_everywhere(
                 break
         if run.error is not None:
             again, _, _ = one(step, watch=True)
-            failed = again if again.error is not None else run
-            assert failed.error is not None
-            raise ScheduleError(
-                f"{name}, {_what(kind, step)} of {total},",
-                failed.error,
-                seed=this,
-                where=f"@{step}",
-                tried=step + 1,
-                distinct=len(histories),
-                history=again.history,
-                timeline=again.timeline,
-                deterministic=same(run, again),
-            ) from failed.error
+            what = f"{name}, {_what(kind, step)} of {total},"
+            raise schedule_error(what, run, again, seed=this, tried=step + 1, distinct=len(histories), where=f"@{step}")
     return Sweep(name, this, total, dict(outcomes), time.perf_counter() - begun)
 
 

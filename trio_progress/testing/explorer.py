@@ -171,19 +171,29 @@ def explore(
         histories.add(run.history)
         if run.error is not None:
             again = run_schedule(scenario, args, this, jitter=jitter, horizon=horizon, steps=steps, watch=True)
-            failed = again if again.error is not None else run
-            assert failed.error is not None
-            raise ScheduleError(
-                name,
-                failed.error,
-                seed=this,
-                tried=tried,
-                distinct=len(histories),
-                history=again.history,
-                timeline=again.timeline,
-                deterministic=same(run, again),
-            ) from failed.error
+            raise schedule_error(name, run, again, seed=this, tried=tried, distinct=len(histories))
     return Exploration(name, first, schedules, frozenset(histories), time.perf_counter() - begun)
+
+
+def schedule_error(
+    scenario: str, run: Run, again: Run, *, seed: int, tried: int, distinct: int, where: str = ""
+) -> ScheduleError:
+    """What a schedule that failed, and was run `again` to be watched, is reported as."""
+    failed = again if again.error is not None else run
+    assert failed.error is not None
+    error = ScheduleError(
+        scenario,
+        failed.error,
+        seed=seed,
+        tried=tried,
+        distinct=distinct,
+        history=again.history,
+        timeline=again.timeline,
+        deterministic=same(run, again),
+        where=where,
+    )
+    error.__cause__ = failed.error
+    return error
 
 
 def run_schedule(
