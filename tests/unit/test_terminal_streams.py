@@ -211,7 +211,7 @@ def test_a_command_without_standard_output_says_so_and_asks_it_nothing(
     stream: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
-    assert not output.to_terminal()
+    assert not is_terminal(sys.stdout)
     assert not stdout().terminal
     with pytest.raises(CommandError) as caught:
         output.print_answer("x")
