@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, NoReturn, Self, Ty
 
 import trio
 
+from ..protocol.labels import has_labels
 from ..protocol.messages import Message
 from ..protocol.snapshot import Snapshot
 from .cursor import Cursor
@@ -356,7 +357,7 @@ class WatchAll(Stream[Snapshot]):
         return self._ended
 
     def _matches(self, labels: Mapping[str, str]) -> bool:
-        return all(labels.get(name) == value for name, value in self._labels.items())
+        return has_labels(labels, self._labels)
 
     def _next(self) -> Snapshot | None:
         while self._pending:

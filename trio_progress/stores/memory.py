@@ -8,6 +8,7 @@ from typing import Final, final
 
 import trio
 
+from ..protocol.labels import has_labels
 from ..state.quantities import whole
 from .base import (
     Append,
@@ -247,4 +248,4 @@ def _matches(log: _Log, query: Query, now: float) -> bool:
         return False
     if query.lapsed and _alive(log, now):
         return False
-    return all(log.index.labels.get(name) == value for name, value in query.labels.items())
+    return has_labels(log.index.labels, query.labels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, final, get_args
 
+from ...protocol.labels import has_labels
 from ...protocol.messages import Verb
 from ...state import checks
 
@@ -58,8 +59,7 @@ class Grant:
             return False
         if self.everything or session_id in self.sessions:
             return True
-        mine = self.labels
-        return bool(mine) and all(labels.get(name) == value for name, value in mine.items())
+        return bool(self.labels) and has_labels(labels, self.labels)
 
     def verbs_on(self, session_id: str, labels: Mapping[str, str]) -> tuple[Verb, ...]:
         """All that the holder may do with a session."""
