@@ -15,7 +15,7 @@ from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.wire import Piped
+from trio_progress.server.transport import Piped
 
 Ends: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
 
@@ -58,7 +58,7 @@ async def raw_client(tracker: ProgressTracker, **settings: Any) -> AsyncIterator
     runtime = ServerRuntime(tracker, ServerSettings(**settings), {})
     client, server = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(runtime.board.run)
+        nursery.start_soon(runtime.list_feed.run)
         nursery.start_soon(ConnectionHandler(runtime, Routes(runtime)), InMemory(server))
         yield client
         nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -32,8 +33,9 @@ from trio_progress.protocol.snapshot import Snapshot
 from trio_progress.server import Grant, encoder
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.envelopes import as_frame
+from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.outbox import Outbox, Subscriber
-from trio_progress.server.wire import Wire, close_frame, frame, offer_all
+from trio_progress.server.wire import Wire, offer_all
 
 pytestmark = pytest.mark.integration
 
@@ -203,9 +205,11 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         hub = tracker._runtime.hub
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         encode = Encoder(as_frame, hub.clock, hub.tally)
-        outbox = Outbox(wire, hub, encode, Grant(everything=True), lambda subscriber, ended: None)
+        open_wire = partial(Wire, stream, patience=5.0)
+        outbox = Outbox(open_wire, hub, encode, Grant(everything=True), lambda subscriber, ended: None)
+        wire = outbox.wire
         nursery.start_soon(wire.pump)
         wire.open()
         subscriber = Subscriber(outbox, "r-1", since=None, interval=0.0, events=None, wait=False, close=False)

@@ -20,8 +20,11 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
-from trio_progress.server.http import HttpConnection
-from trio_progress.server.wire import Wire, close_frame, close_now, frame
+from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.http_connection import HttpConnection
+from trio_progress.server.inbound import Inbound
+from trio_progress.server.transport import close_now
+from trio_progress.server.wire import Wire
 
 pytestmark = pytest.mark.integration
 
@@ -30,20 +33,26 @@ BINARY = 0x82
 
 
 async def echo(transport: trio.SocketStream) -> None:
-    """Serves one connection, as `server.door` and `server.websocket` do."""
+    """Serves one connection, as `server.connection` and `server.websocket` do."""
     try:
         http = HttpConnection(transport, head_patience=10, write_patience=10)
         request = await http.request()
         if request is None:
             return
         assert request.upgrades
-        wire = Wire(transport, patience=10, replay=request.raw, early=request.trailing)
+        waiting: list[bytes] = []
+        inbound = Inbound(transport, request.trailing)
+        wire = Wire(
+            transport,
+            patience=10,
+            build=lambda: waiting.pop(0) if waiting else b"",
+            replay=request.raw,
+            inbound=inbound,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.pump)
             asked = await wrap_server_stream(nursery, wire, message_queue_size=1, max_message_size=1_000_000)
             connection = await asked.accept()
-            waiting: list[bytes] = []
-            wire.build = lambda: waiting.pop(0) if waiting else b""
             wire.open()
             try:
                 while True:
@@ -57,7 +66,7 @@ async def echo(transport: trio.SocketStream) -> None:
                     wire.finish_soon(close_frame(closed.reason.code, closed.reason.reason or ""))
                     with trio.move_on_after(2):
                         await wire.flushed.wait()
-                        await wire.discard()
+                        await inbound.discard()
             wire.kill()
             nursery.cancel_scope.cancel()
     except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed):

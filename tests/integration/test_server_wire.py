@@ -22,7 +22,9 @@ from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
 from trio_progress import open_tracker
 from trio_progress.server import open_server
-from trio_progress.server.wire import MOST_QUEUED, Transport, Wire, close_frame, close_now, frame, offer_all
+from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.transport import Transport, close_now
+from trio_progress.server.wire import MOST_QUEUED, Wire, offer_all
 
 pytestmark = pytest.mark.integration
 
@@ -39,10 +41,9 @@ BROKEN = (
 class Newest:
     """What one connection is still to be told: the newest frame, as an outbox has it."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, transport: Transport, head: bytes) -> None:
         self.frame = b""
-        wire.build = self.take
+        self.wire = Wire(transport, patience=5.0, replay=head, build=self.take)
 
     def take(self) -> bytes:
         data, self.frame = self.frame, b""
@@ -61,8 +62,8 @@ async def converse(transport: Transport, told: set[Newest], rng: random.Random, 
             head = b""
             while b"\r\n\r\n" not in head:
                 head += await transport.receive_some(4096)
-            wire = Wire(transport, patience=5.0, replay=head)
-            newest = Newest(wire)
+            newest = Newest(transport, head)
+            wire = newest.wire
             nursery.start_soon(wire.pump)
             request = await wrap_server_stream(nursery, wire)
             connection = await request.accept(subprotocol="trio-progress.v1")

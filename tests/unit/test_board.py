@@ -1,4 +1,4 @@
-"""The board: what has changed is found out once for all who are told the list, and told to each who may see it."""
+"""What has changed is found out once for all who are sent the list, and sent to each who may see it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from trio_progress.protocol.clock import Clock
 from trio_progress.server import Grant
 from trio_progress.server.auth.grants import ALL
 from trio_progress.server.encoder import Encoder
-from trio_progress.server.list.feed import PIECE, Board, Line, ListFeed, Reader, Sight
+from trio_progress.server.list.feed import PIECE, Change, ChangeLog, ListCursor, ListFeed, ListView
 from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
 
 ENCODE = Encoder(lambda message, data: data + b"\n", Clock(), Tally())
-EVERYTHING = Sight(ALL.bare, (), ENCODE)
+EVERYTHING = ListView(ALL.bare, (), ENCODE)
 PAUSE = 0.25
 
 
 @dataclass
 class Kept:
-    """A tracker and the board of its sessions."""
+    """A tracker and the feed of its sessions."""
 
     tracker: ProgressTracker
-    keeper: ListFeed
+    feed: ListFeed
     told: list[dict[str, Any]] = field(default_factory=list)
 
-    async def read(self, reader: Reader, rounds: int = 1) -> list[dict[str, Any]]:
+    async def read(self, reader: ListCursor, rounds: int = 1) -> list[dict[str, Any]]:
         """What the reader is told in so many rounds."""
         told: list[dict[str, Any]] = []
         for _ in range(rounds):
@@ -59,40 +59,40 @@ async def kept(store: Any = None, **settings: Any) -> AsyncIterator[Kept]:
         open_tracker(store or MemoryStore(), **{"broadcast_interval": 0.1, **settings}) as tracker,
         trio.open_nursery() as nursery,
     ):
-        keeper = ListFeed(tracker)
-        nursery.start_soon(keeper.run)
+        feed = ListFeed(tracker)
+        nursery.start_soon(feed.run)
         try:
-            yield Kept(tracker, keeper)
+            yield Kept(tracker, feed)
         finally:
             nursery.cancel_scope.cancel()
 
 
 async def test_all_who_see_the_same_are_told_the_same_bytes(autojump_clock: trio.testing.MockClock) -> None:
-    board = Board()
+    log = ChangeLog()
     async with open_tracker() as tracker:
         await tracker.declare("a")
         await tracker.declare("b", labels={"team": "x"})
         for snapshot in await tracker.sessions():
-            board.put(snapshot)
-    everything, read = board.since(0, EVERYTHING)
+            log.append(snapshot)
+    everything, read = log.since(0, EVERYTHING)
     assert read == 2
-    assert board.since(0, Sight(Grant(verbs=ALL.verbs, everything=True), (), ENCODE))[0] is everything
+    assert log.since(0, ListView(Grant(verbs=ALL.verbs, everything=True), (), ENCODE))[0] is everything
     assert sorted(brief(messages(everything))) == [("a", "queued"), ("b", "queued")]
     for sight, verbs in (
-        (Sight(Grant(labels={"team": "x"}), (), ENCODE), ["read"]),
-        (Sight(ALL.bare, (("team", "x"),), ENCODE), ["read", "cancel", "delete"]),
+        (ListView(Grant(labels={"team": "x"}), (), ENCODE), ["read"]),
+        (ListView(ALL.bare, (("team", "x"),), ENCODE), ["read", "cancel", "delete"]),
     ):
-        (found,) = messages(board.since(0, sight)[0])
+        (found,) = messages(log.since(0, sight)[0])
         assert (found["session"], found["verbs"]) == ("b", verbs)
         assert "phases" not in found["head"]
-    assert len(messages(board.since(1, EVERYTHING)[0])) == 1
-    assert board.since(2, EVERYTHING) == (b"", 2)
+    assert len(messages(log.since(1, EVERYTHING)[0])) == 1
+    assert log.since(2, EVERYTHING) == (b"", 2)
 
 
 async def test_each_session_is_followed_once_for_all_who_read(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as room, room.tracker.session("a"), room.tracker.session("b"), AsyncExitStack() as readers:
         for _ in range(5):
-            await readers.enter_async_context(room.keeper.reading(EVERYTHING, PAUSE))
+            await readers.enter_async_context(room.feed.subscribe(EVERYTHING, PAUSE))
             await trio.sleep(1)
             assert room.tracker.statistics().subscribers == 2
         await readers.aclose()
@@ -103,8 +103,8 @@ async def test_each_session_is_followed_once_for_all_who_read(autojump_clock: tr
 async def test_who_is_slow_is_told_the_newest_of_each_session_once(autojump_clock: trio.testing.MockClock) -> None:
     async with (
         kept() as room,
-        room.keeper.reading(EVERYTHING, PAUSE) as quick,
-        room.keeper.reading(EVERYTHING, PAUSE) as slow,
+        room.feed.subscribe(EVERYTHING, PAUSE) as quick,
+        room.feed.subscribe(EVERYTHING, PAUSE) as slow,
     ):
         async with room.tracker.session("a") as a, room.tracker.session("b") as b:
             await room.read(quick)
@@ -123,7 +123,7 @@ async def test_who_is_slow_is_told_the_newest_of_each_session_once(autojump_cloc
 async def test_no_more_than_a_piece_is_made_for_who_reads_slowly_and_the_rest_is_the_newest(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with kept() as room, room.keeper.reading(EVERYTHING, PAUSE) as reader, AsyncExitStack() as stack:
+    async with kept() as room, room.feed.subscribe(EVERYTHING, PAUSE) as reader, AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(room.tracker.session(f"s-{n:03}")) for n in range(100)]
         for session in sessions:
             session.set(n=1, padding="x" * 1000)
@@ -148,20 +148,20 @@ async def test_no_more_than_a_piece_is_made_for_who_reads_slowly_and_the_rest_is
 
 
 async def test_the_reader_in_the_greatest_hurry_sets_the_pace(autojump_clock: trio.testing.MockClock) -> None:
-    async def rounds(reader: Reader) -> int:
+    async def rounds(reader: ListCursor) -> int:
         number = 0
         with trio.move_on_after(10):
             while await reader.next() is not None:
                 number += 1
         return number
 
-    async def count(reader: Reader, into: list[int]) -> None:
+    async def count(reader: ListCursor, into: list[int]) -> None:
         into.append(await rounds(reader))
 
     async with kept(broadcast_interval=0.01) as room, room.tracker.session("a") as session:
         async with (
-            room.keeper.reading(EVERYTHING, 1.0) as slow,
-            room.keeper.reading(EVERYTHING, 0.1) as quick,
+            room.feed.subscribe(EVERYTHING, 1.0) as slow,
+            room.feed.subscribe(EVERYTHING, 0.1) as quick,
             trio.open_nursery() as nursery,
         ):
             of_slow: list[int] = []
@@ -176,9 +176,9 @@ async def test_the_reader_in_the_greatest_hurry_sets_the_pace(autojump_clock: tr
 
 
 async def test_a_reader_in_no_hurry_holds_up_nobody_who_comes_later(autojump_clock: trio.testing.MockClock) -> None:
-    async with kept() as room, room.keeper.reading(EVERYTHING, 1000.0), room.tracker.session("a") as session:
+    async with kept() as room, room.feed.subscribe(EVERYTHING, 1000.0), room.tracker.session("a") as session:
         await trio.sleep(1)
-        async with room.keeper.reading(EVERYTHING, PAUSE) as quick:
+        async with room.feed.subscribe(EVERYTHING, PAUSE) as quick:
             session.set(n=1)
             with trio.fail_after(1):
                 assert brief(await room.read(quick)) == [("a", "running")]
@@ -186,21 +186,21 @@ async def test_a_reader_in_no_hurry_holds_up_nobody_who_comes_later(autojump_clo
 
 async def test_what_all_have_read_is_not_kept(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as room:
-        async with room.keeper.reading(EVERYTHING, PAUSE) as reader:
+        async with room.feed.subscribe(EVERYTHING, PAUSE) as reader:
             for n in range(50):
                 async with room.tracker.session(f"s-{n}"):
                     pass
                 await trio.sleep(1)
                 await room.read(reader)
             gc.collect()
-            assert sum(type(one) is Line for one in gc.get_objects()) <= 2
+            assert sum(type(one) is Change for one in gc.get_objects()) <= 2
 
 
 async def test_a_session_that_is_deleted_or_hidden_by_new_labels_is_gone(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    mine = Sight(Grant(labels={"team": "x"}), (), ENCODE)
-    async with kept() as room, room.keeper.reading(mine, PAUSE) as reader:
+    mine = ListView(Grant(labels={"team": "x"}), (), ENCODE)
+    async with kept() as room, room.feed.subscribe(mine, PAUSE) as reader:
         async with room.tracker.session("a", labels={"team": "x"}):
             pass
         await trio.sleep(1)
@@ -212,7 +212,7 @@ async def test_a_session_that_is_deleted_or_hidden_by_new_labels_is_gone(
                 raise AssertionError(await room.read(reader))  # It was said.
         async with room.tracker.session("b", labels={"team": "x"}):
             await trio.sleep(1)
-            room.keeper.forget("b")
+            room.feed.forget("b")
             with trio.move_on_after(0.1):
                 raise AssertionError(await room.read(reader))
 
@@ -222,8 +222,8 @@ async def test_what_the_store_had_is_known_to_be_gone_as_well(autojump_clock: tr
         async with room.tracker.session("a", labels={"team": "x"}):
             pass
         page = await room.tracker.sessions()
-        async with room.keeper.reading(Sight(Grant(labels={"team": "x"}), (), ENCODE), PAUSE) as reader:
-            assert brief(messages(b"".join(reader.listed(page)))) == [("a", "completed")]
+        async with room.feed.subscribe(ListView(Grant(labels={"team": "x"}), (), ENCODE), PAUSE) as reader:
+            assert brief(messages(b"".join(reader.initial(page)))) == [("a", "completed")]
             async with room.tracker.session("a", labels={"team": "y"}):
                 assert brief(await room.read(reader)) == [("a", "unlisted")]
 
@@ -239,7 +239,7 @@ async def test_a_store_that_does_not_answer_is_told_to_all_who_wait_and_asked_ag
         async def fail() -> None:
             nonlocal failed
             with pytest.raises(StoreError, match="cannot be followed"):
-                async with room.keeper.reading(EVERYTHING, PAUSE):
+                async with room.feed.subscribe(EVERYTHING, PAUSE):
                     pass
             failed += 1
 
@@ -248,7 +248,7 @@ async def test_a_store_that_does_not_answer_is_told_to_all_who_wait_and_asked_ag
                 nursery.start_soon(fail)
         assert failed == 3
         store.mode = "up"
-        async with room.keeper.reading(EVERYTHING, PAUSE) as reader, room.tracker.session("a"):
+        async with room.feed.subscribe(EVERYTHING, PAUSE) as reader, room.tracker.session("a"):
             assert brief(await room.read(reader)) == [("a", "running")]
 
 
@@ -256,9 +256,9 @@ async def test_it_can_be_left_at_any_time_and_read_again(autojump_clock: trio.te
     async with kept(FaultyStore(delay=0.5)) as room, room.tracker.session("a") as session:
         for patience in (0.0, 0.25, 0.75):
             with trio.move_on_after(patience):
-                async with room.keeper.reading(EVERYTHING, PAUSE):
+                async with room.feed.subscribe(EVERYTHING, PAUSE):
                     await trio.sleep_forever()
-            async with room.keeper.reading(EVERYTHING, PAUSE) as reader:
+            async with room.feed.subscribe(EVERYTHING, PAUSE) as reader:
                 session.set(patience=patience)
                 assert brief(await room.read(reader)) == [("a", "running")]
         await trio.sleep(1)
@@ -268,12 +268,12 @@ async def test_it_can_be_left_at_any_time_and_read_again(autojump_clock: trio.te
 async def test_reading_ends_with_the_tracker(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with open_tracker() as tracker:
-            keeper = ListFeed(tracker)
-            nursery.start_soon(keeper.run)
+            feed = ListFeed(tracker)
+            nursery.start_soon(feed.run)
             left = trio.Event()
 
             async def read() -> None:
-                async with keeper.reading(EVERYTHING, PAUSE) as reader:
+                async with feed.subscribe(EVERYTHING, PAUSE) as reader:
                     while await reader.next() is not None:
                         pass
                 left.set()
@@ -286,21 +286,21 @@ async def test_reading_ends_with_the_tracker(autojump_clock: trio.testing.MockCl
         nursery.cancel_scope.cancel()
 
 
-async def test_who_reads_a_board_that_breaks_is_told_so_and_the_next_one_reads_another(
+async def test_who_reads_a_log_that_breaks_is_told_so_and_the_next_one_reads_another(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(keeper: ListFeed, board: Board) -> None:
-        del keeper
-        board.opened.set()
+    async def broken(feed: ListFeed, log: ChangeLog) -> None:
+        del feed
+        log.opened.set()
         await trio.sleep(1)
         raise RuntimeError("it breaks")
 
     async with kept() as room:
         with monkeypatch.context() as patched:
             patched.setattr(ListFeed, "_follow", broken)
-            async with room.keeper.reading(EVERYTHING, PAUSE) as reader:
+            async with room.feed.subscribe(EVERYTHING, PAUSE) as reader:
                 with pytest.raises(StoreError, match="cannot be followed"):
                     await reader.next()
         assert "it breaks" in caplog.text
-        async with room.keeper.reading(EVERYTHING, PAUSE) as reader, room.tracker.session("a"):
+        async with room.feed.subscribe(EVERYTHING, PAUSE) as reader, room.tracker.session("a"):
             assert brief(await room.read(reader)) == [("a", "running")]

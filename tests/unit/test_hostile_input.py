@@ -28,7 +28,8 @@ from trio_progress.server import Credentials, SignedTokens
 from trio_progress.server.auth.authenticator import cookies_of, token_of
 from trio_progress.server.auth.origins import Origins, Proxies, checked_origin
 from trio_progress.server.files import matches
-from trio_progress.server.http import BadRequestError, HttpConnection, Request
+from trio_progress.server.http import RefusedError, Request
+from trio_progress.server.http_connection import HttpConnection, decode_path, parse_query
 from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
@@ -143,8 +144,6 @@ def request_of(**headers: str) -> Request:
         body=b"",
         raw=b"",
         trailing=b"",
-        address="",
-        trusted=False,
     )
 
 
@@ -200,7 +199,7 @@ def asked(data: bytes) -> object:
         connection = HttpConnection(Saying(data), head_patience=10.0, write_patience=1.0)
         try:
             return await connection.request()
-        except BadRequestError as error:
+        except RefusedError as error:
             return error.response
 
     return trio.run(request)
@@ -239,13 +238,11 @@ def stored(text: str) -> object:
 
 
 def request_target(text: str) -> object:
-    from trio_progress.server import http
-
     plain = text.encode("ascii", "replace").decode()
-    with suppress(BadRequestError):
-        http._query(plain)
-    with suppress(BadRequestError):
-        return http._decoded(plain)
+    with suppress(RefusedError):
+        parse_query(plain)
+    with suppress(RefusedError):
+        return decode_path(plain)
     return None
 
 

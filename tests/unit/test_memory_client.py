@@ -8,7 +8,7 @@ import trio
 
 from trio_progress import ProgressTracker, Snapshot, open_tracker
 from trio_progress.protocol.messages import End, ErrorMessage, Listed, Pong, Subscribed, Update
-from trio_progress.server.wire import Piped
+from trio_progress.server.transport import Piped
 from trio_progress.testing import MemoryClient, RefusedError, cancel_everywhere, explore, jitter, memory_client
 
 SECRET = "a-shared-secret-of-thirty-two-characters"

@@ -13,8 +13,8 @@ import trio
 
 from trio_progress.server import capacity
 from trio_progress.server.accepting import accept_connections
-from trio_progress.server.capacity import Seats, connections_possible, per_address
-from trio_progress.server.http import HttpConnection
+from trio_progress.server.capacity import PortLimit, connections_possible, per_address
+from trio_progress.server.http_connection import HttpConnection
 
 resource = pytest.importorskip("resource")
 
@@ -54,19 +54,19 @@ class Arrivals:
     """Connections of a port, each of which has said nothing."""
 
     def __init__(self, most: int) -> None:
-        self.seats = Seats(most)
+        self.limit = PortLimit(most)
         self.stack = ExitStack()
         self.scopes: list[tuple[str, trio.CancelScope]] = []
 
     def come(self, address: str, *, spoken: bool = False) -> bool:
-        if not self.seats.room_for(address):
+        if not self.limit.room_for(address):
             return False
         http: Any = HttpConnection(None, head_patience=1, write_patience=1)  # type: ignore[arg-type]
         scope = trio.CancelScope()
-        self.stack.enter_context(self.seats.taking(address))
-        self.stack.enter_context(self.seats.silent(address, http, scope))
+        self.stack.enter_context(self.limit.counting(address))
+        self.stack.enter_context(self.limit.evictable(address, http, scope))
         if spoken:
-            self.seats.spoke(address, http)
+            self.limit.keep(address, http)
         self.scopes.append((address, scope))
         return True
 
@@ -83,7 +83,7 @@ async def test_who_has_said_nothing_makes_room_for_another_address() -> None:
     assert here.come("c")
     assert here.sent_away == [0, 1]
     here.stack.close()
-    assert here.seats.taken == 0
+    assert here.limit.number == 0
 
 
 async def test_who_has_been_served_makes_no_room() -> None:
@@ -99,8 +99,8 @@ async def test_nobody_makes_room_for_an_address_that_has_as_many() -> None:
     assert [here.come(address) for address in "aabb"] == [True] * 4
     assert not here.come("a")
     assert not here.come("b")
-    assert not here.seats.make_room(2)
-    assert here.seats.make_room()
+    assert not here.limit.make_room(2)
+    assert here.limit.make_room()
     here.stack.close()
 
 

@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from trio_progress.server.auth.grants import ALL
 from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
 from trio_progress.server.envelopes import as_frame
+from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
-from trio_progress.server.wire import Wire, close_frame, frame
+from trio_progress.server.wire import Wire
 from trio_progress.telemetry.statistics import Tally
 
 SECRET = "a-secret-of-the-tests-0123456789-0123456789"
@@ -309,13 +311,14 @@ async def test_who_lets_answers_pile_up_is_dropped() -> None:
     hub = Hub(MemoryStore(), state_clock.Clock(), tally, 10)
     ours, theirs = socket.socketpair()
     with theirs:
-        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
-        outbox = Outbox(wire, hub, Encoder(as_frame, hub.clock, tally), ALL, lambda subscriber, ended: None)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        encode = Encoder(as_frame, hub.clock, tally)
+        outbox = Outbox(partial(Wire, stream, patience=5.0), hub, encode, ALL, lambda subscriber, ended: None)
         for n in range(MOST_LETTERS):
             outbox.say(Pong(data=str(n)))
-        assert (wire.dead, tally.subscribers_dropped) == (False, 0)
+        assert (outbox.wire.dead, tally.subscribers_dropped) == (False, 0)
         outbox.say(Pong(data="one too many"))
-        assert (wire.dead, tally.subscribers_dropped) == (True, 1)
+        assert (outbox.wire.dead, tally.subscribers_dropped) == (True, 1)
 
 
 async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> None:
@@ -323,8 +326,9 @@ async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> 
     hub = Hub(MemoryStore(), state_clock.Clock(), tally, 10)
     ours, theirs = socket.socketpair()
     with theirs:
-        wire = Wire(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), patience=5.0)
-        outbox = Outbox(wire, hub, Encoder(as_frame, hub.clock, tally), ALL, lambda subscriber, ended: None)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        encode = Encoder(as_frame, hub.clock, tally)
+        outbox = Outbox(partial(Wire, stream, patience=5.0), hub, encode, ALL, lambda subscriber, ended: None)
         handed = 0
         for _ in range(2):
             with trio.move_on_after(0.05):
@@ -332,13 +336,13 @@ async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> 
                     await outbox.hand(b"x" * 16_384)
                     handed += 1
             assert handed * 16_384 == BATCH
-        assert len(wire.build()) == BATCH
+        assert len(outbox.wire.build()) == BATCH
         with trio.move_on_after(0.05):
             await outbox.hand(b"y" * 16_384)
             handed += 1
         assert handed * 16_384 == BATCH + 16_384
-        assert not wire.dead
-        wire.kill()
+        assert not outbox.wire.dead
+        outbox.wire.kill()
 
 
 async def test_what_is_encoded_is_shared_and_large_messages_are_not_kept_for_long() -> None:

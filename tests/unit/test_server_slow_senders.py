@@ -10,7 +10,8 @@ import trio.testing
 
 from tests.raw import InMemory, close_code, frames_of, masked, raw_client, rest_of, upgraded
 from trio_progress import open_tracker
-from trio_progress.server.http import CHUNKS_AT_ONCE, MOST_CHUNKS, MOST_HEADERS
+from trio_progress.server.http_connection import CHUNKS_AT_ONCE, MOST_CHUNKS, MOST_HEADERS
+from trio_progress.server.inbound import Inbound
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, SLOWEST
 from trio_progress.server.wire import Wire
 
@@ -106,7 +107,8 @@ async def test_a_server_that_is_held_up_does_not_blame_the_client(autojump_clock
         waits.append(waited)
         return 0.0
 
-    wire = Wire(Held(trio.testing.memory_stream_pair()[1]), patience=5.0, inspect=inspect, left=lambda: 10.0)
+    transport = Held(trio.testing.memory_stream_pair()[1])
+    wire = Wire(transport, patience=5.0, inbound=Inbound(transport, inspect=inspect, left=lambda: 10.0))
     wire.open()
     assert await wire.receive_some() == b"\x81"
     assert waits == [0.0]

@@ -18,7 +18,7 @@ from typing import Final, final
 
 import trio
 
-from .http import HttpConnection
+from .http_connection import HttpConnection
 
 RESERVE: Final = 64
 """Descriptors that are left for the store, the page's files, and whatever else the process opens."""
@@ -70,9 +70,48 @@ def per_address(most: int, given: int | None) -> int:
     return most if most < FEW else min(PER_ADDRESS, most // 4)
 
 
+class FullError(Exception):
+    """There are as many connections of this address as there may be."""
+
+
+class ServerFullError(FullError):
+    """There are as many connections as there may be, whosever they are."""
+
+
 @final
-class Seats:
-    """Who is connected to one port, by address.
+class AddressLimit:
+    """How many connections one client's address may have.
+
+    Args:
+        most: Connections of all addresses together.
+        given: What was set for one; None: see `per_address()`.
+    """
+
+    def __init__(self, most: int, given: int | None) -> None:
+        self._most = per_address(most, given)
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def counting(self, address: str) -> Iterator[None]:
+        """Counts a connection of this address, as long as the block lasts.
+
+        Raises:
+            FullError: There are too many of it, and nothing was counted.
+        """
+        if self._counts[address] >= self._most:
+            raise FullError
+        self._counts[address] += 1
+        try:
+            yield
+        finally:
+            self._counts[address] -= 1
+            if not self._counts[address]:
+                del self._counts[address]
+
+
+@final
+class PortLimit:
+    """How many connections one port may have, and who of them may have to make room.
 
     Args:
         most: Connections at once.
@@ -80,13 +119,13 @@ class Seats:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.taken = 0
+        self.number = 0
         self._by_address: Counter[str] = Counter()
         self._silent: dict[str, dict[HttpConnection, trio.CancelScope]] = {}
 
     def room_for(self, address: str) -> bool:
         """Whether there is room for one more of this address, if need be instead of one that has said nothing."""
-        return self.taken < self.most or self.make_room(self._by_address[address] + 1)
+        return self.number < self.most or self.make_room(self._by_address[address] + 1)
 
     def make_room(self, fewer: int = 0) -> bool:
         """Sends away who has said nothing yet, of an address that has more than so many connections.
@@ -104,29 +143,29 @@ class Seats:
         return False
 
     @contextmanager
-    def taking(self, address: str) -> Iterator[None]:
+    def counting(self, address: str) -> Iterator[None]:
         """Counts a connection, as long as the block lasts."""
-        self.taken += 1
+        self.number += 1
         self._by_address[address] += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self.number -= 1
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
 
     @contextmanager
-    def silent(self, address: str, http: HttpConnection, scope: trio.CancelScope) -> Iterator[None]:
+    def evictable(self, address: str, http: HttpConnection, scope: trio.CancelScope) -> Iterator[None]:
         """Has a connection among those that may have to make room, as long as no request has come over it."""
         self._silent.setdefault(address, {})[http] = scope
         try:
             yield
         finally:
-            self.spoke(address, http)
+            self.keep(address, http)
 
-    def spoke(self, address: str, http: HttpConnection) -> None:
-        """A request has come."""
+    def keep(self, address: str, http: HttpConnection) -> None:
+        """A request has come: the connection need not make room any more."""
         of_address = self._silent.get(address, {})
         of_address.pop(http, None)
         if not of_address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..protocol.messages import WireMessage
-from .wire import frame
+from .frames import frame
 
 
 def as_frame(message: WireMessage, data: bytes) -> bytes:

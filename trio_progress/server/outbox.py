@@ -175,7 +175,7 @@ class Outbox:
     """The subscriptions of one connection, and what is to be said besides.
 
     Args:
-        wire: Where it goes.
+        open_wire: Opens what it goes out by, given what that asks of the outbox; see `Wire`.
         hub: Where the sessions are.
         encode: Makes frames of messages.
         grant: What the client may see.
@@ -184,13 +184,12 @@ class Outbox:
 
     def __init__(
         self,
-        wire: Wire,
+        open_wire: Callable[..., Wire],
         hub: Hub,
         encode: Encoder,
         grant: Grant,
         on_end: Callable[[Subscriber, bool], None],
     ) -> None:
-        self.wire = wire
         self.hub = hub
         self.grant = grant
         self.ready: dict[Subscriber, None] = {}
@@ -204,10 +203,7 @@ class Outbox:
         self._later: dict[Subscriber, None] = {}
         """Those that are not to be told more yet, by their `max_hz`."""
         self._room = trio.Event()
-        wire.build = self._build
-        wire.due = self._due
-        wire.on_evicted = self._evicted
-        wire.on_occupied = self._occupied
+        self.wire = open_wire(build=self._build, due=self._due, on_busy=self._part_all, on_evicted=self._count_eviction)
 
     # Subscribing
 
@@ -417,11 +413,11 @@ class Outbox:
                 self.ready[subscriber] = None
         return b"".join(parts)
 
-    def _occupied(self) -> None:
+    def _part_all(self) -> None:
         for subscriber in self.subscribers.values():
             subscriber.part()
 
-    def _evicted(self) -> None:
+    def _count_eviction(self) -> None:
         self.hub.tally.subscribers_dropped += 1
 
     def _due(self) -> float:

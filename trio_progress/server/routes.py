@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
 import msgspec
@@ -16,16 +17,30 @@ from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
 from .auth.grants import VERBS, Grant
 from .files import matches
-from .http import Request, Response, as_json, error
-from .list.pages import sessions_shared
+from .http import RefusedError, Request, Response, as_json, error, refusal
+from .list.pages import visible_sessions
 from .outbox import UNREADABLE
-from .runtime import ServerRuntime, note_asked
+from .runtime import ServerRuntime, log_client_request
 from .schema import Config, Readiness, SessionList, encoded
 from .sse import EventStream
 from .websocket import SUBPROTOCOL
 
 Answer: TypeAlias = Response | EventStream
-Handler: TypeAlias = "Callable[[Request, Grant, str], Awaitable[Answer]]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request by somebody who may ask: with this grant, at this address, about this session if it names one."""
+
+    request: Request
+    grant: Grant
+    address: str
+    session: str = ""
+
+
+Methods: TypeAlias = Mapping[str, Callable[[Call], Awaitable[Answer]]]
+"""What a path takes; HEAD is answered as GET is."""
 
 STREAM_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -45,19 +60,6 @@ def _content_policy(host: str) -> str:
     )
 
 
-class RefusedError(Exception):
-    """The request is answered with this error."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
-def bad(message: str) -> RefusedError:
-    """What was asked is out of range."""
-    return RefusedError(error(400, "bad_request", message))
-
-
 @final
 class Routes:
     """The paths of one server."""
@@ -65,6 +67,17 @@ class Routes:
     def __init__(self, runtime: ServerRuntime) -> None:
         self._runtime = runtime
         self._schema = encoded()
+        self._paths: Final[dict[str, Methods]] = {
+            "sessions": {"GET": self._sessions},
+            "events": {"GET": self._list_events},
+        }
+        if runtime.settings.admin_port is None:
+            self._paths["metrics"] = {"GET": self._metrics}
+        self._session_paths: Final[dict[str | None, Methods]] = {
+            None: {"GET": self._session, "DELETE": self._delete},
+            "events": {"GET": self._events},
+            "cancel": {"POST": self._cancel},
+        }
 
     def public(self, request: Request, path: str) -> Response | None:
         """What needs no grant: the page and what it is made of, the schema; None for everything else."""
@@ -82,7 +95,16 @@ class Routes:
             response.headers["Content-Security-Policy"] = _content_policy(request.headers.get("host", ""))
         return response
 
-    def probe(self, request: Request, path: str) -> Response | None:
+    def admin(self, request: Request) -> Response:
+        """What the port of the probes and metrics answers."""
+        path = request.path.removeprefix("/")
+        if request.method not in ("GET", "HEAD"):
+            return _not_allowed("GET, HEAD")
+        if path == "metrics":
+            return self.metrics(request)
+        return self.probe(path) or error(404, "not_found", "there is no such path")
+
+    def probe(self, path: str) -> Response | None:
         """The probes, which say nothing of any session; None for everything else."""
         if path == "healthz":
             return Response(body=b"ok\n", content_type="text/plain; charset=utf-8")
@@ -128,7 +150,7 @@ class Routes:
     async def answer(self, request: Request, path: str, grant: Grant, address: str) -> Answer:
         """What is answered to somebody with this grant, at this address."""
         try:
-            return await self._answer(request, path, grant, address)
+            return await self._answer(Call(request, grant, address), path)
         except RefusedError as refused:
             return refused.response
         except SessionNotFoundError:
@@ -136,83 +158,79 @@ class Routes:
         except CorruptEntryError:
             return error(500, "unreadable", UNREADABLE)
         except ProgressError:
-            return error(503, "unavailable", "the store does not answer now: try again later")
+            return error(503, "unavailable", "the store does not answer now; try again later")
 
-    async def _answer(self, request: Request, path: str, grant: Grant, address: str) -> Answer:
-        method = "GET" if request.method == "HEAD" else request.method
-        if path == "metrics" and method == "GET":
-            if not ("read" in grant.verbs and grant.everything):
-                return error(403, "not_allowed", "metrics are for those who may read all sessions")
-            return self.metrics(request)
-        if path == "sessions":
-            return await self._sessions(request, grant) if method == "GET" else _not_allowed("GET, HEAD")
-        if path == "events":
-            return self._list_events(request, grant) if method == "GET" else _not_allowed("GET, HEAD")
-        found = _SESSION.match(path)
-        if found is None:
-            return _not_found()
-        session, what = found[1], found[2]
-        try:
-            checks.session_id(session)
-        except ValueError:
-            return _not_found()  # Nothing can have that id.
-        if what is None and method == "GET":
-            return await self._session(request, grant, session)
-        if what is None and method == "DELETE":
-            return await self._delete(grant, session, address)
-        if what == "events" and method == "GET":
-            return await self._events(request, grant, session)
-        if what == "cancel" and method == "POST":
-            return await self._cancel(request, grant, session, address)
-        return _not_allowed({None: "GET, HEAD, DELETE", "events": "GET, HEAD", "cancel": "POST"}[what])
+    async def _answer(self, call: Call, path: str) -> Answer:
+        methods = self._paths.get(path)
+        if methods is None:
+            found = _SESSION.match(path)
+            if found is None:
+                return _not_found()
+            try:
+                checks.session_id(found[1])
+            except ValueError:
+                return _not_found()  # Nothing can have that id.
+            methods, call = self._session_paths[found[2]], replace(call, session=found[1])
+        handler = methods.get("GET" if call.request.method == "HEAD" else call.request.method)
+        if handler is None:
+            return _not_allowed(", ".join("GET, HEAD" if method == "GET" else method for method in methods))
+        return await handler(call)
 
-    async def _seen(self, grant: Grant, session: str) -> Snapshot:
+    async def _metrics(self, call: Call) -> Response:
+        if not ("read" in call.grant.verbs and call.grant.everything):
+            return error(403, "not_allowed", "metrics are for those who may read all sessions")
+        return self.metrics(call.request)
+
+    async def _seen(self, call: Call) -> Snapshot:
         """The session, if there is one that may be seen.
 
         Raises:
             SessionNotFoundError: There is none, or it may not be seen.
         """
-        feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+        feed = await self._runtime.hub.seen(
+            call.session, lambda labels: call.grant.allows("read", call.session, labels)
+        )
         return feed.source.snapshot()
 
-    async def _session(self, request: Request, grant: Grant, session: str) -> Response:
-        snapshot = await self._seen(grant, session)
+    async def _session(self, call: Call) -> Response:
+        snapshot = await self._seen(call)
         etag = f'W/"{snapshot.epoch:x}.{snapshot.seq:x}.{snapshot.liveness}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Authorization, Cookie"}
-        if matches(request, etag):
+        if matches(call.request, etag):
             return Response(status=304, headers=headers)
         return Response(body=msgspec.json.encode(snapshot, enc_hook=as_text), headers=headers)
 
-    async def _sessions(self, request: Request, grant: Grant) -> Response:
-        query = request.query
+    async def _sessions(self, call: Call) -> Response:
+        request, grant, query = call.request, call.grant, call.request.query
         status, cursor = query.get("status"), query.get("cursor")
         limit = _whole(query, "limit", 1, 1000) or 100
         try:
             labels = checks.labels(_labels(request), self._runtime.tracker.settings.limits)
-            sessions, after = await sessions_shared(self._runtime.hub, grant, labels, status, limit, cursor)
+            sessions, after = await visible_sessions(self._runtime.hub, grant, labels, status, limit, cursor)
         except (ValueError, TypeError) as problem:
-            raise bad(str(problem)) from None
+            raise refusal(400, "bad_request", str(problem)) from None
         seen = tuple(one for one in sessions if grant.allows("read", one.id, one.labels))
         response = as_json(SessionList(sessions=seen, cursor=after))
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    def _list_events(self, request: Request, grant: Grant) -> EventStream:
+    async def _list_events(self, call: Call) -> EventStream:
+        request = call.request
         return EventStream(
             session=None,
-            grant=grant,
+            grant=call.grant,
             max_hz=_pace(request.query),
             labels=_labels(request),
             headers=dict(STREAM_HEADERS),
             head_only=request.method == "HEAD",
         )
 
-    async def _events(self, request: Request, grant: Grant, session: str) -> Answer:
-        query = request.query
+    async def _events(self, call: Call) -> Answer:
+        request, query = call.request, call.request.query
         since = request.headers.get("last-event-id") or query.get("since") or None
         wait = _flag(query, "wait")
         try:
-            snapshot = await self._seen(grant, session)
+            snapshot = await self._seen(call)
         except SessionNotFoundError:
             if not wait:
                 raise
@@ -221,8 +239,8 @@ class Routes:
                 return Response(status=204)  # All was told; at this an EventSource stops asking.
         max_hz = _pace(query)
         return EventStream(
-            session=session,
-            grant=grant,
+            session=call.session,
+            grant=call.grant,
             since=since,
             interval=0.0 if max_hz is None else 1.0 / max_hz,
             events=_whole(query, "events", 0, 10_000),
@@ -232,28 +250,30 @@ class Routes:
             head_only=request.method == "HEAD",
         )
 
-    async def _cancel(self, request: Request, grant: Grant, session: str, address: str) -> Response:
-        snapshot = await self._seen(grant, session)
-        if not grant.allows("cancel", session, snapshot.labels):
+    async def _cancel(self, call: Call) -> Response:
+        request, session = call.request, call.session
+        snapshot = await self._seen(call)
+        if not call.grant.allows("cancel", session, snapshot.labels):
             return error(403, "not_allowed", "you may not cancel this session")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.body and kind != "application/json":
-            raise bad("the body must be application/json")
+            raise refusal(400, "bad_request", "the body must be application/json")
         try:
             asked = decode_cancel(request.body)
         except ProtocolError as problem:
-            raise bad(str(problem)) from None
+            raise refusal(400, "bad_request", str(problem)) from None
         if snapshot.status in ENDED:
             return error(409, "ended", f"the session has ended already: {snapshot.status}")
-        note_asked("cancel", session, address)
+        log_client_request("cancel", session, call.address)
         await self._runtime.tracker.cancel(session, asked.reason)
         return as_json({"session": session}, 202)
 
-    async def _delete(self, grant: Grant, session: str, address: str) -> Response:
-        snapshot = await self._seen(grant, session)
-        if not grant.allows("delete", session, snapshot.labels):
+    async def _delete(self, call: Call) -> Response:
+        session = call.session
+        snapshot = await self._seen(call)
+        if not call.grant.allows("delete", session, snapshot.labels):
             return error(403, "not_allowed", "you may not delete this session")
-        note_asked("delete", session, address)
+        log_client_request("delete", session, call.address)
         try:
             await self._runtime.tracker.delete(session)
         except SessionActiveError:
@@ -275,7 +295,7 @@ def _whole(query: Mapping[str, str], name: str, least: int, most: int) -> int | 
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
-        raise bad(f"{name} must be a whole number from {least} to {most}")
+        raise refusal(400, "bad_request", f"{name} must be a whole number from {least} to {most}")
     return int(text)
 
 
@@ -284,14 +304,14 @@ def _pace(query: Mapping[str, str]) -> float | None:
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text) or not 0 < float(text) <= 1000:
-        raise bad("max_hz must be a number above 0 and up to 1000")
+        raise refusal(400, "bad_request", "max_hz must be a number above 0 and up to 1000")
     return float(text)
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
     text = query.get(name, "0").lower()
     if text not in ("0", "1", "true", "false"):
-        raise bad(f"{name} must be 1 or 0")
+        raise refusal(400, "bad_request", f"{name} must be 1 or 0")
     return text in ("1", "true")
 
 
@@ -300,8 +320,8 @@ def _labels(request: Request) -> dict[str, str]:
     for label in request.labels:
         name, colon, value = label.partition(":")
         if not colon or not name:
-            raise bad("label must be NAME:VALUE")
+            raise refusal(400, "bad_request", "label must be NAME:VALUE")
         found[name] = value
     if len(found) > 32:
-        raise bad("at most 32 labels")
+        raise refusal(400, "bad_request", "at most 32 labels")
     return found

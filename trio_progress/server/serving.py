@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Unpack, final
+from typing import TYPE_CHECKING, Final, Unpack, final
 
 import trio
 
 from ..contexts import Opening
 from ..telemetry.logs import log_event
-from ..tracker import ProgressTracker
 from . import files
 from .accepting import accept_connections
 from .capacity import RESERVE, connections_possible
@@ -22,7 +21,10 @@ from .connection import MOST_FOR_ADMIN, MOST_TURNED_AWAY, ConnectionHandler
 from .routes import Routes
 from .runtime import ServerRuntime
 from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
-from .wire import Transport
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from ..tracker import ProgressTracker
 
 logger = logging.getLogger("trio_progress")
 
@@ -80,10 +82,8 @@ async def serve(
     checked_port("port", port)
     check_options("serve()", settings)
     checked = ServerSettings(**settings)
-    if not isinstance(tracker, ProgressTracker):
-        raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
-    runtime = ServerRuntime(tracker, checked, await trio.to_thread.run_sync(files.load))
-    _limit(runtime)
+    content = await trio.to_thread.run_sync(files.load)
+    runtime = ServerRuntime(tracker, checked, content, _connections_allowed(checked))
     routes = Routes(runtime)
     listeners = await _bound(checked.host, port)
     try:
@@ -109,56 +109,55 @@ async def serve(
                     if checked.ssl_context is None
                     else [trio.SSLListener(one, checked.ssl_context, https_compatible=True) for one in listeners]
                 )
-                door = ConnectionHandler(runtime, routes)
-                room = door.seats.make_room
-                await nursery.start(accept_connections, main, door, connections, room)
+                handler = ConnectionHandler(runtime, routes)
+                make_room = handler.limit.make_room
+                await nursery.start(accept_connections, main, handler, connections, make_room)
                 if admin:
                     for_admin = ConnectionHandler(runtime, routes, admin=True)
-                    await nursery.start(accept_connections, admin, for_admin, connections, room)
+                    await nursery.start(accept_connections, admin, for_admin, connections, make_room)
                 logger.info("serving at %s", server.url)
                 task_status.started(server)
         finally:
             runtime.stopping.set()
 
 
-def _limit(runtime: ServerRuntime) -> None:
-    """Sets how many connections the server takes, by what it is told and by the descriptors that there are."""
-    wanted = runtime.settings.max_connections
-    reserve = RESERVE + MOST_TURNED_AWAY + (0 if runtime.settings.admin_port is None else MOST_FOR_ADMIN)
-    runtime.most = connections_possible(wanted, reserve)
-    if runtime.most < wanted:
+def _connections_allowed(settings: ServerSettings) -> int:
+    """How many connections the server takes, by its settings and by the descriptors that there are."""
+    wanted = settings.max_connections
+    reserve = RESERVE + MOST_TURNED_AWAY + (0 if settings.admin_port is None else MOST_FOR_ADMIN)
+    possible = connections_possible(wanted, reserve)
+    if possible < wanted:
         log_event(
             logging.WARNING,
             "connections_limited",
             "the limit on open files allows %d connections at once, not %d: raise it (ulimit -Hn, LimitNOFILE=), or "
             "give `max_connections`",
-            runtime.most,
+            possible,
             wanted,
         )
+    return possible
 
 
 async def _keep(runtime: ServerRuntime, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
     """Keeps the connections while the server runs, and for a bounded time longer: shielded until it stops."""
-    drain = runtime.settings.drain_timeout
+    drain, open_now = runtime.settings.drain_timeout, runtime.connections
     patience = runtime.tracker.settings.flush_timeout + 1.0 if drain is None else drain
     with trio.CancelScope(shield=True) as scope:
         async with trio.open_nursery() as connections:
-            connections.start_soon(runtime.board.run)
+            connections.start_soon(runtime.list_feed.run)
             task_status.started(connections)
             await runtime.stopping.wait()
             runtime.draining = True
             began = trio.current_time()
             end = began + patience
             scope.deadline = end + GRACE
-            while runtime.connections and trio.current_time() < end:
-                runtime.clear_door(half_sent=trio.current_time() >= began + HALF_SENT)
-                for connection in [one for one in runtime.connections_open if not one.watching]:
-                    connection.stop(over=True)
+            while open_now.number and trio.current_time() < end:
+                open_now.cancel_idle(half_sent=trio.current_time() >= began + HALF_SENT)
+                open_now.stop_idle()
                 await trio.sleep(min(LOOK_EVERY, max(end - trio.current_time(), 0.001)))
-            for connection in list(runtime.connections_open):
-                connection.stop(over=False)
+            open_now.stop_all()
             with trio.move_on_after(GRACE / 2):
-                while runtime.connections:  # noqa: ASYNC110 - the connections count themselves
+                while open_now.number:  # noqa: ASYNC110 - the connections count themselves
                     await trio.sleep(LOOK_EVERY / 5)
             connections.cancel_scope.cancel(reason="the server stops")
 

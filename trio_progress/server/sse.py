@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 import trio
 
-from ..errors import ProgressError, SessionNotFoundError
-from ..protocol.messages import Unlisted
 from .auth.expiry import until_expired
 from .auth.grants import Grant
-from .list.sending import tell_list
-from .outbox import Outbox, Subscriber, failed, not_found
+from .list.sending import send_list
+from .outbox import Subscriber
 from .runtime import ServerRuntime
-from .wire import Transport, Wire
+from .streaming import ServerConnection
+from .transport import Transport, half_close
+from .wire import Wire
 
 COMMENT_EVERY: Final = 15.0
 """Seconds between two comments, by which a client, and proxies, see that the stream lives."""
@@ -42,22 +42,25 @@ class EventStream:
 
 
 @final
-class EventConnection:
+class SseConnection(ServerConnection):
     """One client that is told by server-sent events."""
 
     def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream) -> None:
         self._runtime = runtime
         self._asked = asked
         self._transport = transport
-        self._wire = Wire(transport, patience=runtime.settings.write_timeout)
-        self._outbox = Outbox(self._wire, runtime.hub, runtime.as_events, asked.grant, self._ended)
+        super().__init__(
+            partial(Wire, transport, patience=runtime.settings.write_timeout),
+            runtime.hub,
+            runtime.as_events,
+            asked.grant,
+            runtime.sessions_open,
+        )
 
     @property
-    def watching(self) -> bool:
-        """Whether it is yet to be told of an end."""
-        if self._asked.session is None:
-            return self._runtime.sessions_open
-        return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
+    def listing(self) -> bool:
+        """Whether it is sent the list of sessions."""
+        return self._asked.session is None
 
     def stop(self, *, over: bool) -> None:
         """Ends the response behind what there is to tell now."""
@@ -65,14 +68,9 @@ class EventConnection:
         self._outbox.close()
         self._wire.finish_soon()
 
-    def _ended(self, subscriber: Subscriber, ended: bool) -> None:
+    def _subscription_over(self, subscriber: Subscriber, ended: bool) -> None:
         del subscriber, ended
         self._wire.finish_soon()
-
-    def unlisted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
-        """A session that had these labels was deleted."""
-        if self._asked.session is None and self._outbox.grant.allows("read", message.session, labels):
-            self._outbox.say(message)
 
     async def run(self) -> None:
         """Tells until all is told, the client goes, or its token expires."""
@@ -91,14 +89,14 @@ class EventConnection:
                 nursery.start_soon(self._subscribe)
             await self._wire.flushed.wait()
             with trio.move_on_after(1.0):
-                await self._wire.half_close()
+                await half_close(self._transport)
             nursery.cancel_scope.cancel(reason="all is told")
 
     async def _subscribe(self) -> None:
         asked = self._asked
         if asked.session is None:
             try:
-                await tell_list(self._runtime, self._outbox, asked.grant, asked.labels, asked.max_hz)
+                await send_list(self._runtime.list_feed, self._outbox, asked.labels, asked.max_hz)
             except trio.BrokenResourceError:
                 return
             self._wire.finish_soon()
@@ -112,13 +110,7 @@ class EventConnection:
             wait=asked.wait,
             close=True,
         )
-        try:
-            await self._outbox.subscribe(subscriber)
-        except SessionNotFoundError:
-            self._outbox.say(not_found(asked.session))
-            self._wire.finish_soon()
-        except ProgressError as problem:
-            self._outbox.say(failed(problem, asked.session))
+        if not await self._subscribe_to(subscriber):
             self._wire.finish_soon()
 
     async def _listen(self, scope: trio.CancelScope) -> None:
@@ -141,10 +133,4 @@ class EventConnection:
 
     async def _expire(self) -> None:
         await until_expired(self._runtime.auth, self._asked.grant)
-        self._outbox.close()
-        self._wire.finish_soon()
-
-    def kill(self) -> None:
-        """Leaves the session and closes the connection. Does not wait."""
-        self._outbox.close()
-        self._wire.kill()
+        self.stop(over=False)

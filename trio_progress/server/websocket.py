@@ -8,26 +8,31 @@ closing is our own; its reader may raise `LocalProtocolError` after our close.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final, final
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from ..errors import ProgressError, ProtocolError, SessionNotFoundError
-from ..protocol.messages import ErrorMessage, Pong, Unlisted
+from ..protocol.messages import ErrorCode, ErrorMessage, Pong
 from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
 from ..protocol.snapshot import ENDED
 from ..state import checks
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError
 from .auth.expiry import until_expired
 from .auth.grants import Credentials, Grant
+from .frames import close_frame
 from .http import Request
-from .list.sending import tell_list
-from .outbox import Outbox, Subscriber, failed, not_found
+from .inbound import Inbound
+from .list.sending import send_list
+from .outbox import Subscriber, failed, not_found
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
-from .runtime import ServerRuntime, note_asked
-from .wire import Transport, Wire, close_frame
+from .runtime import ServerRuntime, log_client_request
+from .streaming import ServerConnection
+from .transport import Transport
+from .wire import Wire
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 
@@ -48,7 +53,7 @@ NOBODY: Final = Grant(verbs=frozenset({"read"}))
 
 
 @final
-class WebSocketGuest:
+class WsConnection(ServerConnection):
     """One client on a WebSocket.
 
     Args:
@@ -81,17 +86,13 @@ class WebSocketGuest:
             settings.request_timeout,
         )
         self._meter = meter
-        self._wire = Wire(
-            transport,
-            patience=settings.write_timeout,
-            replay=request.raw,
-            early=request.trailing,
-            inspect=self._inspect,
-            left=meter.left,
-            late=self._late,
-        )
-        self._outbox = Outbox(
-            self._wire, runtime.hub, runtime.as_frames, NOBODY if grant is None else grant, self._ended
+        self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._late)
+        super().__init__(
+            partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound),
+            runtime.hub,
+            runtime.as_frames,
+            NOBODY if grant is None else grant,
+            runtime.sessions_open,
         )
         self._list: trio.CancelScope | None = None
         self._asked: Subscribe | None = None
@@ -99,25 +100,13 @@ class WebSocketGuest:
         self._nursery: trio.Nursery | None = None
 
     @property
-    def watching(self) -> bool:
-        """Whether it is yet to be told of an end."""
-        if self._list is not None and self._runtime.sessions_open:
-            return True
-        return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
+    def listing(self) -> bool:
+        """Whether it is sent the list of sessions."""
+        return self._list is not None
 
     def stop(self, *, over: bool) -> None:
         """Closes it: what was watched has ended, or will not before the server does."""
         self._close(1001 if over else 4001, "the server stops")
-
-    def unlisted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
-        """A session that had these labels was deleted."""
-        if self._list is not None and self._outbox.grant.allows("read", message.session, labels):
-            self._outbox.say(message)
-
-    def kill(self) -> None:
-        """Leaves all sessions and closes the transport. Does not wait."""
-        self._outbox.close()
-        self._wire.kill()
 
     async def run(self) -> None:
         """Serves the client until either side closes.
@@ -180,7 +169,7 @@ class WebSocketGuest:
                     await self._wire.flushed.wait()
                     while not self._unread:
                         await connection.get_message()
-                    await self._wire.discard()
+                    await self._inbound.discard()
             except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
         self._wire.kill()
@@ -222,16 +211,8 @@ class WebSocketGuest:
             self._outbox.say(Pong(data=request.data))
 
     async def _authorise(self, token: str) -> None:
-        credentials = self._credentials
-        told = Credentials(
-            token=token,
-            headers=credentials.headers,
-            cookies=credentials.cookies,
-            address=credentials.address,
-            trusted=credentials.trusted,
-        )
         try:
-            grant = await self._runtime.auth.grant(told)
+            grant = await self._runtime.auth.grant(replace(self._credentials, token=token))
         except UnauthorizedError as error:
             self._close(4005 if error.expired else 4500, str(error))
         except AuthUnavailableError as error:
@@ -241,18 +222,17 @@ class WebSocketGuest:
             self._term.cancel(reason="there is a newer token")
             again = self._list is not None and not grant.grants_as(self._outbox.grant)
             for subscriber in self._outbox.regrant(grant):
-                await self._join(subscriber)
+                await self._subscribe_to(subscriber)
             if again and self._asked is not None:
                 self._begin_list(self._asked)  # What may be seen now is more, or less.
 
     async def _subscribe(self, request: Subscribe) -> None:
         session = request.session
-        known = session in self._outbox.subscribers or (session == "*" and self._list is not None)
-        number = len(self._outbox.subscribers) + (self._list is not None)
+        known = session in self._outbox.subscribers or (session == "*" and self.listing)
+        number = len(self._outbox.subscribers) + self.listing
         limit = self._runtime.settings.max_subscriptions
         if not known and number >= limit:
-            text = f"a connection has at most {limit} subscriptions"
-            self._outbox.say(ErrorMessage(code="too_many", message=text, session=session))
+            self._refuse("too_many", f"a connection has at most {limit} subscriptions", session)
             return
         if session == "*":
             self._begin_list(request)
@@ -260,11 +240,10 @@ class WebSocketGuest:
         try:
             checks.session_id(session)
         except ValueError as error:
-            self._outbox.say(ErrorMessage(code="bad_request", message=str(error), session=session))
+            self._refuse("bad_request", str(error), session)
             return
         if request.labels:
-            text = "labels are for the list only"
-            self._outbox.say(ErrorMessage(code="bad_request", message=text, session=session))
+            self._refuse("bad_request", "labels are for the list only", session)
             return
         subscriber = Subscriber(
             self._outbox,
@@ -275,26 +254,18 @@ class WebSocketGuest:
             wait=request.wait,
             close=request.close,
         )
-        await self._join(subscriber)
-
-    async def _join(self, subscriber: Subscriber) -> None:
-        try:
-            await self._outbox.subscribe(subscriber)
-        except SessionNotFoundError:
-            self._outbox.say(not_found(subscriber.id))
-        except ProgressError as problem:
-            self._outbox.say(failed(problem, subscriber.id))
+        await self._subscribe_to(subscriber)
 
     def _begin_list(self, request: Subscribe) -> None:
         self._unsubscribe("*")
         assert self._nursery is not None
         self._list, self._asked = trio.CancelScope(), request
-        self._nursery.start_soon(self._tell_list, request, self._list)
+        self._nursery.start_soon(self._send_list, request, self._list)
 
-    async def _tell_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
+    async def _send_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                await tell_list(self._runtime, self._outbox, self._outbox.grant, request.labels, request.max_hz)
+                await send_list(self._runtime.list_feed, self._outbox, request.labels, request.max_hz)
             except trio.BrokenResourceError:
                 pass
         if self._list is scope:
@@ -308,24 +279,25 @@ class WebSocketGuest:
             self._list = None
 
     async def _cancel(self, request: Cancel) -> None:
-        session, grant, say = request.session, self._outbox.grant, self._outbox.say
-        tracker = self._runtime.tracker
+        session, grant = request.session, self._outbox.grant
         try:
             checks.session_id(session)
             feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
             snapshot = feed.source.snapshot()
             if not grant.allows("cancel", session, snapshot.labels):
-                say(ErrorMessage(code="not_allowed", message="you may not cancel this session", session=session))
+                self._refuse("not_allowed", "you may not cancel this session", session)
             elif snapshot.status in ENDED:
-                text = f"it has ended already: {snapshot.status}"
-                say(ErrorMessage(code="ended", message=text, session=session))
+                self._refuse("ended", f"the session has ended already: {snapshot.status}", session)
             else:
-                note_asked("cancel", session, self._credentials.address)
-                await tracker.cancel(session, request.reason)
+                log_client_request("cancel", session, self._credentials.address)
+                await self._runtime.tracker.cancel(session, request.reason)
         except (SessionNotFoundError, ValueError):
-            say(not_found(session))
+            self._outbox.say(not_found(session))
         except ProgressError as problem:
-            say(failed(problem, session))
+            self._outbox.say(failed(problem, session))
+
+    def _refuse(self, code: ErrorCode, message: str, session: str) -> None:
+        self._outbox.say(ErrorMessage(code=code, message=message, session=session))
 
     # What ends it
 
@@ -334,8 +306,7 @@ class WebSocketGuest:
         self._wire.finish(close_frame(code, reason))
         self._scope.cancel(reason=reason)
 
-    def _ended(self, subscriber: Subscriber, ended: bool) -> None:
-        """A subscription is over."""
+    def _subscription_over(self, subscriber: Subscriber, ended: bool) -> None:
         if subscriber.close and ended:
             # Behind the end, which the wire has or is about to be given.
             self._wire.finish_soon(close_frame(1000, "the session has ended"))
@@ -348,7 +319,7 @@ class WebSocketGuest:
             while True:
                 await trio.sleep(interval)
                 asked = trio.current_time()
-                if asked - self._wire.heard_at < interval:
+                if asked - self._inbound.heard_at < interval:
                     continue
                 with trio.move_on_after(interval):
                     await connection.ping()
@@ -364,10 +335,10 @@ class WebSocketGuest:
         not even gone out. Whatever holds up the loop passes one look, and not all of them.
         """
         for _ in range(LATE_LOOKS):
-            if self._wire.heard_at >= asked:
+            if self._inbound.heard_at >= asked:
                 return True
             await trio.sleep(min(self._runtime.settings.keepalive, LATE_FOR) / LATE_LOOKS)
-        return self._wire.heard_at >= asked
+        return self._inbound.heard_at >= asked
 
     async def _expire(self) -> None:
         """Closes when the token expires, unless a newer one comes before."""

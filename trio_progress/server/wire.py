@@ -19,73 +19,24 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import select
-import struct
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 import trio
 
-
-class Piped(trio.abc.HalfCloseableStream):
-    """A transport without a socket, such as one in memory; written to by the pump alone, as TLS is."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Closes both ways, now and without a word. Does not wait."""
-
-
-Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream] | Piped"
+from .frames import CLOSE, close_frame
+from .inbound import Inbound
+from .transport import PIECE, Transport, close_now, socket_of
 
 MOST_QUEUED: Final = 8
 """Frames of trio-websocket's that wait for the pump; a peer that pings and does not read makes them pile up."""
 
-PIECE: Final = 64 * 1024
-"""Bytes that TLS is given at a time: each has the whole of `patience` to go."""
-
-TEXT: Final = 0x81
-CLOSE: Final = 0x88
-
 
 def _no_descriptor() -> int:
     return -1
-
-
-def frame(payload: bytes, opcode: int = TEXT) -> bytes:
-    """The payload as one unmasked frame (RFC 6455, section 5.2)."""
-    size = len(payload)
-    if size < 126:
-        return struct.pack("!BB", opcode, size) + payload
-    if size < 65536:
-        return struct.pack("!BBH", opcode, 126, size) + payload
-    return struct.pack("!BBQ", opcode, 127, size) + payload
-
-
-def close_frame(code: int, reason: str) -> bytes:
-    """A CLOSE with its code; the reason is cut to what a control frame holds."""
-    text = reason.encode()[:123].decode(errors="ignore").encode()
-    return frame(struct.pack("!H", code) + text, CLOSE)
-
-
-def socket_of(transport: Transport) -> trio.SocketStream | None:
-    """The TCP stream under a transport, if there is one."""
-    if isinstance(transport, Piped):
-        return None
-    if isinstance(transport, trio.SSLStream):
-        return transport.transport_stream
-    return transport
-
-
-def close_now(transport: Transport) -> None:
-    """Closes it, without a word. Does not wait."""
-    if isinstance(transport, Piped):
-        transport.close()
-    elif (tcp := socket_of(transport)) is not None:
-        tcp.socket.close()
 
 
 @final
@@ -95,30 +46,27 @@ class Wire(trio.abc.Stream):
     Args:
         transport: TCP, or TLS over it, or what has no socket.
         patience: Seconds that the peer may stay unwritable.
+        build: Makes the newest of what is to be sent, now that there is room; empty where there is nothing.
+        due: When, on Trio's clock, there may be something to build without any `wake_pump()`.
+        on_busy: Called when the wire ceases to be `direct`: nobody may write to it but the pump.
+        on_evicted: Called once, when the peer is dropped because it did not read, or did not answer.
         replay: What was read of the request already, its head; the peer of `send_all` reads it first.
-        early: What came behind the head; read once `open()` was called.
-        inspect: Called with all that is received, and the seconds for which it was waited for; returns for how long
-            not to read on, to slow a peer down, or raises `BrokenResourceError`.
-        left: For how many seconds more may be waited for now.
-        late: Called when nothing has come in that time; nothing more is read.
+        inbound: What the peer sends behind that head; None where nothing is read by this stream.
     """
 
     __slots__ = (
         "_blocked",
-        "_early",
-        "_ended",
-        "_inspect",
+        "_due",
+        "_inbound",
         "_last",
-        "_late",
-        "_left",
+        "_on_busy",
+        "_on_evicted",
         "_opened",
         "_partial",
         "_patience",
         "_plain",
         "_queue",
-        "_reading",
         "_replay",
-        "_tcp",
         "_transport",
         "_wake",
         "_writing",
@@ -126,13 +74,9 @@ class Wire(trio.abc.Stream):
         "closing",
         "dead",
         "direct",
-        "due",
         "evicted",
         "fileno",
         "flushed",
-        "heard_at",
-        "on_evicted",
-        "on_occupied",
     )
 
     def __init__(
@@ -140,28 +84,28 @@ class Wire(trio.abc.Stream):
         transport: Transport,
         *,
         patience: float,
+        build: Callable[[], bytes] = bytes,
+        due: Callable[[], float] = lambda: float("inf"),
+        on_busy: Callable[[], None] = lambda: None,
+        on_evicted: Callable[[], None] = lambda: None,
         replay: bytes = b"",
-        early: bytes = b"",
-        inspect: Callable[[bytes, float], float] = lambda data, waited: 0.0,
-        left: Callable[[], float] = lambda: math.inf,
-        late: Callable[[], None] = lambda: None,
+        inbound: Inbound | None = None,
     ) -> None:
+        tcp = socket_of(transport)
         self._transport = transport
-        self._tcp = socket_of(transport)
-        self._plain = transport is self._tcp
-        self.fileno: Final[Callable[[], int]] = _no_descriptor if self._tcp is None else self._tcp.socket.fileno
+        self._plain = transport is tcp
+        self.fileno: Final[Callable[[], int]] = _no_descriptor if tcp is None else tcp.socket.fileno
         """The file descriptor; good as long as the wire is `direct`, and else asked for just before it is used."""
         self._patience = patience
+        self.build: Final = build
+        self._due = due
+        self._on_busy = on_busy
+        self._on_evicted = on_evicted
         self._replay = replay
-        self._early = early
-        self._inspect = inspect
-        self._left = left
-        self._late = late
+        self._inbound = Inbound(transport) if inbound is None else inbound
         self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
         self._opened = trio.Event()
-        self._ended = trio.Event()
         self._wake = trio.Event()
-        self._reading = False
         self._writing = False
         self._blocked = False
         self._partial = False
@@ -172,25 +116,10 @@ class Wire(trio.abc.Stream):
         """Whether a CLOSE is on its way or out: nothing follows it."""
         self.dead = False
         """Whether the transport has been closed."""
-        self.on_occupied: Callable[[], None] = lambda: None
-        """Called when it ceases to be `direct`: nobody may write to it but the pump."""
         self.evicted = False
         """Whether that was because the peer did not read, or did not answer."""
-        self.on_evicted: Callable[[], None] = lambda: None
-        """Called once, when it comes to that."""
         self.flushed = trio.Event()
         """Set when the CLOSE is out, or the wire is dead."""
-        self.heard_at = trio.current_time()
-        """When the last bytes came."""
-        self.build: Callable[[], bytes] = bytes
-        """Makes the newest of what is to be sent, now that there is room; empty where there is nothing."""
-        self.due: Callable[[], float] = lambda: float("inf")
-        """When, on Trio's clock, there may be something to build without any `wake_pump()`."""
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether it goes over TLS."""
-        return isinstance(self._transport, trio.SSLStream)
 
     def open(self) -> None:
         """What is broadcast may go out from now on, and what came behind the head is read."""
@@ -205,7 +134,7 @@ class Wire(trio.abc.Stream):
         """Nothing may be offered now."""
         if self.direct:
             self.direct = False
-            self.on_occupied()
+            self._on_busy()
 
     def hold(self) -> None:
         """There is something to build, and nothing may be offered before it."""
@@ -267,37 +196,6 @@ class Wire(trio.abc.Stream):
         """Whether it was finished, or will be soon."""
         return self.closing or self._last is not None
 
-    async def discard(self) -> None:
-        """Says that nothing more will come, and reads what the peer still sends until it has closed.
-
-        Closing while something unread is left would take back what was sent last. Where trio-websocket still
-        reads, as it does after some errors and not after others, that is left to it.
-
-        Raises:
-            trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
-        """
-        await self.half_close()
-        if self._reading:
-            await self._ended.wait()
-            return
-        self._reading = True
-        try:
-            while await self._transport.receive_some(PIECE):
-                pass
-        finally:
-            self._ended.set()
-
-    async def half_close(self) -> None:
-        """Says that nothing more will come; the peer may go on sending.
-
-        Raises:
-            trio.BrokenResourceError, trio.ClosedResourceError: The connection is gone.
-        """
-        if isinstance(self._transport, trio.abc.HalfCloseableStream):
-            await self._transport.send_eof()
-        else:
-            await trio.lowlevel.checkpoint()  # TLS would have to wait for the peer; closing tells it as well.
-
     async def pump(self) -> None:
         """Writes what is queued and what can be built, until the wire is dead. The only task that waits to write."""
         try:
@@ -317,7 +215,7 @@ class Wire(trio.abc.Stream):
                     self.finish(self._last)
                 else:
                     self.direct = self._plain and self._opened.is_set() and not self.dead
-                    await self._rest(self.due())
+                    await self._rest(self._due())
                     self._occupy()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -396,7 +294,7 @@ class Wire(trio.abc.Stream):
     def _note_eviction(self) -> None:
         if not (self.evicted or self.dead):
             self.evicted = True
-            self.on_evicted()
+            self._on_evicted()
 
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
@@ -451,40 +349,7 @@ class Wire(trio.abc.Stream):
         await self._opened.wait()
         if self.dead:
             raise trio.ClosedResourceError
-        waited = 0.0
-        if self._early:
-            data, self._early = self._early, b""
-            await trio.lowlevel.checkpoint()
-        elif self._reading:
-            await self._ended.wait()  # What still comes is discarded.
-            return b""
-        else:
-            self._reading = True
-            try:
-                data, waited = await self._received(max_bytes)
-                self._reading = False
-            finally:
-                if self._reading:
-                    self._ended.set()  # It is broken, or nobody reads any more.
-        if not data:
-            self._ended.set()
-        else:
-            self.heard_at = trio.current_time()
-            pause = self._inspect(data, waited)
-            if pause > 0:
-                await trio.sleep(pause)
-        return data
-
-    async def _received(self, max_bytes: int | None) -> tuple[bytes, float]:
-        """What has come, and how many seconds it was waited for."""
-        asked, left = trio.current_time(), self._left()
-        with trio.move_on_after(left):
-            data = bytes(await self._transport.receive_some(max_bytes))
-            waited = trio.current_time() - asked
-            return data, waited if waited < left else 0.0  # It was there by then, and this process was held up.
-        self._reading = False  # Or it would be closed with something unread, which takes back what is said last.
-        self._late()
-        raise trio.BrokenResourceError("the peer is too slow")
+        return await self._inbound.receive_some(max_bytes)
 
     async def aclose(self) -> None:
         """A checkpoint: trio-websocket wants no more; whoever owns the wire says the last word and closes it."""

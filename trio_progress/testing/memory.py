@@ -24,8 +24,8 @@ from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
 from ..server.runtime import ServerRuntime
 from ..server.settings import ServerSettings
+from ..server.transport import Piped
 from ..server.websocket import SUBPROTOCOL
-from ..server.wire import Piped
 from ..tracker import ProgressTracker
 
 LARGEST: Final = 64 * 1024 * 1024
@@ -204,7 +204,7 @@ async def memory_client(
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            nursery.start_soon(runtime.board.run)
+            nursery.start_soon(runtime.list_feed.run)
             nursery.start_soon(ConnectionHandler(runtime, Routes(runtime)), far)
             with trio.fail_after(PATIENCE):
                 connection = await wrap_client_stream(

@@ -1,7 +1,7 @@
-"""The list of sessions as far as somebody may see it, asked for so that nothing else is looked at.
+"""Pages of the sessions that somebody may see, read so that no other session is looked at.
 
-Sieving a page of all sessions would do for what is in it. But where a page ends, its cursor names the last one that was
-looked at: whoever may see none could go through the ids of all.
+Filtering a page of all sessions would do for what is in it. But where a page ends, its cursor names the last one that
+was looked at: whoever may see none could go through the ids of all.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import Final, TypeAlias, TypeVar
 
 from ...live.hub import Hub
 from ...live.listing import list_heads, list_sessions, named_sessions
+from ...protocol.labels import has_labels
 from ...protocol.page import check_page
 from ...protocol.snapshot import Head, Snapshot
 from ..auth.grants import Grant
 
 HeadT = TypeVar("HeadT", bound=Head)
-Share: TypeAlias = tuple[list[HeadT], str | None]
+VisiblePage: TypeAlias = tuple[list[HeadT], str | None]
 """Sessions, newest first, and the cursor of those that follow."""
 
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-async def sessions_shared(
+async def visible_sessions(
     hub: Hub, grant: Grant, labels: Mapping[str, str], status: str | None, limit: int, cursor: str | None
-) -> Share[Snapshot]:
+) -> VisiblePage[Snapshot]:
     """A page of the sessions that somebody may see. Those that are granted by their ids all come with the first one.
 
     Raises:
@@ -38,14 +39,14 @@ async def sessions_shared(
         return found.sessions, found.cursor
 
     check_page(status, limit, cursor)
-    found, after = await _labelled(grant, labels, page)
+    found, after = await _with_labels(grant, labels, page)
     if cursor is None:
         named = await _named(hub, grant, labels)
-        found = _together(found, [one for one in named if status in (None, one.status)])
+        found = _merged(found, [one for one in named if status in (None, one.status)])
     return [one for one in found if cursor is None or one.id not in grant.sessions], after
 
 
-async def heads_shared(hub: Hub, grant: Grant, labels: Mapping[str, str], limit: int) -> Share[Head]:
+async def visible_heads(hub: Hub, grant: Grant, labels: Mapping[str, str], limit: int) -> VisiblePage[Head]:
     """The newest sessions that somebody may see, of which the stored phases are not looked at.
 
     Raises:
@@ -55,30 +56,30 @@ async def heads_shared(hub: Hub, grant: Grant, labels: Mapping[str, str], limit:
     async def page(labels: dict[str, str]) -> tuple[Sequence[Head], str | None]:
         return await list_heads(hub, labels, limit)
 
-    found, after = await _labelled(grant, labels, page)
-    return _together(found, await _named(hub, grant, labels)), after
+    found, after = await _with_labels(grant, labels, page)
+    return _merged(found, await _named(hub, grant, labels)), after
 
 
-async def _labelled(
+async def _with_labels(
     grant: Grant,
     labels: Mapping[str, str],
     page: Callable[[dict[str, str]], Awaitable[tuple[Sequence[HeadT], str | None]]],
 ) -> tuple[Sequence[HeadT], str | None]:
     """What `page` gives of those that have these labels, and the grant's."""
-    mine = grant.labels
-    sees = grant.everything or (mine and all(labels.get(name, value) == value for name, value in mine.items()))
-    if "read" not in grant.verbs or not sees:
+    own = grant.labels
+    compatible = all(labels.get(name, value) == value for name, value in own.items())
+    if "read" not in grant.verbs or not (grant.everything or (own and compatible)):
         return [], None
-    return await page({**labels, **mine})
+    return await page({**labels, **own})
 
 
 async def _named(hub: Hub, grant: Grant, labels: Mapping[str, str]) -> list[Snapshot]:
     """Those that are granted by their ids, and have these labels."""
     named = await named_sessions(hub, grant.sessions if "read" in grant.verbs else ())
-    return [one for one in named if all(one.labels.get(name) == value for name, value in labels.items())]
+    return [one for one in named if has_labels(one.labels, labels)]
 
 
-def _together(some: Sequence[HeadT], others: Sequence[HeadT]) -> list[HeadT]:
+def _merged(some: Sequence[HeadT], others: Sequence[HeadT]) -> list[HeadT]:
     """Both, the newest first, and none twice."""
     by_id = {one.id: one for one in (*some, *others)}
     return sorted(by_id.values(), key=lambda one: one.queued_at or LONG_AGO, reverse=True)
