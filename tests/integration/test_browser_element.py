@@ -149,7 +149,7 @@ def test_words_height_and_colours_are_the_pages(embed: Callable[..., tuple[Page,
     expect(first.get_by_role("progressbar")).to_have_attribute("aria-valuetext", re.compile("^0.%, Läuft$"))
     expect(part(compact, "heading")).to_be_hidden()
     expect(part(compact, "bar")).to_be_visible()
-    expect(part(waiting, "said")).to_have_text("Not begun yet")
+    expect(part(waiting, "said")).to_have_text("Not started yet")
     expect(part(wrong, "said")).to_have_text("Not available")
     page.evaluate(
         """() => { const { style } = document.querySelector("trio-progress");

@@ -91,14 +91,14 @@ class Dispatcher:
     def _check_host(self, request: Request) -> Response | None:
         if self._runtime.origins.hosted(request.headers):
             return None
-        return error(421, "not_allowed", "this name is not served here: it must be among `hosts` (--hosts)")
+        return error(421, "not_allowed", "this host name is not served: add it to `hosts` (--hosts)")
 
     def _check_origin(self, request: Request) -> Response | None:
         base = self._base
         page = request.method == "GET" and request.path in (base, base.rstrip("/"), f"{base}index.html")
         if not self._runtime.origins.foreign(request.headers, page=page):
             return None
-        return error(403, "not_allowed", "this origin is not allowed: it must be among `origins` (--origins)")
+        return error(403, "not_allowed", "this origin is not allowed: add it to `origins` (--origins)")
 
     def _answer_preflight(self, request: Request) -> Response | None:
         if request.method != "OPTIONS":
@@ -148,7 +148,7 @@ def _check_upgrade(request: Request) -> Response | None:
     """Refuses what is no handshake of this protocol (RFC 6455, section 4.2.1)."""
     headers = request.headers
     if request.method != "GET" or not request.upgrades:
-        return error(426, "bad_request", "this path takes WebSockets only", Upgrade="websocket")
+        return error(426, "bad_request", "this path takes only WebSockets", Upgrade="websocket")
     if headers.get("sec-websocket-version") != "13":
         return error(426, "bad_request", "Sec-WebSocket-Version must be 13", Sec_WebSocket_Version="13")
     if not _is_key(headers.get("sec-websocket-key", "")):

@@ -80,7 +80,7 @@ class HttpConnection:
                 status = problem.error_status_hint or 400
                 if status == 431:
                     raise refusal(431, "too_large", "the request's head is too large") from None
-                raise refusal(400, "bad_request", "this is no well-formed HTTP/1.1 request") from None
+                raise refusal(400, "bad_request", "this is not a well-formed HTTP/1.1 request") from None
         if self.waiting:
             return None
         raise refusal(408, "bad_request", "the request came too slowly")
@@ -91,7 +91,7 @@ class HttpConnection:
             return None
         if not event.http_version.startswith(b"1."):  # Of those below 1, and of later minor ones, see RFC 9110, 2.5.
             version = event.http_version.decode("ascii")
-            raise refusal(505, "bad_request", f"HTTP/{version} is not spoken here: send HTTP/1.1")
+            raise refusal(505, "bad_request", f"HTTP/{version} is not supported: send HTTP/1.1")
         headers = _headers(event)
         trailing, _ = self._h11.trailing_data
         head = bytes(self._raw[: len(self._raw) - len(trailing)])
@@ -99,7 +99,7 @@ class HttpConnection:
             raise refusal(431, "too_large", f"a request's head is at most {LARGEST_HEAD} bytes")
         if "transfer-encoding" in headers and "content-length" in headers:
             # RFC 9112, section 6.3: somebody may be read by two servers in two ways.
-            raise refusal(400, "bad_request", "Content-Length and Transfer-Encoding exclude each other")
+            raise refusal(400, "bad_request", "send Content-Length or Transfer-Encoding, not both")
         if not _WELL_FORMED_TARGET.match(event.target):
             raise refusal(400, "bad_request", "the request's target must be a path")
         # One to anything else is ignored (RFC 9110, section 7.8): Java's client asks for h2c with each first request.
@@ -125,7 +125,7 @@ class HttpConnection:
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("expect", "").lower() == "100-continue":
-            raise refusal(417, "bad_request", "send the body without asking first")
+            raise refusal(417, "bad_request", "Expect: 100-continue is not supported: send the body at once")
         too_large = refusal(413, "too_large", f"a body is at most {LARGEST_BODY} bytes")
         if int(headers.get("content-length", "0")) > LARGEST_BODY:  # h11 has seen that it is a number.
             raise too_large
@@ -226,7 +226,7 @@ def _headers(event: h11.Request) -> dict[str, str]:
     for raw_name, raw_value in event.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         if name in found and name in ("host", "origin", "authorization", "content-length", "sec-websocket-key"):
-            raise refusal(400, "bad_request", f"the header {name} may come once only")
+            raise refusal(400, "bad_request", f"the header {name} may be sent only once")
         glue = "; " if name == "cookie" else ", "
         found[name] = f"{found[name]}{glue}{value}" if name in found else value
     return found

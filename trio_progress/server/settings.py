@@ -121,7 +121,7 @@ class ServerSettings:
             raise ValueError("host must be an address such as '127.0.0.1', or '0.0.0.0' for all of this machine")
         if self.auth is None and not is_loopback(self.host):
             raise ValueError(
-                f"{self.host} can be reached from other machines, so who is let in must be said: give `auth`, such as "
+                f"{self.host} can be reached from other machines, so `auth` is required: give `auth`, such as "
                 "a secret of 32 characters or SignedTokens(...), or bind to 127.0.0.1"
             )
         # What is wrong in these is to be said at the call as well.

@@ -148,7 +148,7 @@ class WsConnection(ServerConnection):
                 if first is not None:  # Who decides has a patience of its own: the client has done its part.
                     await self._take(first)
                 if not self._granted:
-                    self._close(4500, "the first message must be `auth`, and come in time")
+                    self._close(4500, "the first message must be `auth`, sent in time")
                     return
             while True:
                 await self._take(await connection.get_message())
@@ -178,7 +178,7 @@ class WsConnection(ServerConnection):
 
     def _late(self) -> None:
         self._unread = True
-        self._close(4008, "a message that was begun must come in time: send it faster")
+        self._close(4008, "a message arrived too slowly: send it faster")
 
     def _inspect(self, data: bytes, waited: float) -> float:
         try:

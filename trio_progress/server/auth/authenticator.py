@@ -117,7 +117,7 @@ class Auth:
             expired = expired or grant is not None
         if expired:
             raise UnauthorizedError("the token has expired: get a new one", expired=True)
-        raise UnauthorizedError("a token is needed" if credentials.token is None else "the token is not valid")
+        raise UnauthorizedError("a token is required" if credentials.token is None else "the token is not valid")
 
     async def _asked(self, way: Authenticate, credentials: Credentials) -> Grant | None:
         with trio.move_on_after(PATIENCE):
@@ -125,13 +125,13 @@ class Auth:
                 grant: object = await way(credentials)
             except Exception as error:
                 self._complain(way, "has failed", error)
-                raise AuthUnavailableError("it cannot be said now who you are: try again later") from error
+                raise AuthUnavailableError("authentication is temporarily unavailable; try again") from error
             if grant is not None and not isinstance(grant, Grant):
                 self._complain(way, "has given neither a Grant nor None")
-                raise AuthUnavailableError("it cannot be said now who you are: try again later")
+                raise AuthUnavailableError("authentication is temporarily unavailable; try again")
             return grant
         self._complain(way, f"did not answer in {PATIENCE:g} s")
-        raise AuthUnavailableError("it cannot be said now who you are: try again later")
+        raise AuthUnavailableError("authentication is temporarily unavailable; try again")
 
     def _complain(self, way: Authenticate, what: str, error: Exception | None = None) -> None:
         """Logs it, now and then: anybody can make it come as often as they ask."""

@@ -50,11 +50,11 @@ export function verdict(code) {
 
 /** What the codes mean that stop it, where the server gives no text. */
 export const WHY = {
-  401: "the server asks for a token",
+  401: "the server requires a token",
   403: "the server does not allow this",
   4005: "the token has expired",
-  4500: "the server does not take this token",
-  4501: "the server does not understand what it was asked",
-  4504: "the server says that these are too many subscriptions",
+  4500: "the server does not accept this token",
+  4501: "the server did not understand the request",
+  4504: "too many subscriptions on one connection",
   4507: "the server does not allow this",
 };

@@ -51,7 +51,7 @@ function route() {
     try {
       page = new SessionPage(client, decodeURIComponent(session[1]), askToCancel, listAddress);
     } catch {
-      main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "This is no address of a session"), h("a", { href: "#/" }, "To the list")));
+      main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "Invalid session address"), h("a", { href: "#/" }, "Back to the list")));
       return;
     }
   } else {
@@ -84,7 +84,7 @@ async function start() {
       refused = kept("sessionStorage", TOKEN) !== null;
       main.replaceChildren(tokenless());
       askForToken();
-    } else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in where you have found this page, and load it again."));
+    } else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in, then reload this page."));
     return;
   }
   started = true;
@@ -114,12 +114,12 @@ function drawLink() {
   const notice = find("notice");
   if (down) {
     const wait = retryAt === null ? 0 : Math.ceil((retryAt - now) / 1000);
-    say("lost", `The connection was lost ${duration((now - lostAt) / 1000)} ago. What is shown is how it stood then.`,
+    say("lost", `Connection lost ${duration((now - lostAt) / 1000)} ago. This page shows the state at that time.`,
       wait > 1 ? `Try now (in ${wait}s)` : null);
   } else if (status === "stopped") {
-    say("stopped", reason ?? "The server does not take this connection.", "Try again");
+    say("stopped", reason ?? "The server refused this connection.", "Try again");
   } else if (status === "open" && now < backUntil) {
-    say("back", `The connection is back after ${duration((since - lostAt) / 1000)}. All that is shown is up to date.`, null);
+    say("back", `Reconnected after ${duration((since - lostAt) / 1000)}. This page is up to date again.`, null);
   } else {
     if (status === "open") lostAt = null;
     announced = "";
@@ -168,12 +168,12 @@ function askForToken() {
   find("token-button").hidden = false;
   if (dialog.open) return;
   const has = kept("sessionStorage", TOKEN) !== null;
-  text(find("token-title"), has && !refused ? "Another token" : "A token is needed");
+  text(find("token-title"), has && !refused ? "Another token" : "Token required");
   text(find("token-why"), !has
-    ? "This server shows its sessions to those who have a token."
+    ? "This server requires a token to show its sessions."
     : refused
-      ? "The server did not take the token that it was given, or it has expired."
-      : "It takes the place of the one in use.");
+      ? "The server rejected the token, or the token has expired."
+      : "It replaces the current token.");
   find("token-value").value = "";
   dialog.showModal();
 }
@@ -181,7 +181,7 @@ function askForToken() {
 /** What the page shows to those who do not give one now. */
 function tokenless() {
   const button = h("button", { class: "quiet more", type: "button", onclick: askForToken }, "Enter a token");
-  return h("div", { class: "empty" }, h("strong", {}, "A token is needed"), "This server shows its sessions to those who have a token.", button);
+  return h("div", { class: "empty" }, h("strong", {}, "Token required"), "This server requires a token to show its sessions.", button);
 }
 
 find("token-button").addEventListener("click", askForToken);
@@ -201,7 +201,7 @@ let cancelling = null;
 
 function askToCancel(state) {
   cancelling = state.id;
-  text(find("cancel-what"), `“${state.title}” is told to stop. What it has done so far is kept.`);
+  text(find("cancel-what"), `“${state.title}” will be asked to stop. Its progress so far is kept.`);
   text(find("cancel-wrong"), "");
   find("cancel-reason").value = "";
   find("cancel").showModal();
@@ -223,10 +223,10 @@ for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }
 
-// Colours: as the system has them, or as the reader wants them.
+// Colours: system, or as the reader wants them.
 
 const ICONS = {
-  system: ["Colours: as the system has them", "M8 2.5a5.5 5.5 0 0 1 0 11z", true],
+  system: ["Colours: system", "M8 2.5a5.5 5.5 0 0 1 0 11z", true],
   light: ["Colours: light", "M8 1v1.4M8 13.6V15M1 8h1.4M13.6 8H15M3.05 3.05l1 1M11.95 11.95l1 1M3.05 12.95l1-1M11.95 4.05l1-1", false],
   dark: ["Colours: dark", "M13.2 9.6A5.6 5.6 0 0 1 6.4 2.8a5.6 5.6 0 1 0 6.8 6.8z", false],
 };

@@ -11,7 +11,7 @@ export class Events {
   #list = h("ol", { class: "events", reversed: true, tabindex: -1 });
   #count = h("b");
   #gone = h("p", { class: "gone", hidden: true });
-  #none = h("p", { class: "none" }, "Nothing has been told yet.");
+  #none = h("p", { class: "none" }, "No events yet.");
   #shown = PAGE;
   #drawn = null;
   #more = h("button", {
@@ -44,9 +44,9 @@ export class Events {
     text(this.#count, events.length ? number(events.at(-1).n) : "");
     this.#none.hidden = events.length > 0;
     this.#gone.hidden = dropped === 0;
-    text(this.#gone, `${number(dropped)} ${dropped === 1 ? "event was" : "events were"} dropped before this page could take them.`);
+    text(this.#gone, `${number(dropped)} ${dropped === 1 ? "event was" : "events were"} dropped before this page could receive them.`);
     this.#more.hidden = events.length <= shown.length;
-    text(this.#more, `Show older ones (${number(events.length - shown.length)})`);
+    text(this.#more, `Show older events (${number(events.length - shown.length)})`);
   }
 }
 

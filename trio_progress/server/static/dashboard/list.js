@@ -150,7 +150,7 @@ export class ListPage {
     }
     if (view.loaded) this.#comeBack();
     this.#older.hidden = view.complete;
-    text(this.#older, this.#failed ? "Older sessions cannot be had now: try again" : "Show older sessions");
+    text(this.#older, this.#failed ? "Older sessions could not be loaded; try again" : "Show older sessions");
     this.#drawEmpty(view, shown.length);
     text(this.#count, `${shown.length} ${shown.length === 1 ? "session" : "sessions"}`);
   }
@@ -201,10 +201,10 @@ export class ListPage {
     if (shown > 0) return;
     const [title, why] =
       view.sessions.length > 0
-        ? ["Nothing fits", "No session has all of this. Esc in the search takes it back."]
+        ? ["No matches", "No session matches all of this. Press Esc in the search to clear it."]
         : !view.loaded
-          ? ["", view.error?.message ?? (view.connection.status === "stopped" ? (view.connection.reason ?? "") : "Asking the server.")]
-          : ["No sessions yet", "They are shown here as soon as one begins or is declared."];
+          ? ["", view.error?.message ?? (view.connection.status === "stopped" ? (view.connection.reason ?? "") : "Loading.")]
+          : ["No sessions yet", "They appear here as soon as one starts or is declared."];
     this.#empty.replaceChildren(h("strong", {}, title), why);
   }
 

@@ -45,7 +45,7 @@ export class Phases {
     rows.forEach((row, index) => row.draw(shown[index], times, live));
     const left = phases.length - shown.length;
     this.#folded.hidden = left === 0;
-    text(this.#rest, `Show the ${left} that ended before`);
+    text(this.#rest, `Show ${left} earlier phases`);
   }
 
   /** Draws again those that count seconds. */

@@ -262,9 +262,9 @@ export class SessionPage {
       const gone = view.error.code === "not_found";
       kind = "warn";
       parts.push(
-        h("strong", {}, gone ? "The server does not have this session any more" : "This session cannot be followed"),
+        h("strong", {}, gone ? "This session no longer exists on the server" : "This session cannot be followed"),
         h("p", {}, gone ? "It was deleted, has expired, or you may not see it." : view.error.message),
-        h("p", {}, "What is shown is how it stood."),
+        h("p", {}, "This page shows its last known state."),
       );
     } else if (state.error !== null && state.error !== undefined) {
       const { type, message, details } = state.error;
@@ -272,15 +272,15 @@ export class SessionPage {
       parts.push(h("strong", {}, type), message ? h("p", {}, message) : null);
       if (details && Object.keys(details).length) parts.push(h("pre", {}, JSON.stringify(details, null, 2)));
     } else if (state.status === "lost" || state.liveness === "lost") {
-      since = state.heartbeat_at ? ` Its last sign of life came ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
-      parts.push(h("strong", {}, "Its process is gone"), h("p", {}, `Nobody has said how it ended.${since}`));
+      since = state.heartbeat_at ? ` Its last heartbeat was ${duration((now - Date.parse(state.heartbeat_at)) / 1000)} ago.` : "";
+      parts.push(h("strong", {}, "Its process is lost"), h("p", {}, `How it ended is unknown.${since}`));
     }
     const { end } = view;
     if (end !== null && end.persisted_seq !== null && end.persisted_seq < end.seq) {
       kind = "warn";
-      parts.push(h("p", {}, "The final state is shown here, but the store does not have it."));
+      parts.push(h("p", {}, "The final state is shown here but was not stored."));
     }
-    if (end?.resumable) parts.push(h("p", {}, "It can be gone on with from where it stopped."));
+    if (end?.resumable) parts.push(h("p", {}, "It can be resumed from where it stopped."));
     const key = JSON.stringify([parts.length, state.error, state.status, state.liveness, end, since, view.error]);
     this.#callout.hidden = parts.length === 0 || (parts.length === 1 && Boolean(end?.resumable) && !state.error);
     attribute(this.#callout, "data-kind", kind);
@@ -315,11 +315,11 @@ export class SessionPage {
     const { error, connection } = view;
     // The server is silent about a session that it waits for.
     const waits = connection.status === "open" && Date.now() - Math.max(this.#shownAt, connection.since) > ANSWERED;
-    let [what, why] = ["Asking for this session", "Nothing of it has come yet."];
+    let [what, why] = ["Loading this session", "Waiting for the server."];
     if (connection.status === "stopped" || error !== null) {
-      [what, why] = ["This session cannot be shown", error?.message ?? connection.reason ?? "The server does not say why."];
+      [what, why] = ["This session cannot be shown", error?.message ?? connection.reason ?? "The server gave no reason."];
     } else if (waits) {
-      [what, why] = [`No session ${view.session} yet`, "It is shown here as soon as it begins, if you may see it."];
+      [what, why] = [`No session ${view.session} yet`, "It appears here as soon as it starts, if you may see it."];
     }
     const key = `${what} ${why}`;
     if (this.#missing.dataset.key === key) return;
