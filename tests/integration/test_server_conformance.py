@@ -24,7 +24,7 @@ from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.http_connection import HttpConnection
 from trio_progress.server.inbound import Inbound
 from trio_progress.server.transport import close_now
-from trio_progress.server.wire import Wire
+from trio_progress.server.wire import Source, Wire
 
 pytestmark = pytest.mark.integration
 
@@ -44,8 +44,8 @@ async def echo(transport: trio.SocketStream) -> None:
         inbound = Inbound(transport, request.trailing)
         wire = Wire(
             transport,
+            Source(lambda: waiting.pop(0) if waiting else b""),
             patience=10,
-            build=lambda: waiting.pop(0) if waiting else b"",
             replay=request.raw,
             inbound=inbound,
         )

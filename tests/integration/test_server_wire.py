@@ -24,7 +24,7 @@ from trio_progress import open_tracker
 from trio_progress.server import open_server
 from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.transport import Transport, close_now
-from trio_progress.server.wire import MOST_QUEUED, Wire, offer_all
+from trio_progress.server.wire import MOST_QUEUED, Source, Wire, offer_all
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +43,7 @@ class Newest:
 
     def __init__(self, transport: Transport, head: bytes) -> None:
         self.frame = b""
-        self.wire = Wire(transport, patience=5.0, replay=head, build=self.take)
+        self.wire = Wire(transport, Source(self.take), patience=5.0, replay=head)
 
     def take(self) -> bytes:
         data, self.frame = self.frame, b""

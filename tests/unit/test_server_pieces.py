@@ -336,7 +336,7 @@ async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> 
                     await outbox.hand(b"x" * 16_384)
                     handed += 1
             assert handed * 16_384 == BATCH
-        assert len(outbox.wire.build()) == BATCH
+        assert len(outbox.wire.source.build()) == BATCH
         with trio.move_on_after(0.05):
             await outbox.hand(b"y" * 16_384)
             handed += 1

@@ -24,7 +24,7 @@ from ..live.hub import Hub
 from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
 from .auth.grants import Grant
 from .encoder import AT_ONCE, Cohort, Encoder
-from .wire import Wire
+from .wire import Source, Wire
 
 logger = logging.getLogger("trio_progress")
 
@@ -175,7 +175,7 @@ class Outbox:
     """The subscriptions of one connection, and what is to be said besides.
 
     Args:
-        open_wire: Opens what it goes out by, given what that asks of the outbox; see `Wire`.
+        open_wire: Opens the wire that it goes out by.
         hub: Where the sessions are.
         encode: Makes frames of messages.
         grant: What the client may see.
@@ -184,7 +184,7 @@ class Outbox:
 
     def __init__(
         self,
-        open_wire: Callable[..., Wire],
+        open_wire: Callable[[Source], Wire],
         hub: Hub,
         encode: Encoder,
         grant: Grant,
@@ -203,7 +203,7 @@ class Outbox:
         self._later: dict[Subscriber, None] = {}
         """Those that are not to be told more yet, by their `max_hz`."""
         self._room = trio.Event()
-        self.wire = open_wire(build=self._build, due=self._due, on_busy=self._part_all, on_evicted=self._count_eviction)
+        self.wire = open_wire(Source(self._build, self._due, self._part_all, self._count_eviction))
 
     # Subscribing
 

@@ -11,14 +11,14 @@ from ..protocol.messages import Unlisted
 from .auth.grants import Grant
 from .encoder import Encoder
 from .outbox import Outbox, Subscriber, failed, not_found
-from .wire import Wire
+from .wire import Source, Wire
 
 
 class ServerConnection(ABC):
     """A client that is sent updates, with its outbox and its wire.
 
     Args:
-        open_wire: Opens its wire, given what that asks of the outbox.
+        open_wire: Opens its wire.
         hub: Where the sessions are.
         encode: How it is written to.
         grant: What the client may see.
@@ -27,7 +27,7 @@ class ServerConnection(ABC):
 
     def __init__(
         self,
-        open_wire: Callable[..., Wire],
+        open_wire: Callable[[Source], Wire],
         hub: Hub,
         encode: Encoder,
         grant: Grant,

@@ -23,6 +23,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, final
 
 import trio
@@ -40,27 +41,42 @@ def _no_descriptor() -> int:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a wire gets what it sends, and whom it tells how it stands.
+
+    Args:
+        build: Makes the newest of what is to be sent, now that there is room; empty where there is nothing.
+        due: When, on Trio's clock, there may be something to build without any `wake_pump()`.
+        on_busy: Called when the wire ceases to be `direct`: nobody may write to it but the pump.
+        on_evicted: Called once, when the peer is dropped because it did not read, or did not answer.
+    """
+
+    build: Callable[[], bytes] = bytes
+    due: Callable[[], float] = lambda: float("inf")
+    on_busy: Callable[[], None] = lambda: None
+    on_evicted: Callable[[], None] = lambda: None
+
+
+NOTHING: Final = Source()
+
+
+@final
 class Wire(trio.abc.Stream):
     """The stream that stands between a transport and trio-websocket, or a stream of events.
 
     Args:
         transport: TCP, or TLS over it, or what has no socket.
+        source: Where it gets what it sends, beside what trio-websocket does.
         patience: Seconds that the peer may stay unwritable.
-        build: Makes the newest of what is to be sent, now that there is room; empty where there is nothing.
-        due: When, on Trio's clock, there may be something to build without any `wake_pump()`.
-        on_busy: Called when the wire ceases to be `direct`: nobody may write to it but the pump.
-        on_evicted: Called once, when the peer is dropped because it did not read, or did not answer.
         replay: What was read of the request already, its head; the peer of `send_all` reads it first.
         inbound: What the peer sends behind that head; None where nothing is read by this stream.
     """
 
     __slots__ = (
         "_blocked",
-        "_due",
         "_inbound",
         "_last",
-        "_on_busy",
-        "_on_evicted",
         "_opened",
         "_partial",
         "_patience",
@@ -70,24 +86,21 @@ class Wire(trio.abc.Stream):
         "_transport",
         "_wake",
         "_writing",
-        "build",
         "closing",
         "dead",
         "direct",
         "evicted",
         "fileno",
         "flushed",
+        "source",
     )
 
     def __init__(
         self,
         transport: Transport,
+        source: Source = NOTHING,
         *,
         patience: float,
-        build: Callable[[], bytes] = bytes,
-        due: Callable[[], float] = lambda: float("inf"),
-        on_busy: Callable[[], None] = lambda: None,
-        on_evicted: Callable[[], None] = lambda: None,
         replay: bytes = b"",
         inbound: Inbound | None = None,
     ) -> None:
@@ -97,10 +110,7 @@ class Wire(trio.abc.Stream):
         self.fileno: Final[Callable[[], int]] = _no_descriptor if tcp is None else tcp.socket.fileno
         """The file descriptor; good as long as the wire is `direct`, and else asked for just before it is used."""
         self._patience = patience
-        self.build: Final = build
-        self._due = due
-        self._on_busy = on_busy
-        self._on_evicted = on_evicted
+        self.source: Final = source
         self._replay = replay
         self._inbound = Inbound(transport) if inbound is None else inbound
         self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
@@ -134,7 +144,7 @@ class Wire(trio.abc.Stream):
         """Nothing may be offered now."""
         if self.direct:
             self.direct = False
-            self._on_busy()
+            self.source.on_busy()
 
     def hold(self) -> None:
         """There is something to build, and nothing may be offered before it."""
@@ -208,14 +218,14 @@ class Wire(trio.abc.Stream):
                 elif self._blocked or not self._writable():
                     await self._until_writable()
                     self._blocked = False
-                elif self._opened.is_set() and (batch := self.build()):
+                elif self._opened.is_set() and (batch := self.source.build()):
                     self._queue.append((memoryview(batch), None))
                     await trio.lowlevel.checkpoint()
                 elif self._last is not None and self._opened.is_set():
                     self.finish(self._last)
                 else:
                     self.direct = self._plain and self._opened.is_set() and not self.dead
-                    await self._rest(self._due())
+                    await self._rest(self.source.due())
                     self._occupy()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -294,7 +304,7 @@ class Wire(trio.abc.Stream):
     def _note_eviction(self) -> None:
         if not (self.evicted or self.dead):
             self.evicted = True
-            self._on_evicted()
+            self.source.on_evicted()
 
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
