@@ -15,7 +15,7 @@ from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.transport import Piped
+from trio_progress.server.transport import SocketlessTransport
 
 Ends: TypeAlias = "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
 
@@ -26,7 +26,7 @@ UPGRADE = (
 )
 
 
-class InMemory(Piped):
+class InMemory(SocketlessTransport):
     """The server's end of a pair of streams that hold whatever is written."""
 
     def __init__(self, stream: Ends) -> None:

@@ -34,8 +34,9 @@ from trio_progress.server import Grant, encoder
 from trio_progress.server.encoder import Encoder
 from trio_progress.server.envelopes import as_frame
 from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.nonblocking import write_many_nowait
 from trio_progress.server.outbox import Outbox, Subscriber
-from trio_progress.server.wire import Wire, offer_all
+from trio_progress.server.wire import Wire
 
 pytestmark = pytest.mark.integration
 
@@ -150,10 +151,10 @@ async def work(session: Session, rng: random.Random, steps: int) -> None:
 
 
 def counting(seen: Counter[str]) -> Callable[..., list[tuple[int, int]]]:
-    """`offer_all`, with what it came to."""
+    """`write_many_nowait`, with what it came to."""
 
     def offered(descriptors: Sequence[int], data: bytes) -> list[tuple[int, int]]:
-        troubled = offer_all(descriptors, data)
+        troubled = write_many_nowait(descriptors, data)
         seen["at once"] += len(descriptors)
         seen["begun"] += sum(outcome >= 0 for _, outcome in troubled)
         seen["refused"] += sum(outcome < 0 for _, outcome in troubled)
@@ -168,7 +169,7 @@ async def test_each_of_those_who_are_told_together_gets_all_in_order(
 ) -> None:
     rng = random.Random(seed)
     seen: Counter[str] = Counter()
-    monkeypatch.setattr(encoder, "offer_all", counting(seen))
+    monkeypatch.setattr(encoder, "write_many_nowait", counting(seen))
     settings = {"broadcast_interval": 0.005, "heartbeat_interval": 0.1, "event_limit": 50}
     async with open_door(tracker_settings=settings, write_timeout=5.0) as door:
         viewers = [Viewer(door, random.Random(rng.random()), seen) for _ in range(16)]

@@ -58,9 +58,9 @@ async def echo(transport: trio.SocketStream) -> None:
                 while True:
                     message = await connection.get_message()
                     data = frame(message.encode()) if isinstance(message, str) else frame(message, BINARY)
-                    if waiting or not wire.offer(data):
+                    if waiting or not wire.write_nowait(data):
                         waiting.append(data)
-                        wire.hold()
+                        wire.schedule_first()
             except ConnectionClosed as closed:
                 if closed.reason is not None and closed.reason.code in (1002, 1003, 1007, 1009):
                     wire.finish_soon(close_frame(closed.reason.code, closed.reason.reason or ""))

@@ -23,8 +23,9 @@ from tests.integration.test_server_security import UPGRADE, masked, opened
 from trio_progress import open_tracker
 from trio_progress.server import open_server
 from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.nonblocking import write_many_nowait
 from trio_progress.server.transport import Transport, close_now
-from trio_progress.server.wire import MOST_QUEUED, Source, Wire, offer_all
+from trio_progress.server.wire import MOST_QUEUED, Source, Wire
 
 pytestmark = pytest.mark.integration
 
@@ -50,9 +51,9 @@ class Newest:
         return data
 
     def put(self, data: bytes) -> None:
-        if self.frame or not self.wire.offer(data):
+        if self.frame or not self.wire.write_nowait(data):
             self.frame = data
-            self.wire.wake_pump()
+            self.wire.schedule()
 
 
 async def converse(transport: Transport, told: set[Newest], rng: random.Random, seen: Counter[str]) -> None:
@@ -222,8 +223,8 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
             # As an encoder does it: all at once who can be, and the others one by one.
             alike = [newest for newest in told if newest.wire.direct and not newest.frame]
             rest = [newest for newest in told if newest not in alike]
-            for place, outcome in offer_all([newest.wire.fileno() for newest in alike], data):
-                if not alike[place].wire.take_over(data, outcome):
+            for place, outcome in write_many_nowait([newest.wire.fileno() for newest in alike], data):
+                if not alike[place].wire.continue_write(data, outcome):
                     rest.append(alike[place])
             for newest in rest:
                 newest.put(data)

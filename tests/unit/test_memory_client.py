@@ -8,7 +8,7 @@ import trio
 
 from trio_progress import ProgressTracker, Snapshot, open_tracker
 from trio_progress.protocol.messages import End, ErrorMessage, Listed, Pong, Subscribed, Update
-from trio_progress.server.transport import Piped
+from trio_progress.server.transport import SocketlessTransport
 from trio_progress.testing import MemoryClient, RefusedError, cancel_everywhere, explore, jitter, memory_client
 
 SECRET = "a-shared-secret-of-thirty-two-characters"
@@ -191,4 +191,4 @@ def test_a_cancel_at_any_step_leaves_nothing_of_it() -> None:
 
 def test_a_transport_without_a_socket_says_what_it_lacks() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        Piped()  # type: ignore[abstract]
+        SocketlessTransport()  # type: ignore[abstract]

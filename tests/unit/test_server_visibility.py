@@ -20,7 +20,7 @@ from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.sse import EventStream, SseConnection
-from trio_progress.server.transport import Piped
+from trio_progress.server.transport import SocketlessTransport
 from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from trio_progress.testing import memory_client
 
@@ -205,7 +205,7 @@ async def test_a_stop_asks_for_no_statistics_while_it_waits(monkeypatch: pytest.
     async with open_tracker() as tracker:
         runtime = ServerRuntime(tracker, ServerSettings(), {})
         asked_for = EventStream(session=None, grant=Grant(everything=True), labels={}, headers={})
-        connection = SseConnection(runtime, Mock(spec=Piped), asked_for)
+        connection = SseConnection(runtime, Mock(spec=SocketlessTransport), asked_for)
         monkeypatch.setattr(ProgressTracker, "statistics", lambda self: pytest.fail("it grows with the sessions"))
         watching = [connection.watching]
         async with tracker.session("a"):

@@ -22,7 +22,7 @@ from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.transport import Piped
+from trio_progress.server.transport import SocketlessTransport
 from trio_progress.stores.base import Changes
 from trio_progress.testing import explore, memory_client
 
@@ -115,7 +115,7 @@ class Heard:
             await trio.sleep(0.0625)
 
 
-class InMemory(Piped):
+class InMemory(SocketlessTransport):
     """One end of a pair of streams in memory."""
 
     def __init__(self, stream: Any) -> None:

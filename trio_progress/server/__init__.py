@@ -1,4 +1,4 @@
-"""The live door: WebSocket, server-sent events, HTTP and a page, on one port. Needs the extra `server`."""
+"""The server: WebSocket, server-sent events, HTTP and a page, on one port. Needs the extra `server`."""
 
 from ..errors import require_extra as _needed
 

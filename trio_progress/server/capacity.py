@@ -1,8 +1,8 @@
-"""How many connections a server takes: as many as it is told to, and as its descriptors allow with a reserve.
+"""How many connections a server takes: as many as its settings and its file descriptors allow, less a reserve.
 
 1. Each connection is a descriptor. The soft limit is raised as far as is needed and the hard one allows; what is left
    for connections leaves out what the process has open, and a reserve for the store, the page, the admin port, and
-   those who are told that there is no room.
+   those who are refused for want of room.
 2. One address has at most a quarter of them unless it is said otherwise, so two cannot lock others out.
 3. At the limit, who has said nothing yet makes room: of the address that has the most, the oldest first, as long as
    that address has more than the one that comes. Otherwise the one that comes is refused.
@@ -31,7 +31,7 @@ FEW: Final = 64
 
 
 def open_descriptors() -> int:
-    """How many descriptors the process has open; a guess where the platform does not tell."""
+    """How many descriptors the process has open; a guess where the platform does not say."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
             return sum(1 for _ in Path(folder).iterdir())

@@ -60,7 +60,7 @@ MOST_FOR_ADMIN: Final = 100
 """Connections at once of the port of the probes: its own, so that a full server is not taken for dead."""
 
 MOST_TURNED_AWAY: Final = 100
-"""Connections at once that are told that there are too many; more are closed without a word."""
+"""Connections at once that are answered that there are too many; more are closed without an answer."""
 
 
 Count: TypeAlias = Callable[[str], AbstractContextManager[None]]
@@ -108,7 +108,7 @@ class ConnectionHandler:
         each: Count = _uncounted
         if self._admin:
             direct = _uncounted
-        elif runtime.proxies.trusts(peer):  # Whose it is, is told by each request.
+        elif runtime.proxies.trusts(peer):  # Each request says whose it is.
             direct, each = _uncounted, runtime.addresses.counting
         refusal = _server_full
         try:

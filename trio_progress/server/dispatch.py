@@ -27,7 +27,7 @@ Check: TypeAlias = Callable[[Request], Response | None]
 @final
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A request for a WebSocket that is taken, at least to be told why not."""
+    """A request for a WebSocket that is accepted, if only to be closed with `turned_away` as its code and reason."""
 
     credentials: Credentials
     grant: Grant | None

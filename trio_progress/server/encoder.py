@@ -18,7 +18,8 @@ from ..protocol.clock import Clock
 from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
 from ..telemetry.statistics import Tally
-from .wire import Wire, offer_all
+from .nonblocking import write_many_nowait
+from .wire import Wire
 
 logger = logging.getLogger("trio_progress")
 
@@ -214,7 +215,7 @@ class Cohort:
         for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]
             told = len(block)
-            for place, outcome in offer_all(block, owed.data):
+            for place, outcome in write_many_nowait(block, owed.data):
                 troubled.append((start + place, outcome))
                 told -= outcome < 0
             self._encode.told(owed, feed, told)
@@ -222,7 +223,7 @@ class Cohort:
         for place, outcome in troubled:
             subscriber = subscribers[place]
             mailbox = subscriber.mailbox  # From here on it stands apart, where all stood before.
-            if subscriber.wire.take_over(owed.data, outcome):
+            if subscriber.wire.continue_write(owed.data, outcome):
                 mailbox.position = owed.after
         self._position = owed.after
 

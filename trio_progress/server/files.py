@@ -1,4 +1,4 @@
-"""The files that the page is made of: read once, told apart by their content."""
+"""The files that the page is made of: read once, and tagged by their content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES: Final = {
 @final
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file's content, its type, and what tells it from another one."""
+    """A file's content, its type, and a tag of it."""
 
     content: bytes
     content_type: str

@@ -154,7 +154,7 @@ class Subscriber:
                 outbox.tell(self)
             else:
                 outbox.ready[self] = None
-                wire.wake_pump()
+                wire.schedule()
         except Exception:
             logger.exception("a subscriber of session %r is dropped", self.id)
             wire.kill()
@@ -309,7 +309,7 @@ class Outbox:
         """Puts bytes in front of all else."""
         self._letters.appendleft(data)
         self._piled += len(data)
-        self.wire.hold()
+        self.wire.schedule_first()
 
     async def give(self, message: WireMessage) -> None:
         """Says something, once there is room for it.
@@ -337,7 +337,7 @@ class Outbox:
     def _put(self, letter: bytes) -> None:
         self._letters.append(letter)
         self._piled += len(letter)
-        self.wire.hold()
+        self.wire.schedule_first()
 
     def tell(self, subscriber: Subscriber) -> None:
         """Writes what there is to tell of one session, as far as the peer takes it."""
@@ -348,7 +348,7 @@ class Outbox:
             if message is None:
                 self._nothing_more(subscriber)
                 return
-            if not wire.offer(encode(self._dressed(subscriber, message))):
+            if not wire.write_nowait(encode(self._dressed(subscriber, message))):
                 mailbox.put_back(message, position)
                 break
             if type(message) is End:
@@ -357,7 +357,7 @@ class Outbox:
             if not wire.direct:
                 break
         self.ready[subscriber] = None
-        wire.wake_pump()
+        wire.schedule()
 
     def _dressed(self, subscriber: Subscriber, message: Message) -> Message:
         if type(message) is Subscribed:
@@ -372,7 +372,7 @@ class Outbox:
         elif mailbox.not_before and mailbox.not_before > trio.current_time():
             if subscriber not in self._later:
                 self._later[subscriber] = None
-                self.wire.wake_pump()  # So that the pump's pause ends when it is due.
+                self.wire.schedule()  # So that the pump's pause ends when it is due.
         else:
             self._later.pop(subscriber, None)
 

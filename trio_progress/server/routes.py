@@ -1,4 +1,4 @@
-"""What is answered to each request, once it is known that the asker may ask at all."""
+"""What is answered to each request, once the client is known to be allowed to ask at all."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SESSION = re.compile(r"sessions/([^/]+)(?:/(events|cancel))?\Z")
 
 
 def _content_policy(host: str) -> str:
-    # 'self' covers WebSockets in today's browsers; those before were told by name. The host was checked.
+    # 'self' covers WebSockets in today's browsers; older ones need its name. The host was checked.
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
         f"connect-src 'self' ws://{host} wss://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -236,7 +236,7 @@ class Routes:
                 raise
         else:
             if since == snapshot.resume and snapshot.status in ENDED:
-                return Response(status=204)  # All was told; at this an EventSource stops asking.
+                return Response(status=204)  # All was sent; at this an EventSource stops asking.
         max_hz = _pace(query)
         return EventStream(
             session=call.session,

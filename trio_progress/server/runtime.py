@@ -46,7 +46,7 @@ class ServerRuntime:
         files: dict[str, StaticFile],
         most: int | None = None,
     ) -> None:
-        # The one name of the tracker that is not public: a server is told of news as the tracker's own readers are.
+        # The one name of the tracker that is not public: a server hears of changes as the tracker's own subscribers do.
         runtime = getattr(tracker, "_runtime", None)
         if not isinstance(getattr(runtime, "hub", None), Hub):
             raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
@@ -74,7 +74,7 @@ class ServerRuntime:
         return bool(self._open)
 
     def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:
-        """A session that had these labels was deleted: those who watch the list are told."""
+        """A session that had these labels was deleted: those who watch the list hear of it."""
         self.list_feed.forget(message.session)
         self.connections.announce_deleted(message, labels)
 

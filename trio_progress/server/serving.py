@@ -32,7 +32,7 @@ BACKLOG: Final = 1024
 """Connections that the kernel keeps until they are taken: a thousand pages come back at once after a restart."""
 
 LOOK_EVERY: Final = 0.05
-"""Seconds between two looks at who is still to be told of an end, while the server stops."""
+"""Seconds between two looks at who still waits for an end, while the server stops."""
 
 HALF_SENT: Final = 1.0
 """Seconds that a request which is on its way when the server stops may take to come."""

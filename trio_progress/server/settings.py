@@ -1,4 +1,4 @@
-"""What a server can be told, checked once."""
+"""The settings of a server, checked once."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ COMMENT_EVERY: Final = 15.0
 """Seconds between two comments, by which a client, and proxies, see that the stream lives."""
 
 MOST_INBOUND: Final = 64 * 1024
-"""Bytes that a client may send while it is told: it has nothing to say."""
+"""Bytes that a client may send during its stream, on which it has nothing to say."""
 
 
 @final
@@ -43,7 +43,7 @@ class EventStream:
 
 @final
 class SseConnection(ServerConnection):
-    """One client that is told by server-sent events."""
+    """One client of server-sent events."""
 
     def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream) -> None:
         self._runtime = runtime
@@ -63,7 +63,7 @@ class SseConnection(ServerConnection):
         return self._asked.session is None
 
     def stop(self, *, over: bool) -> None:
-        """Ends the response behind what there is to tell now."""
+        """Ends the response behind what is to be sent now."""
         del over
         self._outbox.close()
         self._wire.finish_soon()
@@ -73,7 +73,7 @@ class SseConnection(ServerConnection):
         self._wire.finish_soon()
 
     async def run(self) -> None:
-        """Tells until all is told, the client goes, or its token expires."""
+        """Sends until all is sent, the client goes, or its token expires."""
         head = "".join(f"{name}: {value}\r\n" for name, value in self._asked.headers.items())
         body = "" if self._asked.head_only else "retry: 1000\n\n"
         self._outbox.head(f"HTTP/1.1 200 OK\r\n{head}\r\n{body}".encode("latin-1"))
@@ -90,7 +90,7 @@ class SseConnection(ServerConnection):
             await self._wire.flushed.wait()
             with trio.move_on_after(1.0):
                 await half_close(self._transport)
-            nursery.cancel_scope.cancel(reason="all is told")
+            nursery.cancel_scope.cancel(reason="all is sent")
 
     async def _subscribe(self) -> None:
         asked = self._asked

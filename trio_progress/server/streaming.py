@@ -44,7 +44,7 @@ class ServerConnection(ABC):
 
     @property
     def watching(self) -> bool:
-        """Whether it is yet to be told of an end."""
+        """Whether it waits for a session to end."""
         if self.listing and self._any_open():
             return True
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
@@ -55,7 +55,7 @@ class ServerConnection(ABC):
 
     @abstractmethod
     def stop(self, *, over: bool) -> None:
-        """Ends it, politely; `over`: there was nothing more to tell. Does not wait."""
+        """Ends it, politely; `over`: there was nothing more to send. Does not wait."""
 
     @abstractmethod
     def _subscription_over(self, subscriber: Subscriber, ended: bool) -> None:

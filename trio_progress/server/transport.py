@@ -11,7 +11,7 @@ PIECE: Final = 64 * 1024
 """Bytes that are written at a time: for each the peer has the whole of its time again."""
 
 
-class Piped(trio.abc.HalfCloseableStream):
+class SocketlessTransport(trio.abc.HalfCloseableStream):
     """A transport without a socket, such as one in memory; written to by the pump alone, as TLS is."""
 
     @abstractmethod
@@ -19,12 +19,12 @@ class Piped(trio.abc.HalfCloseableStream):
         """Closes both ways, now and without a word. Does not wait."""
 
 
-Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream] | Piped"
+Transport: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream] | SocketlessTransport"
 
 
 def socket_of(transport: Transport) -> trio.SocketStream | None:
     """The TCP stream under a transport, if there is one."""
-    if isinstance(transport, Piped):
+    if isinstance(transport, SocketlessTransport):
         return None
     if isinstance(transport, trio.SSLStream):
         return transport.transport_stream
@@ -33,7 +33,7 @@ def socket_of(transport: Transport) -> trio.SocketStream | None:
 
 def close_now(transport: Transport) -> None:
     """Closes it, without a word. Does not wait."""
-    if isinstance(transport, Piped):
+    if isinstance(transport, SocketlessTransport):
         transport.close()
     elif (tcp := socket_of(transport)) is not None:
         tcp.socket.close()
@@ -48,4 +48,4 @@ async def half_close(transport: Transport) -> None:
     if isinstance(transport, trio.abc.HalfCloseableStream):
         await transport.send_eof()
     else:
-        await trio.lowlevel.checkpoint()  # TLS would have to wait for the peer; closing tells it as well.
+        await trio.lowlevel.checkpoint()  # TLS would have to wait for the peer; closing says it as well.

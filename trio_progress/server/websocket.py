@@ -1,4 +1,4 @@
-"""One WebSocket connection: what the client asks for, and the tasks that keep it honest.
+"""One WebSocket connection: what the client asks for, and the tasks that end it.
 
 trio-websocket does the handshake, pings and closes over our `Wire`; messages are written past it, through the
 same wire. Facts about it (0.12) that this stands on: `get_message()` must be called all the time, or pings and
@@ -48,7 +48,7 @@ LATE_LOOKS: Final = 4
 LATE_FOR: Final = 1.0
 """Seconds over which these are spread, at most."""
 
-NOBODY: Final = Grant(verbs=frozenset({"read"}))
+NO_SESSION: Final = Grant(verbs=frozenset({"read"}))
 """Nothing at all: a grant for no session."""
 
 
@@ -75,7 +75,7 @@ class WsConnection(ServerConnection):
         self._credentials = credentials
         self._granted = grant is not None
         self._turned_away = turned_away
-        self._term = trio.CancelScope()
+        self._until_expiry = trio.CancelScope()
         """Around the wait for the end of the grant."""
         self._unread = False
         """Whether nobody reads any more what the client sends."""
@@ -86,16 +86,16 @@ class WsConnection(ServerConnection):
             settings.request_timeout,
         )
         self._meter = meter
-        self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._late)
+        self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._too_slow)
         super().__init__(
             partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound),
             runtime.hub,
             runtime.as_frames,
-            NOBODY if grant is None else grant,
+            NO_SESSION if grant is None else grant,
             runtime.sessions_open,
         )
         self._list: trio.CancelScope | None = None
-        self._asked: Subscribe | None = None
+        self._list_request: Subscribe | None = None
         """How the list was asked for last."""
         self._nursery: trio.Nursery | None = None
 
@@ -132,11 +132,11 @@ class WsConnection(ServerConnection):
                 nursery.start_soon(self._keep_alive, connection)
                 nursery.start_soon(self._expire)
                 with self._scope:
-                    await self._converse(connection)
-                await self._part(connection)
+                    await self._read_requests(connection)
+                await self._close_politely(connection)
             nursery.cancel_scope.cancel(reason="the connection is over")
 
-    async def _converse(self, connection: WebSocketConnection) -> None:
+    async def _read_requests(self, connection: WebSocketConnection) -> None:
         try:
             if self._turned_away is not None:
                 self._close(*self._turned_away)
@@ -146,12 +146,12 @@ class WsConnection(ServerConnection):
                 with trio.move_on_after(self._runtime.settings.auth_timeout):
                     first = await connection.get_message()
                 if first is not None:  # Who decides has a patience of its own: the client has done its part.
-                    await self._take(first)
+                    await self._handle(first)
                 if not self._granted:
                     self._close(4500, "the first message must be `auth`, sent in time")
                     return
             while True:
-                await self._take(await connection.get_message())
+                await self._handle(await connection.get_message())
         except ConnectionClosed as closed:
             # What is wrong with its frames, trio-websocket leaves to its owner to be said.
             if closed.reason is not None and closed.reason.code in (1002, 1003, 1007, 1009):
@@ -160,7 +160,7 @@ class WsConnection(ServerConnection):
         except trio.BrokenResourceError:
             pass
 
-    async def _part(self, connection: WebSocketConnection) -> None:
+    async def _close_politely(self, connection: WebSocketConnection) -> None:
         """Lets the CLOSE out, and waits a moment for the client's: closing at once could take it back."""
         self._outbox.close()
         with trio.move_on_after(PARTING):
@@ -174,9 +174,9 @@ class WsConnection(ServerConnection):
                 pass
         self._wire.kill()
 
-    # What the client says
+    # What the client sends
 
-    def _late(self) -> None:
+    def _too_slow(self) -> None:
         self._unread = True
         self._close(4008, "a message arrived too slowly: send it faster")
 
@@ -188,7 +188,7 @@ class WsConnection(ServerConnection):
             self._close(excess.code, excess.reason)
             raise trio.BrokenResourceError("the client sends too much") from None
 
-    async def _take(self, message: str | bytes) -> None:
+    async def _handle(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
             self._close(1003, "text only")
             return
@@ -219,12 +219,12 @@ class WsConnection(ServerConnection):
             self._close(4001, str(error))
         else:
             self._granted = True
-            self._term.cancel(reason="there is a newer token")
+            self._until_expiry.cancel(reason="there is a newer token")
             again = self._list is not None and not grant.grants_as(self._outbox.grant)
             for subscriber in self._outbox.regrant(grant):
                 await self._subscribe_to(subscriber)
-            if again and self._asked is not None:
-                self._begin_list(self._asked)  # What may be seen now is more, or less.
+            if again and self._list_request is not None:
+                self._begin_list(self._list_request)  # What may be seen now is more, or less.
 
     async def _subscribe(self, request: Subscribe) -> None:
         session = request.session
@@ -259,7 +259,7 @@ class WsConnection(ServerConnection):
     def _begin_list(self, request: Subscribe) -> None:
         self._unsubscribe("*")
         assert self._nursery is not None
-        self._list, self._asked = trio.CancelScope(), request
+        self._list, self._list_request = trio.CancelScope(), request
         self._nursery.start_soon(self._send_list, request, self._list)
 
     async def _send_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
@@ -343,7 +343,7 @@ class WsConnection(ServerConnection):
     async def _expire(self) -> None:
         """Closes when the token expires, unless a newer one comes before."""
         while True:
-            with trio.CancelScope() as self._term:
+            with trio.CancelScope() as self._until_expiry:
                 await until_expired(self._runtime.auth, self._outbox.grant)
                 self._close(4005, "the token has expired: get a new one")
                 return

@@ -1,11 +1,11 @@
 """One connection's way to the wire, shared by trio-websocket and by what is broadcast.
 
-1. Bytes reach the wire in two ways only: by `offer()`, or `offer_all()` for many wires at once, which is
-   synchronous and used when nothing is pending; and by `pump()`, the connection's one task that writes or waits.
+1. Bytes reach the wire in two ways only: by `write_nowait()`, or `write_many_nowait()` for many wires at once, which
+   are synchronous and used when nothing is pending; and by `pump()`, the connection's one task that writes or waits.
 2. What trio-websocket sends (`send_all`: pongs, pings, its closes) is queued, and waits for the pump. A sender that
    is cancelled leaves its frame to the pump; more than a few queued end the connection.
-3. After a CLOSE there is nothing more: neither an offer, nor a pong. Nothing is offered, nor closed, before the 101 is
-   out.
+3. After a CLOSE there is nothing more: neither an update, nor a pong. Nothing is broadcast, nor closed, before the 101
+   is out.
 4. A frame once begun is finished, or the transport is closed: the rest of a partial write goes to the queue's head.
 5. What could not be begun stays where it came from, and the pump builds the newest after its wait.
 6. The file descriptor is asked for each time, and is kept no longer than a wire is direct, which it ceases to be before
@@ -22,7 +22,7 @@ import errno
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -30,6 +30,7 @@ import trio
 
 from .frames import CLOSE, close_frame
 from .inbound import Inbound
+from .nonblocking import write_nowait
 from .transport import PIECE, Transport, close_now, socket_of
 
 MOST_QUEUED: Final = 8
@@ -43,11 +44,11 @@ def _no_descriptor() -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a wire gets what it sends, and whom it tells how it stands.
+    """Where a wire gets what it sends, and who is called when its state changes.
 
     Args:
         build: Makes the newest of what is to be sent, now that there is room; empty where there is nothing.
-        due: When, on Trio's clock, there may be something to build without any `wake_pump()`.
+        due: When, on Trio's clock, there may be something to build without any `schedule()`.
         on_busy: Called when the wire ceases to be `direct`: nobody may write to it but the pump.
         on_evicted: Called once, when the peer is dropped because it did not read, or did not answer.
     """
@@ -75,6 +76,7 @@ class Wire(trio.abc.Stream):
 
     __slots__ = (
         "_blocked",
+        "_evicted",
         "_inbound",
         "_last",
         "_opened",
@@ -85,11 +87,9 @@ class Wire(trio.abc.Stream):
         "_replay",
         "_transport",
         "_wake",
-        "_writing",
         "closing",
         "dead",
         "direct",
-        "evicted",
         "fileno",
         "flushed",
         "source",
@@ -116,72 +116,62 @@ class Wire(trio.abc.Stream):
         self._queue: deque[tuple[memoryview, trio.Event | None]] = deque()
         self._opened = trio.Event()
         self._wake = trio.Event()
-        self._writing = False
         self._blocked = False
         self._partial = False
         self._last: bytes | None = None
         self.direct: bool = False
-        """Whether `offer()` may try now: the pump rests, and nothing is pending."""
+        """Whether `write_nowait()` may try now: the pump rests, and nothing is pending."""
         self.closing = False
         """Whether a CLOSE is on its way or out: nothing follows it."""
         self.dead = False
         """Whether the transport has been closed."""
-        self.evicted = False
-        """Whether that was because the peer did not read, or did not answer."""
+        self._evicted = False
         self.flushed = trio.Event()
         """Set when the CLOSE is out, or the wire is dead."""
 
     def open(self) -> None:
         """What is broadcast may go out from now on, and what came behind the head is read."""
         self._opened.set()
-        self.wake_pump()
+        self.schedule()
 
-    def wake_pump(self) -> None:
-        """There may be something to build."""
+    def schedule(self) -> None:
+        """Has the pump write: there may be something to build."""
         self._wake.set()
 
-    def _occupy(self) -> None:
-        """Nothing may be offered now."""
+    def _set_busy(self) -> None:
+        """Nobody but the pump may write now."""
         if self.direct:
             self.direct = False
             self.source.on_busy()
 
-    def hold(self) -> None:
-        """There is something to build, and nothing may be offered before it."""
-        self._occupy()
+    def schedule_first(self) -> None:
+        """The same, and nobody else may write before it."""
+        self._set_busy()
         self._wake.set()
 
-    def offer(self, data: bytes) -> bool:
-        """Sends a frame now if that can be. True: it is on its way. False: nothing of it was begun. Never waits."""
+    def write_nowait(self, data: bytes) -> bool:
+        """Writes a frame now if possible. True: it is on its way. False: nothing of it was begun. Never waits."""
         if not self.direct:
             return False
-        outcome = _written(self.fileno(), data)
-        return outcome == len(data) or self.take_over(data, outcome)
+        outcome = write_nowait(self.fileno(), data)
+        return outcome == len(data) or self.continue_write(data, outcome)
 
-    def take_over(self, data: bytes, outcome: int) -> bool:
-        """Goes on with what was offered and not written whole; returns what `offer()` does.
+    def continue_write(self, data: bytes, outcome: int) -> bool:
+        """Goes on with a frame that was not written whole; returns what `write_nowait()` does.
 
         Args:
-            data: What was offered.
+            data: The frame.
             outcome: How many bytes of it were written; below 0 none, for the error of this number.
         """
+        if outcome < 0 and -outcome not in (errno.EAGAIN, errno.EWOULDBLOCK):
+            self.kill()  # The peer has gone.
+            return False
+        self._blocked = True  # It is the peer's turn to read.
         if outcome >= 0:
-            self._begun(data, outcome)
-            return True
-        if -outcome in (errno.EAGAIN, errno.EWOULDBLOCK):  # It is the peer's turn to read.
-            self._occupy()
-            self._blocked = True
-            self._wake.set()
-        else:  # The peer has gone.
-            self.kill()
-        return False
-
-    def _begun(self, data: bytes, sent: int) -> None:
-        """Only so many bytes were written: the rest comes first."""
-        self._occupy()
-        self._blocked = self._partial = True
-        self._queue.append((memoryview(data)[sent:], None))
-        self._wake.set()
+            self._partial = True
+            self._queue.append((memoryview(data)[outcome:], None))
+        self.schedule_first()
+        return outcome >= 0
 
     def finish(self, last: bytes = b"") -> None:
         """Sends `last`, a CLOSE or nothing, behind what is queued, and then nothing more. Does not wait."""
@@ -191,10 +181,9 @@ class Wire(trio.abc.Stream):
             self.finish_soon(last)
             return
         self.closing = True
-        self._occupy()
         if last:
             self._queue.append((memoryview(last), None))
-        self._wake.set()
+        self.schedule_first()
 
     def finish_soon(self, last: bytes = b"") -> None:
         """Sends `last`, a CLOSE or nothing, once nothing is left to be built. Does not wait."""
@@ -226,11 +215,11 @@ class Wire(trio.abc.Stream):
                 else:
                     self.direct = self._plain and self._opened.is_set() and not self.dead
                     await self._rest(self.source.due())
-                    self._occupy()
+                    self._set_busy()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            self._occupy()
+            self._set_busy()
             self.kill()
 
     async def _rest(self, until: float) -> None:
@@ -243,7 +232,7 @@ class Wire(trio.abc.Stream):
 
     async def _write_queued(self) -> None:
         data, done = self._queue[0]
-        self._writing = True
+        written = False
         try:
             if self._plain:
                 while data:
@@ -258,13 +247,13 @@ class Wire(trio.abc.Stream):
                         await self._transport.send_all(data[at : at + PIECE])
                     if scope.cancelled_caught:
                         self._evict()
-            self._writing = False
+            written = True
             if self.dead:
                 raise trio.BrokenResourceError
             self._queue.popleft()
             self._partial = False
         finally:
-            if self._writing:
+            if not written:
                 self.dead = True  # Begun and not finished: nothing may follow.
             if done is not None:
                 done.set()
@@ -284,7 +273,7 @@ class Wire(trio.abc.Stream):
             self._evict()
 
     def _evict(self) -> None:
-        """The peer does not read: it is told so where a frame has room and none is begun, and is dropped."""
+        """Drops a peer that does not read; a CLOSE says why where there is room for one and no frame is begun."""
         self._note_eviction()
         if self._plain and not self._partial and self._opened.is_set() and not self.closing:
             try:
@@ -295,21 +284,21 @@ class Wire(trio.abc.Stream):
         raise trio.BrokenResourceError("the peer does not read")
 
     def drop(self, code: int, reason: str) -> None:
-        """Ends a connection whose peer does not answer; it is told so where that can be."""
+        """Ends a connection whose peer does not answer; a CLOSE says why where it can be written now."""
         self._note_eviction()
         if self.direct:
-            self.offer(close_frame(code, reason))
+            self.write_nowait(close_frame(code, reason))
         self.kill()
 
     def _note_eviction(self) -> None:
-        if not (self.evicted or self.dead):
-            self.evicted = True
+        if not (self._evicted or self.dead):
+            self._evicted = True
             self.source.on_evicted()
 
     def kill(self) -> None:
         """Closes the transport, now and without a word. Does not wait."""
         self.dead = True
-        self._occupy()
+        self._set_busy()
         for _, done in self._queue:
             if done is not None:
                 done.set()
@@ -338,10 +327,9 @@ class Wire(trio.abc.Stream):
         if len(self._queue) >= MOST_QUEUED:
             self.kill()
             raise trio.BrokenResourceError("control frames pile up")
-        self._occupy()
         done = trio.Event()
         self._queue.append((memoryview(bytes(data)), done))
-        self._wake.set()
+        self.schedule_first()
         await done.wait()
         if self.dead:
             raise trio.BrokenResourceError("the connection is closed")
@@ -364,37 +352,3 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """A checkpoint: trio-websocket wants no more; whoever owns the wire says the last word and closes it."""
         await trio.lowlevel.checkpoint()
-
-
-def _written(descriptor: int, data: bytes) -> int:
-    """How many bytes could be written now; the error's number, negated, where none could."""
-    try:
-        return os.write(descriptor, data)
-    except OSError as problem:
-        return -(problem.errno or errno.EIO)
-
-
-def offer_all(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
-    """Offers a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
-
-    One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
-    caches, and what a thousand connections are made of would have to be fetched anew in between.
-
-    Args:
-        descriptors: That of each wire, which is `direct`.
-        data: The frame.
-
-    Returns:
-        Those that did not take it whole, by their place in `descriptors`, with what `Wire.take_over()` is to be told.
-    """
-    size = len(data)
-    write = os.write
-    troubled: list[tuple[int, int]] = []
-    for place, descriptor in enumerate(descriptors):
-        try:
-            sent = write(descriptor, data)
-        except OSError as problem:
-            sent = -(problem.errno or errno.EIO)  # Not the error itself: with its traceback that keeps all this.
-        if sent != size:
-            troubled.append((place, sent))
-    return troubled

@@ -24,7 +24,7 @@ from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
 from ..server.runtime import ServerRuntime
 from ..server.settings import ServerSettings
-from ..server.transport import Piped
+from ..server.transport import SocketlessTransport
 from ..server.websocket import SUBPROTOCOL
 from ..tracker import ProgressTracker
 
@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
 
 @final
-class _InMemory(Piped):
+class _InMemory(SocketlessTransport):
     """One end of a pair of streams of which a sender waits until all was received: a network without any buffer."""
 
     def __init__(self, stream: trio.StapledStream[Any, Any]) -> None:
@@ -80,7 +80,7 @@ class MemoryClient:
     `write_timeout` is over.
     """
 
-    def __init__(self, connection: WebSocketConnection, transport: Piped) -> None:
+    def __init__(self, connection: WebSocketConnection, transport: SocketlessTransport) -> None:
         self._connection = connection
         self._transport = transport
 

@@ -1,4 +1,4 @@
-"""Who asks, and what that one may: the ways of saying so, put together and asked under a deadline."""
+"""Who asks, and what they may do: the authenticators of a server, asked one after another under a deadline."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from .tokens import SharedSecret, SignedTokens
 PATIENCE: Final = 10.0
 """Seconds that an authenticator of one's own may take."""
 
+UNAVAILABLE: Final = "authentication is temporarily unavailable; try again"
+
 BEARER: Final = "bearer."
 """What a subprotocol that carries a token begins with."""
 
 
 class UnauthorizedError(Exception):
-    """There is no grant: the text says why, and is shown to the client."""
+    """There is no grant; the text says why, and is sent to the client."""
 
     def __init__(self, why: str, *, expired: bool = False) -> None:
         super().__init__(why)
@@ -71,7 +73,7 @@ def _own_sessions(name: str) -> Grant:
 
 @final
 class Auth:
-    """All ways by which somebody may be let in.
+    """All authenticators of a server.
 
     Args:
         given: None for nobody asked; a secret, which is then good as a token and for signing tokens; an
@@ -84,19 +86,20 @@ class Auth:
     def __init__(self, given: object, wall_clock: Callable[[], float] = time.time) -> None:
         self._wall_clock = wall_clock
         self._throttle = Throttle()
-        self._ways: list[Authenticate] = [] if given is None else _ways(given, wall_clock)
-        if given is not None and not self._ways:
+        self._authenticators: list[Authenticate] = [] if given is None else _authenticators(given, wall_clock)
+        if given is not None and not self._authenticators:
             raise ValueError("auth is empty: give None to ask nobody, which is for loopback only")
 
     @property
     def kind(self) -> Literal["none", "token", "other"]:
         """What a page has to know of it."""
-        if not self._ways:
+        if not self._authenticators:
             return "none"
-        return "token" if any(getattr(way, "wants_token", False) for way in self._ways) else "other"
+        wants_token = any(getattr(one, "wants_token", False) for one in self._authenticators)
+        return "token" if wants_token else "other"
 
     def now(self) -> float:
-        """Seconds since 1970, as expiry is told by."""
+        """Seconds since 1970, by the clock that decides about expiry."""
         return self._wall_clock()
 
     async def grant(self, credentials: Credentials) -> Grant:
@@ -106,12 +109,12 @@ class Auth:
             UnauthorizedError: Nothing.
             AuthUnavailableError: That cannot be said now.
         """
-        if not self._ways:
+        if not self._authenticators:
             await trio.lowlevel.checkpoint()
             return ALL
         expired = False
-        for way in self._ways:
-            grant = await self._asked(way, credentials)
+        for authenticate in self._authenticators:
+            grant = await self._ask(authenticate, credentials)
             if grant is not None and not grant.expired(self.now()):
                 return grant
             expired = expired or grant is not None
@@ -119,33 +122,34 @@ class Auth:
             raise UnauthorizedError("the token has expired: get a new one", expired=True)
         raise UnauthorizedError("a token is required" if credentials.token is None else "the token is not valid")
 
-    async def _asked(self, way: Authenticate, credentials: Credentials) -> Grant | None:
+    async def _ask(self, authenticate: Authenticate, credentials: Credentials) -> Grant | None:
         with trio.move_on_after(PATIENCE):
             try:
-                grant: object = await way(credentials)
+                grant: object = await authenticate(credentials)
             except Exception as error:
-                self._complain(way, "has failed", error)
-                raise AuthUnavailableError("authentication is temporarily unavailable; try again") from error
+                self._log_failure(authenticate, "has failed", error)
+                raise AuthUnavailableError(UNAVAILABLE) from error
             if grant is not None and not isinstance(grant, Grant):
-                self._complain(way, "has given neither a Grant nor None")
-                raise AuthUnavailableError("authentication is temporarily unavailable; try again")
+                self._log_failure(authenticate, "has given neither a Grant nor None")
+                raise AuthUnavailableError(UNAVAILABLE)
             return grant
-        self._complain(way, f"did not answer in {PATIENCE:g} s")
-        raise AuthUnavailableError("authentication is temporarily unavailable; try again")
+        self._log_failure(authenticate, f"did not answer in {PATIENCE:g} s")
+        raise AuthUnavailableError(UNAVAILABLE)
 
-    def _complain(self, way: Authenticate, what: str, error: Exception | None = None) -> None:
+    def _log_failure(self, authenticate: Authenticate, what: str, error: Exception | None = None) -> None:
         """Logs it, now and then: anybody can make it come as often as they ask."""
-        named = way if hasattr(way, "__qualname__") else type(way)  # Its repr may hold what it was given, a key.
+        # Its repr may hold what it was given, a key.
+        named = authenticate if hasattr(authenticate, "__qualname__") else type(authenticate)
         name = f"{named.__module__}.{named.__qualname__}"
         text = "the authenticator %s %s"
         log_event(logging.ERROR, "authenticator_failed", text, name, what, throttle=self._throttle, error=error)
 
 
-def _ways(given: object, wall_clock: Callable[[], float]) -> list[Authenticate]:
+def _authenticators(given: object, wall_clock: Callable[[], float]) -> list[Authenticate]:
     if isinstance(given, str):
         return [SharedSecret(given), SignedTokens(given, wall_clock=wall_clock)]
     if isinstance(given, Sequence):
-        return [way for one in given for way in _ways(one, wall_clock)]
+        return [found for one in given for found in _authenticators(one, wall_clock)]
     if callable(given):
         return [given]
     raise TypeError(

@@ -1,4 +1,4 @@
-"""Waiting until a grant has ended, by the wall clock that it is told by."""
+"""Waiting until a grant has ended, by the wall clock."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Credentials:
         token: The bearer token, however it came; None where there is none.
         headers: The request's headers by lower-case name; those that came more than once joined by ", ".
         cookies: The cookies by name.
-        address: The client's address; behind a trusted proxy, the one that it tells.
+        address: The client's address; behind a trusted proxy, the one that the proxy names.
         trusted: Whether the request came through a trusted proxy.
     """
 

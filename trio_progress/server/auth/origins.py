@@ -176,12 +176,12 @@ class Proxies:
             if not self.trusts(address):
                 break
             match = _WITH_PORT.fullmatch(hop)
-            told = hop if match is None else match[1] or match[2]
+            named = hop if match is None else match[1] or match[2]
             try:
-                ipaddress.ip_address(told)
+                ipaddress.ip_address(named)
             except ValueError:
                 break
-            address = told
+            address = named
         return address
 
 

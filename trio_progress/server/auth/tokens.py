@@ -170,7 +170,7 @@ class SignedTokens:
 
     Args:
         secrets: What tokens may be signed with; more than one while they are changed.
-        wall_clock: Gives the seconds since 1970, to tell what has expired.
+        wall_clock: Gives the seconds since 1970, to know what has expired.
     """
 
     wants_token = True
@@ -208,7 +208,7 @@ class SignedTokens:
                 secret,
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
-                # Expiry is told apart from the rest, by our own clock.
+                # Expiry is checked by our own clock, and reported apart from the rest.
                 options={"require": ["exp", "aud"], "verify_exp": False, "verify_iat": False, "verify_nbf": True},
             )
             claims = msgspec.convert(decoded, _Claims)
