@@ -100,7 +100,7 @@ def close_code(data: bytes) -> int | None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 async def test_a_host_that_others_can_reach_is_refused_without_auth(host: str) -> None:
     async with open_tracker() as tracker:
-        with pytest.raises(ValueError, match="who is let in must be said"):
+        with pytest.raises(ValueError, match="`auth` is required"):
             async with open_server(tracker, port=0, host=host):
                 raise AssertionError("it must not start")
 

@@ -15,11 +15,12 @@ from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.errors import CorruptEntryError
 from trio_progress.protocol.messages import ErrorMessage, Pong
 from trio_progress.server import Credentials, Grant
+from trio_progress.server.answers import EventStream
 from trio_progress.server.http import Request, Response
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.sse import EventStream, SseConnection
+from trio_progress.server.sse import SseConnection
 from trio_progress.server.transport import SocketlessTransport
 from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from trio_progress.testing import memory_client

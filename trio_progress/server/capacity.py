@@ -18,6 +18,7 @@ from typing import Final, final
 
 import trio
 
+from .http import RefusedError
 from .http_connection import HttpConnection
 
 RESERVE: Final = 64
@@ -70,12 +71,22 @@ def per_address(most: int, given: int | None) -> int:
     return most if most < FEW else min(PER_ADDRESS, most // 4)
 
 
-class FullError(Exception):
+class AddressFullError(RefusedError):
     """There are as many connections of this address as there may be."""
 
+    def __init__(self) -> None:
+        super().__init__(429, "too_many", "there are too many connections from your address")
 
-class ServerFullError(FullError):
-    """There are as many connections as there may be, whosever they are."""
+
+@contextmanager
+def _counted(counts: Counter[str], address: str) -> Iterator[None]:
+    counts[address] += 1
+    try:
+        yield
+    finally:
+        counts[address] -= 1
+        if not counts[address]:
+            del counts[address]
 
 
 @final
@@ -96,17 +107,12 @@ class AddressLimit:
         """Counts a connection of this address, as long as the block lasts.
 
         Raises:
-            FullError: There are too many of it, and nothing was counted.
+            AddressFullError: There are too many of it, and nothing was counted.
         """
         if self._counts[address] >= self._most:
-            raise FullError
-        self._counts[address] += 1
-        try:
+            raise AddressFullError
+        with _counted(self._counts, address):
             yield
-        finally:
-            self._counts[address] -= 1
-            if not self._counts[address]:
-                del self._counts[address]
 
 
 @final
@@ -146,14 +152,11 @@ class PortLimit:
     def counting(self, address: str) -> Iterator[None]:
         """Counts a connection, as long as the block lasts."""
         self.number += 1
-        self._by_address[address] += 1
         try:
-            yield
+            with _counted(self._by_address, address):
+                yield
         finally:
             self.number -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
 
     @contextmanager
     def evictable(self, address: str, http: HttpConnection, scope: trio.CancelScope) -> Iterator[None]:

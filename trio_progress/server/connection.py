@@ -17,13 +17,14 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from .capacity import FullError, PortLimit, ServerFullError
+from .answers import EventStream
+from .capacity import AddressFullError, PortLimit
 from .dispatch import Dispatcher
 from .http import RefusedError, Request, Response, error
 from .http_connection import HttpConnection
 from .routes import Routes
 from .runtime import ServerRuntime
-from .sse import EventStream, SseConnection
+from .sse import SseConnection
 from .streaming import ServerConnection
 from .transport import Transport, close_now, half_close, socket_of
 from .websocket import WsConnection
@@ -64,7 +65,7 @@ MOST_TURNED_AWAY: Final = 100
 
 
 Count: TypeAlias = Callable[[str], AbstractContextManager[None]]
-"""Counts a connection of an address as long as the block lasts, or raises `FullError`."""
+"""Counts a connection of an address as long as the block lasts, or raises `AddressFullError`."""
 
 
 @final
@@ -110,7 +111,8 @@ class ConnectionHandler:
             direct = _uncounted
         elif runtime.proxies.trusts(peer):  # Each request says whose it is.
             direct, each = _uncounted, runtime.addresses.counting
-        refusal = _server_full
+        text = "the server has as many connections as it can take; try again later"
+        full = error(503, "too_many", text, Retry_After="5")
         try:
             with direct(peer):
                 if self.limit.room_for(peer):
@@ -118,14 +120,14 @@ class ConnectionHandler:
                         http = HttpConnection(transport, head_patience=patience, write_patience=settings.write_timeout)
                         await self._serve(transport, http, peer, patience, each)
                     return
-        except FullError:
-            refusal = _address_full
+        except AddressFullError as refused:
+            full = refused.response
         if self._turned_away < MOST_TURNED_AWAY:
             self._turned_away += 1
             try:
                 patience = min(patience, LINGER)
                 http = HttpConnection(transport, head_patience=patience, write_patience=LINGER)
-                await self._serve(transport, http, peer, patience, refusal)
+                await self._serve(transport, http, peer, patience, _uncounted, full)
             finally:
                 self._turned_away -= 1
 
@@ -136,17 +138,17 @@ class ConnectionHandler:
         peer: str,
         patience: float,
         count: Count,
+        full: Response | None = None,
     ) -> None:
         """Answers the requests of one connection, each of which `count` counts by its address while it is answered.
 
-        Within `patience` TLS must be agreed on, and the first request come.
+        Within `patience` TLS must be agreed on, and the first request come. Where there is no room, it is refused.
         """
         runtime = self._runtime
         came = trio.current_time()
-        admitted = count not in (_address_full, _server_full)
         with (
             runtime.connections.over_http(http) as scope,
-            self.limit.evictable(peer, http, scope) if admitted else nullcontext(),
+            nullcontext() if full else self.limit.evictable(peer, http, scope),
         ):
             if isinstance(transport, trio.SSLStream):
                 with trio.move_on_after(patience) as handshake:
@@ -157,27 +159,19 @@ class ConnectionHandler:
             while True:
                 try:
                     request = await http.request(spent=spent)
+                    if request is None:
+                        return
+                    if full is not None:
+                        await self._refuse(http, transport, full)
+                        return
+                    spent = 0.0
+                    self.limit.keep(peer, http)
+                    address = runtime.proxies.client(peer, request.headers)
+                    with count(address):
+                        if not await self._answer(transport, http, request, address, peer):
+                            return
                 except RefusedError as refused:
                     await self._refuse(http, transport, refused.response)
-                    return
-                if request is None:
-                    return
-                spent = 0.0
-                self.limit.keep(peer, http)
-                address = runtime.proxies.client(peer, request.headers)
-                try:
-                    with count(address):
-                        again = await self._answer(transport, http, request, address, peer)
-                except ServerFullError:
-                    full = error(503, "too_many", "the server has as many connections as it can take; try again later")
-                    full.headers["Retry-After"] = "5"
-                    await self._refuse(http, transport, full)
-                    return
-                except FullError:
-                    response = error(429, "too_many", "there are too many connections from your address")
-                    await self._refuse(http, transport, response)
-                    return
-                if not again:
                     return
 
     async def _refuse(self, http: HttpConnection, transport: Transport, response: Response) -> None:
@@ -224,13 +218,3 @@ def _uncounted(address: str) -> AbstractContextManager[None]:
     """Counts nothing."""
     del address
     return nullcontext()
-
-
-def _address_full(address: str) -> AbstractContextManager[None]:
-    del address
-    raise FullError
-
-
-def _server_full(address: str) -> AbstractContextManager[None]:
-    del address
-    raise ServerFullError

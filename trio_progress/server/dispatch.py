@@ -8,30 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 import trio
 
+from .answers import Answer, Upgrade
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
-from .auth.grants import Credentials, Grant
+from .auth.grants import Credentials
 from .http import Request, Response, error
-from .routes import Answer, Routes
+from .routes import Routes
 from .runtime import ServerRuntime
-from .websocket import SUBPROTOCOL
+from .schema import SUBPROTOCOL
 
 Check: TypeAlias = Callable[[Request], Response | None]
 """Answers a request that is not to be looked at any further; None for the others."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """A request for a WebSocket that is accepted, if only to be closed with `turned_away` as its code and reason."""
-
-    credentials: Credentials
-    grant: Grant | None
-    turned_away: tuple[int, str] | None = None
 
 
 @final

@@ -47,25 +47,20 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class RefusedError(Exception):
-    """The request is answered with this error, and not looked at any further."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
 def as_json(value: object, status: int = 200, **headers: str) -> Response:
     """A value as a JSON response."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return Response(status=status, body=msgspec.json.encode(value), headers=named)
 
 
-def refusal(status: int, code: ErrorCode, message: str) -> RefusedError:
-    """Says no to a request: to be raised."""
-    return RefusedError(error(status, code, message))
-
-
 def error(status: int, code: ErrorCode, message: str, **headers: str) -> Response:
     """An error as a JSON response."""
     return as_json(ErrorMessage(code=code, message=message), status, **headers)
+
+
+class RefusedError(Exception):
+    """The request is answered with this error, and not looked at any further."""
+
+    def __init__(self, status: int, code: ErrorCode, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.response = error(status, code, message, **headers)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 import h11
 import trio
 
-from .http import RefusedError, Request, Response, refusal
+from .http import RefusedError, Request, Response
 from .transport import PIECE, Transport
 
 LARGEST_HEAD: Final = 32 * 1024
@@ -79,11 +79,11 @@ class HttpConnection:
             except h11.RemoteProtocolError as problem:
                 status = problem.error_status_hint or 400
                 if status == 431:
-                    raise refusal(431, "too_large", "the request's head is too large") from None
-                raise refusal(400, "bad_request", "this is not a well-formed HTTP/1.1 request") from None
+                    raise RefusedError(431, "too_large", "the request's head is too large") from None
+                raise RefusedError(400, "bad_request", "this is not a well-formed HTTP/1.1 request") from None
         if self.waiting:
             return None
-        raise refusal(408, "bad_request", "the request came too slowly")
+        raise RefusedError(408, "bad_request", "the request came too slowly")
 
     async def _read(self) -> Request | None:
         event = await self._event()
@@ -91,21 +91,21 @@ class HttpConnection:
             return None
         if not event.http_version.startswith(b"1."):  # Of those below 1, and of later minor ones, see RFC 9110, 2.5.
             version = event.http_version.decode("ascii")
-            raise refusal(505, "bad_request", f"HTTP/{version} is not supported: send HTTP/1.1")
+            raise RefusedError(505, "bad_request", f"HTTP/{version} is not supported: send HTTP/1.1")
         headers = _headers(event)
         trailing, _ = self._h11.trailing_data
         head = bytes(self._raw[: len(self._raw) - len(trailing)])
         if len(head) > LARGEST_HEAD:
-            raise refusal(431, "too_large", f"a request's head is at most {LARGEST_HEAD} bytes")
+            raise RefusedError(431, "too_large", f"a request's head is at most {LARGEST_HEAD} bytes")
         if "transfer-encoding" in headers and "content-length" in headers:
             # RFC 9112, section 6.3: somebody may be read by two servers in two ways.
-            raise refusal(400, "bad_request", "send Content-Length or Transfer-Encoding, not both")
+            raise RefusedError(400, "bad_request", "send Content-Length or Transfer-Encoding, not both")
         if not _WELL_FORMED_TARGET.match(event.target):
-            raise refusal(400, "bad_request", "the request's target must be a path")
+            raise RefusedError(400, "bad_request", "the request's target must be a path")
         # One to anything else is ignored (RFC 9110, section 7.8): Java's client asks for h2c with each first request.
         upgrade = "websocket" in headers.get("upgrade", "").lower()
         if upgrade and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
-            raise refusal(400, "bad_request", "an upgrade has no body")
+            raise RefusedError(400, "bad_request", "an upgrade has no body")
         body = b""
         if not upgrade:
             body = await self._body(headers)
@@ -125,8 +125,8 @@ class HttpConnection:
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("expect", "").lower() == "100-continue":
-            raise refusal(417, "bad_request", "Expect: 100-continue is not supported: send the body at once")
-        too_large = refusal(413, "too_large", f"a body is at most {LARGEST_BODY} bytes")
+            raise RefusedError(417, "bad_request", "Expect: 100-continue is not supported: send the body at once")
+        too_large = RefusedError(413, "too_large", f"a body is at most {LARGEST_BODY} bytes")
         if int(headers.get("content-length", "0")) > LARGEST_BODY:  # h11 has seen that it is a number.
             raise too_large
         body = bytearray()
@@ -138,11 +138,11 @@ class HttpConnection:
             if len(body) > LARGEST_BODY:
                 raise too_large
             if chunks > MOST_CHUNKS:
-                raise refusal(413, "too_large", f"a body has at most {MOST_CHUNKS} chunks")
+                raise RefusedError(413, "too_large", f"a body has at most {MOST_CHUNKS} chunks")
             if pieces % CHUNKS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         if not isinstance(event, h11.EndOfMessage):
-            raise refusal(400, "bad_request", "the body was cut off")
+            raise RefusedError(400, "bad_request", "the body was cut off")
         return bytes(body)
 
     async def _event(self) -> object:
@@ -216,7 +216,7 @@ class HttpConnection:
 
 
 def _too_many_headers() -> RefusedError:
-    return refusal(431, "too_large", f"a request has at most {MOST_HEADERS} headers, a line each")
+    return RefusedError(431, "too_large", f"a request has at most {MOST_HEADERS} headers, a line each")
 
 
 def _headers(event: h11.Request) -> dict[str, str]:
@@ -226,7 +226,7 @@ def _headers(event: h11.Request) -> dict[str, str]:
     for raw_name, raw_value in event.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         if name in found and name in ("host", "origin", "authorization", "content-length", "sec-websocket-key"):
-            raise refusal(400, "bad_request", f"the header {name} may be sent only once")
+            raise RefusedError(400, "bad_request", f"the header {name} may be sent only once")
         glue = "; " if name == "cookie" else ", "
         found[name] = f"{found[name]}{glue}{value}" if name in found else value
     return found
@@ -241,7 +241,7 @@ def parse_query(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50)
     except (ValueError, UnicodeDecodeError):
-        raise refusal(400, "bad_request", "the query is not well-formed") from None
+        raise RefusedError(400, "bad_request", "the query is not well-formed") from None
 
 
 def decode_path(path: str) -> str:
@@ -253,4 +253,4 @@ def decode_path(path: str) -> str:
     try:
         return unquote(path, errors="strict")
     except UnicodeDecodeError:
-        raise refusal(400, "bad_request", "the path is not UTF-8") from None
+        raise RefusedError(400, "bad_request", "the path is not UTF-8") from None

@@ -60,16 +60,11 @@ class OpenConnections:
             if http.waiting or (half_sent and http.receiving):
                 scope.cancel(reason="the server stops")
 
-    def stop_idle(self) -> None:
-        """Closes, politely, those that are sent updates and have no end to wait for. Does not wait."""
+    def stop(self, *, watching: bool) -> None:
+        """Closes those that are sent updates, politely; of those that watch a session all or none. Does not wait."""
         for connection in list(self._streaming):
-            if not connection.watching:
-                connection.stop(over=True)
-
-    def stop_all(self) -> None:
-        """Closes all that are sent updates, politely. Does not wait."""
-        for connection in list(self._streaming):
-            connection.stop(over=False)
+            if watching or not connection.watching:
+                connection.stop(over=not watching)
 
     def announce_deleted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
         """Tells those who are sent the list that a session with these labels was deleted."""

@@ -15,17 +15,14 @@ from ..protocol.messages import Unlisted
 from ..protocol.requests import decode_cancel
 from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
+from .answers import Answer, EventStream
 from .auth.grants import VERBS, Grant
 from .files import matches
-from .http import RefusedError, Request, Response, as_json, error, refusal
+from .http import RefusedError, Request, Response, as_json, error
 from .list.pages import visible_sessions
 from .outbox import UNREADABLE
 from .runtime import ServerRuntime, log_client_request
-from .schema import Config, Readiness, SessionList, encoded
-from .sse import EventStream
-from .websocket import SUBPROTOCOL
-
-Answer: TypeAlias = Response | EventStream
+from .schema import SUBPROTOCOL, Config, Readiness, SessionList, encoded
 
 
 @final
@@ -208,7 +205,7 @@ class Routes:
             labels = checks.labels(_labels(request), self._runtime.tracker.settings.limits)
             sessions, after = await visible_sessions(self._runtime.hub, grant, labels, status, limit, cursor)
         except (ValueError, TypeError) as problem:
-            raise refusal(400, "bad_request", str(problem)) from None
+            raise RefusedError(400, "bad_request", str(problem)) from None
         seen = tuple(one for one in sessions if grant.allows("read", one.id, one.labels))
         response = as_json(SessionList(sessions=seen, cursor=after))
         response.headers["Cache-Control"] = "no-store"
@@ -257,11 +254,11 @@ class Routes:
             return error(403, "not_allowed", "you may not cancel this session")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.body and kind != "application/json":
-            raise refusal(400, "bad_request", "the body must be application/json")
+            raise RefusedError(400, "bad_request", "the body must be application/json")
         try:
             asked = decode_cancel(request.body)
         except ProtocolError as problem:
-            raise refusal(400, "bad_request", str(problem)) from None
+            raise RefusedError(400, "bad_request", str(problem)) from None
         if snapshot.status in ENDED:
             return error(409, "ended", f"the session has ended already: {snapshot.status}")
         log_client_request("cancel", session, call.address)
@@ -295,7 +292,7 @@ def _whole(query: Mapping[str, str], name: str, least: int, most: int) -> int | 
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
-        raise refusal(400, "bad_request", f"{name} must be a whole number from {least} to {most}")
+        raise RefusedError(400, "bad_request", f"{name} must be a whole number from {least} to {most}")
     return int(text)
 
 
@@ -304,14 +301,14 @@ def _pace(query: Mapping[str, str]) -> float | None:
     if text is None:
         return None
     if not re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text) or not 0 < float(text) <= 1000:
-        raise refusal(400, "bad_request", "max_hz must be a number above 0 and up to 1000")
+        raise RefusedError(400, "bad_request", "max_hz must be a number above 0 and up to 1000")
     return float(text)
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:
     text = query.get(name, "0").lower()
     if text not in ("0", "1", "true", "false"):
-        raise refusal(400, "bad_request", f"{name} must be 1 or 0")
+        raise RefusedError(400, "bad_request", f"{name} must be 1 or 0")
     return text in ("1", "true")
 
 
@@ -320,8 +317,8 @@ def _labels(request: Request) -> dict[str, str]:
     for label in request.labels:
         name, colon, value = label.partition(":")
         if not colon or not name:
-            raise refusal(400, "bad_request", "label must be NAME:VALUE")
+            raise RefusedError(400, "bad_request", "label must be NAME:VALUE")
         found[name] = value
     if len(found) > 32:
-        raise refusal(400, "bad_request", "at most 32 labels")
+        raise RefusedError(400, "bad_request", "at most 32 labels")
     return found

@@ -69,6 +69,7 @@ class ServerRuntime:
         self.draining = False
         """Whether the server is being stopped."""
 
+    @property
     def sessions_open(self) -> bool:
         """Whether the tracker has any open session. A stop asks often, so this costs the same for any number."""
         return bool(self._open)

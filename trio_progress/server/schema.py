@@ -16,6 +16,9 @@ from .._version import __version__
 from ..protocol import messages, requests
 from ..protocol.snapshot import Snapshot
 
+SUBPROTOCOL: Final = "trio-progress.v1"
+"""The name of the protocol, and of the WebSocket subprotocol that carries it."""
+
 FROM_SERVER: Final = (
     messages.Subscribed,
     messages.SnapshotFrame,
@@ -86,7 +89,7 @@ def schema() -> dict[str, Any]:
     definitions["ClientMessage"] = {"anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in FROM_CLIENT]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "trio-progress.v1",
+        "title": SUBPROTOCOL,
         "description": "The messages of the protocol that PROTOCOL.md describes.",
         "anyOf": [{"$ref": "#/$defs/ServerMessage"}, {"$ref": "#/$defs/ClientMessage"}],
         "$defs": dict(sorted(definitions.items())),

@@ -153,9 +153,9 @@ async def _keep(runtime: ServerRuntime, *, task_status: trio.TaskStatus[trio.Nur
             scope.deadline = end + GRACE
             while open_now.number and trio.current_time() < end:
                 open_now.cancel_idle(half_sent=trio.current_time() >= began + HALF_SENT)
-                open_now.stop_idle()
+                open_now.stop(watching=False)
                 await trio.sleep(min(LOOK_EVERY, max(end - trio.current_time(), 0.001)))
-            open_now.stop_all()
+            open_now.stop(watching=True)
             with trio.move_on_after(GRACE / 2):
                 while open_now.number:  # noqa: ASYNC110 - the connections count themselves
                     await trio.sleep(LOOK_EVERY / 5)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, final
 
 import trio
 
+from .answers import EventStream
 from .auth.expiry import until_expired
-from .auth.grants import Grant
 from .list.sending import send_list
 from .outbox import Subscriber
 from .runtime import ServerRuntime
@@ -25,37 +24,14 @@ MOST_INBOUND: Final = 64 * 1024
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventStream:
-    """What is asked for as server-sent events. `session` is None for the list."""
-
-    session: str | None
-    grant: Grant
-    since: str | None = None
-    interval: float = 0.0
-    max_hz: float | None = None
-    events: int | None = None
-    wait: bool = False
-    labels: dict[str, str]
-    headers: dict[str, str]
-    head_only: bool = False
-
-
-@final
 class SseConnection(ServerConnection):
     """One client of server-sent events."""
 
     def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream) -> None:
-        self._runtime = runtime
         self._asked = asked
         self._transport = transport
-        super().__init__(
-            partial(Wire, transport, patience=runtime.settings.write_timeout),
-            runtime.hub,
-            runtime.as_events,
-            asked.grant,
-            runtime.sessions_open,
-        )
+        open_wire = partial(Wire, transport, patience=runtime.settings.write_timeout)
+        super().__init__(runtime, open_wire, runtime.as_events, asked.grant)
 
     @property
     def listing(self) -> bool:

@@ -30,11 +30,10 @@ from .list.sending import send_list
 from .outbox import Subscriber, failed, not_found
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from .runtime import ServerRuntime, log_client_request
+from .schema import SUBPROTOCOL
 from .streaming import ServerConnection
 from .transport import Transport
 from .wire import Wire
-
-SUBPROTOCOL: Final = "trio-progress.v1"
 
 HANDSHAKE: Final = 5.0
 """Seconds that the 101 may take to be written."""
@@ -71,7 +70,6 @@ class WsConnection(ServerConnection):
         turned_away: tuple[int, str] | None,
     ) -> None:
         settings = runtime.settings
-        self._runtime = runtime
         self._credentials = credentials
         self._granted = grant is not None
         self._turned_away = turned_away
@@ -87,13 +85,8 @@ class WsConnection(ServerConnection):
         )
         self._meter = meter
         self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._too_slow)
-        super().__init__(
-            partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound),
-            runtime.hub,
-            runtime.as_frames,
-            NO_SESSION if grant is None else grant,
-            runtime.sessions_open,
-        )
+        open_wire = partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound)
+        super().__init__(runtime, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant)
         self._list: trio.CancelScope | None = None
         self._list_request: Subscribe | None = None
         """How the list was asked for last."""

@@ -23,9 +23,9 @@ from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscr
 from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
 from ..server.runtime import ServerRuntime
+from ..server.schema import SUBPROTOCOL
 from ..server.settings import ServerSettings
 from ..server.transport import SocketlessTransport
-from ..server.websocket import SUBPROTOCOL
 from ..tracker import ProgressTracker
 
 LARGEST: Final = 64 * 1024 * 1024
