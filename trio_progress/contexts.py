@@ -70,6 +70,35 @@ class Opening(AbstractAsyncContextManager[T_co, bool | None], Generic[T_co]):
             )
 
 
+@final
+class BodyError:
+    """Keeps what comes out of a block's body, so that it leaves as itself and not in a nursery's group.
+
+    `with kept:` around the `yield`, within the nursery; `kept.reraise()` after the nursery. In between the tasks
+    that the body used can be ended in order.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.error = error
+        return error is not None
+
+    def reraise(self) -> None:
+        """Raises the body's exception, if it had one."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
 def require_trio(call: str) -> None:
     """Says what to do where there is no Trio task.
 

@@ -14,7 +14,7 @@ from typing import Final, Unpack, final
 import msgspec
 import trio
 
-from .contexts import Opening
+from .contexts import BodyError, Opening
 from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
 from .live.discovery import SessionDiscovery
 from .live.hub import Hub
@@ -520,7 +520,7 @@ async def _opened(
     opened, ours = await open_store(
         store, event_limit=checked.event_limit, flush_timeout=checked.flush_timeout, required=require_store
     )
-    body_error: BaseException | None = None
+    body = BodyError()
     signals = ExitStack()
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
@@ -529,19 +529,15 @@ async def _opened(
             nursery.start_soon(tracker._watcher.run, name="reader")
             nursery.start_soon(tracker._reaper.run, name="reaper")
             nursery.start_soon(tracker._discovery.run, name="roster")
-            try:
-                with tracker._scope:
-                    await tracker._catch_up()
-                    yield tracker
-            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
-                body_error = error
-            finally:
-                if tracker._foreign:
-                    end_forked("the block of open_tracker()", body_error)
-                await tracker._leave()  # noqa: ASYNC102 - shields itself, with a deadline
+            with body, tracker._scope:
+                await tracker._catch_up()
+                yield tracker
+            if tracker._foreign:
+                end_forked("the block of open_tracker()", body.error)
+            await tracker._leave()
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) and not group.subgroup(Exception):
-            raise KeyboardInterrupt from body_error
+            raise KeyboardInterrupt from body.error
         raise
     finally:
         try:
@@ -550,5 +546,4 @@ async def _opened(
                     await opened.aclose()
         finally:
             signals.close()  # Not before the task that reads them has ended: of a closed receiver it would fail.
-    if body_error is not None:
-        raise body_error
+    body.reraise()

@@ -12,6 +12,7 @@ import trio.testing
 
 from trio_progress import connect, current_session, open_display, open_progress, open_server, open_tracker
 from trio_progress.blocking import Client
+from trio_progress.contexts import BodyError
 
 OPENINGS: dict[str, Callable[[], Any]] = {
     "open_tracker": open_tracker,
@@ -101,3 +102,18 @@ async def test_the_blocking_client_is_no_async_one(tmp_path: Any) -> None:
     with pytest.raises(TypeError, match=r"use `with Client\(...\)`"):
         async with client:
             pass
+
+
+async def test_what_leaves_a_body_leaves_the_nursery_around_it_as_itself() -> None:
+    raised, body = ValueError("mine"), BodyError()
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            with body:
+                raise raised
+            assert body.error is raised
+            nursery.cancel_scope.cancel()
+        body.reraise()
+    assert caught.value is raised
+    assert body.error is None
+    body.reraise()

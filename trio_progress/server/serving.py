@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Unpack, final
 
 import trio
 
-from ..contexts import Opening
+from ..contexts import BodyError, Opening
 from ..telemetry.logs import log_event
 from . import files
 from .accepting import accept_connections
@@ -217,7 +217,7 @@ def open_server(
 
 @asynccontextmanager
 async def _opened(tracker: ProgressTracker, port: int, settings: ServerOptions) -> AsyncIterator[Server]:
-    body_error: BaseException | None = None
+    body = BodyError()
     start_error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
@@ -225,12 +225,9 @@ async def _opened(tracker: ProgressTracker, port: int, settings: ServerOptions) 
         except (OSError, ValueError, TypeError) as error:
             start_error = error
         else:
-            try:
+            with body:
                 yield server
-            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
-                body_error = error
         nursery.cancel_scope.cancel(reason="the server is left")
     if start_error is not None:
         raise start_error
-    if body_error is not None:
-        raise body_error
+    body.reraise()

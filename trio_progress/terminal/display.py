@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import trio
 
-from ..contexts import Opening
+from ..contexts import BodyError, Opening
 from ..errors import ProgressError
 from ..protocol.messages import CustomEvent
 from ..telemetry.logs import log_event, logger
@@ -65,26 +65,22 @@ async def _opened(
     screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
     model = DisplayModel()
     view = _Display(screen, model)
-    left: BaseException | None = None
+    body = BodyError()
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             await nursery.start(_follow, tracker, model)
             nursery.start_soon(view.run)
-            try:
+            with body:
                 yield
-            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
-                left = error
-            finally:
-                await _last_states(tracker, model)  # noqa: ASYNC102 - shields itself, with a deadline
-                nursery.cancel_scope.cancel(reason="the display is left")
+            await _last_states(tracker, model)
+            nursery.cancel_scope.cancel(reason="the display is left")
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt):
-            raise KeyboardInterrupt from left
+            raise KeyboardInterrupt from body.error
         raise
     finally:
         await view.aclose()  # noqa: ASYNC102 - shields itself, with a deadline
-    if left is not None:
-        raise left
+    body.reraise()
 
 
 class _Display:

@@ -17,6 +17,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from ..contexts import BodyError
 from ..errors import ProtocolError
 from ..protocol.messages import WireMessage, decode_wire_message
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
@@ -201,7 +202,7 @@ async def memory_client(
     near, far = map(_InMemory, trio.testing.lockstep_stream_pair())
     more = list(headers) if token is None else [*headers, ("Authorization", f"Bearer {token}")]
     refused: ConnectionRejected | None = None
-    body_error: BaseException | None = None
+    body = BodyError()
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             nursery.start_soon(runtime.list_feed.run)
@@ -218,11 +219,9 @@ async def memory_client(
                     max_message_size=LARGEST,
                 )
             client = MemoryClient(connection, near)
-            try:
+            with body:
                 yield client
                 await client.aclose()
-            except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
-                body_error = error
             near.close()
             nursery.cancel_scope.cancel(reason="the client has left")
     except* ConnectionRejected as group:
@@ -231,5 +230,4 @@ async def memory_client(
         near.close()
     if refused is not None:
         raise RefusedError(refused.status_code, refused.body or b"")
-    if body_error is not None:
-        raise body_error
+    body.reraise()
