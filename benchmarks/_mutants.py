@@ -52,7 +52,7 @@ class Found:
 MUTANTS = (
     Mutant(
         "race 1: a hand-over looks first, and completes what runs in a second step",
-        "state/tree.py",
+        "state/transitions.py",
         """            if node.status == "running":
                 self._close(node, "completed", now, wall)
             elif""",
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "race 1, the other way: a late hand-over goes back to a phase that has completed",
-        "state/tree.py",
+        "state/transitions.py",
         "        if target is not None and target.status in ABSORBING:",
         "        if target is not None and target.status in ABSORBING and target.done:",
         ("hand_over_while_others_report",),
@@ -72,7 +72,7 @@ MUTANTS = (
         "race 2: a counter goes on from the state that was published, not from the newest",
         "state/session.py",
         "self.counters.get(name, 0) + n, least=None)",
-        "(self._snapshot.counters if self._snapshot else {}).get(name, 0) + n, least=None)",
+        "(self._head.counters if self._head else {}).get(name, 0) + n, least=None)",
         ("concurrent_updates_of_one_session",),
     ),
     Mutant(
@@ -165,7 +165,7 @@ MUTANTS = (
     ),
     Mutant(
         "a fraction that falls when the total grows",
-        "state/session.py",
+        "state/tree.py",
         "        self.progress = max(self.progress, self.raw)\n        return seq",
         "        self.progress = self.raw\n        return seq",
         ("subscribe_while_it_is_published",),
@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "an update lacks what changed in the very state that follows its own",
         "state/session.py",
-        "            phases=tuple(self.root.changes(since)),",
-        "            phases=tuple(self.root.changes(since + 1)),",
+        "            phases=tuple(phase_changes(self.root, since)),",
+        "            phases=tuple(phase_changes(self.root, since + 1)),",
         ("subscribe_while_it_is_published", "slow_and_dying_subscribers"),
     ),
     Mutant(

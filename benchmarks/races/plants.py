@@ -73,8 +73,8 @@ PLANTS: Final = (
         "1. phase completion: schedules with it",
         (
             Change(
-                "state/tree.py",
-                "class PhaseTree:",
+                "state/transitions.py",
+                "class PhaseTransitions(PhaseTree):",
                 """
                 import trio
 
@@ -84,11 +84,11 @@ PLANTS: Final = (
                     await trio.lowlevel.checkpoint()
                     tree.leave(_PREVIOUS[id(tree)], "completed")
 
-                class PhaseTree:
+                class PhaseTransitions(PhaseTree):
                 """,
             ),
             Change(
-                "state/tree.py",
+                "state/transitions.py",
                 """
                 for node in self.root.children.values():
                     if node is target:

@@ -92,10 +92,10 @@ def test_a_counter_or_field_that_is_there_is_no_new_one(state: SessionState) -> 
 
 def test_fields_of_a_phase_are_bounded_for_itself(state: SessionState) -> None:
     phase = state.enter(state.root, "x")
-    phase.set(a=1, b=2)
+    phase.set({"a": 1, "b": 2})
     before = state.snapshot()
     with pytest.raises(ValueError, match="limit 'fields'"):
-        phase.set(c=1)
+        phase.set({"c": 1})
     assert state.snapshot() is before
 
 
@@ -272,7 +272,7 @@ def test_what_is_no_json_data_is_refused_everywhere(bad: Any, state: SessionStat
     before = state.snapshot()
     calls: list[Callable[[], object]] = [
         lambda: state.set({"a": bad}),
-        lambda: phase.set(a=bad),
+        lambda: phase.set({"a": bad}),
         lambda: state.emit("e", bad),
         lambda: state.save(bad),
         lambda: state.set_result(bad),
@@ -388,11 +388,11 @@ def test_what_comes_late_is_not_refused_for_want_of_room() -> None:
     node = state.enter(state.root, "search")
     state.increment("one")
     state.set({"one": 1})
-    node.set(one=1)
+    node.set({"one": 1})
     state.end("completed")
     late = host.lates
     state.increment("two")
     state.set({"two": 2})
-    node.set(two=2)
+    node.set({"two": 2})
     assert host.lates == late + 3
     assert (state.counters, state.fields, node.fields) == ({"one": 1}, {"one": 1}, {"one": 1})

@@ -25,9 +25,9 @@ def part(
     running: bool = False,
     finished: bool = False,
     eta: float | None = None,
-    usual: float | None = None,
+    typical_seconds: float | None = None,
 ) -> Part:
-    return Part(weight, fraction, free, spent, running, finished, eta, usual)
+    return Part(weight, fraction, free, spent, running, finished, eta, typical_seconds)
 
 
 class Run:
@@ -242,7 +242,7 @@ def test_nothing_begun_has_no_eta_unless_it_was_run_before() -> None:
     run = Run(Pipeline("p", {"one": 1, "two": 1}))
     assert run.state.snapshot().eta is None
     run = Run(Pipeline("p", {"one": 1, "two": 1}))
-    run.state.usual = {"one": 30.0, "two": 12.0}
+    run.state.typical_seconds = {"one": 30.0, "two": 12.0}
     run.state.touch()
     assert run.state.snapshot().eta == pytest.approx(42)
     run.state.enter(run.state.root, "one")
@@ -256,7 +256,7 @@ def test_nothing_begun_has_no_eta_unless_it_was_run_before() -> None:
 
 def test_a_phase_that_takes_longer_than_ever_has_no_figure_where_nothing_else_is_left() -> None:
     run = Run(Pipeline("p", {"one": 1}))
-    run.state.usual = {"one": 10.0}
+    run.state.typical_seconds = {"one": 10.0}
     run.state.enter(run.state.root, "one")
     seen = []
     for _ in range(4):
@@ -265,10 +265,10 @@ def test_a_phase_that_takes_longer_than_ever_has_no_figure_where_nothing_else_is
         seen.append(run.state.snapshot().eta)
     assert seen == [6, 2, None, None]
     done = part(1, 1, spent=10, finished=True)
-    assert remaining([done, part(1, 0.5, running=True, spent=12, usual=11)]) == pytest.approx(0.5 * 22 / 1.5)
-    assert remaining([done, part(2, None, running=True, spent=12, usual=11)]) == 8
-    assert remaining([done, part(1, None, running=True, spent=12, usual=11)]) is None
-    assert remaining([done, part(1, 1, running=True, spent=12, usual=11, eta=0)]) == 0
+    assert remaining([done, part(1, 0.5, running=True, spent=12, typical_seconds=11)]) == pytest.approx(0.5 * 22 / 1.5)
+    assert remaining([done, part(2, None, running=True, spent=12, typical_seconds=11)]) == 8
+    assert remaining([done, part(1, None, running=True, spent=12, typical_seconds=11)]) is None
+    assert remaining([done, part(1, 1, running=True, spent=12, typical_seconds=11, eta=0)]) == 0
 
 
 def test_what_would_take_years_is_not_known() -> None:
@@ -293,7 +293,7 @@ def test_what_would_take_years_is_not_known() -> None:
 def test_phases_that_run_together_last_as_long_as_the_longest() -> None:
     both = [part(running=True, eta=10), part(running=True, eta=30)]
     assert remaining(both) == 30
-    assert remaining([*both, part(usual=5), part(usual=7)]) == 42
+    assert remaining([*both, part(typical_seconds=5), part(typical_seconds=7)]) == 42
 
 
 def test_what_was_never_run_before_is_estimated_by_its_weight_at_the_pace_of_this_run() -> None:
@@ -304,8 +304,8 @@ def test_what_was_never_run_before_is_estimated_by_its_weight_at_the_pace_of_thi
 
 def test_a_phases_own_rate_comes_before_earlier_runs_and_those_before_the_weight() -> None:
     done = part(1, 1, spent=10, finished=True)
-    assert remaining([done, part(1, 0.5, running=True, spent=3, eta=2, usual=100)]) == 2
-    assert remaining([done, part(1, 0.5, running=True, spent=3, usual=100)]) == 97
+    assert remaining([done, part(1, 0.5, running=True, spent=3, eta=2, typical_seconds=100)]) == 2
+    assert remaining([done, part(1, 0.5, running=True, spent=3, typical_seconds=100)]) == 97
     assert remaining([done, part(1, 0.5, running=True, spent=3)]) == pytest.approx(0.5 * 13 / 1.5)
 
 

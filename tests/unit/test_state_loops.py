@@ -26,7 +26,7 @@ class Sized:
 
 def begun(loops: Loops, length: int | None) -> tuple[Owner, Loop]:
     owner = Owner()
-    loop = Loop(owner, length)
+    loop = Loop(owner, length, lambda: None)
     loops.add(loop)
     return owner, loop
 

@@ -17,7 +17,8 @@ from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
-from trio_progress.state.phase import CAP, PhaseNode
+from trio_progress.state.fraction import CAP
+from trio_progress.state.phase import PhaseNode
 from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 
@@ -259,7 +260,7 @@ class StateMachine(RuleBasedStateMachine):
             "skip": lambda: node.skip(n),
             "extend": lambda: node.extend(n),
             "update": lambda: node.update(done=n, message=f"at {n}"),
-            "set": lambda: node.set(**{f"field{n}": n}),
+            "set": lambda: node.set({f"field{n}": n}),
         }
         known = thing.fields | ({f"field{n}": n} if what == "set" else {})
         if not n and what in ("advance", "skip"):

@@ -195,7 +195,7 @@ def test_what_is_declared_or_set_is_kept_as_a_plain_number(given: Any, value: fl
     spec = PhaseSpec("x", weight=given, total=given, stall_after=given)
     assert (spec.weight, spec.total, spec.stall_after) == (value, value, value)
     pipeline = Pipeline("p", {"x": given, "y": given})
-    assert [weight for _, weight in pipeline.phases.values()] == [0.5, 0.5]
+    assert [spec.weight / pipeline.weight for spec in pipeline.phases] == [0.5, 0.5]
     node = state.enter(state.root, "y", total=given, weight=given)
     assert (node.total, node.weight) == (value, value)
     settings = Settings(persist_interval=given, stall_after=given, flush_timeout=given)

@@ -11,7 +11,8 @@ from tests.support import QuietHost
 from trio_progress import PhaseError, PhaseSpec, Pipeline, SessionClosedError
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import SessionStatus
-from trio_progress.state.phase import CAP, PhaseNode
+from trio_progress.state.fraction import CAP
+from trio_progress.state.phase import PhaseNode
 from trio_progress.state.session import SessionState
 
 RESEARCH = {"search": 3, "analysis": 2, "report": 1}
@@ -90,11 +91,11 @@ def test_a_burst_of_updates_tells_the_owner_once(run: Run) -> None:
 
 def test_a_published_state_stays_as_it_was(run: Run) -> None:
     search = run.enter("search", total=10)
-    search.set(page=1)
+    search.set({"page": 1})
     run.state.set({"mode": "fast"})
     before = run.state.snapshot()
     search.advance(3)
-    search.set(page=2)
+    search.set({"page": 2})
     run.state.set({"mode": "slow"})
     run.state.increment("found")
     run.state.end("completed")
@@ -220,7 +221,7 @@ def test_counting_before_the_beginning_is_an_error(run: Run) -> None:
         search.skip,
         lambda: search.extend(1),
         lambda: search.update(done=1),
-        lambda: search.set(a=1),
+        lambda: search.set({"a": 1}),
     ]
     for call in calls:
         with pytest.raises(PhaseError, match="has not begun: enter it"):
@@ -318,7 +319,7 @@ def test_late_updates_change_nothing_and_are_counted(run: Run) -> None:
         search.skip,
         lambda: search.extend(1),
         lambda: search.update(done=1, total=2, message="late"),
-        lambda: search.set(a=1),
+        lambda: search.set({"a": 1}),
     ]
     for call in calls:
         call()
@@ -444,8 +445,8 @@ def test_fields_merge_and_the_newest_of_each_wins(run: Run) -> None:
     run.state.set({"a": 1, "b": [1]})
     run.state.set({"b": None})
     search = run.enter("search")
-    search.set(cost=1.5)
-    search.set(pages={"read": 2})
+    search.set({"cost": 1.5})
+    search.set({"pages": {"read": 2}})
     snapshot = run.state.snapshot()
     assert snapshot.fields == {"a": 1, "b": None}
     assert snapshot.phase("search").fields == {"cost": 1.5, "pages": {"read": 2}}

@@ -15,6 +15,8 @@ from ..state.events import EventLog
 from ..state.guard import guarded
 from ..state.phase import PhaseNode
 from ..state.session import SessionState
+from ..state.transitions import PhaseTransitions
+from ..state.tree import PhaseTree
 from .core import SessionCore
 from .phase import Phase, PhaseScope
 from .session import Session
@@ -22,7 +24,17 @@ from .session import Session
 
 def protect() -> None:
     """Marks every synchronous method that changes a session, but for those that run the user's code."""
-    for owner in (PhaseNode, SessionState, EventLog, Phase, PhaseScope, SessionCore, Session):
+    for owner in (
+        PhaseNode,
+        PhaseTree,
+        PhaseTransitions,
+        SessionState,
+        EventLog,
+        Phase,
+        PhaseScope,
+        SessionCore,
+        Session,
+    ):
         for name, member in vars(owner).items():
             function = member.fget if isinstance(member, property) else member
             function = inspect.unwrap(function) if inspect.isfunction(function) else None

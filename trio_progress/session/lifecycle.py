@@ -178,7 +178,7 @@ class SessionLifecycle:
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state
         self._expect = None
-        state.usual = claimed.usual
+        state.typical_seconds = claimed.usual
         if claimed.usual and not state.over:
             state.touch()  # It has an estimate now.
         if claimed.previous is not None and self._adopts and not state.over:

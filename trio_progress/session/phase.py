@@ -12,6 +12,7 @@ from ..state.fields import copied
 from ..state.guard import REFUSED, UNSET, Unset
 from ..state.phase import PhaseNode
 from ..state.quantities import Number
+from ..state.reading import phase_eta
 from .core import SessionCore
 from .null import NULL_PHASE, NullPhase
 from .outcome import phase_end
@@ -119,7 +120,7 @@ class Phase(OneProcess):
             ValueError, TypeError: A value is no JSON data or too large, or there are too many fields.
             PhaseError: The phase has not begun.
         """
-        self._node.set(**fields)
+        self._node.set(fields)
 
     @overload
     def track(self, items: Iterable[T]) -> Iterator[T]: ...
@@ -209,7 +210,7 @@ class Phase(OneProcess):
     @property
     def running(self) -> bool:
         """Whether it has begun and not ended."""
-        return self._node.running
+        return self._node.status == "running"
 
     @property
     def attempt(self) -> int:
@@ -254,7 +255,7 @@ class Phase(OneProcess):
     @property
     def eta(self) -> float | None:
         """Seconds to its end by its own rate; None where that is not known."""
-        return self._node.eta
+        return phase_eta(self._node)
 
     @property
     def message(self) -> str | None:

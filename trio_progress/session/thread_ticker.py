@@ -102,10 +102,10 @@ class ThreadTicker(OneProcess):
         if self._phase.state.strict:
             raise error
         if self._foreign:  # There is no event loop in this process that it could be handed to.
-            self._phase.state.drop(error)
+            self._phase.state.host.drop(error)
             return
         try:
-            self._token.run_sync_soon(self._phase.state.drop, error)
+            self._token.run_sync_soon(self._phase.state.host.drop, error)
         except trio.RunFinishedError:
             pass
 

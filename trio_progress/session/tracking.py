@@ -23,7 +23,7 @@ def track(phase: PhaseNode, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T
     # The loop is to be known from the call on, and that it was left by the generator's being gone.
     given: list[Loop | None] = []
     tracked = _items(phase, items, given)
-    given.append(phase.loop_begins(tracked, length_of(items)))
+    given.append(phase.begin_loop(tracked, length_of(items)))
     return tracked
 
 
@@ -46,13 +46,13 @@ def _items(phase: PhaseNode, items: Iterable[T], of: list[Loop | None]) -> Itera
             loop.given = given
         for item in iterator:
             if loop.length is not None:
-                phase.loop_exceeds(loop)
+                loop.exceed()
             yield item
             advance()
             given += 1
     finally:
         loop.given = given
-    phase.loop_ends(loop)
+    loop.end()
 
 
 @final
@@ -65,7 +65,7 @@ class _Async(AsyncIterator[T]):
         self._phase = phase
         self._items = aiter(items)
         self._given = False
-        self._loop: Loop | None = phase.loop_begins(self, length_of(items))
+        self._loop: Loop | None = phase.begin_loop(self, length_of(items))
 
     async def __anext__(self) -> T:
         loop: Any = self._loop
@@ -78,9 +78,9 @@ class _Async(AsyncIterator[T]):
             item = await anext(self._items)
         except StopAsyncIteration:
             if loop is not None:
-                self._phase.loop_ends(loop)
+                loop.end()
             raise
         if loop is not None and loop.length is not None and loop.given >= loop.length:
-            self._phase.loop_exceeds(loop)
+            loop.exceed()
         self._given = True
         return item

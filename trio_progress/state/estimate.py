@@ -22,11 +22,6 @@ FARTHEST: Final = 10 * 365 * 24 * 3600.0
 """Seconds: what would take longer is not known. A rate that fades away passes all bounds in the end."""
 
 
-def told(seconds: float) -> float | None:
-    """The estimate as it is told."""
-    return seconds if seconds < FARTHEST else None
-
-
 class Rate:
     """A smoothed rate of something that grows, in units a second."""
 
@@ -72,7 +67,7 @@ class Part(NamedTuple):
     finished: bool
     eta: float | None
     """Its own estimate, from its own rate."""
-    usual: float | None
+    typical_seconds: float | None
     """Seconds that this phase took in earlier runs of the pipeline."""
 
 
@@ -93,25 +88,21 @@ def remaining(parts: Iterable[Part]) -> float | None:
     for part in parts:
         if part.finished:
             continue
-        estimate = _left(part, pace)
-        if estimate is None:
+        typical = part.typical_seconds
+        if part.eta is not None:
+            estimate = part.eta
+        elif typical is not None and (part.spent < typical or pace is None):
+            estimate = max(typical - part.spent, 0.0)
+        elif pace is None:
             return None
+        elif part.fraction is None:
+            estimate = max(pace * part.weight - part.spent, 0.0)
+        else:
+            estimate = pace * part.weight * (1.0 - part.fraction)
         if part.running:
             overdue = overdue or (part.eta is None and not estimate)
             running = max(running, estimate)
         else:
             waiting += estimate
     total = running + waiting
-    return None if overdue and not total else told(total)
-
-
-def _left(part: Part, pace: float | None) -> float | None:
-    """What is left of a phase; 0 where it has run for longer than it was to take, None where that is not known."""
-    if part.eta is not None:
-        return part.eta
-    if part.usual is not None and (part.spent < part.usual or pace is None):
-        return max(part.usual - part.spent, 0.0)
-    if pace is None:
-        return None
-    whole = pace * part.weight
-    return max(whole - part.spent, 0.0) if part.fraction is None else whole * (1.0 - part.fraction)
+    return None if (overdue and not total) or total >= FARTHEST else total

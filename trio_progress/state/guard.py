@@ -30,19 +30,26 @@ class Unset:
 UNSET: Final = Unset()
 
 
-class Dropping(Protocol):
-    """Who decides whether bad input raises, and notes what does not."""
+class Noting(Protocol):
+    """Who notes calls that change nothing."""
 
-    strict: bool
+    def late(self, what: str, where: str) -> None:
+        """An update came for something that has ended."""
 
     def drop(self, error: Exception) -> None:
-        """Bad input was dropped."""
-        ...
+        """Bad input was dropped, because the session is not strict."""
+
+
+class _State(Protocol):
+    strict: bool
+
+    @property
+    def host(self) -> Noting: ...
 
 
 class _Guarded(Protocol):
     @property
-    def state(self) -> Dropping: ...
+    def state(self) -> _State: ...
 
 
 _G = TypeVar("_G", bound=_Guarded)
@@ -59,6 +66,6 @@ def guarded(method: Callable[Concatenate[_G, _P], None]) -> Callable[Concatenate
         except REFUSED as error:
             if self.state.strict:
                 raise
-            self.state.drop(error)
+            self.state.host.drop(error)
 
     return call

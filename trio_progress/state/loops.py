@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, final
 from weakref import ReferenceType, ref
 
@@ -30,11 +31,18 @@ def length_of(items: object) -> int | None:
 
 @final
 class Loop:
-    """One loop."""
+    """One loop over a phase.
 
-    __slots__ = ("_owner", "given", "length", "over")
+    Args:
+        owner: What iterates; where that is gone, the loop was left.
+        length: How many items there are, if that is known.
+        changed: Called when something else is known of the length.
+    """
 
-    def __init__(self, owner: object, length: int | None) -> None:
+    __slots__ = ("_changed", "_owner", "given", "length", "over")
+
+    def __init__(self, owner: object, length: int | None, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._owner: Final[ReferenceType[object]] = ref(owner)
         self.length = length
         self.given = 0
@@ -45,6 +53,16 @@ class Loop:
     def runs(self) -> bool:
         """Whether there may be more to come; what iterated is gone where it was left in the middle."""
         return not self.over and self._owner() is not None
+
+    def exceed(self) -> None:
+        """It gives more than it has said."""
+        self.length = None
+        self._changed()
+
+    def end(self) -> None:
+        """It has given all that there was."""
+        self.over = True
+        self._changed()
 
 
 @final

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
-from ..protocol.snapshot import PhaseSnapshot
 from . import checks
 
 
@@ -48,8 +47,8 @@ class PhaseSpec:
             given["total"] = checks.number(f"the total of phase {self.name!r}", self.total)
         if self.stall_after is not None:
             given["stall_after"] = checks.seconds_or_never(f"stall_after of phase {self.name!r}", self.stall_after)
-        for field, value in given.items():
-            object.__setattr__(self, field, value)  # As a plain number, whatever came.
+        for of, value in given.items():
+            object.__setattr__(self, of, value)  # As a plain number, whatever came.
         aliases: object = self.aliases
         if isinstance(aliases, str):
             raise TypeError(f"the aliases of phase {self.name!r} must be a sequence of str, not one str")
@@ -65,8 +64,9 @@ Phases: TypeAlias = "Mapping[str, float] | Sequence[PhaseSpec | str]"
 
 
 @final
+@dataclass(frozen=True, slots=True, init=False)
 class Pipeline:
-    """A named kind of work: its phases in order, with weights that are normalised to sum to 1.
+    """A named kind of work: its phases in order, with weights that are normalised to sum to 1. A frozen value.
 
     Args:
         name: What the kind of work is called; metrics are labelled with it, so choose few.
@@ -78,7 +78,13 @@ class Pipeline:
         ValueError, TypeError: No phase, a name twice, or a value out of range.
     """
 
-    __slots__ = ("_by_name", "error_text", "name", "pending", "phases")
+    name: str
+    phases: tuple[PhaseSpec, ...]
+    """As declared, in their order."""
+    error_text: Callable[[BaseException], str | None] | None
+    weight: float = field(compare=False, repr=False)
+    """The sum of the declared weights."""
+    _by_name: dict[str, str] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -87,8 +93,7 @@ class Pipeline:
         *,
         error_text: Callable[[BaseException], str | None] | None = None,
     ) -> None:
-        self.name = checks.name("a pipeline's name", name)
-        self.error_text = error_text
+        checks.name("a pipeline's name", name)
         if isinstance(phases, Mapping):
             specs = [PhaseSpec(key, weight) for key, weight in phases.items()]
         elif isinstance(phases, str):
@@ -102,24 +107,25 @@ class Pipeline:
         whole = sum(spec.weight for spec in specs)
         if not whole > 0:
             raise ValueError(f"the weights of pipeline {name!r} sum to {whole}: at least one must be above 0")
-        self.phases: dict[str, tuple[PhaseSpec, float]] = {}
-        """By name: the phase as declared, and its normalised weight."""
-        self.pending: dict[str, PhaseSnapshot] = {}
-        """Phases that nobody has begun look alike in all sessions, which share these; filled on demand."""
-        self._by_name: dict[str, str] = {}
+        by_name: dict[str, str] = {}
         for spec in specs:
-            self.phases[spec.name] = (spec, spec.weight / whole)
             for known_as in (spec.name, *spec.aliases):
-                if known_as in self._by_name:
+                if known_as in by_name:
                     raise ValueError(f"pipeline {name!r} has two phases called {known_as!r}")
-                self._by_name[known_as] = spec.name
+                by_name[known_as] = spec.name
+        for of, value in zip(
+            ("name", "phases", "error_text", "weight", "_by_name"),
+            (name, tuple(specs), error_text, whole, by_name),
+            strict=True,
+        ):
+            object.__setattr__(self, of, value)
 
     def resolve(self, name: str) -> str | None:
         """The phase that `name`, or an alias, stands for; None where there is none."""
         return self._by_name.get(name)
 
     def __iter__(self) -> Iterator[PhaseSpec]:
-        return (spec for spec, _ in self.phases.values())
+        return iter(self.phases)
 
     def __len__(self) -> int:
         return len(self.phases)

@@ -4,34 +4,32 @@
    published at once: `seq` rises by one. Counts, fields, messages and events only mark what changed, and
    the next `publish()` takes them all together.
 2. A published state is never changed again: what readers hold stays as it was.
-3. `progress` never falls within an epoch; `raw` is the truth of the moment.
-4. The end is set once. From then on nothing changes: updates are counted as late, transitions are errors.
-5. Nothing here waits, reads a clock of its own, or knows who listens. It tells its owner of three things
-   by the `Host`: that something changed (`mark_dirty`), that it should be stored soon (`request_persist`), and what was
-   late or dropped.
+3. The end is set once. From then on nothing changes: updates are counted as late, transitions are errors.
+4. Nothing here waits, reads a clock of its own, or knows who listens. Its owner learns by the `Host` that something
+   changed (`mark_dirty`), that it should be stored soon (`request_persist`), and what was late or dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import msgspec
 
-from ..errors import SessionClosedError
 from ..protocol.clock import Clock, shown_seconds, utc
 from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
 from . import checks
-from .estimate import Part, remaining
 from .events import EventLog, LoggedEvent
 from .fields import checked_fields, merged_fields
 from .guard import UNSET, Unset, guarded
+from .host import Host
 from .limits import Limits
-from .phase import OVER, PhaseNode
+from .phase import OVER
 from .pipeline import Pipeline
 from .quantities import Number
-from .tree import PhaseTree
+from .reading import eta, liveness, phase_changes, phase_snapshot
+from .transitions import PhaseTransitions
 
 _PHASE_END: Mapping[str, PhaseStatus] = {
     "completed": "completed",
@@ -43,41 +41,11 @@ _PHASE_END: Mapping[str, PhaseStatus] = {
 """What becomes of the phases that are open when the session ends."""
 
 
-class Host(Protocol):
-    """Whoever owns a state, as far as the state needs it."""
-
-    def mark_dirty(self) -> None:
-        """Something has changed since the last published state; called once until the next `publish()`."""
-
-    def request_persist(self) -> None:
-        """Something was published that should not wait for the next interval to be stored."""
-
-    def drain(self, node: PhaseNode) -> None:
-        """A phase is about to end: what threads have counted on it is to be brought in now."""
-
-    def timed(self, node: PhaseNode) -> None:
-        """A phase has completed: how long it took can be counted."""
-
-    def late(self, what: str, where: str) -> None:
-        """An update came for something that has ended."""
-
-    def drop(self, error: Exception) -> None:
-        """Bad input was dropped, because the session is not strict."""
-
-    def refuse_result(self, error: Exception) -> None:
-        """A result came that cannot be kept."""
-
-
-class SessionState(PhaseTree):
+class SessionState(PhaseTransitions):
     """One session's state in one epoch."""
 
     __slots__ = (
-        "_dirty",
-        "_eta",
-        "_eta_of",
-        "_head_changed",
         "_snapshot",
-        "_stall_after",
         "attempt",
         "counters",
         "ended",
@@ -88,22 +56,14 @@ class SessionState(PhaseTree):
         "failure",
         "fields",
         "heartbeat",
-        "host",
         "labels",
         "message",
         "pipeline_name",
-        "progress",
-        "progressed",
-        "progressed_mono",
-        "published",
         "queued",
-        "raw",
         "result",
         "saved",
         "started",
-        "status",
         "title",
-        "usual",
     )
 
     def __init__(
@@ -122,18 +82,18 @@ class SessionState(PhaseTree):
     ) -> None:
         super().__init__(
             session_id,
+            host=host,
             clock=clock,
             pipeline=pipeline,
             limits=Limits() if limits is None else limits,
             strict=strict,
+            stall_after=stall_after,
         )
-        self.host = host
         self.pipeline_name = None if pipeline is None else pipeline.name
         self.title = session_id if title is None else title
         self.labels = dict(labels or {})
         self.epoch = 0
         self.attempt = 1
-        self.status: SessionStatus = "queued"
         self.message: str | None = None
         self.counters: dict[str, int | float] = {}
         self.fields: dict[str, Any] = {}
@@ -144,63 +104,13 @@ class SessionState(PhaseTree):
         """What `fail()` has said, until the end takes it."""
         self.queued: float | None = None
         self.started: float | None = None
-        self.progressed: float | None = None
         self.heartbeat: float | None = None
         self.ended: float | None = None
-        self.progressed_mono = self.started_mono
         self.ended_mono: float | None = None
-        self.published = self.progressed_mono
-        """When `seq` was published, on the monotonic clock."""
-        self._eta: float | None = None
-        self._eta_of = -1
-        self.progress = 0.0
-        self.raw = 0.0
-        self.usual: Mapping[str, float] = {}
-        """Seconds that each phase took in earlier runs of the pipeline."""
         self.event_log = EventLog(event_limit)
-        self._dirty = False
-        self._head_changed = False
-        self._stall_after = None if stall_after == float("inf") else stall_after
-        self._snapshot: Snapshot | None = None
-
-    # What the phases call
-
-    def mark_dirty(self) -> None:
-        """Notes that there is something to publish, and tells the host the first time."""
-        if not self._dirty:
-            self.host.mark_dirty()
-            self._dirty = True
-
-    def request_persist(self) -> None:
-        """What was published should be stored soon."""
-        self.host.request_persist()
-
-    def drain(self, node: PhaseNode) -> None:
-        """A phase is about to end: brings in what threads have counted on it."""
-        self.host.drain(node)
-
-    def timed(self, node: PhaseNode) -> None:
-        """A phase has completed: its time can be counted."""
-        self.host.timed(node)
-
-    def late(self, what: str, where: str) -> None:
-        """An update came too late to change anything."""
-        self.host.late(what, where)
-
-    def drop(self, error: Exception) -> None:
-        """Bad input came, and the session is not strict."""
-        self.host.drop(error)
-
-    def unmark(self) -> None:
-        """Has the host asked again before the next change, as where nothing had changed since the last state."""
-        self._dirty = False
-        for node in self.walk():
-            node.slow = True
-            node.marked = False
-
-    def refuse_closed(self, what: str) -> NoReturn:
-        """Nothing can be opened or ended any more."""
-        raise SessionClosedError(f"{what}: session {self.id!r} is {self.status}")
+        self.result_refused = None
+        self._snapshot: tuple[Head, Snapshot] | None = None
+        """The newest one, and the head that it was made of."""
 
     # The session's own values
 
@@ -296,7 +206,7 @@ class SessionState(PhaseTree):
 
     def _counts(self, what: str) -> bool:
         if self.over:
-            self.late(what, "")
+            self.host.late(what, "")
             return False
         return True
 
@@ -311,13 +221,13 @@ class SessionState(PhaseTree):
         if self.queued is None:
             self.queued = self.started
         self._head_changed = True
-        self._dirty = True
+        self.dirty = True
         self.publish()
 
     def move(self, epoch: int) -> None:
         """Goes on under another epoch: the store had given out the one that was chosen locally."""
         self.epoch = epoch
-        self._snapshot = None
+        self._head = None
 
     def durations(self) -> dict[str, float]:
         """Seconds that the completed phases of the pipeline took, for the history; without what was done before."""
@@ -336,7 +246,7 @@ class SessionState(PhaseTree):
         """The owner's event loop lives."""
         if not self.over:
             self.heartbeat = self.clock.wall()
-            self._snapshot = None
+            self._head = None
 
     def finished_but_for_the_result(self, error: BaseException | None) -> bool:
         """Whether nothing is wrong but that the result could not be kept: all that is known of was worked on."""
@@ -351,7 +261,7 @@ class SessionState(PhaseTree):
             return
         if self.failure is not None and status in ("completed", "cancelled", "failed"):
             status, error = "failed", self.failure
-        self._dirty = True  # Nothing is stirred from here on: whoever ends the session is awake.
+        self.dirty = True  # The host is not asked from here on: whoever ends the session is awake.
         if self.result_refused is not None:
             # Its kind only: the text may quote what viewers are not to see.
             said = f"The result could not be kept: {type(self.result_refused).__name__}"
@@ -372,36 +282,7 @@ class SessionState(PhaseTree):
         """Never: nobody knows of newer states than their owner."""
         return False
 
-    def publish(self) -> int:
-        """Numbers what has changed as a new published state; without a change it is the one before.
-
-        Returns:
-            The `seq` of the newest published state.
-        """
-        if not self._dirty:
-            return self.seq
-        self._dirty = False
-        if not (self.changed or self._head_changed):
-            return self.seq
-        self.seq = seq = self.seq + 1
-        self._snapshot = None
-        self._head_changed = False
-        self.published = now = self.clock.monotonic()
-        self.settle_phases(seq, now)
-        if self._moved:
-            self._moved = False
-            self.progressed = self.clock.wall()
-            self.progressed_mono = now
-        self.raw = self.root.fraction or 0.0
-        self.progress = max(self.progress, self.raw)
-        return seq
-
     # Reading
-
-    @property
-    def dirty(self) -> bool:
-        """Whether there is something to publish."""
-        return self._dirty
 
     @property
     def elapsed(self) -> float | None:
@@ -411,95 +292,55 @@ class SessionState(PhaseTree):
         until = self.progressed_mono if self.ended_mono is None else self.ended_mono
         return shown_seconds(until - self.started_mono)
 
-    @property
-    def stall_after(self) -> float | None:
-        """Seconds without progress after which it counts as stalled: the longest that a running phase is given."""
-        longest: float | None = None
-        for node in self.root.children.values():
-            if node.status == "running":
-                own = self._stall_after if node.stall_after is None else node.stall_after
-                if own is None or own == float("inf"):
-                    return None
-                if longest is None or own > longest:
-                    longest = own
-        return self._stall_after if longest is None else longest
-
     def liveness(self) -> Liveness:
         """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
-        return self._liveness(self.stall_after)
+        return liveness(self)[0]
 
-    def _liveness(self, allowed: float | None) -> Liveness:
-        if self.status != "running" or allowed is None:
-            return "ok"
-        return "stalled" if self.clock.monotonic() - self.progressed_mono > allowed else "ok"
-
-    def eta(self) -> float | None:
-        """Seconds to the end of the session, as of `seq`; None where nothing supports a figure."""
-        if self.status != "running" or self.over or (self.raw == 0 and not self.usual):
-            return None
-        if self._eta_of != self.seq:
-            self._eta_of, self._eta = self.seq, self._estimated()
-        return self._eta
-
-    def _estimated(self) -> float | None:
-        now = self.published
-        nodes = self.root.children.values()
-        if self.pipeline is None and all(node.status in OVER for node in nodes):
-            return None  # Nobody knows whether there will be another one.
-        return remaining(
-            Part(
-                weight=node.weight,
-                fraction=None if node.exceeded else node.fraction,
-                free=node.free,
-                spent=node.spent + (0.0 if node.began is None else now - node.began),
-                running=node.status == "running",
-                finished=node.status in OVER,
-                eta=node.eta,
-                usual=self.usual.get(node.name),
+    def head(self) -> Head:
+        """The newest published state without its phases; built once for one change, but for how alive it is."""
+        alive, stall_after = liveness(self)
+        head = self._head
+        if head is None:
+            head = self._head = Head(
+                id=self.id,
+                pipeline=self.pipeline_name,
+                title=self.title,
+                labels=self.labels,
+                epoch=self.epoch,
+                seq=self.seq,
+                attempt=self.attempt,
+                status=self.status,
+                liveness=alive,
+                progress=self.progress,
+                raw=self.raw,
+                eta=eta(self),
+                message=self.message,
+                counters=dict(self.counters),
+                fields=self.fields,
+                result=self.result,
+                error=self.error,
+                queued_at=utc(self.queued),
+                started_at=utc(self.started),
+                progressed_at=utc(self.progressed),
+                heartbeat_at=utc(self.heartbeat),
+                ended_at=utc(self.ended),
+                stall_after=stall_after,
+                events=self.event_log.newest,
+                elapsed=self.elapsed,
             )
-            for node in nodes
-        )
-
-    def _head(self) -> Head:
-        allowed = self.stall_after
-        return Head(
-            id=self.id,
-            pipeline=self.pipeline_name,
-            title=self.title,
-            labels=self.labels,
-            epoch=self.epoch,
-            seq=self.seq,
-            attempt=self.attempt,
-            status=self.status,
-            liveness=self._liveness(allowed),
-            progress=self.progress,
-            raw=self.raw,
-            eta=self.eta(),
-            message=self.message,
-            counters=dict(self.counters),
-            fields=self.fields,
-            result=self.result,
-            error=self.error,
-            queued_at=utc(self.queued),
-            started_at=utc(self.started),
-            progressed_at=utc(self.progressed),
-            heartbeat_at=utc(self.heartbeat),
-            ended_at=utc(self.ended),
-            stall_after=allowed,
-            events=self.event_log.newest,
-            elapsed=self.elapsed,
-        )
+        elif head.liveness != alive:
+            head = self._head = msgspec.structs.replace(head, liveness=alive)
+        return head
 
     def snapshot(self) -> Snapshot:
         """The newest published state; what has not been published yet is published for it."""
         self.publish()
-        if self._snapshot is None:
-            phases = tuple(node.snapshot() for node in self.root.children.values())
+        head = self.head()
+        if self._snapshot is None or self._snapshot[0] is not head:
+            phases = tuple(phase_snapshot(node) for node in self.root.children.values())
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
-            self._snapshot = Snapshot(**msgspec.structs.asdict(self._head()), phases=phases, resume=resume)
-        elif self._snapshot.liveness != (liveness := self.liveness()):
-            self._snapshot = msgspec.structs.replace(self._snapshot, liveness=liveness)
-        return self._snapshot
+            self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
+        return self._snapshot[1]
 
     def told(self) -> Snapshot:
         """The same: nothing of it is a reader's guess."""
@@ -513,7 +354,7 @@ class SessionState(PhaseTree):
             from_=since,
             seq=self.seq,
             resume=resume,
-            head=self._head(),
-            phases=tuple(self.root.changes(since)),
+            head=self.head(),
+            phases=tuple(phase_changes(self.root, since)),
             folded=folded,
         )
