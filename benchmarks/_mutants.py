@@ -120,7 +120,7 @@ MUTANTS = (
                     self._tick()
                     with trio.move_on_after(self._interval):
                         await self._left.wait()
-                    self._wake.statistics().current_buffer_used and self._wake.receive_nowait()
+                    self._wake.pending and await anext(self._wake)
 """,
         ("burst_and_debounce",),
     ),

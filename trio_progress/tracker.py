@@ -238,7 +238,7 @@ class ProgressTracker(OneProcess):
             self._cancel_here(session_id, checks.message("reason", reason, self._runtime.settings.limits))
         elif what == "watch":
             scope = self._runtime.open.get(session_id)
-            if scope is not None and scope.core is not None and scope.core.persister is not None:
+            if scope is not None and scope.core is not None:
                 scope.core.persister.watched()
 
     def _ask(self, ask: Ask) -> None:
@@ -384,7 +384,7 @@ class ProgressTracker(OneProcess):
         """What was counted since the tracker was opened, and how it stands."""
         runtime = self._runtime
         cores = [scope.core for scope in runtime.open.values() if scope.core is not None]
-        waiting = [core.persister.waiting_since for core in cores if core.persister is not None]
+        waiting = [core.persister.waiting_since for core in cores]
         return TrackerStatistics.of(
             runtime.tally,
             store=runtime.store,

@@ -11,6 +11,7 @@ import trio
 
 from benchmarks._scenarios import leaving_while_being_cancelled, one_session_two_workers
 from trio_progress import Pipeline, ProgressTracker, open_tracker
+from trio_progress.session.runtime import Reservation
 from trio_progress.testing import LeftoverError, ScheduleError, StuckError, cancel_everywhere
 from trio_progress.testing.explorer import SEED_VARIABLE
 
@@ -156,7 +157,7 @@ def test_a_session_that_is_still_open_is_left() -> None:
         # What a scope looks like that somebody has entered by hand, and never left.
         async with open_tracker() as tracker:
             trackers.append(tracker)
-        tracker._runtime.open["a"] = tracker.session("a")
+        tracker._runtime.open["a"] = Reservation()
 
     error = caught(keeps_it).error
     assert isinstance(error, LeftoverError)

@@ -10,6 +10,7 @@ import trio
 from ..live.feed import Topic
 from ..state.session import SessionState
 from .slow_loop import LoopWatch
+from .wake import WakeUp
 
 
 @final
@@ -22,7 +23,7 @@ class Broadcaster:
     the subscribers' streams.
 
     Args:
-        wake: The receiving end of its channel; closed when the session is left.
+        wake: Wakes it; closed when the session is left.
         flushed: Set when the store holds the final state, or when that was given up.
         finish: Ends the streams; then the rest of the session may go.
         left: Set when the session is left.
@@ -46,7 +47,7 @@ class Broadcaster:
         state: SessionState,
         topic: Topic,
         interval: float,
-        wake: trio.MemoryReceiveChannel[None],
+        wake: WakeUp,
         flushed: trio.Event,
         finish: Callable[[], None],
         left: trio.Event,
@@ -69,7 +70,7 @@ class Broadcaster:
             with self._scope, self._wake:
                 not_before = 0.0
                 async for _ in self._wake:
-                    due = self._loop.woken()
+                    due = self._wake.since
                     if trio.current_time() < not_before:
                         due = max(due, not_before)
                         with trio.move_on_at(not_before):

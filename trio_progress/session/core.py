@@ -9,61 +9,60 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Unpack, final
+from typing import Unpack, final
 
 import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
+from ..live.feed import Topic
 from ..state.phase import PhaseNode
 from ..state.session import SessionState
 from ..telemetry.logs import BURST, Fields, log_event
 from ..telemetry.statistics import Tally
 from .null import NullTicker
+from .persister import Persister
 from .processes import tell_of_forks
 from .slow_loop import LoopWatch
 from .thread_ticker import ThreadTicker
-
-if TYPE_CHECKING:
-    from .persister import Persister
+from .wake import WakeUp
 
 
 @final
 class SessionCore:
-    """What the children of a session wake up by, and what its state tells: the `Host` of the state.
+    """What the state of an open session calls, as its `Host`, and what its phases and its tracker hold of it.
 
     All of it belongs to the event loop's thread.
     """
 
     __slots__ = (
         "__weakref__",
-        "_broadcast_wake",
         "_foreign",
         "_logged",
-        "_persist_wake",
         "_process",
         "_tally",
         "_thread",
         "_tickers",
         "_trio_token",
         "body",
+        "broadcast_wake",
         "cancel_reason",
         "loop",
+        "persist_wake",
         "persister",
         "state",
         "stopped",
-        "watched",
+        "topic",
     )
 
     def __init__(
         self,
         make_state: Callable[[SessionCore], SessionState],
+        make_persister: Callable[[SessionState, WakeUp], Persister],
         tally: Tally,
-        persist_wake: trio.MemorySendChannel[None],
-        broadcast_wake: trio.MemorySendChannel[None],
     ) -> None:
         self.body = trio.CancelScope()
-        self._persist_wake = persist_wake
-        self._broadcast_wake = broadcast_wake
+        self.persist_wake = WakeUp()
+        self.broadcast_wake = WakeUp()
         self._tally = tally
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -71,12 +70,13 @@ class SessionCore:
         self._trio_token = trio.lowlevel.current_trio_token()
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
         self._logged: set[str] = set()
-        self.persister: Persister | None = None
-        self.watched: Callable[[], bool] = bool
+        self.topic: Topic | None = None
+        """Who listens to the session, from when it has begun."""
         self.stopped = False
         """Whether the process is being stopped politely."""
         self.cancel_reason: str | None = None
         self.state: SessionState = make_state(self)
+        self.persister = make_persister(self.state, self.persist_wake)
         self.loop = LoopWatch(self.state, tally)
         tell_of_forks(self)
 
@@ -132,26 +132,16 @@ class SessionCore:
 
     def mark_dirty(self) -> None:
         """The state is no longer clean: a token to each child that has something to do about it."""
-        self.check_caller()
-        persister = self.persister
-        if persister is None or not persister.told:
-            try:
-                self._persist_wake.send_nowait(None)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-            if persister is not None:
-                persister.told = True
-        if self.watched():
-            self.loop.wake()
-            try:
-                self._broadcast_wake.send_nowait(None)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+        if self._foreign or threading.get_ident() != self._thread:
+            self.check_caller()
+        if not self.persist_wake.pending:
+            self.persist_wake.wake()
+        if self.topic is not None and self.topic.listeners:
+            self.broadcast_wake.wake()
 
     def request_persist(self) -> None:
         """What was published should be stored soon."""
-        if self.persister is not None:
-            self.persister.hurry()
+        self.persister.hurry()
 
     def late(self, what: str, where: str) -> None:
         """Counts a late update, and logs one."""

@@ -24,7 +24,7 @@ from typing import final
 import trio
 
 from ..errors import FencedError, SessionCancelledError, StoreError
-from ..live.feed import Ended, Feed, Topic
+from ..live.feed import Ended, Feed
 from ..protocol.clock import stamp
 from ..protocol.snapshot import ErrorInfo, SessionStatus
 from ..state import checks
@@ -40,6 +40,7 @@ from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
 from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
+from .wake import WakeUp
 
 
 @final
@@ -51,7 +52,6 @@ class SessionLifecycle:
 
     __slots__ = (
         "_adopts",
-        "_broadcast_token",
         "_broadcaster",
         "_bug",
         "_context",
@@ -63,11 +63,8 @@ class SessionLifecycle:
         "_nursery_manager",
         "_options",
         "_owner",
-        "_persist_token",
         "_persister",
         "_runtime",
-        "_topic",
-        "_wakes",
         "core",
         "session",
         "state",
@@ -79,14 +76,28 @@ class SessionLifecycle:
         self._fenced = False
         self._bug: Exception | None = None
         self._left = trio.Event()
-        persist_wake, self._persist_token = trio.open_memory_channel[None](1)
-        broadcast_wake, self._broadcast_token = trio.open_memory_channel[None](1)
-        self._wakes = (persist_wake, broadcast_wake)
-        self.core = SessionCore(self._make_state, runtime.tally, persist_wake, broadcast_wake)
+        self._expect: Key | None = None
+        self._adopts = False
+        self.core = SessionCore(self._make_state, self._make_persister, runtime.tally)
         self.session = Session(self.core)
         self.state: SessionState = self.core.state
         self._feed = Feed(self.state)
         self._owner = checks.new_id()
+        self._persister = self.core.persister
+
+    def _make_persister(self, state: SessionState, wake: WakeUp) -> Persister:
+        runtime = self._runtime
+        return Persister(
+            state,
+            runtime.committer,
+            runtime.settings,
+            runtime.tally,
+            wake,
+            self._claim,
+            self._on_claimed,
+            self._on_fenced,
+            self._left,
+        )
 
     def _make_state(self, core: SessionCore) -> SessionState:
         settings, options = self._runtime.settings, self._options
@@ -122,23 +133,10 @@ class SessionLifecycle:
         answer the claim is pending and the session can begin.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        state, settings = self.state, self._runtime.settings
+        state = self.state
         state.begin(max(int(state.clock.wall() * 1000), 1))
         self._expect = expect
         self._adopts = expect is None
-        self._topic: Topic | None = None
-        self._persister = Persister(
-            state,
-            self._runtime.committer,
-            settings,
-            self._runtime.tally,
-            self._persist_token,
-            self._claim,
-            self._on_claimed,
-            self._on_fenced,
-            self._left,
-        )
-        self.core.persister = self._persister
         self._runtime.committer.submit(self._persister)
         interrupt = None
         with trio.move_on_after(CLAIM_PATIENCE, shield=True):
@@ -172,8 +170,9 @@ class SessionLifecycle:
 
     def discard(self) -> None:
         """Lets go of a session that was not begun."""
-        for end in (*self._wakes, self._persist_token, self._broadcast_token):
-            end.close()
+        for wake in (self.core.persist_wake, self.core.broadcast_wake):
+            with wake:
+                wake.close()
 
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state
@@ -193,8 +192,8 @@ class SessionLifecycle:
         self._adopts = False  # Should it be claimed again, what was said since stands.
         if claimed.epoch != state.epoch:
             state.move(claimed.epoch)
-            if self._topic is not None:
-                self._topic.announce()
+            if self.core.topic is not None:
+                self.core.topic.announce()
 
     def _on_fenced(self) -> None:
         self._fenced = True
@@ -205,15 +204,14 @@ class SessionLifecycle:
     async def begin(self) -> None:
         """Starts the children and lets the session be seen. Has no checkpoint."""
         runtime, core, state, settings = self._runtime, self.core, self.state, self._runtime.settings
-        self._topic = topic = runtime.hub.open(state.id, self._feed)
-        core.watched = topic.watched
+        core.topic = topic = runtime.hub.open(state.id, self._feed)
         loop = core.loop
         self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, loop)
         self._broadcaster = Broadcaster(
             state,
             topic,
             settings.broadcast_interval,
-            self._broadcast_token,
+            core.broadcast_wake,
             self._persister.flushed,
             self._finish,
             self._left,
@@ -338,16 +336,17 @@ class SessionLifecycle:
         """Tells the children that the session is left."""
         self._left.set()
         self._persister.leave()
-        for wake in self._wakes:
-            wake.close()
+        self.core.persist_wake.close()
+        self.core.broadcast_wake.close()
 
     def _finish(self) -> None:
         """Steps 4 and 5; called by the broadcaster when the flush is over, or when it has crashed itself."""
-        assert self._topic is not None
+        topic = self.core.topic
+        assert topic is not None
         if self._fenced:
-            self._runtime.hub.give_up(self._topic)
+            self._runtime.hub.give_up(topic)
         elif self.state.over:
-            self._runtime.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+            self._runtime.hub.close(topic, Ended(self.state.status, self._persister.stored))
         self._heartbeat.stop()
 
     async def _children_gone(self) -> list[BaseException]:
@@ -389,9 +388,10 @@ class SessionLifecycle:
         if not self._fenced:
             with trio.move_on_after(self._runtime.settings.flush_timeout, shield=True):
                 await self._persister.rescue()
-        assert self._topic is not None
-        if self._topic.feed is self._feed:
-            self._runtime.hub.close(self._topic, Ended(self.state.status, self._persister.stored))
+        topic = self.core.topic
+        assert topic is not None
+        if topic.feed is self._feed:
+            self._runtime.hub.close(topic, Ended(self.state.status, self._persister.stored))
 
     def _raise_for(self, quiet: bool) -> None:
         if self._fenced:

@@ -17,6 +17,7 @@ from ..storage.spool_delivery import SpoolDelivery
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally
+from .wake import WakeUp
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
@@ -44,7 +45,7 @@ class Persister:
     deadline. It never gives up on a store that is down, and never holds anything but the newest state.
 
     Args:
-        wake: The receiving end of its channel; closed when the session is left.
+        wake: Wakes it; closed when the session is left.
         claim: Makes the claim, from the state as it is.
         on_claimed: Called with the outcome of the claim, once.
         on_fenced: Called when another owner has taken the session.
@@ -77,7 +78,6 @@ class Persister:
         "flushed",
         "refused",
         "stored",
-        "told",
         "waiting_since",
     )
 
@@ -87,7 +87,7 @@ class Persister:
         committer: Committer,
         settings: Settings,
         tally: Tally,
-        wake: trio.MemoryReceiveChannel[None],
+        wake: WakeUp,
         claim: Callable[[], Claim],
         on_claimed: Callable[[Claimed], None],
         on_fenced: Callable[[], None],
@@ -124,8 +124,6 @@ class Persister:
         """Set when the store has answered the claim, or is known not to answer."""
         self.flushed = trio.Event()
         """Set when all is stored, or when that was given up."""
-        self.told = False
-        """Whether a token lies in its channel: to try another one costs more than most updates."""
 
     # As a writer
 
@@ -142,7 +140,7 @@ class Persister:
         except Exception as error:
             # A bug of ours is this session's alone: it is raised in its own child, not in the committer.
             self._bug = error
-            self._tell()
+            self._wake_waiting()
             return None
 
     def _append_or_renew(self) -> Write | None:
@@ -198,7 +196,7 @@ class Persister:
             case _:
                 self._lose(outcome)
         self.answered.set()
-        self._tell()
+        self._wake_waiting()
 
     def failed(self, error: Exception) -> bool:
         """Asks to be tried again, for as long as the session needs it."""
@@ -215,7 +213,7 @@ class Persister:
         """Whether the store lacks the state `seq`, or events up to the ordinal `event`."""
         return self.stored is None or self.stored < seq or self._stored_event < event
 
-    def _tell(self) -> None:
+    def _wake_waiting(self) -> None:
         self._settled.set()
         self._settled = trio.Event()
 
@@ -227,14 +225,13 @@ class Persister:
         try:
             with self._scope, self._wake:
                 async for _ in self._wake:
-                    self.told = False
                     await self._store()
                     await self._pause()
                 await self._store()
         finally:
             self.flushed.set()
             self._committer.withdraw(self)
-            self._tell()
+            self._wake_waiting()
 
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
@@ -286,7 +283,7 @@ class Persister:
             while (write := self._append_or_renew()) is not None and not self.fenced:
                 self.settled(await Once(write).made(self._committer))
         except Exception as error:
-            self._bewail("the final state of session %r could not be rescued", error)
+            self._log_unsaved("the final state of session %r could not be rescued", error)
 
     def spool(self, delivery: SpoolDelivery) -> bool:
         """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
@@ -295,11 +292,11 @@ class Persister:
             # The claim may have reached the store: who claims as the same owner is given the session that it has.
             owner = "" if self._claimed else (self._claiming or self._claim()).owner
         except Exception as error:
-            self._bewail("the final state of session %r cannot be spooled", error)
+            self._log_unsaved("the final state of session %r cannot be spooled", error)
             return False
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner)
 
-    def _bewail(self, what: str, error: Exception) -> None:
+    def _log_unsaved(self, what: str, error: Exception) -> None:
         state = self._state
         log_event(
             logging.ERROR, "final_state_not_saved", what, state.id, error=error, session=state.id, status=state.status

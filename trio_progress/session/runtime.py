@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import final
 
 import trio
 
@@ -17,19 +17,31 @@ from ..telemetry.statistics import Tally
 from .core import SessionCore
 
 
-class Occupant(Protocol):
-    """A session that is being entered, is open, or is being left."""
+@final
+class Reservation:
+    """The place of a session's id in its tracker: from before it is entered until nothing of it is left."""
 
-    left: trio.Event
+    __slots__ = ("_stop", "core", "left")
 
-    @property
-    def core(self) -> SessionCore | None:
+    def __init__(self) -> None:
+        self.core: SessionCore | None = None
         """The inside of the session, once it has begun."""
-        ...
+        self.left = trio.Event()
+        """Set when nothing of the session is left."""
+        self._stop: tuple[str | None, bool] | None = None
+
+    def begun(self, core: SessionCore) -> None:
+        """The session has begun; what had stopped it meanwhile cancels it."""
+        self.core = core
+        if self._stop is not None:
+            core.stop(*self._stop)
 
     def stop(self, reason: str | None, interrupted: bool) -> None:
-        """Cancels its body, now or as soon as it has begun."""
-        ...
+        """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
+        if self.core is None:
+            self._stop = (reason, interrupted)
+        elif not self.core.state.over:
+            self.core.stop(reason, interrupted)
 
 
 @dataclass(slots=True)
@@ -42,7 +54,7 @@ class TrackerRuntime:
     delivery: SpoolDelivery
     hub: Hub
     tally: Tally
-    open: dict[str, Occupant]
+    open: dict[str, Reservation]
     """By id; there from before the first checkpoint until nothing is left."""
     closed: bool = False
     """Whether the tracker is being left."""

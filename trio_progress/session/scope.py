@@ -27,11 +27,10 @@ from ..errors import (
 from ..state.record import Record, decode_record, resume_from
 from ..stores.base import Key, Moved, Refused, Stored
 from ..stores.entries import readable_events
-from .core import SessionCore
 from .ki_protection import protect
 from .lifecycle import SessionLifecycle
 from .processes import OneProcess, end_forked
-from .runtime import SessionOptions, TrackerRuntime
+from .runtime import Reservation, SessionOptions, TrackerRuntime
 from .session import Session
 
 Resume: TypeAlias = Literal["never", "interrupted", "always", "waiting"]
@@ -54,17 +53,15 @@ protect()  # Here, because nobody comes by a session but through this module.
 class SessionScope(OneProcess):
     """A session to be entered by `async with`; see `tracker.session()`."""
 
-    __slots__ = ("_entered", "_lifecycle", "_options", "_resume", "_runtime", "_stop", "left")
+    __slots__ = ("_entered", "_lifecycle", "_options", "_reservation", "_resume", "_runtime")
 
     def __init__(self, runtime: TrackerRuntime, options: SessionOptions, resume: Resume) -> None:
         self._runtime = runtime
         self._options = options
         self._resume: Resume = resume
         self._entered = False
-        self._stop: tuple[str | None, bool] | None = None
         self._lifecycle: SessionLifecycle | None = None
-        self.left = trio.Event()
-        """Set when nothing of the session is left."""
+        self._reservation = Reservation()
 
     if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
 
@@ -95,7 +92,7 @@ class SessionScope(OneProcess):
         if session_id in runtime.open:
             raise SessionActiveError(session_id, "in this process")
         self._entered = True
-        runtime.open[session_id] = self
+        runtime.open[session_id] = self._reservation
         try:
             lifecycle, interrupt = await self._claimed()
             self._lifecycle = lifecycle
@@ -103,8 +100,7 @@ class SessionScope(OneProcess):
         except BaseException:
             self._forget()
             raise
-        if self._stop is not None:
-            lifecycle.core.stop(*self._stop)
+        self._reservation.begun(lifecycle.core)
         if interrupt is not None:
             await self.__aexit__(type(interrupt), interrupt, None)
             raise interrupt
@@ -173,18 +169,6 @@ class SessionScope(OneProcess):
         return None
 
     def _forget(self) -> None:
-        if self._runtime.open.get(self._options.id) is self:
+        if self._runtime.open.get(self._options.id) is self._reservation:
             del self._runtime.open[self._options.id]
-        self.left.set()
-
-    @property
-    def core(self) -> SessionCore | None:
-        """The inside of the session, once it has begun."""
-        return None if self._lifecycle is None else self._lifecycle.core
-
-    def stop(self, reason: str | None, interrupted: bool) -> None:
-        """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
-        if self._lifecycle is None:
-            self._stop = (reason, interrupted)
-        elif not self._lifecycle.state.over:
-            self._lifecycle.core.stop(reason, interrupted)
+        self._reservation.left.set()

@@ -285,10 +285,9 @@ class Session(OneProcess):
         """
         self._core.check_process()
         await trio.lowlevel.checkpoint()
-        persister = self._core.persister
-        if persister is None or self._core.state.over:
+        if self._core.state.over:
             raise SessionClosedError(f"session {self.id!r} cannot be flushed: it is {self.status}")
-        await persister.flush()
+        await self._core.persister.flush()
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} {self.status} {self._core.state.progress:.0%}>"

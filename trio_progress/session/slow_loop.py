@@ -22,23 +22,12 @@ SLOW: Final = 0.5
 class LoopWatch:
     """What the children of one session say of when they ran; all of a tracker's count one standstill once."""
 
-    __slots__ = ("_due", "_logged", "_state", "_tally")
+    __slots__ = ("_logged", "_state", "_tally")
 
     def __init__(self, state: SessionState, tally: Tally) -> None:
         self._state = state
         self._tally = tally
         self._logged = False
-        self._due: float | None = None
-
-    def wake(self) -> None:
-        """The broadcaster is woken: from now on it is to run, if it was not before."""
-        if self._due is None:
-            self._due = self._state.clock.monotonic()
-
-    def woken(self) -> float:
-        """Since when the broadcaster, which runs now, was to run."""
-        due, self._due = self._due, None
-        return self._state.clock.monotonic() if due is None else due
 
     def ran(self, due: float) -> None:
         """A task runs that was to run at `due`, of a session that is watched."""
