@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from typing import Final, Unpack, final
+from typing import Unpack, final
 
-import msgspec
 import trio
 
 from .contexts import BodyError, Opening
-from .errors import ForeignProcessError, SessionActiveError, SessionClosedError, SessionNotFoundError
-from .live.discovery import SessionDiscovery
-from .live.hub import Hub
+from .errors import ForeignProcessError, SessionClosedError, SessionNotFoundError
 from .live.listing import list_sessions
-from .live.store_watcher import StoreWatcher
 from .live.subscription import Subscription, Watch, WatchAll
 from .protocol import clock
-from .protocol.clock import Clock
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
+from .session import commands
 from .session.processes import OneProcess, end_forked, tell_of_forks
-from .session.runtime import SessionOptions, TrackerRuntime
+from .session.runtime import SessionOptions, TrackerRuntime, new_runtime
 from .session.scope import RESUMES, Resume, SessionScope
+from .session.shared_tasks import SharedTasks
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks
 from .state.pipeline import Pipeline
-from .storage.committer import Committer, Once
-from .storage.declaring import cancellation, checked_pipeline, declaration, declared
-from .storage.reaper import Reaper
-from .storage.spool import Addressed, Spool
-from .storage.spool_delivery import SpoolDelivery
-from .stores.base import Ask, Claimed, Delete, Done, Refused, Store, Stored
+from .storage.declaring import checked_pipeline, declared
+from .stores.base import Store
 from .stores.opening import open_store
-from .telemetry.logs import log_event
-from .telemetry.statistics import Tally, TrackerStatistics
-
-LEAVING_GRACE: Final = 1.0
-"""Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""
-
-CATCH_UP: Final = 1.0
-"""Seconds that opening a tracker waits for what an earlier process has spooled to be stored."""
+from .telemetry.statistics import TrackerStatistics
 
 
 @final
@@ -65,19 +49,10 @@ class ProgressTracker(OneProcess):
         spool: bool,
         signals: ExitStack,
     ) -> None:
-        tally = Tally()
         # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
         rng = random.Random(random.random())  # noqa: S311 - jitter
-        hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
-        committer = Committer(store, tally, rng)
-        kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None
-        delivery = SpoolDelivery(kept, store, committer)
-        self._shared = TrackerRuntime(settings, store, committer, delivery, hub, tally, {})
-        self._watcher = StoreWatcher(store, hub, rng, settings.event_limit, self._asked, self._ask)
-        self._discovery = SessionDiscovery(store, hub)
-        self._reaper = Reaper(store, committer, settings, tally, self._shared.open)
-        self._nursery = nursery
-        self._signals = signals
+        self._shared = new_runtime(store, settings, wall_clock, spool, rng)
+        self._tasks = SharedTasks(self._shared, rng, nursery, signals, self._interrupted)
         self._afterwards = ExitStack()
         self._left = False
         self._scope = trio.CancelScope()
@@ -174,19 +149,10 @@ class ProgressTracker(OneProcess):
             SessionActiveError: It is open, here or elsewhere.
             StoreError: The store did not answer.
         """
-        runtime, settings = self._runtime, self._runtime.settings
+        runtime = self._runtime
         checks.session_id(session_id)
-        state = declared(session_id, pipeline, title, labels, runtime.hub.clock, settings.limits)
-        if session_id in runtime.open:
-            raise SessionActiveError(session_id, "in this process")
-        claim = declaration(state, settings.keep("queued"))
-        outcome = await Once(claim).made(runtime.committer)
-        if not isinstance(outcome, Claimed):
-            raise SessionActiveError(session_id, "in another process")
-        state.move(outcome.epoch)
-        snapshot = state.snapshot()
-        runtime.hub.show(snapshot)
-        return snapshot
+        state = declared(session_id, pipeline, title, labels, runtime.hub.clock, runtime.settings.limits)
+        return await commands.declare(runtime, state)
 
     async def cancel(self, session_id: str, reason: str | None = None) -> None:
         """Cancels a session, here or (by asking its owner) elsewhere. Returns when that is said, not when it ended.
@@ -197,52 +163,9 @@ class ProgressTracker(OneProcess):
             SessionNotFoundError: There is no such session.
             StoreError: It is not open here, and the store did not answer.
         """
-        checks.session_id(session_id)
-        text = checks.message("reason", reason, self._runtime.settings.limits)
-        await trio.lowlevel.checkpoint()
-        if not self._cancel_here(session_id, text):
-            stored = await self._runtime.store.read(session_id)
-            if stored is None:
-                raise SessionNotFoundError(session_id)
-            if stored.alive:
-                await Once(Ask(session_id, "cancel", text)).made(self._runtime.committer)
-            else:
-                await self._cancel_queued(stored, text)
-
-    async def _cancel_queued(self, stored: Stored, reason: str | None) -> None:
-        """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
         runtime = self._runtime
-        made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"))
-        if made is None:
-            return
-        claim, ended = made
-        outcome = await Once(claim).made(runtime.committer)
-        if isinstance(outcome, Claimed):
-            runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
-        else:
-            await Once(Ask(stored.id, "cancel", reason)).made(runtime.committer)
-
-    def _cancel_here(self, session_id: str, reason: str | None) -> bool:
-        scope = self._runtime.open.get(session_id)
-        if scope is None:
-            return False
-        if scope.core is None:
-            scope.stop(reason, interrupted=False)  # It is being entered, and is cancelled as soon as it has begun.
-        elif not scope.core.state.over:
-            scope.core.cancel(reason)
-        return True
-
-    def _asked(self, session_id: str, what: str, reason: str | None) -> None:
-        """Somebody asks the owner of a session for something, by the store."""
-        if what == "cancel":
-            self._cancel_here(session_id, checks.message("reason", reason, self._runtime.settings.limits))
-        elif what == "watch":
-            scope = self._runtime.open.get(session_id)
-            if scope is not None and scope.core is not None:
-                scope.core.persister.watched()
-
-    def _ask(self, ask: Ask) -> None:
-        self._runtime.committer.submit(Once(ask))
+        checks.session_id(session_id)
+        await commands.cancel(runtime, session_id, checks.message("reason", reason, runtime.settings.limits))
 
     async def delete(self, session_id: str) -> None:
         """Removes all that is stored of a session.
@@ -253,13 +176,7 @@ class ProgressTracker(OneProcess):
             StoreError: The store did not answer.
         """
         checks.session_id(session_id)
-        if session_id in self._runtime.open:
-            raise SessionActiveError(session_id, "in this process")
-        outcome = await Once(Delete(session_id)).made(self._runtime.committer)
-        if isinstance(outcome, Refused):
-            raise SessionActiveError(session_id, "in another process")
-        if isinstance(outcome, Done) and not outcome.found:
-            raise SessionNotFoundError(session_id)
+        await commands.delete(self._runtime, session_id)
 
     # Reading
 
@@ -338,7 +255,7 @@ class ProgressTracker(OneProcess):
         """A session as the protocol's messages, ending with `End`.
 
         `async with tracker.subscribe(...) as messages`, then `async for message in messages`. A slow reader
-        gets fewer updates, never wrong ones; custom events that it misses are told as `Gap`.
+        gets fewer updates, never wrong ones; custom events that it misses are counted in a `Gap`.
 
         Args:
             session_id: The session.
@@ -366,46 +283,11 @@ class ProgressTracker(OneProcess):
             SessionNotFoundError: There is no such session, or it was deleted before it had ended.
             SessionClosedError: The tracker was left before it had ended.
         """
-        checks.session_id(session_id)
-        last = None
-        async with self.watch(session_id) as snapshots:
-            async for snapshot in snapshots:
-                last = snapshot
-        scope = self._runtime.open.get(session_id)
-        if scope is not None and scope.core is not None and scope.core.state.over:
-            await scope.left.wait()
-        if last is None or not last.ended:
-            if self._runtime.closed:
-                raise SessionClosedError(f"the tracker was left before session {session_id!r} had ended")
-            raise SessionNotFoundError(session_id)
-        return last
+        return await commands.wait_ended(self._runtime, checks.session_id(session_id))
 
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
-        runtime = self._runtime
-        cores = [scope.core for scope in runtime.open.values() if scope.core is not None]
-        waiting = [core.persister.waiting_since for core in cores]
-        return TrackerStatistics.of(
-            runtime.tally,
-            store=runtime.store,
-            sessions_open=len(runtime.open),
-            sessions_stalled=sum(core.state.liveness() == "stalled" for core in cores),
-            sessions_missing=self._reaper.missing,
-            subscribers=runtime.hub.listeners,
-            states=sum(core.state.seq for core in cores),
-            sessions_followed=self._watcher.followed,
-            read_lag=self._watcher.lag,
-            store_up=self._watcher.up and not runtime.committer.stuck,
-            persist_lag=max((trio.current_time() - since for since in waiting if since is not None), default=0.0),
-        )
-
-    async def _catch_up(self) -> None:
-        """Has what an earlier process could not store delivered, before a session is resumed from what it lacks."""
-        delivery = self._runtime.delivery
-        if delivery.wanted:
-            self._nursery.start_soon(delivery.run, name="delivery")
-            with trio.move_on_after(CATCH_UP):
-                await delivery.tried.wait()
+        return self._tasks.statistics(self._runtime)
 
     def on_left(self, callback: Callable[[], object]) -> None:
         """Has `callback` called once when the tracker has been left: all sessions have ended, all is counted.
@@ -431,51 +313,20 @@ class ProgressTracker(OneProcess):
             RuntimeError: Not called in the main thread.
             ValueError, TypeError: No signals, or something else.
         """
-        if not signals:
-            raise ValueError("interrupt_on needs at least one signal, such as signal.SIGTERM")
-        wanted = [signal.Signals(given) for given in signals]
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("signals can be handled in the main thread only")
-        received = self._signals.enter_context(trio.open_signal_receiver(*wanted))
-        self._nursery.start_soon(self._interrupt, received)
+        self._tasks.interrupt_on(*signals)
 
-    async def _interrupt(self, received: AsyncIterator[int]) -> None:
-        async for number in received:
-            self.interrupted_by = number
-            name = signal.Signals(number).name
-            log_event(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
-            self._stop_all(f"received {name}", interrupted=True)
-            self._scope.cancel(reason=f"received {name}")
+    def _interrupted(self, number: int) -> None:
+        self.interrupted_by = number
+        self._scope.cancel(reason=f"received {signal.Signals(number).name}")
 
-    def _stop_all(self, reason: str, *, interrupted: bool) -> None:
-        self._runtime.interrupting = self._runtime.interrupting or interrupted
-        for scope in list(self._runtime.open.values()):
-            scope.stop(reason, interrupted)
 
-    async def _leave(self) -> None:
-        """Lets sessions end and be flushed, and then the tasks that they share. Shielded, and bounded."""
-        runtime = self._runtime
-        runtime.closed = True
-        grace = runtime.settings.flush_timeout + LEAVING_GRACE
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
-            self._stop_all("the tracker is left", interrupted=False)
-            for scope in list(runtime.open.values()):
-                await scope.left.wait()
-        if runtime.open:
-            names = ", ".join(map(repr, runtime.open))
-            log_event(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)
-        runtime.hub.shut()
-        self._watcher.close()
-        self._reaper.close()
-        self._discovery.close()
-        runtime.delivery.close()
-        runtime.committer.close()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + runtime.settings.flush_timeout):
-            await runtime.committer.ended.wait()
-        runtime.committer.abandon()
-        self._nursery.cancel_scope.cancel(reason="the tracker is left")
-        self._left = True
-        self._afterwards.close()
+def runtime_of(tracker: ProgressTracker) -> TrackerRuntime:
+    """The inside of a tracker, for what serves, records and tests it: the one door there is.
+
+    Raises:
+        ForeignProcessError: This process is a forked copy of the tracker's.
+    """
+    return tracker._runtime
 
 
 def open_tracker(
@@ -525,16 +376,15 @@ async def _opened(
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             tracker = ProgressTracker(opened, checked, nursery, wall_clock, spool, signals)
-            nursery.start_soon(tracker._runtime.committer.run, name="committer")
-            nursery.start_soon(tracker._watcher.run, name="reader")
-            nursery.start_soon(tracker._reaper.run, name="reaper")
-            nursery.start_soon(tracker._discovery.run, name="roster")
+            tracker._tasks.start()
             with body, tracker._scope:
-                await tracker._catch_up()
+                await tracker._tasks.catch_up()
                 yield tracker
             if tracker._foreign:
                 end_forked("the block of open_tracker()", body.error)
-            await tracker._leave()
+            await tracker._tasks.leave()
+            tracker._left = True
+            tracker._afterwards.close()
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) and not group.subgroup(Exception):
             raise KeyboardInterrupt from body.error

@@ -135,7 +135,7 @@ PLANTS: Final = (
         "3. heartbeat clean-up: KeyErrors",
         (
             Change("session/scope.py", "if session_id in runtime.open:", "if False:"),
-            Change("session/scope.py", "if self._runtime.open.get(self._options.id) is self:", "if True:"),
+            Change("session/scope.py", "if self._runtime.open.get(self._options.id) is self._reservation:", "if True:"),
         ),
     ),
     Plant(

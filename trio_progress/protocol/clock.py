@@ -40,15 +40,10 @@ class Clock:
 def utc(stamp: float) -> datetime: ...
 @overload
 def utc(stamp: None) -> None: ...
-def utc(stamp: float | None) -> datetime | None:
-    """The stamp of a wall clock as an aware datetime."""
-    return None if stamp is None else _utc(stamp)
-
-
 @lru_cache(maxsize=4096)
-def _utc(stamp: float) -> datetime:
-    """One object for one stamp: each state says again when it all began."""
-    return _made_at(stamp, UTC)
+def utc(stamp: float | None) -> datetime | None:
+    """The stamp of a wall clock as an aware datetime; one object for one stamp: each state says again when it began."""
+    return None if stamp is None else _made_at(stamp, UTC)
 
 
 def stamp(moment: datetime | None) -> float | None:

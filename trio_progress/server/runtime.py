@@ -53,8 +53,10 @@ class ServerRuntime:
         self.tracker = tracker
         self.settings = settings
         self.files = files
-        self.hub = tracker._runtime.hub
-        self._open = tracker._runtime.open
+        from ..tracker import runtime_of  # It is loaded by whoever has a tracker; a server stands on its hub alone.
+
+        self.hub = runtime_of(tracker).hub
+        self._open = runtime_of(tracker).open
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)

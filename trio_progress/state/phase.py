@@ -47,8 +47,6 @@ class Whole(Protocol):
     strict: bool
     limits: Limits
     over: bool
-    dirty: bool
-    changed: list[PhaseNode]
     started_mono: float
 
     @property
@@ -56,8 +54,8 @@ class Whole(Protocol):
         """Who notes what came late, or was dropped."""
         ...
 
-    def mark_dirty(self) -> None:
-        """Something is about to change that the next published state has in it."""
+    def mark_dirty(self, node: PhaseNode) -> None:
+        """Something of the phase is about to change, and the next published state has it."""
         ...
 
 
@@ -183,7 +181,7 @@ class PhaseNode:
                 n = checks.number("n", n)
             if n and (self.status == "running" or self._counts("advance")):
                 if self.slow:
-                    self.mark()
+                    self.state.mark_dirty(self)
                 self.done += n
         except REFUSED as error:
             if self.state.strict:
@@ -195,7 +193,7 @@ class PhaseNode:
         """Counts `n` units as done that needed no work, as on resuming: they are not in the rate."""
         n = checks.number("n", n)
         if n and self._counts("skip"):
-            self.mark()
+            self.state.mark_dirty(self)
             self.done += n
             self.skipped += n
 
@@ -205,7 +203,7 @@ class PhaseNode:
         n = checks.number("n", n)
         if self._counts("extend"):
             total = checks.number("the total", (self.done if self.total is None else self.total) + n)
-            self.mark()
+            self.state.mark_dirty(self)
             self.total = total
             if self.loops is not None:
                 self.loops.more(n)
@@ -226,7 +224,7 @@ class PhaseNode:
         if not isinstance(message, Unset):
             message = checks.message("message", message, self.state.limits)
         if self._counts("update"):
-            self.mark()
+            self.state.mark_dirty(self)
             if not isinstance(done, Unset):
                 self.done = done
             if not isinstance(total, Unset):
@@ -257,7 +255,7 @@ class PhaseNode:
             return
         total = self.loops.total()
         if total != self.total:
-            self.mark()
+            self.state.mark_dirty(self)
             self.total = total
 
     @guarded
@@ -266,7 +264,7 @@ class PhaseNode:
         checked = checked_fields(fields, self.state.limits)
         if self._counts("set"):
             merged = merged_fields(self.fields, checked, self.state.limits)
-            self.mark()
+            self.state.mark_dirty(self)
             self.fields = merged
 
     def _counts(self, what: str) -> bool:
@@ -280,21 +278,11 @@ class PhaseNode:
         self.state.host.late(what, self.label)
         return False
 
-    def mark(self) -> None:
-        """Has the next published state take in a change of this phase, which is about to be made."""
-        state = self.state
-        if not state.dirty:
-            state.mark_dirty()  # First, for it refuses foreign threads.
-        if not self.marked:
-            self.marked = True
-            state.changed.append(self)
-        self.slow = self.status != "running"
-
     # Transitions; the session's state calls these and publishes
 
     def begin(self, total: float | Unset | None, now: float, wall: float) -> None:
         """Goes to running; for a further attempt what was counted before begins anew."""
-        self.mark()
+        self.state.mark_dirty(self)
         self.was_done = self.was_done or self.status in ABSORBING
         self.status = "running"
         self.attempt += 1
@@ -316,7 +304,7 @@ class PhaseNode:
 
     def fold(self, child: PhaseNode) -> None:
         """Takes a finished child out of the tree; from here on it counts as done."""
-        self.mark()
+        self.state.mark_dirty(self)
         del self.children[child.name]
         self.folded += 1 + child.folded
         self.folded_weight += child.weight

@@ -248,7 +248,7 @@ def _reached(node: PhaseNode) -> str:
 
 def _finish(node: PhaseNode, status: PhaseStatus, now: float, wall: float) -> None:
     """Goes to one of the ended statuses."""
-    node.mark()
+    node.state.mark_dirty(node)
     node.settle(now)
     if status not in ABSORBING:
         node.fraction, node.free = fraction_of(node)

@@ -213,11 +213,16 @@ class PhaseTree:
 
     # Publishing
 
-    def mark_dirty(self) -> None:
-        """Notes that there is something to publish, and has the host know the first time."""
+    def mark_dirty(self, node: PhaseNode | None = None) -> None:
+        """Notes that something is about to change, of a phase or of the session; the host learns it the first time."""
         if not self.dirty:
-            self.host.mark_dirty()
+            self.host.mark_dirty()  # First, for it refuses foreign threads.
             self.dirty = True
+        if node is not None:
+            if not node.marked:
+                node.marked = True
+                self.changed.append(node)
+            node.slow = node.status != "running"
 
     def unmark(self) -> None:
         """Has the host asked again before the next change, as where nothing had changed since the last state."""

@@ -11,7 +11,7 @@ from ..live.feed import Topic
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
 from ..telemetry.statistics import Tally
-from ..tracker import ProgressTracker
+from ..tracker import ProgressTracker, runtime_of
 
 LIMIT: Final = 100_000
 """Messages that a recording holds."""
@@ -69,7 +69,7 @@ class Recording(list[Message]):
                 self._mailboxes.pop(mailbox, None)
 
         # A tally of its own: what is recorded was sent to nobody.
-        clock = self._tracker._runtime.hub.clock
+        clock = runtime_of(self._tracker).hub.clock
         mailbox = Cursor(topic.id, since=None, interval=0.0, clock=clock, tally=Tally(), wake=wake)
         self._mailboxes[mailbox] = topic
         topic.join(mailbox)
@@ -82,7 +82,7 @@ class Recording(list[Message]):
 
     def stop(self) -> None:
         """Records no more."""
-        hub = self._tracker._runtime.hub
+        hub = runtime_of(self._tracker).hub
         hub.leave_all(self)
         for mailbox, topic in list(self._mailboxes.items()):
             hub.leave(topic, mailbox)
@@ -90,7 +90,7 @@ class Recording(list[Message]):
 
     def start(self) -> None:
         """Records what is open, and what will be."""
-        self._tracker._runtime.hub.follow_all(self, here=True)
+        runtime_of(self._tracker).hub.follow_all(self, here=True)
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # One recording is not another, whatever is in them.
 

@@ -1,0 +1,95 @@
+"""What is asked of a session by its id, wherever it runs: to be declared, cancelled, deleted, waited for."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from ..errors import SessionActiveError, SessionClosedError, SessionNotFoundError
+from ..live.subscription import Watch
+from ..protocol.snapshot import Snapshot
+from ..state.session import SessionState
+from ..storage.committer import Once
+from ..storage.declaring import cancellation, declaration
+from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
+from .runtime import TrackerRuntime
+
+
+async def declare(runtime: TrackerRuntime, state: SessionState) -> Snapshot:
+    """Stores a declared session, and shows it to those who follow here."""
+    if state.id in runtime.open:
+        raise SessionActiveError(state.id, "in this process")
+    claim = declaration(state, runtime.settings.keep("queued"))
+    outcome = await Once(claim).made(runtime.committer)
+    if not isinstance(outcome, Claimed):
+        raise SessionActiveError(state.id, "in another process")
+    state.move(outcome.epoch)
+    snapshot = state.snapshot()
+    runtime.hub.show(snapshot)
+    return snapshot
+
+
+def cancel_here(runtime: TrackerRuntime, session_id: str, reason: str | None) -> bool:
+    """Cancels a session that is open here, or is being entered; False where it is not."""
+    reserved = runtime.open.get(session_id)
+    if reserved is None:
+        return False
+    if reserved.core is None:
+        reserved.stop(reason, interrupted=False)  # It is being entered, and is cancelled as soon as it has begun.
+    elif not reserved.core.state.over:
+        reserved.core.cancel(reason)
+    return True
+
+
+async def cancel(runtime: TrackerRuntime, session_id: str, reason: str | None) -> None:
+    """Cancels a session here, or asks its owner for that; one that is queued ends at once. Has a checkpoint."""
+    await trio.lowlevel.checkpoint()
+    if cancel_here(runtime, session_id, reason):
+        return
+    stored = await runtime.store.read(session_id)
+    if stored is None:
+        raise SessionNotFoundError(session_id)
+    if stored.alive:
+        await Once(Ask(session_id, "cancel", reason)).made(runtime.committer)
+    else:
+        await _cancel_queued(runtime, stored, reason)
+
+
+async def _cancel_queued(runtime: TrackerRuntime, stored: Stored, reason: str | None) -> None:
+    """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
+    made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"))
+    if made is None:
+        return
+    claim, ended = made
+    outcome = await Once(claim).made(runtime.committer)
+    if isinstance(outcome, Claimed):
+        runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
+    else:
+        await Once(Ask(stored.id, "cancel", reason)).made(runtime.committer)
+
+
+async def delete(runtime: TrackerRuntime, session_id: str) -> None:
+    """Removes all that is stored of a session that nobody runs."""
+    if session_id in runtime.open:
+        raise SessionActiveError(session_id, "in this process")
+    outcome = await Once(Delete(session_id)).made(runtime.committer)
+    if isinstance(outcome, Refused):
+        raise SessionActiveError(session_id, "in another process")
+    if isinstance(outcome, Done) and not outcome.found:
+        raise SessionNotFoundError(session_id)
+
+
+async def wait_ended(runtime: TrackerRuntime, session_id: str) -> Snapshot:
+    """Waits until a session has ended, and nothing of it is left here."""
+    last = None
+    async with Watch(runtime.hub, session_id, wait=False) as snapshots:
+        async for snapshot in snapshots:
+            last = snapshot
+    reserved = runtime.open.get(session_id)
+    if reserved is not None and reserved.core is not None and reserved.core.state.over:
+        await reserved.left.wait()
+    if last is None or not last.ended:
+        if runtime.closed:
+            raise SessionClosedError(f"the tracker was left before session {session_id!r} had ended")
+        raise SessionNotFoundError(session_id)
+    return last
