@@ -78,13 +78,13 @@ MUTANTS = (
     Mutant(
         "race 3: the id is reserved after the store has answered",
         "session/scope.py",
-        """        runtime.open[session_id] = self
+        """        runtime.open[session_id] = self._reservation
         try:
             lifecycle, interrupt = await self._claimed()
 """,
         """        try:
             lifecycle, interrupt = await self._claimed()
-            runtime.open[session_id] = self
+            runtime.open[session_id] = self._reservation
 """,
         ("start_and_cleanup_of_one_id",),
     ),
