@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Self, final
 import msgspec
 import trio
 
-from ..contexts import Opening
+from ..contexts import BodyError, Opening
 from ..errors import ProtocolError, SessionClosedError, SessionNotFoundError, require_extra
 from ..protocol.backoff import Backoff
 from ..protocol.merge import merge
@@ -273,16 +273,12 @@ def connect(
 
 @asynccontextmanager
 async def _connected(messages: RemoteSubscription, session_id: str) -> AsyncIterator[RemoteSubscription]:
-    body_error: BaseException | None = None
+    body = BodyError()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(messages.run, name=f"connection for session {session_id}")
-        try:
+        with body:
             await messages.begun()
             yield messages
-        except BaseException as error:  # noqa: ASYNC103 - raised below, as itself
-            body_error = error
-        finally:
-            messages._receive.close()
+        messages._receive.close()
         nursery.cancel_scope.cancel(reason="the subscription is left")
-    if body_error is not None:
-        raise body_error
+    body.reraise()
