@@ -53,10 +53,8 @@ class ServerRuntime:
         self.tracker = tracker
         self.settings = settings
         self.files = files
-        from ..tracker import runtime_of  # It is loaded by whoever has a tracker; a server stands on its hub alone.
-
-        self.hub = runtime_of(tracker).hub
-        self._open = runtime_of(tracker).open
+        self.hub = tracker._runtime.hub
+        self._open = tracker._runtime.open
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
@@ -71,8 +69,7 @@ class ServerRuntime:
         self.draining = False
         """Whether the server is being stopped."""
 
-    @property
-    def sessions_open(self) -> bool:
+    def any_open(self) -> bool:
         """Whether the tracker has any open session. A stop asks often, so this costs the same for any number."""
         return bool(self._open)
 

@@ -31,7 +31,8 @@ class SseConnection(ServerConnection):
         self._asked = asked
         self._transport = transport
         open_wire = partial(Wire, transport, patience=runtime.settings.write_timeout)
-        super().__init__(runtime, open_wire, runtime.as_events, asked.grant)
+        super().__init__(runtime.hub, runtime.any_open, open_wire, runtime.as_events, asked.grant)
+        self._runtime = runtime
 
     @property
     def listing(self) -> bool:

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from ..errors import ProgressError, SessionNotFoundError
+from ..live.hub import Hub
 from ..protocol.messages import Unlisted
 from .auth.grants import Grant
 from .encoder import Encoder
 from .outbox import Outbox, Subscriber, failed, not_found
 from .wire import Source, Wire
 
-if TYPE_CHECKING:
-    from .runtime import ServerRuntime
-
 
 class ServerConnection(ABC):
     """A client that is sent updates, with its outbox and its wire.
 
     Args:
-        runtime: The server's.
+        hub: Where the sessions are.
+        any_open: Tells whether the tracker has any open session.
         open_wire: Opens its wire.
         encode: How it is written to.
         grant: What the client may see.
     """
 
     def __init__(
-        self, runtime: ServerRuntime, open_wire: Callable[[Source], Wire], encode: Encoder, grant: Grant
+        self,
+        hub: Hub,
+        any_open: Callable[[], bool],
+        open_wire: Callable[[Source], Wire],
+        encode: Encoder,
+        grant: Grant,
     ) -> None:
-        self._runtime = runtime
-        self._outbox = Outbox(open_wire, runtime.hub, encode, grant, self._subscription_over)
+        self._any_open = any_open
+        self._outbox = Outbox(open_wire, hub, encode, grant, self._subscription_over)
         self._wire = self._outbox.wire
 
     @property
@@ -42,7 +45,7 @@ class ServerConnection(ABC):
     @property
     def watching(self) -> bool:
         """Whether it waits for a session to end."""
-        if self.listing and self._runtime.sessions_open:
+        if self.listing and self._any_open():
             return True
         return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
 

@@ -86,7 +86,10 @@ class WsConnection(ServerConnection):
         self._meter = meter
         self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._too_slow)
         open_wire = partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound)
-        super().__init__(runtime, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant)
+        super().__init__(
+            runtime.hub, runtime.any_open, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant
+        )
+        self._runtime = runtime
         self._list: trio.CancelScope | None = None
         self._list_request: Subscribe | None = None
         """How the list was asked for last."""
