@@ -89,7 +89,7 @@ MUTANTS = (
         ("start_and_cleanup_of_one_id",),
     ),
     Mutant(
-        "race 4: the mailbox is registered by what was there before the store was read",
+        "race 4: the subscriber is registered by what was there before the store was read",
         "live/hub.py",
         """            topic = self._topics.get(session_id)
             if topic is None or topic.feed is None:
@@ -114,10 +114,12 @@ MUTANTS = (
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "session/broadcaster.py",
         """                    not_before = trio.current_time() + self._interval
-                    self._tick()
+                    self._state.publish()
+                    self._topic.announce()
 """,
         """                    not_before = trio.current_time() + self._interval
-                    self._tick()
+                    self._state.publish()
+                    self._topic.announce()
                     with trio.move_on_after(self._interval):
                         await self._left.wait()
                     self._wake.pending and await anext(self._wake)
@@ -146,8 +148,8 @@ MUTANTS = (
     Mutant(
         "a frame after the close: what is new goes out after End",
         "live/cursor.py",
-        "            self._done = True\n            return End(",
-        "            self._snapshot = True\n            return End(",
+        "        return end, cursor._replace(over=True)",
+        "        return end, cursor._replace(whole=True)",
         ("slow_and_dying_subscribers", "subscribe_while_it_is_published"),
     ),
     Mutant(

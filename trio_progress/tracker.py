@@ -20,7 +20,7 @@ from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session import commands
 from .session.processes import OneProcess, end_forked, tell_of_forks
-from .session.runtime import SessionOptions, TrackerRuntime, new_runtime
+from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .session.shared_tasks import SharedTasks
 from .settings import Settings, TrackerOptions, checked_settings
@@ -51,8 +51,8 @@ class ProgressTracker(OneProcess):
     ) -> None:
         # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
         rng = random.Random(random.random())  # noqa: S311 - jitter
-        self._shared = new_runtime(store, settings, wall_clock, spool, rng)
-        self._tasks = SharedTasks(self._shared, rng, nursery, signals, self._interrupted)
+        self._tasks = SharedTasks(store, settings, wall_clock, spool, rng, nursery, signals, self._interrupted)
+        self._shared = self._tasks.runtime
         self._afterwards = ExitStack()
         self._left = False
         self._scope = trio.CancelScope()
@@ -191,11 +191,11 @@ class ProgressTracker(OneProcess):
         feed = self._runtime.hub.feed(session_id)
         if feed is not None:
             await trio.lowlevel.checkpoint()
-            return feed.source.snapshot()
+            return feed.snapshot()
         stored = await self._runtime.store.read(session_id)
         if stored is None:
             raise SessionNotFoundError(session_id)
-        return self._runtime.hub.found(stored).source.snapshot()
+        return self._runtime.hub.found(stored).snapshot()
 
     async def sessions(
         self,

@@ -158,7 +158,7 @@ PLANTS: Final = (
     Plant(
         "a subscriber is sent the newest delta instead of all since its own state",
         "4. broadcasts that overlap: messages lost",
-        (Change("live/cursor.py", "feed.update(position.seq,", "feed.update(feed.source.seq - 1,"),),
+        (Change("live/cursor.py", "feed.update(seq,", "feed.update(source.seq - 1,"),),
     ),
     Plant(
         "a counter counts what did not happen",

@@ -32,7 +32,6 @@ from trio_progress.protocol.messages import (
 from trio_progress.protocol.snapshot import Snapshot
 from trio_progress.server import Grant, encoder
 from trio_progress.server.encoder import Encoder
-from trio_progress.server.envelopes import as_frame
 from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.nonblocking import write_many_nowait
 from trio_progress.server.outbox import Outbox, Subscriber
@@ -207,7 +206,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        encode = Encoder(as_frame, hub.clock, hub.tally)
+        encode = Encoder(hub.tally)
         open_wire = partial(Wire, stream, patience=5.0)
         outbox = Outbox(open_wire, hub, encode, Grant(everything=True), lambda subscriber, ended: None)
         wire = outbox.wire
@@ -216,7 +215,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         subscriber = Subscriber(outbox, "r-1", since=None, interval=0.0, events=None, wait=False, close=False)
         await outbox.subscribe(subscriber)
         with trio.fail_after(10):
-            while subscriber.cohort is None:
+            while subscriber.group is None:
                 session.increment("n")
                 await trio.sleep(0.01)
 
@@ -228,7 +227,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
             topic.announce()
 
         tell(0)
-        assert subscriber.cohort is not None
+        assert subscriber.group is not None
         theirs.recv(1 << 20)
         with theirs:
             yield outbox, theirs, tell

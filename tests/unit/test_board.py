@@ -14,7 +14,6 @@ import trio
 import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
-from trio_progress.protocol.clock import Clock
 from trio_progress.server import Grant
 from trio_progress.server.auth.grants import ALL
 from trio_progress.server.encoder import Encoder
@@ -22,7 +21,7 @@ from trio_progress.server.list.feed import PIECE, Change, ChangeLog, ListCursor,
 from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
 
-ENCODE = Encoder(lambda message, data: data + b"\n", Clock(), Tally())
+ENCODE = Encoder(Tally(), lambda message, data: data + b"\n")
 EVERYTHING = ListView(ALL.bare, (), ENCODE)
 PAUSE = 0.25
 

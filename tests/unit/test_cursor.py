@@ -11,7 +11,7 @@ import msgspec
 
 from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
-from trio_progress.live.cursor import Cursor
+from trio_progress.live.cursor import Consumer
 from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Message, Position
@@ -50,7 +50,7 @@ class World:
         )
         self.state.begin(7)
         self.topic = Topic("a")
-        self.feed = Feed(self.state)
+        self.feed = Feed(self.state, self.state.publish)
         self.published: dict[tuple[int, int], Snapshot] = {}
         self.known: dict[str, Known] = {}
         self.got: Counter[str] = Counter()
@@ -115,7 +115,7 @@ class Subscriber:
     interval: float
     view: Snapshot | None = None
     event: int = 0
-    mailbox: Cursor | None = None
+    consumer: Consumer | None = None
     greeted: bool = False
     fresh: bool = False
     last: float = -1e9
@@ -130,42 +130,38 @@ class Subscriber:
         self.last = -1e9
         known = None if token is None else self.world.known.get(token)
         self.view, self.event = (None, 0) if known is None else (known.view, known.event)
-        self.mailbox = Cursor(
-            "a",
-            since=token,
-            interval=self.interval,
-            clock=self.world.clock,
-            tally=self.world.tally,
-            wake=self.wake,
-        )
-        self.world.topic.join(self.mailbox)
+        self.consumer = Consumer(since=token, interval=self.interval, tally=self.world.tally, wake=self.wake)
+        self.world.topic.join(self.consumer)
 
     def wake(self) -> None:
         self.woken += 1
 
     def leave(self) -> None:
-        assert self.mailbox is not None
-        self.world.topic.leave(self.mailbox)
-        self.mailbox = None
+        assert self.consumer is not None
+        self.world.topic.leave(self.consumer)
+        self.consumer = None
 
     def take(self) -> bool:
-        assert self.mailbox is not None
-        before, counted = self.mailbox.position, counts(self.world.tally)
-        message = self.mailbox.take()
-        if message is None:
+        assert self.consumer is not None
+        before, counted = self.consumer.cursor, counts(self.world.tally)
+        step = self.consumer.peek()
+        assert self.consumer.cursor == before
+        assert counts(self.world.tally) == counted
+        if step is None:
             return False
         if self.world.rng.random() < 0.2:  # It did not go on the wire.
-            self.mailbox.put_back(message, before)
-            assert counts(self.world.tally) == counted
+            assert self.consumer.peek() == step
             self.world.got["put back"] += 1
             return True
+        message = step[0]
+        self.consumer.commit(*step)
         assert self.end is None, "something came after the end"
         assert self.greeted or isinstance(message, Subscribed)
         self.world.got[type(message).__name__] += 1
         self.read(message)
         if isinstance(message, (Snapshot, Update, CustomEvent)) and self.view is not None:
             position = Position(self.view.epoch, self.view.seq, self.event)
-            assert message.resume == position.token() == self.mailbox.position.token()
+            assert message.resume == position.token() == self.consumer.cursor.position.token()
             self.tokens.append(message.resume)
             self.world.known[message.resume] = Known(self.view, self.event)
         return True
@@ -173,15 +169,15 @@ class Subscriber:
     def read(self, message: Message) -> None:
         match message:
             case Subscribed():
-                assert self.mailbox is not None
-                assert self.mailbox.position.epoch not in self.greetings
-                self.greetings.append(self.mailbox.position.epoch)
+                assert self.consumer is not None
+                assert self.consumer.cursor.position.epoch not in self.greetings
+                self.greetings.append(self.consumer.cursor.position.epoch)
                 self.greeted = True
                 self.fresh = not message.recovered
                 assert message.recovered == (message.reason is None)
                 if message.reason not in (None, "too_old"):
                     # Begun anew, events begin with the oldest that was retained then.
-                    self.event = self.mailbox.position.event
+                    self.event = self.consumer.cursor.position.event
                     assert self.event < self.world.state.event_log.oldest
             case Snapshot():
                 lagged = self.view is not None and self.view.seq < self.world.state.oldest_delta
@@ -262,9 +258,9 @@ def live(world: World) -> list[Subscriber]:
                 world.tick()
             case 5:
                 world.now += rng.random()
-            case 6 if subscriber.mailbox is None:
+            case 6 if subscriber.consumer is None:
                 subscriber.join(token_of(world, subscriber))
-            case 7 if subscriber.mailbox is not None and rng.random() < 0.5:
+            case 7 if subscriber.consumer is not None and rng.random() < 0.5:
                 subscriber.leave()
             case 8:
                 world.topic.bookmark()
@@ -274,13 +270,13 @@ def live(world: World) -> list[Subscriber]:
                 world.state.move(world.state.epoch + 1)
                 world.topic.announce()
             case _:
-                if subscriber.mailbox is not None:
+                if subscriber.consumer is not None:
                     for _ in range(rng.randrange(1, 6)):
                         subscriber.take()
     if world.topic.feed is None:
         world.topic.open(world.feed)
     for subscriber in subscribers:
-        if subscriber.mailbox is None:
+        if subscriber.consumer is None:
             subscriber.join(token_of(world, subscriber))
     world.state.end(rng.choice(["completed", "failed", "cancelled"]))
     world.topic.announce()
@@ -307,9 +303,9 @@ def test_whoever_joins_lags_resumes_or_leaves_ends_on_the_sessions_state(seeds: 
             assert subscriber.event == world.state.event_log.newest
             assert subscriber.end is not None
             assert (subscriber.end.seq, subscriber.end.status) == (final.seq, final.status)
-            assert subscriber.mailbox is not None
-            assert subscriber.mailbox.done
-        assert not world.topic.listeners
+            assert subscriber.consumer is not None
+            assert subscriber.consumer.done
+        assert not world.topic.subscribers
         assert world.tally.broadcasts == world.got["Update"] + world.got["Snapshot"]
         assert world.tally.conflated == world.got["conflated"]
         assert world.tally.events_dropped == world.got["dropped"]
@@ -353,14 +349,14 @@ def test_a_token_that_names_events_to_come_hides_none_of_them() -> None:
     world.tick()
     token = Position(world.state.epoch, world.state.seq, 40).token()
     subscriber.join(token)
-    assert subscriber.mailbox is not None
-    greeting = subscriber.mailbox.take()
+    assert subscriber.consumer is not None
+    greeting = subscriber.consumer.next()
     assert isinstance(greeting, Subscribed)
     assert (greeting.recovered, greeting.reason) == (False, "too_old")
-    assert isinstance(subscriber.mailbox.take(), Snapshot)
+    assert isinstance(subscriber.consumer.next(), Snapshot)
     world.state.emit("e", {"n": 2})
     world.tick()
-    took = [subscriber.mailbox.take() for _ in range(3)]
+    took = [subscriber.consumer.next() for _ in range(3)]
     assert [message.n for message in took if isinstance(message, CustomEvent)] == [2]
 
 
@@ -374,7 +370,7 @@ def test_those_who_stand_alike_share_one_update() -> None:
             pass
     world.state.increment("x")
     world.tick()
-    updates = [subscriber.mailbox.take() for subscriber in subscribers if subscriber.mailbox is not None]
+    updates = [subscriber.consumer.next() for subscriber in subscribers if subscriber.consumer is not None]
     assert isinstance(updates[0], Update)
     assert all(update is updates[0] for update in updates)
 
@@ -409,11 +405,11 @@ def test_a_position_from_before_too_many_foldings_gets_a_snapshot_and_is_told_wh
     token = subscriber.tokens[-1]
     subscriber.leave()
     subscriber.join(token)
-    assert subscriber.mailbox is not None
-    greeting = subscriber.mailbox.take()
+    assert subscriber.consumer is not None
+    greeting = subscriber.consumer.next()
     assert isinstance(greeting, Subscribed)
     assert (greeting.recovered, greeting.reason) == (False, "too_old")
-    assert isinstance(subscriber.mailbox.take(), Snapshot)
+    assert isinstance(subscriber.consumer.next(), Snapshot)
     # Who lagged without leaving is in the same place.
-    assert lagging.mailbox is not None
-    assert isinstance(lagging.mailbox.take(), Snapshot)
+    assert lagging.consumer is not None
+    assert isinstance(lagging.consumer.next(), Snapshot)

@@ -568,7 +568,7 @@ async def test_those_who_find_the_same_end_share_one_look_at_it_and_a_new_run_is
             session.set(n=2)
         again = await found("ended-0")
         assert again is not first
-        assert again.source.snapshot().fields == (await tracker.snapshot("ended-0")).fields == {"n": 2}
+        assert again.snapshot().fields == (await tracker.snapshot("ended-0")).fields == {"n": 2}
         del running, first, again
         for n in range(1, REMEMBERED + 3):
             async with tracker.session(f"ended-{n}"):

@@ -22,7 +22,6 @@ from trio_progress.server.auth import tokens
 from trio_progress.server.auth.grants import ALL
 from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
 from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
-from trio_progress.server.envelopes import as_frame
 from trio_progress.server.frames import close_frame, frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
@@ -312,7 +311,7 @@ async def test_who_lets_answers_pile_up_is_dropped() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        encode = Encoder(as_frame, hub.clock, tally)
+        encode = Encoder(tally)
         outbox = Outbox(partial(Wire, stream, patience=5.0), hub, encode, ALL, lambda subscriber, ended: None)
         for n in range(MOST_LETTERS):
             outbox.say(Pong(data=str(n)))
@@ -327,7 +326,7 @@ async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> 
     ours, theirs = socket.socketpair()
     with theirs:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        encode = Encoder(as_frame, hub.clock, tally)
+        encode = Encoder(tally)
         outbox = Outbox(partial(Wire, stream, patience=5.0), hub, encode, ALL, lambda subscriber, ended: None)
         handed = 0
         for _ in range(2):
@@ -346,7 +345,7 @@ async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> 
 
 
 async def test_what_is_encoded_is_shared_and_large_messages_are_not_kept_for_long() -> None:
-    encode = Encoder(as_frame, state_clock.Clock(), Tally())
+    encode = Encoder(Tally())
     large = [Pong(data=str(n) * 200_000) for n in range(1, 10)]
     assert encode(large[0]) is encode(large[0])
     tracemalloc.start()

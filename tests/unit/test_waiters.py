@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
+from trio_progress.live.hub import Hub
 from trio_progress.live.store_watcher import StoreWatcher
 from trio_progress.protocol.messages import End, Listed
 from trio_progress.server import Credentials, Grant
@@ -193,9 +194,9 @@ async def test_who_waits_behind_an_end_is_not_looked_for_again_and_again(
     taken: list[int] = []
     take_in = StoreWatcher._take_in
 
-    def counted(reader: StoreWatcher, changes: Changes) -> None:
+    def counted(reader: StoreWatcher, hub: Hub, changes: Changes) -> None:
         taken.append(len(changes.sessions))
-        take_in(reader, changes)
+        take_in(reader, hub, changes)
 
     monkeypatch.setattr(StoreWatcher, "_take_in", counted)
     heard = Heard()

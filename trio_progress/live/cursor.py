@@ -1,14 +1,17 @@
-"""What one subscriber still has to be told: a cursor, never a queue.
+"""What one subscriber is to be sent next: a cursor, never a queue.
 
-1. A mailbox holds its position: the `(epoch, seq)` last handed over, and the ordinal of the last event.
-2. When its reader can take something, the next message is made from the newest state there is: the head,
+1. A cursor holds a position: the `(epoch, seq)` last handed over, and the ordinal of the last event; and the little
+   that is owed besides (a greeting, a whole snapshot, a bookmark). It is a value.
+2. When its subscriber can take something, the next message is made from the newest published state: the head,
    and each phase that changed since the position. A slow reader gets fewer messages, never wrong ones.
+   `peek()` makes it, and says where the subscriber stands once it has it; asking changes and counts nothing, and may
+   be done again. Whoever has delivered the message commits that cursor, and only then is anything counted.
 3. Custom events are owed one by one, out of the session's own bounded log. Those that had to be dropped
-   are told as one `Gap`.
+   are sent as one `Gap`.
 4. A position that cannot be gone on from (another epoch, too old, not ours) gets a whole snapshot, and
    `Subscribed` says why.
-5. A position can be ahead of what a reader of the store has found so far: its subscriber was told more by another
-   gateway. Nothing is told until that is made up for, for nobody is shown an older state than before.
+5. A position can be ahead of what a reader of the store has found so far: its subscriber was sent more by another
+   gateway. Nothing is sent until that is made up for, for nobody is shown an older state than before.
 6. The end comes last, after the ended state and all events.
 
 (One slot of delta frames per subscriber, the obvious other way, leaves every reader wrong that missed one.)
@@ -17,271 +20,151 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
-from ..protocol.clock import Clock, utc
+from ..protocol.clock import utc
 from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
 from ..protocol.snapshot import RESUMABLE, Snapshot
 from ..telemetry.statistics import Tally
 from .feed import Feed
 
+NOWHERE: Final = Position(0, 0, 0)
 
-@final
-class Cursor:
-    """The cursor of one subscriber. Nothing in it waits.
 
-    Args:
-        session_id: What it subscribes to.
-        since: The resume token of the last message that the subscriber has, or None.
-        interval: The least seconds between two updates (1 / `max_hz`); 0 for as they come.
-        wake: Called, synchronously, when there may be something to take.
-    """
+class Cursor(NamedTuple):
+    """Where one subscriber stands, and what it is owed besides what changes from there on."""
 
-    __slots__ = (
-        "_bookmark",
-        "_clock",
-        "_done",
-        "_feed",
-        "_greet",
-        "_id",
-        "_interval",
-        "_joined",
-        "_lag",
-        "_reason",
-        "_resuming",
-        "_shut",
-        "_snapshot",
-        "_tally",
-        "_wake",
-        "not_before",
-        "position",
-        "steady",
-    )
+    position: Position = NOWHERE
+    resuming: Position | None = None
+    """What its resume token names, until it has been greeted."""
+    reason: str = "new"
+    """Why it cannot be gone on where there is nothing to resume from."""
+    greeting: Subscribed | None = None
+    whole: bool = False
+    """Whether the next state that it is sent is a whole one."""
+    bookmark: bool = False
+    over: bool = False
+    """Whether it has its `End`."""
+    joined: float = 0.0
+    """Since when it follows, on the monotonic clock: what is older has not kept it waiting."""
 
-    crier: Final = None
-
-    def __init__(
-        self,
-        session_id: str,
-        *,
-        since: str | None,
-        interval: float,
-        clock: Clock,
-        tally: Tally,
-        wake: Callable[[], None],
-    ) -> None:
-        self._id = session_id
-        self._interval = interval
-        self._clock = clock
-        self._tally = tally
-        self._wake = wake
-        self._feed: Feed | None = None
-        self._resuming = None if since is None else Position.parse(since)
-        self._reason = "new" if since is None else "bad_token"
-        self._greet: Subscribed | None = None
-        self._snapshot = False
-        self._bookmark = False
-        self._done = False
-        self._shut = False
-        self._joined = 0.0
-        self._lag: float | None = None
-        """What was counted for the newest update."""
-        self.not_before = 0.0
-        """When the next update may be taken, on the monotonic clock."""
-        self.position = Position(0, 0, 0)
-        self.steady = False
-        """Whether all that it can owe is an update and events: no greeting, snapshot, bookmark or pause."""
-
-    def attach(self, feed: Feed) -> None:
-        """Takes the feed up where the token says, or anew; one of the same epoch just goes on."""
-        if self._goes_on(feed):
-            self._feed = feed
-            self._wake()
-            return
-        resuming = self._resuming
-        reason: str | None = self._reason
-        source = feed.source
-        if resuming is not None:
-            if resuming.epoch != source.epoch:
-                reason = "epoch"
-            elif resuming.seq < max(source.oldest_delta, 1) or not _reached(feed, resuming):
-                reason = "too_old"
-            else:
-                reason = None
-        self._feed = feed
-        self.steady = False
-        self._joined = self._clock.monotonic()
-        self._snapshot = reason is not None
-        if resuming is not None and reason is None:
-            self.position = resuming
-        else:
-            known = resuming.event if resuming is not None and reason == "too_old" else source.event_log.oldest - 1
-            self.position = Position(source.epoch, 0, min(known, source.event_log.newest))
-        self._greet = Subscribed(
-            session=self._id,
-            recovered=reason is None,
-            reason=reason,
-            server_time=utc(self._clock.wall()),
-        )
-        self._wake()
-
-    def _goes_on(self, feed: Feed) -> bool:
-        source = feed.source
-        epoch, seq, _ = self.position
-        return (
-            self._feed is not None
-            and self._greet is None
-            and epoch == source.epoch
-            and (self._snapshot or source.oldest_delta <= seq)
-            and _reached(feed, self.position)
-        )
-
-    def notify(self) -> None:
-        """There is something new."""
-        self._wake()
-
-    def bookmark(self) -> None:
-        """The session lives."""
-        self._bookmark = True
-        self.steady = False
-        self._wake()
-
-    def shut(self) -> None:
-        """The tracker is left: what there is can still be taken."""
-        self._shut = True
-        self._wake()
+    @classmethod
+    def starting(cls, since: str | None) -> Cursor:
+        """That of a new subscriber, who may have a resume token."""
+        return cls() if since is None else cls(resuming=Position.parse(since), reason="bad_token")
 
     @property
-    def done(self) -> bool:
-        """Whether nothing more will come: `End` has been taken, or the tracker was left."""
-        return self._done or self._shut
+    def steady(self) -> bool:
+        """Whether all that it can be owed now is updates and events."""
+        return bool(self.position.epoch) and self.greeting is None and not (self.whole or self.bookmark or self.over)
 
-    def take(self) -> Message | None:
-        """The next message, made now; None where there is nothing to tell (yet, see `not_before`)."""
-        feed = self._feed
-        if feed is None or self._done:
-            return None
-        if self._greet is not None:
-            greeting, self._greet = self._greet, None
-            self._resuming, self._reason = None, "epoch"  # Whatever comes after this greeting is another owner.
-            return greeting
-        source = feed.source
-        source.publish()  # What is sent as `seq` is what all others get as `seq`.
-        epoch, seq, event = self.position
-        if epoch != source.epoch:
-            self.attach(feed)
-            return self.take()
-        if self._snapshot:
-            return self._take_snapshot(feed)
-        if seq < source.seq and (
-            not self._interval or feed.ended is not None or self._clock.monotonic() >= self.not_before
-        ):
-            return self._take_update(feed) if seq >= source.oldest_delta else self._take_snapshot(feed)
-        if event < source.event_log.newest:
-            return self._take_event(feed)
-        if feed.ended is not None and seq > source.seq:
-            return self._take_snapshot(feed)  # The store has lost what this subscriber was told, for good.
-        if feed.ended is not None:
-            self._done = True
-            return End(
-                session=self._id,
-                seq=source.seq,
-                status=feed.ended.status,
-                resumable=feed.ended.status in RESUMABLE,
-                persisted_seq=feed.ended.persisted_seq,
-                resume=self.position.token(),
-            )
-        if self._bookmark and seq == source.seq:
-            self._bookmark = False
-            now = self._clock.wall()
-            head = source.snapshot()
-            return Bookmark(
-                session=self._id,
-                seq=seq,
-                resume=self.position.token(),
-                liveness=source.liveness(),
-                heartbeat_at=head.heartbeat_at,
-                progressed_at=head.progressed_at,
-                server_time=utc(now),
-            )
+
+def follow(cursor: Cursor, feed: Feed) -> Cursor:
+    """The cursor in this feed: where its token says, or anew; one of the same epoch just goes on."""
+    if _goes_on(cursor, feed):
+        return cursor
+    source, resuming = feed.source, cursor.resuming
+    reason: str | None = cursor.reason
+    if resuming is not None:
+        if resuming.epoch != source.epoch:
+            reason = "epoch"
+        elif resuming.seq < max(source.oldest_delta, 1) or not _reached(feed, resuming):
+            reason = "too_old"
+        else:
+            reason = None
+    if resuming is not None and reason is None:
+        position = resuming
+    else:
+        known = resuming.event if resuming is not None and reason == "too_old" else source.event_log.oldest - 1
+        position = Position(source.epoch, 0, min(known, source.event_log.newest))
+    clock = source.clock
+    server_time = utc(clock.wall())
+    greeting = Subscribed(session=source.id, recovered=reason is None, reason=reason, server_time=server_time)
+    return cursor._replace(position=position, greeting=greeting, whole=reason is not None, joined=clock.monotonic())
+
+
+def _goes_on(cursor: Cursor, feed: Feed) -> bool:
+    source = feed.source
+    epoch, seq, _ = cursor.position
+    return (
+        epoch == source.epoch
+        and cursor.greeting is None
+        and (cursor.whole or source.oldest_delta <= seq)
+        and _reached(feed, cursor.position)
+    )
+
+
+def _reached(feed: Feed, position: Position) -> bool:
+    """Whether the source has come to a position of its epoch, or still may."""
+    if not feed.owned_here and feed.ended is None:
+        return True
+    return position.seq <= feed.source.seq and position.event <= feed.source.event_log.newest
+
+
+def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cursor] | None:
+    """The next message from the published state, and the cursor of who has got it; None where there is none.
+
+    Changes nothing. What the owner has not published yet is to be asked for before, by `feed.refresh()`.
+
+    Args:
+        feed: What is followed.
+        cursor: Where the subscriber stands.
+        held: Whether an update would come too soon for it, by its `max_hz`; events and the end do not wait.
+    """
+    if cursor.over:
         return None
-
-    def put_back(self, message: Message, before: Position) -> None:
-        """The message just taken was not begun on the wire: whatever is newest then is made in its place.
-
-        Args:
-            message: What `take()` has returned last.
-            before: The position as it was before that.
-        """
-        if isinstance(message, (Update, Snapshot)):
-            self._tally.broadcasts -= 1
-            self._snapshot = isinstance(message, Snapshot)
-            self.not_before = 0.0
-            if isinstance(message, Update):
-                self._tally.conflated -= max(message.seq - before.seq - 1, 0)
-                if self._lag is not None:
-                    self._tally.delivery_lag.retract(self._lag)
-        elif isinstance(message, Subscribed):
-            self._greet = message
-            return  # It moves nothing, but taking it may have: to another epoch, which it is about.
-        elif isinstance(message, Gap):
-            self._tally.events_dropped -= message.dropped
-        elif isinstance(message, Bookmark):
-            self._bookmark = True
-        elif isinstance(message, End):
-            self._done = False
-        self.position = before
-
-    def _moved(self, seq: int, missed: int, published: float | None) -> None:
-        now = self._clock.monotonic()
-        self.position = Position(self.position.epoch, seq, self.position.event)
-        if self._interval:
-            self.not_before = now + self._interval
-        self._bookmark = False
-        # What is older than the subscriber has not kept it waiting.
-        self._lag = None if published is None else now - max(published, self._joined)
-        self._tally.handed_over(missed, self._lag)
-
-    def _take_snapshot(self, feed: Feed) -> Message:
-        self._snapshot = False
-        snapshot = feed.source.told()
-        self._moved(snapshot.seq, 0, None)
-        return snapshot.resuming(self.position.token())
-
-    def _take_update(self, feed: Feed) -> Message:
-        since = self.position.seq
-        update, after = next_update(feed, self.position)
-        self._moved(after.seq, after.seq - since - 1, feed.source.published)
-        self.steady = not self._interval
-        return update
-
-    def _take_event(self, feed: Feed) -> Message:
-        message, self.position = next_event(feed, self.position)
-        if isinstance(message, Gap):
-            self._tally.events_dropped += message.dropped
-        return message
+    if cursor.greeting is not None:  # Whatever comes after it is another owner.
+        return cursor.greeting, cursor._replace(greeting=None, resuming=None, reason="epoch")
+    source, ended = feed.source, feed.ended
+    epoch, seq, event = cursor.position
+    if epoch != source.epoch:
+        return peek(feed, follow(cursor, feed))
+    behind = seq < source.seq and (ended is not None or not held)
+    if cursor.whole or (behind and seq < source.oldest_delta):
+        return _whole(feed, cursor)
+    if behind:
+        after = Position(epoch, source.seq, event)
+        # Made anew, for `_replace` would cost as much as all the rest of this path.
+        moved = Cursor(after, cursor.resuming, cursor.reason, None, False, False, False, cursor.joined)
+        return feed.update(seq, after.token()), moved
+    if event < source.event_log.newest:
+        return _event(feed, cursor)
+    if ended is not None:
+        if seq > source.seq:
+            return _whole(feed, cursor)  # The store has lost what this subscriber was sent, for good.
+        end = End(
+            session=source.id,
+            seq=source.seq,
+            status=ended.status,
+            resumable=ended.status in RESUMABLE,
+            persisted_seq=ended.persisted_seq,
+            resume=cursor.position.token(),
+        )
+        return end, cursor._replace(over=True)
+    if cursor.bookmark and seq == source.seq:
+        return _bookmark(feed, cursor), cursor._replace(bookmark=False)
+    return None
 
 
-def next_update(feed: Feed, position: Position) -> tuple[Update, Position]:
-    """What leads from `position`, an older state that an update can start from, to the newest; and where that is."""
-    epoch, _, event = position
-    after = Position(epoch, feed.source.seq, event)
-    return feed.update(position.seq, after.token()), after
+def _whole(feed: Feed, cursor: Cursor) -> tuple[Snapshot, Cursor]:
+    after = cursor.position._replace(seq=feed.source.seq)
+    snapshot = feed.source.published_state().resuming(after.token())
+    return snapshot, cursor._replace(position=after, whole=False, bookmark=False)
 
 
-def next_event(feed: Feed, position: Position) -> tuple[CustomEvent | Gap, Position]:
-    """The event behind `position`, of which there is one, or how many were dropped there; and what follows from it."""
-    log = feed.source.event_log
-    epoch, seq, event = position
+def _event(feed: Feed, cursor: Cursor) -> tuple[CustomEvent | Gap, Cursor]:
+    """The event behind the cursor, of which there is one; or how many were dropped there."""
+    source, position = feed.source, cursor.position
+    log, event = source.event_log, position.event
     missing = log.oldest - 1 - event
     if missing > 0:
-        behind = Position(epoch, seq, event + missing)
-        return Gap(session=feed.source.id, dropped=missing, resume=behind.token()), behind
+        behind = position._replace(event=event + missing)
+        return Gap(session=source.id, dropped=missing, resume=behind.token()), cursor._replace(position=behind)
     logged = log.first_after(event)
     assert logged is not None
-    after = Position(epoch, seq, logged.n)
+    after = position._replace(event=logged.n)
     message = CustomEvent(
-        session=feed.source.id,
+        session=source.id,
         n=logged.n,
         seq=logged.seq,
         resume=after.token(),
@@ -289,12 +172,124 @@ def next_event(feed: Feed, position: Position) -> tuple[CustomEvent | Gap, Posit
         data=logged.data,
         at=utc(logged.at),
     )
-    return message, after
+    return message, cursor._replace(position=after)
 
 
-def _reached(feed: Feed, position: Position) -> bool:
-    """Whether the source has come to a position of its epoch, or still may."""
+def _bookmark(feed: Feed, cursor: Cursor) -> Bookmark:
     source = feed.source
-    if source.secondhand and feed.ended is None:
-        return True
-    return position.seq <= source.seq and position.event <= source.event_log.newest
+    state = source.published_state()
+    return Bookmark(
+        session=source.id,
+        seq=cursor.position.seq,
+        resume=cursor.position.token(),
+        liveness=source.liveness(),
+        heartbeat_at=state.heartbeat_at,
+        progressed_at=state.progressed_at,
+        server_time=utc(source.clock.wall()),
+    )
+
+
+def count(tally: Tally, feed: Feed, cursor: Cursor, message: Message, subscribers: int = 1) -> None:
+    """Counts a message that was delivered to those who stood at this cursor."""
+    if isinstance(message, Update):
+        tally.broadcasts += subscribers
+        tally.conflated += max(message.seq - message.from_ - 1, 0) * subscribers
+        lag = feed.source.clock.monotonic() - max(feed.source.published, cursor.joined)
+        tally.delivery_lag.observe(lag, subscribers)
+    elif isinstance(message, Snapshot):
+        tally.broadcasts += subscribers
+    elif isinstance(message, Gap):
+        tally.events_dropped += message.dropped * subscribers
+
+
+def _nobody() -> None:
+    """Wakes nobody."""
+
+
+@final
+class Consumer:
+    """One subscriber of a topic: its feed, its cursor in that, and its pace. Nothing in it waits.
+
+    Args:
+        since: The resume token of the last message that the subscriber has, or None.
+        interval: The least seconds between two updates (1 / `max_hz`); 0 for as they come.
+        tally: Where it is counted what was delivered.
+        wake: Called, synchronously, when there may be something to peek at.
+    """
+
+    __slots__ = ("_feed", "_interval", "_shut", "_tally", "_wake", "cursor", "not_before")
+
+    new_group: Final = None
+
+    def __init__(self, *, since: str | None, interval: float, tally: Tally, wake: Callable[[], None] = _nobody) -> None:
+        self._interval = interval
+        self._tally = tally
+        self._wake = wake
+        self._feed: Feed | None = None
+        self._shut = False
+        self.cursor = Cursor.starting(since)
+        self.not_before = 0.0
+        """When the next update may be delivered, on the monotonic clock."""
+
+    # What the topic calls
+
+    def attach(self, feed: Feed) -> None:
+        """There is a feed to follow, a new one."""
+        self._feed = feed
+        self.cursor = follow(self.cursor, feed)
+        self._wake()
+
+    def notify(self) -> None:
+        """There is something new."""
+        self._wake()
+
+    def bookmark(self) -> None:
+        """The session lives."""
+        self.cursor = self.cursor._replace(bookmark=True)
+        self._wake()
+
+    def shut(self) -> None:
+        """The tracker is left: what there is can still be delivered."""
+        self._shut = True
+        self._wake()
+
+    # What whoever delivers calls
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come: `End` was delivered, or the tracker was left."""
+        return self.cursor.over or self._shut
+
+    @property
+    def steady(self) -> bool:
+        """Whether all that it can be owed now is updates and events, as they come."""
+        return not self._interval and self.cursor.steady
+
+    def peek(self) -> tuple[Message, Cursor] | None:
+        """The next message, made of the state of this moment, and the cursor to commit once it is delivered.
+
+        None where there is nothing (yet, see `not_before`).
+        """
+        feed = self._feed
+        if feed is None:
+            return None
+        feed.refresh()
+        held = self._interval > 0 and feed.source.clock.monotonic() < self.not_before
+        return peek(feed, self.cursor, held=held)
+
+    def commit(self, message: Message, after: Cursor) -> None:
+        """The message that `peek()` has made was delivered: counts it and stands behind it."""
+        feed = self._feed
+        assert feed is not None
+        count(self._tally, feed, self.cursor, message)
+        self.cursor = after
+        if self._interval and isinstance(message, (Update, Snapshot)):
+            self.not_before = feed.source.clock.monotonic() + self._interval
+
+    def next(self) -> Message | None:
+        """The next message, delivered by being returned."""
+        step = self.peek()
+        if step is None:
+            return None
+        self.commit(*step)
+        return step[0]

@@ -30,39 +30,38 @@ ENDED: Final = 100
 class SessionDiscovery:
     """Looks through the store until closed, while there is anybody to tell."""
 
-    def __init__(self, store: Store, hub: Hub) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._hub = hub
         self._known: dict[str, int] | None = None
         """The epochs of the last look; None: there was none since anybody watches all."""
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
-        hub.on_everywhere = self._rouse
 
-    def _rouse(self) -> None:
+    def wake(self) -> None:
+        """Somebody begins to watch all sessions."""
         self._wake.set()
 
     def close(self) -> None:
         """Ends `run`."""
         self._scope.cancel(reason="the tracker is left")
 
-    async def run(self) -> None:
+    async def run(self, hub: Hub) -> None:
         """Looks at every interval, while anybody watches all; cancelled whenever it is."""
         with self._scope:
             while True:
-                if not self._hub.watched_everywhere:
+                if not hub.watched_everywhere:
                     self._known = None
                     self._wake = trio.Event()
                     await self._wake.wait()
                 try:
-                    await self._look()
+                    await self._look(hub)
                 except Exception as error:
                     # The reader and the committer say it aloud.
                     what = "sessions of other processes cannot be looked for: %s"
                     log_event(logging.DEBUG, "store_not_read", what, error, reason=error)
                 await trio.sleep(INTERVAL)
 
-    async def _look(self) -> None:
+    async def _look(self, hub: Hub) -> None:
         ended = await self._store.list(Query(status=STATUSES - OPEN, limit=ENDED))
         found = [*ended.sessions] if self._known is not None else []
         found += [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
@@ -70,4 +69,4 @@ class SessionDiscovery:
         self._known = {stored.id: stored.key.epoch for stored in (*ended.sessions, *found)}
         async for stored in InTurns(reversed(found)):
             if before.get(stored.id) != stored.key.epoch:
-                self._hub.meet(stored)
+                hub.meet(stored)

@@ -1,19 +1,27 @@
-"""What is known of a session in this process, and who listens to that.
+"""What is known of a session in this process, and who follows that.
 
-A `Feed` is one epoch's worth of news: the source (the live state of a session that is open here, or what
-a reader found in the store), the updates that were made of it, and in the end how it ended. A `Topic` is
-the place of a session id: it outlives feeds, so that a listener can wait for a session which is yet to come
+A `Feed` is one epoch of a session: the source (the live state of a session that is open here, or what
+was found in the store), the updates that were made of it, and in the end how it ended. A `Topic` is
+the place of a session id: it outlives feeds, so that a subscriber can wait for a session which is yet to come
 and follow it to a new owner.
+
+Only the owner publishes: by the broadcaster's tick, which then announces what is new, by a flush, and by the
+transitions of the state. Whoever follows reads what was published, and that changes nothing. A reader that comes at a
+moment of its own (it joins, reads once, or could not be written to at the tick) asks the owner by `Feed.refresh()`
+first: so what people read is of now, and what is numbered `seq` is the same for all. That announces nothing: where
+others follow, the token for the broadcaster's next tick lies there already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Protocol, final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, final
 
+from ..protocol.clock import Clock
 from ..protocol.messages import Update
 from ..protocol.snapshot import Liveness, SessionStatus, Snapshot
 from ..state.events import EventLog
+from .remote import RemoteState
 
 REMEMBERED: Final = 16
 """Updates that are kept for those who stand alike. After a standstill each of a thousand may stand elsewhere, and an
@@ -21,11 +29,16 @@ update of a large tree is large."""
 
 
 class Source(Protocol):
-    """What a feed reads: the newest published state and what led to it. `SessionState` is one."""
+    """What a feed reads: the newest published state and what led to it. A `SessionState`, or a `RemoteState`."""
 
     @property
     def id(self) -> str:
         """The session."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """What times are told by."""
         ...
 
     @property
@@ -54,25 +67,12 @@ class Source(Protocol):
         ...
 
     @property
-    def secondhand(self) -> bool:
-        """Whether others may know newer states of this epoch already."""
-        ...
-
-    @property
     def event_log(self) -> EventLog:
         """The retained custom events."""
         ...
 
-    def publish(self) -> int:
-        """Takes in what is not published yet; returns `seq`."""
-        ...
-
-    def snapshot(self) -> Snapshot:
-        """The newest published state."""
-        ...
-
-    def told(self) -> Snapshot:
-        """The same as subscribers are told it: of one `(epoch, seq)` it is one state, but for how alive it is."""
+    def published_state(self) -> Snapshot:
+        """The state `seq`: of one `(epoch, seq)` all are sent the same, but for how alive it is."""
         ...
 
     def update_since(self, since: int, resume: str) -> Update:
@@ -91,36 +91,32 @@ class Ended(NamedTuple):
     persisted_seq: int | None
 
 
-class Audience(Protocol):
-    """Those listeners of one topic that have the same crier, and are told of what is published together."""
+class Group(Protocol):
+    """Subscribers of one topic that are written to together, at less than it costs to notify each."""
 
-    def add(self, listener: Any) -> None:
-        """One more, of the same crier."""
+    def add(self, subscriber: Any) -> None:
+        """One more."""
         ...
 
-    def discard(self, listener: Any) -> None:
+    def discard(self, subscriber: Any) -> None:
         """One less; one that has gone already is no matter."""
         ...
 
-    def tell(self, feed: Feed) -> None:
+    def notify(self, feed: Feed) -> None:
         """Something new was published. Does not wait, and raises nothing."""
         ...
 
 
-class Crier(Protocol):
-    """Who tells news to many at once, at less than it costs to tell each."""
-
-    def audience(self) -> Audience:
-        """A new one, without listeners."""
-        ...
+NewGroup: TypeAlias = Callable[[], Group]
+"""Makes the group of those subscribers of one topic that name the same one."""
 
 
-class Listener(Protocol):
-    """Whoever is told that there is something new, and comes to get it when it can. No method waits."""
+class Subscriber(Protocol):
+    """Whoever is notified that there is something new, and comes to get it when it can. No method waits."""
 
     @property
-    def crier(self) -> Crier | None:
-        """Who tells it of what is published, together with others; None: it is notified by itself."""
+    def new_group(self) -> NewGroup | None:
+        """With whom it is notified of what is published; None: by itself."""
         ...
 
     def attach(self, feed: Feed) -> None:
@@ -142,18 +138,50 @@ class Listener(Protocol):
 
 @final
 class Feed:
-    """One session in one epoch, as its listeners read it."""
+    """One session in one epoch, as its subscribers read it.
 
-    __slots__ = ("_at", "_updates", "ended", "source")
+    Args:
+        source: What is read.
+        publish: Has the owner publish what has changed; None where that is another process.
+    """
 
-    def __init__(self, source: Source) -> None:
+    __slots__ = ("_at", "_publish", "_updates", "ended", "remote", "source")
+
+    def __init__(self, source: Source, publish: Callable[[], object] | None = None) -> None:
         self.source = source
+        self.remote: RemoteState | None = None
+        """The source, where another process owns the session; None: it is open here."""
         self.ended: Ended | None = None
+        self._publish = publish
         self._at = (0, 0)
         self._updates: dict[tuple[int, str], Update] = {}
 
+    @classmethod
+    def found(cls, remote: RemoteState) -> Feed:
+        """That of a session which another process owns."""
+        feed = cls(remote)
+        feed.remote = remote
+        return feed
+
+    @property
+    def owned_here(self) -> bool:
+        """Whether the session is of this process: then nobody knows of newer states."""
+        return self.remote is None
+
+    def refresh(self) -> None:
+        """Has the owner publish what it has not published yet, for a reader that comes between two ticks."""
+        if self._publish is not None:
+            self._publish()
+
+    def snapshot(self) -> Snapshot:
+        """The state of this moment, for who reads it once; "lost" where another process owned it and is gone."""
+        if self.remote is not None:
+            return self.remote.snapshot()
+        self.refresh()
+        return self.source.published_state()
+
     def update(self, since: int, resume: str) -> Update:
-        """The update from `since` to the newest state; all listeners that stand alike share one."""
+        """The update from `since` to the newest state; all subscribers that stand alike share one."""
         at = (self.source.epoch, self.source.seq)
         if at != self._at:
             self._at = at
@@ -168,95 +196,94 @@ class Feed:
 
 @final
 class Topic:
-    """The listeners to one session id."""
+    """The subscribers of one session id."""
 
-    __slots__ = ("_alone", "_audiences", "feed", "id", "listeners")
+    __slots__ = ("_alone", "_groups", "feed", "id", "subscribers")
 
     def __init__(self, session_id: str) -> None:
         self.id = session_id
-        self._audiences: dict[Crier, Audience] = {}
-        self._alone: dict[Listener, None] = {}
-        """The listeners without a crier."""
+        self._groups: dict[NewGroup, Group] = {}
+        self._alone: dict[Subscriber, None] = {}
+        """Those that are in no group."""
         self.feed: Feed | None = None
-        self.listeners: dict[Listener, bool] = {}
+        self.subscribers: dict[Subscriber, bool] = {}
         """And whether each is keen: wants states at broadcast pace, not only as they are stored anyway."""
 
     def open(self, feed: Feed) -> None:
-        """A session begins, or goes on under another owner: all listeners turn to it."""
+        """A session begins, or goes on under another owner: all subscribers turn to it."""
         self.feed = feed
-        for listener in list(self.listeners):
-            listener.attach(feed)
+        for subscriber in list(self.subscribers):
+            subscriber.attach(feed)
 
-    def join(self, listener: Listener, *, keen: bool = True) -> None:
-        """Adds a listener. It is registered before it reads the state, so nothing falls in between."""
-        self.expect(listener, keen=keen)
+    def join(self, subscriber: Subscriber, *, keen: bool = True) -> None:
+        """Adds a subscriber. It is registered before it reads the state, so nothing falls in between."""
+        self.expect(subscriber, keen=keen)
         if self.feed is not None:
-            self.feed.source.publish()
-            listener.attach(self.feed)
+            subscriber.attach(self.feed)
 
-    def expect(self, listener: Listener, *, keen: bool = True) -> None:
-        """Adds a listener that is told of what comes from now on, and not of what there is."""
-        known = listener in self.listeners
-        self.listeners[listener] = keen
-        crier = listener.crier
+    def expect(self, subscriber: Subscriber, *, keen: bool = True) -> None:
+        """Adds a subscriber that is notified of what comes from now on, and not of what there is."""
+        known = subscriber in self.subscribers
+        self.subscribers[subscriber] = keen
+        new_group = subscriber.new_group
         if known:
             return
-        if crier is None:
-            self._alone[listener] = None
+        if new_group is None:
+            self._alone[subscriber] = None
             return
-        audience = self._audiences.get(crier)
-        if audience is None:
-            audience = self._audiences[crier] = crier.audience()
-        audience.add(listener)
+        group = self._groups.get(new_group)
+        if group is None:
+            group = self._groups[new_group] = new_group()
+        group.add(subscriber)
 
-    def leave(self, listener: Listener) -> None:
-        """Removes a listener; one that has gone already is no matter."""
-        if self.listeners.pop(listener, None) is None:
+    def leave(self, subscriber: Subscriber) -> None:
+        """Removes a subscriber; one that has gone already is no matter."""
+        if self.subscribers.pop(subscriber, None) is None:
             return
-        crier = listener.crier
-        if crier is None:
-            del self._alone[listener]
+        new_group = subscriber.new_group
+        if new_group is None:
+            del self._alone[subscriber]
         else:
-            self._audiences[crier].discard(listener)
+            self._groups[new_group].discard(subscriber)
 
     def announce(self) -> None:
         """Something new was published."""
         feed = self.feed
         if feed is None:
-            for listener in list(self.listeners):
-                listener.notify()
+            for subscriber in list(self.subscribers):
+                subscriber.notify()
             return
-        for listener in list(self._alone):
-            listener.notify()
-        for audience in list(self._audiences.values()):
-            audience.tell(feed)
+        for subscriber in list(self._alone):
+            subscriber.notify()
+        for group in list(self._groups.values()):
+            group.notify(feed)
 
     def bookmark(self) -> None:
         """The session's event loop lives."""
-        for listener in list(self.listeners):
-            listener.bookmark()
+        for subscriber in list(self.subscribers):
+            subscriber.bookmark()
 
     def close(self, ended: Ended) -> None:
-        """The feed has ended; its listeners read on until they have all of it, and are let go."""
+        """The feed has ended; its subscribers read on until they have all of it, and are let go."""
         feed, self.feed = self.feed, None
         if feed is None:
             return
         feed.ended = ended
-        listeners, self.listeners = self.listeners, {}
-        self._alone, self._audiences = {}, {}
-        for listener in listeners:
-            listener.notify()
+        subscribers, self.subscribers = self.subscribers, {}
+        self._alone, self._groups = {}, {}
+        for subscriber in subscribers:
+            subscriber.notify()
 
     def watched(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self.listeners)
+        """Whether there is any subscriber."""
+        return bool(self.subscribers)
 
     @property
     def keen(self) -> bool:
-        """Whether anybody listens who wants states at broadcast pace, whoever owns the session."""
-        return any(self.listeners.values())
+        """Whether there is a subscriber who wants states at broadcast pace, whoever owns the session."""
+        return any(self.subscribers.values())
 
     @property
     def idle(self) -> bool:
         """Whether nobody needs the topic any more."""
-        return self.feed is None and not self.listeners
+        return self.feed is None and not self.subscribers

@@ -1,4 +1,4 @@
-"""The topics of one tracker: where sessions, readers of the store and listeners find each other."""
+"""The topics of one tracker: where sessions, what is found in the store and subscribers find each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..protocol.snapshot import Snapshot
 from ..stores.base import Query, Store, Stored
 from ..stores.paging import InTurns, every
 from ..telemetry.statistics import Tally
-from .feed import Ended, Feed, Listener, Topic
+from .feed import Ended, Feed, Subscriber, Topic
 from .remote import RemoteState, found_head
 
 Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
@@ -24,7 +24,7 @@ def _allowed(feed: Feed, allows: Allows | None) -> bool:
     return allows is None or allows(feed.source.labels)
 
 
-class Everything(Protocol):
+class SessionObserver(Protocol):
     """Who wants to know of every session."""
 
     def follow(self, topic: Topic) -> None:
@@ -52,70 +52,83 @@ REMEMBERED: Final = 4
 
 @final
 class Hub:
-    """All topics by session id; a topic is there as long as a session or a listener needs it."""
+    """All topics by session id; a topic is there as long as a session or a subscriber needs it.
 
-    def __init__(self, store: Store, clock: Clock, tally: Tally, event_limit: int) -> None:
+    Args:
+        on_remote: Called with a topic that has subscribers, but no session in this process.
+        on_idle: Called with the id of a topic that nobody needs any more, or that a session here has taken.
+        on_everywhere: Called when somebody begins to watch all sessions of all processes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        tally: Tally,
+        event_limit: int,
+        *,
+        on_remote: Callable[[Topic], None] = lambda topic: None,
+        on_idle: Callable[[str], None] = lambda session_id: None,
+        on_everywhere: Callable[[], None] = lambda: None,
+    ) -> None:
         self.clock = clock
         self.tally = tally
         self.store = store
         self._event_limit = event_limit
         self._topics: dict[str, Topic] = {}
-        self._everything: dict[Everything, bool] = {}
+        self._observers: dict[SessionObserver, bool] = {}
         """Those who watch all, and whether only those of this process."""
         self._ended: dict[str, tuple[Stored, Feed]] = {}
         """By id: what was stored of sessions that have ended, and its feed; asked for last, last."""
         self._shut = False
-        self.on_remote: Callable[[Topic], None] = lambda topic: None
-        """Called with a topic that has listeners, but no session in this process."""
-        self.on_idle: Callable[[str], None] = lambda session_id: None
-        """Called with the id of a topic that nobody needs any more, or that a session here has taken."""
-        self.on_everywhere: Callable[[], None] = lambda: None
-        """Called when somebody begins to watch all sessions of all processes."""
+        self._on_remote = on_remote
+        self._on_idle = on_idle
+        self._on_everywhere = on_everywhere
 
     # Sessions of this process
 
     def open(self, session_id: str, feed: Feed) -> Topic:
         """A session has begun here."""
         topic = self._topic(session_id)
-        self.on_idle(session_id)
+        self._on_idle(session_id)
         topic.open(feed)
-        for everything in list(self._everything):
-            everything.follow(topic)
+        for observer in list(self._observers):
+            observer.follow(topic)
         return topic
 
     def close(self, topic: Topic, ended: Ended) -> None:
-        """A session of this process has ended, and so have its listeners' streams."""
+        """A session of this process has ended, and so have its subscribers' streams."""
         topic.close(ended)
         self._release(topic)
 
     def give_up(self, topic: Topic) -> None:
-        """A session of this process has lost its ownership; its listeners follow the new owner."""
+        """A session of this process has lost its ownership; its subscribers follow the new owner."""
         topic.feed = None
-        if topic.listeners:
-            self.on_remote(topic)
+        if topic.subscribers:
+            self._on_remote(topic)
         self._release(topic)
 
     def show(self, snapshot: Snapshot) -> None:
         """A session was declared here."""
-        for everything in list(self._everything):
-            everything.show(snapshot)
+        for observer in list(self._observers):
+            observer.show(snapshot)
 
-    # Listeners
+    # Subscribers
 
     async def join(
-        self, session_id: str, listener: Listener, *, wait: bool, allows: Allows | None = None
+        self, session_id: str, subscriber: Subscriber, *, wait: bool, allows: Allows | None = None
     ) -> Topic | None:
-        """Registers a listener, wherever the session is.
+        """Registers a subscriber, wherever the session is.
 
         Args:
             session_id: The session.
-            listener: Who listens. One that may not see what there is now must refuse it when it is attached.
+            subscriber: Who follows it. One that may not see what there is now must refuse it when it is attached.
             wait: Whether it waits for a session that there is not, or that it may not see.
             allows: Who may see a session with such labels; None: everybody. For one that may not be seen the store is
                 asked as for one that there is not, and what it holds is looked at no further than its labels.
 
         Returns:
-            The topic that it listens to; None where all that there is to read has been handed over.
+            The topic that it follows; None where all that there is to read has been handed over.
 
         Raises:
             SessionNotFoundError: There is no such session, or none that may be seen, and `wait` is False.
@@ -135,46 +148,46 @@ class Hub:
                 else:
                     feed = self.found(stored)
                     if feed.ended is not None:
-                        listener.attach(feed)
+                        subscriber.attach(feed)
                         return None
                     topic = self._topic(session_id)
                     topic.open(feed)
                 topic = self._topic(session_id)
-                topic.join(listener)
-                self.on_remote(topic)
+                topic.join(subscriber)
+                self._on_remote(topic)
                 return topic
         keen = topic.keen
-        topic.join(listener)
-        if not keen and isinstance(topic.feed.source, RemoteState):
-            self.on_remote(topic)  # Known from a list so far: its owner has yet to hear that somebody watches.
+        topic.join(subscriber)
+        if not keen and not topic.feed.owned_here:
+            self._on_remote(topic)  # Known from a list so far: its owner has yet to hear that somebody watches.
         return topic
 
-    def await_next(self, session_id: str, listener: Listener) -> Topic:
-        """Registers a listener for whatever comes next of a session, without what there is of it now.
+    def await_next(self, session_id: str, subscriber: Subscriber) -> Topic:
+        """Registers a subscriber for whatever comes next of a session, without what there is of it now.
 
         Returns:
-            The topic that it listens to from now on, which need not be the one that it listened to before.
+            The topic that it follows from now on, which need not be the one that it followed before.
         """
         if self._shut:
-            listener.shut()
+            subscriber.shut()
             return Topic(session_id)
         topic = self._topic(session_id)
-        topic.expect(listener)
+        topic.expect(subscriber)
         if topic.feed is None:
-            self.on_remote(topic)
+            self._on_remote(topic)
         return topic
 
-    def leave(self, topic: Topic | None, listener: Listener) -> None:
-        """Takes a listener out; does nothing for one that has been let go already."""
+    def leave(self, topic: Topic | None, subscriber: Subscriber) -> None:
+        """Takes a subscriber out; does nothing for one that has been let go already."""
         if topic is not None:
-            topic.leave(listener)
+            topic.leave(subscriber)
             self._release(topic)
 
-    async def join_all(self, everything: Everything, *, here: bool) -> None:
+    async def join_all(self, observer: SessionObserver, *, here: bool) -> None:
         """Registers for all sessions that are open now or later, and shows those that are queued.
 
         Args:
-            everything: Who is to be told.
+            observer: Who is to be told.
             here: Whether only of what this tracker runs or declares.
 
         Raises:
@@ -187,71 +200,71 @@ class Hub:
             found = [stored async for stored in every(self.store, Query(status=OPEN, limit=500), MOST)]
         else:
             await trio.lowlevel.checkpoint()
-        self.follow_all(everything, here=here)
+        self.follow_all(observer, here=here)
         async for stored in InTurns(reversed(found)):
             self._check_open()
-            self._meet(stored, [everything])
+            self._meet(stored, [observer])
 
-    def follow_all(self, everything: Everything, *, here: bool) -> None:
+    def follow_all(self, observer: SessionObserver, *, here: bool) -> None:
         """Registers for all sessions that are open, now or later; has no checkpoint.
 
         Args:
-            everything: Who is to be told.
+            observer: Who is to be told.
             here: Whether only of what this tracker runs or declares.
 
         Raises:
             SessionClosedError: The tracker has been left.
         """
         self._check_open()
-        self._everything[everything] = here
+        self._observers[observer] = here
         for topic in self._topics.values():
-            if topic.feed is not None and not isinstance(topic.feed.source, RemoteState):
-                everything.follow(topic)
+            if topic.feed is not None and topic.feed.owned_here:
+                observer.follow(topic)
         if not here:
-            self.on_everywhere()
+            self._on_everywhere()
 
     @property
     def watched_everywhere(self) -> bool:
         """Whether anybody watches all sessions of all processes."""
-        return not all(self._everything.values())
+        return not all(self._observers.values())
 
     def meet(self, stored: Stored) -> None:
         """There is a session in the store that those may not know who watch all; one that runs they follow."""
-        self._meet(stored, [everything for everything, here in self._everything.items() if not here])
+        self._meet(stored, [observer for observer, here in self._observers.items() if not here])
 
-    def _meet(self, stored: Stored, whom: Sequence[Everything]) -> None:
+    def _meet(self, stored: Stored, whom: Sequence[SessionObserver]) -> None:
         if not whom:
             return  # The last one has left meanwhile, and nobody would ever leave what is opened here.
         topic = self._topics.get(stored.id)
         if topic is None or topic.feed is None:
             try:
-                remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
+                remote = self.remote(stored)
             except StoreError as error:
                 self.tally.pass_over(stored.id, error)
                 return
             if remote.stored_status != "running":
-                for everything in whom:
-                    everything.show(remote.snapshot())
+                for observer in whom:
+                    observer.show(remote.snapshot())
                 return
             topic = self._topic(stored.id)
-            topic.open(Feed(remote))
-        for everything in whom:
-            everything.follow(topic)
-        if isinstance(topic.feed, Feed) and isinstance(topic.feed.source, RemoteState):
-            self.on_remote(topic)
+            topic.open(Feed.found(remote))
+        for observer in whom:
+            observer.follow(topic)
+        if topic.feed is not None and not topic.feed.owned_here:
+            self._on_remote(topic)
 
-    def leave_all(self, everything: Everything) -> None:
+    def leave_all(self, observer: SessionObserver) -> None:
         """Takes it out again."""
-        self._everything.pop(everything, None)
+        self._observers.pop(observer, None)
 
     def shut(self) -> None:
         """The tracker is left: all streams end once what there is has been read, and no new ones begin."""
         self._shut = True
-        for topic in list(self._topics.values()):  # A listener may leave at once.
-            for listener in list(topic.listeners):
-                listener.shut()
-        for everything in list(self._everything):
-            everything.close()
+        for topic in list(self._topics.values()):  # A subscriber may leave at once.
+            for subscriber in list(topic.subscribers):
+                subscriber.shut()
+        for observer in list(self._observers):
+            observer.close()
 
     def _check_open(self) -> None:
         if self._shut:
@@ -303,6 +316,14 @@ class Hub:
                 raise
             return False
 
+    def remote(self, stored: Stored) -> RemoteState:
+        """What the store has of a session, to be followed.
+
+        Raises:
+            StoreError: The stored entry cannot be read.
+        """
+        return RemoteState(stored, self.clock, self._event_limit, self.tally)
+
     def found(self, stored: Stored) -> Feed:
         """The feed of what the store has of a session; of one that has ended, the same for all who find the same.
 
@@ -313,8 +334,8 @@ class Hub:
         """
         known = self._ended.pop(stored.id, None)
         if known is None or known[0] != stored:
-            remote = RemoteState(stored, self.clock, self._event_limit, self.tally)
-            feed = Feed(remote)
+            remote = self.remote(stored)
+            feed = Feed.found(remote)
             if stored.alive or not remote.ended:
                 return feed
             feed.ended = Ended(remote.stored_status, remote.seq)
@@ -334,9 +355,9 @@ class Hub:
         return self._topics.get(session_id)
 
     @property
-    def listeners(self) -> int:
-        """How many listen."""
-        return sum(len(topic.listeners) for topic in self._topics.values())
+    def subscribers(self) -> int:
+        """How many subscribers there are."""
+        return sum(len(topic.subscribers) for topic in self._topics.values())
 
     def _topic(self, session_id: str) -> Topic:
         topic = self._topics.get(session_id)
@@ -345,7 +366,7 @@ class Hub:
         return topic
 
     def _release(self, topic: Topic) -> None:
-        remote = topic.feed is not None and isinstance(topic.feed.source, RemoteState)
-        if ((remote and not topic.listeners) or topic.idle) and self._topics.get(topic.id) is topic:
+        remote = topic.feed is not None and not topic.feed.owned_here
+        if ((remote and not topic.subscribers) or topic.idle) and self._topics.get(topic.id) is topic:
             del self._topics[topic.id]
-            self.on_idle(topic.id)
+            self._on_idle(topic.id)

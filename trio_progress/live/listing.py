@@ -24,7 +24,7 @@ async def list_sessions(
 
     def whole(stored: Stored) -> Snapshot:
         feed = hub.feed(stored.id)
-        return (RemoteState(stored, hub.clock, 1, hub.tally) if feed is None else feed.source).snapshot()
+        return (RemoteState(stored, hub.clock, 1, hub.tally) if feed is None else feed).snapshot()
 
     check_page(status, limit, cursor)
     found, after = await _list(hub, Query(labels, limit=limit, after=cursor), status, whole)
@@ -40,7 +40,7 @@ async def list_heads(hub: Hub, labels: dict[str, str], limit: int) -> tuple[list
 
     def head(stored: Stored) -> Head:
         feed = hub.feed(stored.id)
-        return found_head(stored, hub.clock) if feed is None else feed.source.snapshot()
+        return found_head(stored, hub.clock) if feed is None else feed.snapshot()
 
     return await _list(hub, Query(labels, limit=limit), None, head)
 
@@ -63,7 +63,7 @@ async def named_sessions(hub: Hub, ids: Iterable[str]) -> list[Snapshot]:
             except StoreError as error:
                 hub.tally.pass_over(session_id, error)
                 continue
-        found.append(feed.source.snapshot())
+        found.append(feed.snapshot())
     return found
 
 

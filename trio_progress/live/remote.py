@@ -50,7 +50,7 @@ class RemoteState:
     """
 
     def __init__(self, stored: Stored, clock: Clock, event_limit: int, tally: Tally | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._tally = tally
         self._event_limit = event_limit
         self._record: Record = decode_record(stored.id, *stored.key, stored.record)
@@ -68,11 +68,6 @@ class RemoteState:
         folded = self._record.folded > 0 or any(phase.folded for phase in self._flat.values())
         self.oldest_delta = self.seq if folded else 1
         self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
-
-    @property
-    def secondhand(self) -> bool:
-        """Always: what is here was read in the store, a moment ago at best."""
-        return True
 
     @property
     def record(self) -> Record:
@@ -115,23 +110,19 @@ class RemoteState:
                 if len(self._tombstones) == TOMBSTONES:
                     self.oldest_delta = self._tombstones[0][0]
                 self._tombstones.append((seq, path))
-        self.published = self._clock.monotonic()
+        self.published = self.clock.monotonic()
         if record.state.progressed_at != self._record.state.progressed_at:
             self._progressed = self.published
         self._record, self._flat, self.seq = record, flat, seq
         return True
-
-    def publish(self) -> int:
-        """The owner publishes; here is only what it has stored."""
-        return self.seq
 
     def liveness(self) -> Liveness:
         """Says "lost" without a lease; else whether the work advances.
 
         By the monotonic clock here, once it has been seen to advance; until then by the wall clocks of both sides.
         """
-        idle = None if self._progressed is None else self._clock.monotonic() - self._progressed
-        return _liveness(self._record.state, self._clock, alive=self._alive, idle=idle)
+        idle = None if self._progressed is None else self.clock.monotonic() - self._progressed
+        return _liveness(self._record.state, self.clock, alive=self._alive, idle=idle)
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -140,13 +131,13 @@ class RemoteState:
 
     def snapshot(self) -> Snapshot:
         """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""
-        return _or_lost(self.told())
+        return _or_lost(self.published_state())
 
-    def told(self) -> Snapshot:
+    def published_state(self) -> Snapshot:
         """The same with the status that was stored, which is part of what `seq` numbers.
 
-        An owner who was taken for lost may be heard of again, with nothing new to tell: no update would then take
-        back a status that was told. How alive it is, bookmarks tell.
+        An owner who was taken for lost may be heard of again, with nothing new to send: no update would then take
+        back a status that was sent. How alive it is, bookmarks say.
         """
         state = self._record.state
         return msgspec.structs.replace(
@@ -158,7 +149,7 @@ class RemoteState:
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the stored state `since`, which must not lie before `oldest_delta`."""
-        snapshot = self.told()
+        snapshot = self.published_state()
         head = headed(snapshot)
         phases = tuple(
             PhaseUpdate(**_values(phase), path=path) for path, phase in self._flat.items() if self._v[path] > since

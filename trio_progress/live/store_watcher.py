@@ -11,11 +11,12 @@ from typing import Final, Protocol, final, runtime_checkable
 import trio
 
 from ..errors import StoreError
+from ..protocol.clock import Clock
 from ..stores.base import Ask, Changes, Seen, Store, Stored
 from ..telemetry.logs import log_event
+from ..telemetry.statistics import Tally
 from .feed import Ended, Feed, Topic
 from .hub import Hub
-from .remote import RemoteState
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
@@ -50,16 +51,16 @@ class StoreWatcher:
     def __init__(
         self,
         store: Store,
-        hub: Hub,
+        clock: Clock,
+        tally: Tally,
         rng: random.Random,
-        event_limit: int,
         on_asked: Callable[[str, str, str | None], None],
         ask: Callable[[Ask], None],
     ) -> None:
         self._store = store
-        self._hub = hub
+        self._clock = clock
+        self._tally = tally
         self._rng = rng
-        self._event_limit = event_limit
         self._on_asked = on_asked
         self._ask = ask
         self._asked_at: dict[str, float] = {}
@@ -68,11 +69,9 @@ class StoreWatcher:
         self._mark: str | None = None
         self._scope = trio.CancelScope(shield=True)
         self._waiting: trio.CancelScope | None = None
-        self._answered_at = hub.clock.monotonic()
+        self._answered_at = clock.monotonic()
         self.up = True
         """Whether the store answered the last time."""
-        hub.on_remote = self.watch
-        hub.on_idle = self.forget
 
     @property
     def followed(self) -> int:
@@ -84,7 +83,7 @@ class StoreWatcher:
         """Seconds since it was last known what news there is in the store; 0 where the store wakes its readers."""
         if self._scope.cancel_called:
             return 0.0  # The tracker has been left, perhaps with its event loop: there is no clock to ask.
-        since = self._hub.clock.monotonic() - self._answered_at
+        since = self._clock.monotonic() - self._answered_at
         if isinstance(self._store, Looks):
             return max(min(since, time.monotonic() - self._store.looked_at), 0.0)
         return 0.0 if self.up else since
@@ -94,8 +93,8 @@ class StoreWatcher:
 
         One that is without a feed because its session has ended goes on from that end, of which it has heard.
         """
-        source = None if topic.feed is None else topic.feed.source
-        self._seen[topic.id] = source.seen if isinstance(source, RemoteState) else self._seen.get(topic.id)
+        remote = None if topic.feed is None else topic.feed.remote
+        self._seen[topic.id] = self._seen.get(topic.id) if remote is None else remote.seen
         self._changed()
 
     def forget(self, session_id: str) -> None:
@@ -113,7 +112,7 @@ class StoreWatcher:
         self._scope.cancel(reason="the tracker is left")
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self) -> None:
+    async def run(self, hub: Hub) -> None:
         """Reads until closed. Shielded: only `close()` ends it."""
         pause = FIRST_PAUSE
         with self._scope:
@@ -123,7 +122,7 @@ class StoreWatcher:
                         # Waiting for news says nothing until there is some, which may be never.
                         await self._store.read(PROBE)
                         self._answered()
-                    changes = await self._wait()
+                    changes = await self._wait(hub)
                 except Exception as error:
                     self.up = False
                     self._told |= log_event(
@@ -131,7 +130,7 @@ class StoreWatcher:
                         "store_not_read",
                         "the store cannot be read, it is tried again: %s",
                         error,
-                        throttle=self._hub.tally.throttle,
+                        throttle=self._tally.throttle,
                         error=None if isinstance(error, (StoreError, OSError)) else error,
                         reason=error,
                     )
@@ -141,26 +140,26 @@ class StoreWatcher:
                 if changes is not None:
                     self._answered()
                     pause = FIRST_PAUSE
-                    self._take_in(changes)
+                    self._take_in(hub, changes)
 
     def _answered(self) -> None:
         self.up = True
-        self._answered_at = self._hub.clock.monotonic()
+        self._answered_at = self._clock.monotonic()
         if self._told:
             self._told = False
             log_event(logging.INFO, "store_read_again", "the store can be read again")
 
-    async def _wait(self) -> Changes | None:
+    async def _wait(self, hub: Hub) -> Changes | None:
         """The next news; None where what is waited for has changed meanwhile, or owners are to be told again."""
-        with trio.CancelScope(deadline=self._tell_owners()) as self._waiting:
+        with trio.CancelScope(deadline=self._tell_owners(hub)) as self._waiting:
             return await self._store.changes(self._mark, dict(self._seen))
         return None
 
-    def _tell_owners(self) -> float:
+    def _tell_owners(self, hub: Hub) -> float:
         """Tells the owners of what is watched from here, who store more often then; and when to do it again."""
         now = trio.current_time()
         for session_id, seen in self._seen.items():
-            topic = self._hub.topic(session_id)
+            topic = hub.topic(session_id)
             if seen is None or not seen.alive or topic is None or not topic.keen:
                 self._asked_at.pop(session_id, None)
             elif self._asked_at.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
@@ -168,47 +167,47 @@ class StoreWatcher:
                 self._ask(Ask(session_id, "watch"))
         return min(self._asked_at.values(), default=float("inf")) + WATCH_RENEWAL
 
-    def _take_in(self, changes: Changes) -> None:
+    def _take_in(self, hub: Hub, changes: Changes) -> None:
         self._mark = changes.mark
         for stored in changes.sessions:
             if stored.id in self._seen:
                 self._seen[stored.id] = Seen(stored.key, stored.heartbeat, stored.alive)
                 try:
-                    self._show(stored)
+                    self._show(hub, stored)
                 except StoreError as error:
-                    self._hub.tally.pass_over(stored.id, error)
+                    self._tally.pass_over(stored.id, error)
         for session_id in changes.gone:
             if session_id in self._seen:
                 self._seen[session_id] = None
-                self._lose(session_id)
+                self._lose(hub, session_id)
         for ask in changes.asked:
             self._on_asked(ask.id, ask.what, ask.reason)
 
-    def _lose(self, session_id: str) -> None:
+    def _lose(self, hub: Hub, session_id: str) -> None:
         """What is stored of a session was deleted, or has expired."""
-        topic = self._hub.topic(session_id)
-        source = None if topic is None or topic.feed is None else topic.feed.source
-        if topic is None or not isinstance(source, RemoteState):
+        topic = hub.topic(session_id)
+        remote = None if topic is None or topic.feed is None else topic.feed.remote
+        if topic is None or remote is None:
             return
-        status = source.snapshot().status
+        status = remote.snapshot().status
         # The owner of one that runs stores it anew; nobody does that for the others.
         if status != "running":
-            self._hub.close(topic, Ended(status, None))
+            hub.close(topic, Ended(status, None))
 
-    def _show(self, stored: Stored) -> None:
-        topic = self._hub.topic(stored.id)
+    def _show(self, hub: Hub, stored: Stored) -> None:
+        topic = hub.topic(stored.id)
         if topic is None:
             return
-        source = None if topic.feed is None else topic.feed.source
-        if isinstance(source, RemoteState) and source.epoch == stored.key.epoch:
-            if source.take_in(stored):
+        remote = None if topic.feed is None else topic.feed.remote
+        if remote is not None and remote.epoch == stored.key.epoch:
+            if remote.take_in(stored):
                 topic.announce()
             else:
                 topic.bookmark()
-        elif source is None or (isinstance(source, RemoteState) and stored.key.epoch > source.epoch):
-            source = RemoteState(stored, self._hub.clock, self._event_limit, self._hub.tally)
-            topic.open(Feed(source))
+        elif topic.feed is None or (remote is not None and stored.key.epoch > remote.epoch):
+            remote = hub.remote(stored)
+            topic.open(Feed.found(remote))
         else:
             return
-        if source.ended:
-            self._hub.close(topic, Ended(source.stored_status, source.seq))
+        if remote.ended:
+            hub.close(topic, Ended(remote.stored_status, remote.seq))

@@ -11,7 +11,7 @@ import trio
 from ..protocol.labels import has_labels
 from ..protocol.messages import Message
 from ..protocol.snapshot import Snapshot
-from .cursor import Cursor
+from .cursor import Consumer
 from .feed import Feed, Topic
 from .hub import Hub
 
@@ -125,7 +125,7 @@ class Stream(Generic[T]):
 class Subscription(Stream[Message]):
     """The messages of one session; see `trio_progress.protocol.messages` for their order."""
 
-    __slots__ = ("_hub", "_id", "_mailbox", "_topic", "_wait")
+    __slots__ = ("_consumer", "_hub", "_id", "_topic", "_wait")
 
     def __init__(self, hub: Hub, session_id: str, *, since: str | None, interval: float, wait: bool) -> None:
         super().__init__()
@@ -133,29 +133,27 @@ class Subscription(Stream[Message]):
         self._id = session_id
         self._wait = wait
         self._topic: Topic | None = None
-        self._mailbox = Cursor(
-            session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._wake
-        )
+        self._consumer = Consumer(since=since, interval=interval, tally=hub.tally, wake=self._wake)
 
     @property
     def resume(self) -> str:
-        """The token that `since=` goes on from after the last message that was taken."""
-        return self._mailbox.position.token()
+        """The token that `since=` goes on from after the last message that was delivered."""
+        return self._consumer.cursor.position.token()
 
     async def _start(self) -> None:
-        self._topic = await self._hub.join(self._id, self._mailbox, wait=self._wait)
+        self._topic = await self._hub.join(self._id, self._consumer, wait=self._wait)
 
     def _stop(self) -> None:
-        self._hub.leave(self._topic, self._mailbox)
+        self._hub.leave(self._topic, self._consumer)
 
     def _next(self) -> Message | None:
-        return self._mailbox.take()
+        return self._consumer.next()
 
     def _over(self) -> bool:
-        return self._mailbox.done
+        return self._consumer.done
 
     def _due(self) -> float:
-        not_before = self._mailbox.not_before
+        not_before = self._consumer.not_before
         return not_before if not_before > trio.current_time() else float("inf")
 
 
@@ -177,11 +175,10 @@ class _Unread(NamedTuple):
 
 def _given(hub: Hub, snapshot: Snapshot, published: float, last: _Given | None) -> _Given:
     """Counts a snapshot that a watcher is given."""
-    missed, lag = 0, None
+    hub.tally.broadcasts += 1
     if last is not None and last.epoch == snapshot.epoch and snapshot.seq > last.seq:
-        missed = snapshot.seq - last.seq - 1
-        lag = hub.clock.monotonic() - published
-    hub.tally.handed_over(missed, lag)
+        hub.tally.conflated += snapshot.seq - last.seq - 1
+        hub.tally.delivery_lag.observe(hub.clock.monotonic() - published)
     return _Given(snapshot.epoch, snapshot.seq)
 
 
@@ -191,7 +188,7 @@ class Watch(Stream[Snapshot]):
 
     __slots__ = ("_feed", "_given", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
 
-    crier: Final = None
+    new_group: Final = None
 
     def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
         super().__init__()
@@ -231,11 +228,12 @@ class Watch(Stream[Snapshot]):
     def _next(self) -> Snapshot | None:
         if self._feed is None:
             return None
-        source = self._feed.source
+        feed = self._feed
+        source = feed.source
         shown = (source.epoch, source.seq, source.liveness())
         if shown == self._shown:
             return None
-        snapshot = source.snapshot()
+        snapshot = feed.snapshot()
         self._shown = (source.epoch, snapshot.seq, snapshot.liveness)
         self._given = _given(self._hub, snapshot, source.published, self._given)
         return snapshot
@@ -256,7 +254,7 @@ class _Entry:
 
     __slots__ = ("_all", "feed", "given")
 
-    crier: Final = None
+    new_group: Final = None
 
     def __init__(self, everything: WatchAll) -> None:
         self._all = everything
@@ -310,7 +308,7 @@ class WatchAll(Stream[Snapshot]):
     def follow(self, topic: Topic) -> None:
         """A session has been opened, here or elsewhere."""
         known = self._latest.get(topic.id)
-        if known is not None and known in topic.listeners:
+        if known is not None and known in topic.subscribers:
             return
         entry = self._latest[topic.id] = _Entry(self)
         self._entries[entry] = topic
@@ -389,7 +387,7 @@ class WatchAll(Stream[Snapshot]):
             self._shown[entry] = shown
         if shown == known:
             return None
-        snapshot = source.snapshot()
+        snapshot = feed.snapshot()
         if not self._matches(snapshot.labels):
             return None
         if feed.ended is None:

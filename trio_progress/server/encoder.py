@@ -1,8 +1,8 @@
-"""Messages as they go over the wire: each encoded once for all who need it, and handed to all who stand alike at once.
+"""Messages as they go over the wire: each encoded once for all who need it, and written to all who stand alike at once.
 
 Most of those who watch a session keep up with it: they stand at the same position, and nothing else is owed to
-them. What they are told is made once, and written to all in one pass that looks at nothing but their descriptors.
-Whoever stands elsewhere, or cannot be written to now, is told the long way round, by its mailbox.
+them. What they are sent is made once, and written to all in one pass that looks at nothing but their descriptors.
+Whoever stands elsewhere, or cannot be written to now, is sent it the long way round, by its own cursor.
 """
 
 from __future__ import annotations
@@ -10,85 +10,94 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
-from ..live.cursor import Cursor, next_event, next_update
+from ..live.cursor import Consumer, Cursor, count, peek
 from ..live.feed import Feed
-from ..protocol.clock import Clock
-from ..protocol.messages import CustomEvent, Gap, Position, Update, WireMessage, encode_message
+from ..protocol.messages import CustomEvent, Gap, Message, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
 from ..telemetry.statistics import Tally
+from .frames import frame
 from .nonblocking import write_many_nowait
 from .wire import Wire
 
 logger = logging.getLogger("trio_progress")
 
 Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
-"""How an encoded message is framed: as a WebSocket frame, or as a server-sent event."""
 
 REMEMBERED: Final = 64
 """Encoded messages that are kept for those who need the same."""
 
 REMEMBERED_BYTES: Final = 1 << 20
-"""Bytes of them: what is kept stays until something else is told. One message may be larger."""
+"""Bytes of them: what is kept stays until something else is sent. One message may be larger."""
 
 BLOCK: Final = 64
-"""Subscribers that are told between two looks at the clock."""
+"""Subscribers that are written to between two looks at the clock."""
 
 AT_ONCE: Final = 16
 """Messages that are written to a subscriber in the publisher's task before the rest is left to its pump."""
 
 
 class Owed(NamedTuple):
-    """What is to be told to those who stand alike."""
+    """What those who stand alike are to be sent."""
 
     data: bytes
-    after: Position
-    """Where they stand once they are told."""
-    missed: int | None
-    """Published states that they do not see one by one; None where no state is told."""
-    dropped: int
-    """Events that are told to be lost."""
+    messages: list[Message]
+    """The same, to be counted."""
+    after: Cursor
+    """Where they stand once they have it."""
 
 
-class Subscriber(Protocol):
-    """Who is told: where it stands, by what it is written to, and the long way round."""
+class Member:
+    """A subscriber that is written to together with others while it stands where they do.
 
-    cohort: Cohort | None
-    """Those with whom it stands; None where it stands apart."""
+    Args:
+        wire: What it is written to.
+        consumer: What it has been sent, and what it is owed; brought up to date by `part()`.
+    """
+
+    __slots__ = ("_consumer", "group", "wire")
+
+    def __init__(self, wire: Wire, consumer: Consumer) -> None:
+        self.wire = wire
+        self._consumer = consumer
+        self.group: Group | None = None
+        """Those with whom it stands; None where it stands apart."""
 
     @property
-    def mailbox(self) -> Cursor:
-        """What it has been told, and what it is owed. Whoever looks at it makes it stand apart."""
-
-    @property
-    def wire(self) -> Wire:
-        """What it is written to."""
-
-    def stand(self) -> Position | None:
-        """Where it stands, if it can be told what is new together with others; else None."""
+    def consumer(self) -> Consumer:
+        """What it has been sent, and what it is owed. Whoever looks at it makes it stand apart."""
+        self.part()
+        return self._consumer
 
     def part(self) -> None:
         """It stands apart from now on."""
+        group, self.group = self.group, None
+        if group is not None:
+            consumer = self._consumer
+            consumer.cursor = consumer.cursor._replace(position=group.part(self))
+
+    def stand(self) -> Position | None:
+        """Where it stands, if it can be sent what is new together with others; else None."""
+        raise NotImplementedError
 
     def notify(self) -> None:
-        """Something new was published: it is told what it is owed, as soon as its peer takes it."""
+        """Something new was published: it is sent what it is owed, as soon as its peer takes it."""
+        raise NotImplementedError
 
 
 @final
 class Encoder:
-    """Encodes messages, each once for all who are told the same, and tells those in one go: their `Crier`.
+    """Encodes messages, each once for all who are sent the same.
 
     Args:
-        envelope: How a message is framed.
-        clock: By which it is told how long a state took to be handed over.
-        tally: Where that is counted.
+        tally: Where it is counted what groups were sent.
+        envelope: What makes of a message and its JSON what goes over the wire; None: it is a WebSocket frame.
     """
 
-    def __init__(self, envelope: Envelope, clock: Clock, tally: Tally) -> None:
+    def __init__(self, tally: Tally, envelope: Envelope | None = None) -> None:
+        self.tally = tally
         self._envelope = envelope
-        self._clock = clock
-        self._tally = tally
         self._frames: dict[object, tuple[WireMessage, bytes]] = {}
         self._kept = 0
 
@@ -98,7 +107,8 @@ class Encoder:
         known = self._frames.get(key)
         if known is not None:  # The message is kept with its frame, so no other one can have its id.
             return known[1]
-        data = self.once(message)
+        data = encode_message(message)
+        data = frame(data) if self._envelope is None else self._envelope(message, data)
         self._kept += len(data)
         if len(self._frames) >= REMEMBERED or self._kept > REMEMBERED_BYTES:
             self._frames.clear()
@@ -108,57 +118,51 @@ class Encoder:
 
     def once(self, message: WireMessage) -> bytes:
         """The message as it goes over the wire, which nobody else needs."""
-        return self._envelope(message, encode_message(message))
+        data = encode_message(message)
+        return frame(data) if self._envelope is None else self._envelope(message, data)
 
-    def audience(self) -> Cohort:
-        """Those who are told of one session by this encoder."""
-        return Cohort(self)
-
-    def told(self, owed: Owed, feed: Feed, subscribers: int) -> None:
-        """So many were told what they were owed."""
-        if owed.missed is not None:
-            lag = self._clock.monotonic() - feed.source.published
-            self._tally.handed_over(owed.missed, lag, subscribers)
-        self._tally.events_dropped += owed.dropped * subscribers
+    def new_group(self) -> Group:
+        """For those subscribers of one topic who are written to by this encoder."""
+        return Group(self)
 
 
 @final
-class Cohort:
-    """The subscribers of one session that one encoder tells: those who stand alike at once, the others one by one.
+class Group:
+    """The subscribers of one topic that one encoder serves: those who stand alike at once, the others one by one.
 
-    While a subscriber stands with the others its mailbox does not move: they share one position. `part()` brings it
-    up to date; whoever wants to see the mailbox, and whoever occupies the wire, comes through that.
+    While a subscriber stands with the others its own cursor does not move: they share one position. `part()` brings it
+    up to date; whoever wants to see its consumer, and whoever occupies the wire, comes through that.
     """
 
-    __slots__ = ("_alike", "_apart", "_descriptors", "_encode", "_position")
+    __slots__ = ("_alike", "_apart", "_cursor", "_descriptors", "_encode")
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
-        self._apart: dict[Subscriber, None] = {}
-        self._alike: dict[Subscriber, int] = {}
-        """Those who all stand at `_position`, with the descriptors of their wires, which are direct."""
+        self._apart: dict[Member, None] = {}
+        self._alike: dict[Member, int] = {}
+        """Those who all stand at `_cursor`, with the descriptors of their wires, which are direct."""
         self._descriptors: array[int] | None = None
         """The same descriptors, closely packed; None once they are others."""
-        self._position = Position(0, 0, 0)
+        self._cursor = Cursor()
 
-    def add(self, subscriber: Subscriber) -> None:
-        """One more; it stands apart until it was told something."""
+    def add(self, subscriber: Member) -> None:
+        """One more; it stands apart until it was sent something."""
         self._apart[subscriber] = None
 
-    def discard(self, subscriber: Subscriber) -> None:
+    def discard(self, subscriber: Member) -> None:
         """One less."""
         subscriber.part()
         self._apart.pop(subscriber, None)
 
-    def part(self, subscriber: Subscriber) -> Position:
+    def part(self, subscriber: Member) -> Position:
         """One of those who stand alike goes its own way, from the position that is returned."""
         del self._alike[subscriber]
         self._descriptors = None
         self._apart[subscriber] = None
-        return self._position
+        return self._cursor.position
 
-    def tell(self, feed: Feed) -> None:
-        """Something new was published: tells it to all, as far as their peers take it. Does not wait."""
+    def notify(self, feed: Feed) -> None:
+        """Something new was published: it is sent to all, as far as their peers take it. Does not wait."""
         if self._alike:
             owed = self._owed(feed)
             if owed is None:
@@ -171,41 +175,32 @@ class Cohort:
             if subscriber in self._apart:
                 self._line_up(subscriber)
 
-    def _line_up(self, subscriber: Subscriber) -> None:
-        """It is told with the others from now on, if it stands where they do and owes nothing else."""
+    def _line_up(self, subscriber: Member) -> None:
+        """It is written to with the others from now on, if it stands where they do and owes nothing else."""
         position = subscriber.stand()
-        if position is None or (self._alike and position != self._position):
+        if position is None or (self._alike and position != self._cursor.position):
             return
         del self._apart[subscriber]
-        self._position = position
+        self._cursor = Cursor(position)
         self._alike[subscriber] = subscriber.wire.fileno()
         self._descriptors = None
-        subscriber.cohort = self
+        subscriber.group = self
 
     def _owed(self, feed: Feed) -> Owed | None:
-        """What those who stand alike are owed, made once; None where that is left to their mailboxes."""
-        source = feed.source
-        before = position = self._position
-        data = b""
-        dropped = 0
+        """What those who stand alike are owed, made once; None where each is to be sent it by itself."""
+        after, data = self._cursor, b""
+        messages: list[Message] = []
         try:
-            source.publish()
-            if feed.ended is not None or before.epoch != source.epoch or before.seq < source.oldest_delta:
-                return None
-            for _ in range(AT_ONCE):
-                message: WireMessage
-                if position.seq < source.seq:
-                    message, position = next_update(feed, position)
-                elif position.event < source.event_log.newest:
-                    message, position = next_event(feed, position)
-                    dropped += message.dropped if isinstance(message, Gap) else 0
-                else:
-                    missed = position.seq - before.seq - 1
-                    return Owed(data, position, None if missed < 0 else missed, dropped)
+            while (step := peek(feed, after)) is not None:
+                message, after = step
+                if len(messages) == AT_ONCE or not isinstance(message, (Update, CustomEvent, Gap)):
+                    return None
+                messages.append(message)
                 data += self._encode(message)
         except Exception:
-            logger.exception("session %r: what is new cannot be told to all at once", source.id)
-        return None
+            logger.exception("session %r: what is new cannot be sent to all at once", feed.source.id)
+            return None
+        return Owed(data, messages, after)
 
     def _write(self, owed: Owed, feed: Feed) -> None:
         if self._descriptors is None:
@@ -214,24 +209,33 @@ class Cohort:
         troubled: list[tuple[int, int]] = []
         for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]
-            told = len(block)
+            written = len(block)
             for place, outcome in write_many_nowait(block, owed.data):
                 troubled.append((start + place, outcome))
-                told -= outcome < 0
-            self._encode.told(owed, feed, told)
+                written -= outcome < 0
+            for message in owed.messages:
+                count(self._encode.tally, feed, self._cursor, message, written)
         subscribers = list(self._alike) if troubled else []
         for place, outcome in troubled:
             subscriber = subscribers[place]
-            mailbox = subscriber.mailbox  # From here on it stands apart, where all stood before.
+            consumer = subscriber.consumer  # From here on it stands apart, where all stood before.
             if subscriber.wire.continue_write(owed.data, outcome):
-                mailbox.position = owed.after
-        self._position = owed.after
+                consumer.cursor = consumer.cursor._replace(position=owed.after.position)
+        self._cursor = owed.after
 
 
 def _key(message: WireMessage) -> object:
-    """What two messages that are told to different subscribers have in common, if they are the same."""
+    """The encoded part that equal messages to several subscribers share."""
     if isinstance(message, CustomEvent):
         return (message.session, message.resume)
     if isinstance(message, Snapshot):
         return (message.id, message.resume, message.liveness, message.heartbeat_at)
     return id(message)
+
+
+def as_event(message: WireMessage, data: bytes) -> bytes:
+    """One server-sent event; its id is the resume token, for messages that have one (HTML standard, section 9.2)."""
+    resume = getattr(message, "resume", None)
+    if resume:
+        return b"id: %s\ndata: %s\n\n" % (resume.encode(), data)
+    return b"data: %s\n\n" % data

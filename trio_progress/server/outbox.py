@@ -1,6 +1,6 @@
-"""What one connection still has to be told: cursors and a few letters, never a queue of states.
+"""What one connection still has to be sent: cursors and a few letters, never a queue of states.
 
-Each subscription is a `Cursor`: a position in its session. When something new is published, `notify()` runs in
+Each subscription has a `Cursor`: its position in its session. When something new is published, `notify()` runs in
 the publisher's task; if the wire is idle, the newest is made and written there and then, and otherwise the
 subscription is marked as ready, and the connection's pump makes the newest once the peer can take it.
 
@@ -17,13 +17,13 @@ from typing import Final, final
 import msgspec
 import trio
 
-from ..errors import CorruptEntryError, ProgressError
-from ..live.cursor import Cursor
+from ..live.cursor import Consumer
 from ..live.feed import Feed, Topic
 from ..live.hub import Hub
-from ..protocol.messages import End, ErrorMessage, Message, Position, Subscribed, Verb, WireMessage
+from ..protocol.messages import End, Message, Position, Subscribed, Verb, WireMessage
 from .auth.grants import Grant
-from .encoder import AT_ONCE, Cohort, Encoder
+from .encoder import AT_ONCE, Encoder, Member
+from .error_messages import not_found
 from .wire import Source, Wire
 
 logger = logging.getLogger("trio_progress")
@@ -31,17 +31,13 @@ logger = logging.getLogger("trio_progress")
 BATCH: Final = 64 * 1024
 """Bytes that the pump makes of what is ready before it writes them."""
 
-UNREADABLE: Final = (
-    "what is stored of this session cannot be read, and trying again does not help: begin it anew, or delete it"
-)
-
 MOST_LETTERS: Final = 256
 """Answers and list entries that may wait; who lets more pile up reads too slowly."""
 
 
 @final
-class Subscriber:
-    """One session, as one connection is told of it: a listener around a mailbox that asks who may see it.
+class Subscriber(Member):
+    """One session, as one connection is sent it: a subscriber of its topic that asks who may see it.
 
     Args:
         outbox: The connection's.
@@ -50,19 +46,16 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_mailbox",
         "_outbox",
         "close",
-        "cohort",
-        "crier",
         "events",
         "id",
         "keyed",
+        "new_group",
         "refused",
         "topic",
         "verbs",
         "wait",
-        "wire",
     )
 
     def __init__(
@@ -76,6 +69,8 @@ class Subscriber:
         wait: bool,
         close: bool,
     ) -> None:
+        super().__init__(outbox.wire, Consumer(since=since, interval=interval, tally=outbox.hub.tally))
+        self.new_group = outbox.encode.new_group
         self.id = session_id
         self.events = events
         self.wait = wait
@@ -87,34 +82,13 @@ class Subscriber:
         self.keyed = False
         """Whether it was attached to a session, allowed or not."""
         self._outbox = outbox
-        self.wire = outbox.wire
-        self.crier = outbox.encode
-        self.cohort: Cohort | None = None
-        hub = outbox.hub
-        self._mailbox = Cursor(
-            session_id, since=since, interval=interval, clock=hub.clock, tally=hub.tally, wake=self._nothing
-        )
-
-    @property
-    def mailbox(self) -> Cursor:
-        """What it has been told, and what it is owed. Whoever looks at it makes it stand apart."""
-        self.part()
-        return self._mailbox
 
     def stand(self) -> Position | None:
-        """Where it stands, if it can be told what is new together with others; else None."""
-        mailbox = self._mailbox
-        return mailbox.position if mailbox.steady and self.wire.direct and self not in self._outbox.ready else None
-
-    def part(self) -> None:
-        """It stands apart from now on."""
-        cohort = self.cohort
-        if cohort is not None:
-            self.cohort = None
-            self._mailbox.position = cohort.part(self)
-
-    def _nothing(self) -> None:
-        """The mailbox wakes nobody: whoever tells it of news is told by us."""
+        """Where it stands, if it can be sent what is new together with others; else None."""
+        consumer = self._consumer
+        if self.refused or not consumer.steady or not self.wire.direct or self in self._outbox.ready:
+            return None
+        return consumer.cursor.position
 
     def attach(self, feed: Feed) -> None:
         """There is a session, or a new owner of it; a new one may have other labels, so it is asked again."""
@@ -122,24 +96,24 @@ class Subscriber:
             self._attach(feed)
         except Exception:
             logger.exception("a subscriber of session %r is dropped", self.id)
-            self._outbox.wire.kill()
+            self.wire.kill()
 
     def _attach(self, feed: Feed) -> None:
         self.keyed = True
-        snapshot = feed.source.snapshot()
-        if not self._outbox.grant.allows("read", self.id, snapshot.labels):
+        labels = feed.source.labels
+        if not self._outbox.grant.allows("read", self.id, labels):
             self.refused = True
             self._outbox.refuse(self)
             return
         self.refused = False
-        self.verbs = self._outbox.grant.verbs_on(self.id, snapshot.labels)
-        first = self.mailbox.position.epoch == 0
-        self.mailbox.attach(feed)
-        if first and self.events is not None:
-            position = self.mailbox.position
-            if position.seq == 0:
-                kept = max(position.event, feed.source.event_log.newest - self.events)
-                self.mailbox.position = position._replace(event=kept)
+        self.verbs = self._outbox.grant.verbs_on(self.id, labels)
+        consumer = self.consumer
+        first = not consumer.cursor.position.epoch
+        consumer.attach(feed)
+        position = consumer.cursor.position
+        if first and self.events is not None and not position.seq:
+            kept = max(position.event, feed.source.event_log.newest - self.events)
+            consumer.cursor = consumer.cursor._replace(position=position._replace(event=kept))
         self.notify()
 
     def notify(self) -> None:
@@ -148,25 +122,20 @@ class Subscriber:
         if self.refused:
             outbox.wait_on(self)
             return
-        wire = self.wire
         try:
-            if wire.direct:
-                outbox.tell(self)
-            else:
-                outbox.ready[self] = None
-                wire.schedule()
+            outbox.send(self)
         except Exception:
             logger.exception("a subscriber of session %r is dropped", self.id)
-            wire.kill()
+            self.wire.kill()
 
     def bookmark(self) -> None:
         """The session lives."""
-        self.mailbox.bookmark()
+        self.consumer.bookmark()
         self.notify()
 
     def shut(self) -> None:
         """The tracker is left."""
-        self.mailbox.shut()
+        self.consumer.shut()
         self.notify()
 
 
@@ -243,11 +212,11 @@ class Outbox:
             self._later.pop(subscriber, None)
             self.hub.leave(subscriber.topic, subscriber)
             subscriber.refused = True
-            subscriber.mailbox.steady = False
+            subscriber.part()
 
     def refuse(self, subscriber: Subscriber) -> None:
         """The session may not be seen. Who waits goes on waiting, as for one that there is not."""
-        subscriber.mailbox.steady = False
+        subscriber.part()
         self.ready.pop(subscriber, None)
         self._later.pop(subscriber, None)
         if not subscriber.wait and self.subscribers.get(subscriber.id) is subscriber:
@@ -264,7 +233,7 @@ class Outbox:
         topic = subscriber.topic
         if self.subscribers.get(subscriber.id) is not subscriber:
             return
-        if subscriber.mailbox.done:  # The tracker is left.
+        if subscriber.consumer.done:  # The tracker is left.
             self._over(subscriber, ended=False)
         elif topic is not None and topic.feed is None:
             subscriber.topic = self.hub.await_next(subscriber.id, subscriber)
@@ -280,7 +249,7 @@ class Outbox:
             feed = None if subscriber.topic is None else subscriber.topic.feed
             if feed is None or subscriber.refused:  # Who waits goes on waiting, whether there is one or not.
                 continue
-            labels = feed.source.snapshot().labels
+            labels = feed.source.labels
             if not grant.allows("read", subscriber.id, labels):
                 subscriber.wait = False
                 self.refuse(subscriber)
@@ -339,23 +308,23 @@ class Outbox:
         self._piled += len(letter)
         self.wire.schedule_first()
 
-    def tell(self, subscriber: Subscriber) -> None:
-        """Writes what there is to tell of one session, as far as the peer takes it."""
-        wire, mailbox, encode = self.wire, subscriber.mailbox, self.encode
+    def send(self, subscriber: Subscriber) -> None:
+        """Writes what one subscriber is owed, as far as the peer takes it; the rest is left to the pump."""
+        wire, consumer, encode = self.wire, subscriber.consumer, self.encode
         for _ in range(AT_ONCE):
-            position = mailbox.position
-            message = mailbox.take()
-            if message is None:
+            if not wire.direct:
+                break
+            step = consumer.peek()
+            if step is None:
                 self._nothing_more(subscriber)
                 return
+            message, after = step
             if not wire.write_nowait(encode(self._dressed(subscriber, message))):
-                mailbox.put_back(message, position)
                 break
+            consumer.commit(message, after)
             if type(message) is End:
                 self._over(subscriber, ended=True)
                 return
-            if not wire.direct:
-                break
         self.ready[subscriber] = None
         wire.schedule()
 
@@ -366,10 +335,10 @@ class Outbox:
 
     def _nothing_more(self, subscriber: Subscriber) -> None:
         """All is told, or the rest is not due yet."""
-        mailbox = subscriber.mailbox
-        if mailbox.done:
+        consumer = subscriber.consumer
+        if consumer.done:
             self._over(subscriber, ended=False)
-        elif mailbox.not_before and mailbox.not_before > trio.current_time():
+        elif consumer.not_before > trio.current_time():
             if subscriber not in self._later:
                 self._later[subscriber] = None
                 self.wire.schedule()  # So that the pump's pause ends when it is due.
@@ -393,12 +362,12 @@ class Outbox:
         if self._letters:
             return b"".join(parts)
         now = trio.current_time()
-        for subscriber in [one for one in self._later if one.mailbox.not_before <= now]:
+        for subscriber in [one for one in self._later if one.consumer.not_before <= now]:
             del self._later[subscriber]
             self.ready[subscriber] = None
         while self.ready and size < BATCH:
             subscriber = next(iter(self.ready))
-            message = subscriber.mailbox.take()
+            message = subscriber.consumer.next()
             if message is None:
                 del self.ready[subscriber]
                 self._nothing_more(subscriber)
@@ -421,23 +390,4 @@ class Outbox:
         self.hub.tally.subscribers_dropped += 1
 
     def _due(self) -> float:
-        return min((subscriber.mailbox.not_before for subscriber in self._later), default=float("inf"))
-
-
-def not_found(session_id: str) -> ErrorMessage:
-    """What is said of a session that there is not, or that may not be seen: the two look the same."""
-    return ErrorMessage(code="not_found", message=f"there is no session {session_id!r}", session=session_id)
-
-
-def failed(problem: ProgressError, session_id: str) -> ErrorMessage:
-    """What is said where a session cannot be told of: whether trying again helps."""
-    if isinstance(problem, CorruptEntryError):
-        return ErrorMessage(code="unreadable", message=UNREADABLE, session=session_id)
-    return unavailable(session_id)
-
-
-def unavailable(session_id: str | None) -> ErrorMessage:
-    """What is said while the store does not answer."""
-    return ErrorMessage(
-        code="unavailable", message="the store does not answer now: try again later", session=session_id
-    )
+        return min((subscriber.consumer.not_before for subscriber in self._later), default=float("inf"))

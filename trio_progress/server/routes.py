@@ -17,10 +17,10 @@ from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
 from .answers import Answer, EventStream
 from .auth.grants import VERBS, Grant
+from .error_messages import UNREADABLE
 from .files import matches
 from .http import RefusedError, Request, Response, as_json, error
 from .list.pages import visible_sessions
-from .outbox import UNREADABLE
 from .runtime import ServerRuntime, log_client_request
 from .schema import SUBPROTOCOL, Config, Readiness, SessionList, encoded
 
@@ -187,7 +187,7 @@ class Routes:
         feed = await self._runtime.hub.seen(
             call.session, lambda labels: call.grant.allows("read", call.session, labels)
         )
-        return feed.source.snapshot()
+        return feed.snapshot()
 
     async def _session(self, call: Call) -> Response:
         snapshot = await self._seen(call)

@@ -14,8 +14,7 @@ from ..telemetry.logs import log_event
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies
 from .capacity import AddressLimit
-from .encoder import Encoder
-from .envelopes import as_event, as_frame
+from .encoder import Encoder, as_event
 from .files import StaticFile
 from .list.feed import ListFeed
 from .open_connections import OpenConnections
@@ -58,8 +57,8 @@ class ServerRuntime:
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
-        self.as_frames = Encoder(as_frame, self.hub.clock, self.hub.tally)
-        self.as_events = Encoder(as_event, self.hub.clock, self.hub.tally)
+        self.as_frames = Encoder(self.hub.tally)
+        self.as_events = Encoder(self.hub.tally, as_event)
         self.connections = OpenConnections()
         self.most: Final = settings.max_connections if most is None else most
         self.addresses = AddressLimit(self.most, settings.max_connections_per_address)

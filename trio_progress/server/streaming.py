@@ -10,7 +10,8 @@ from ..live.hub import Hub
 from ..protocol.messages import Unlisted
 from .auth.grants import Grant
 from .encoder import Encoder
-from .outbox import Outbox, Subscriber, failed, not_found
+from .error_messages import failed, not_found
+from .outbox import Outbox, Subscriber
 from .wire import Source, Wire
 
 

@@ -23,11 +23,12 @@ from ..state import checks
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError
 from .auth.expiry import until_expired
 from .auth.grants import Credentials, Grant
+from .error_messages import failed, not_found
 from .frames import close_frame
 from .http import Request
 from .inbound import Inbound
 from .list.sending import send_list
-from .outbox import Subscriber, failed, not_found
+from .outbox import Subscriber
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from .runtime import ServerRuntime, log_client_request
 from .schema import SUBPROTOCOL
@@ -279,7 +280,7 @@ class WsConnection(ServerConnection):
         try:
             checks.session_id(session)
             feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
-            snapshot = feed.source.snapshot()
+            snapshot = feed.snapshot()
             if not grant.allows("cancel", session, snapshot.labels):
                 self._refuse("not_allowed", "you may not cancel this session", session)
             elif snapshot.status in ENDED:

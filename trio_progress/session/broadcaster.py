@@ -1,4 +1,4 @@
-"""The child that publishes for the subscribers: it tells them that there is something to come for."""
+"""The child that publishes for the subscribers, and announces that there is something new."""
 
 from __future__ import annotations
 
@@ -78,12 +78,10 @@ class Broadcaster:
                     self._loop.ran(due)
                     # From its beginning: to tell a thousand takes a while, which is not to come on top.
                     not_before = trio.current_time() + self._interval
-                    self._tick()
-                self._tick()
+                    self._state.publish()
+                    self._topic.announce()
+                self._state.publish()
+                self._topic.announce()
                 await self._flushed.wait()
         finally:
             self._finish()
-
-    def _tick(self) -> None:
-        self._state.publish()
-        self._topic.announce()

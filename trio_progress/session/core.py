@@ -136,7 +136,7 @@ class SessionCore:
             self.check_caller()
         if not self.persist_wake.pending:
             self.persist_wake.wake()
-        if self.topic is not None and self.topic.listeners:
+        if self.topic is not None and self.topic.subscribers:
             self.broadcast_wake.wake()
 
     def request_persist(self) -> None:

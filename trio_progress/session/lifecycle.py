@@ -81,7 +81,7 @@ class SessionLifecycle:
         self.core = SessionCore(self._make_state, self._make_persister, runtime.tally)
         self.session = Session(self.core)
         self.state: SessionState = self.core.state
-        self._feed = Feed(self.state)
+        self._feed = Feed(self.state, self.state.publish)
         self._owner = checks.new_id()
         self._persister = self.core.persister
 

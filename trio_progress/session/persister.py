@@ -145,20 +145,19 @@ class Persister:
 
     def _append_or_renew(self) -> Write | None:
         state, settings = self._state, self._settings
-        seq = state.publish()
+        newest = self._publish()
         lease = settings.lost_after
-        if not self._behind(seq, state.event_log.newest):
+        if not self._behind(*newest):
             if self._renew and not state.over:
                 self._renewing = True
                 return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
             return None
-        log = state.event_log
         events = events_of(state, self._stored_event)
         self._renewing = False
-        self._sent = (seq, log.newest)
+        self._sent = newest
         return Append(
             id=state.id,
-            key=Key(state.epoch, seq),
+            key=Key(state.epoch, state.seq),
             record=encode_record(state),
             index=index_of(state),
             lease=None if state.over else lease,
@@ -209,6 +208,10 @@ class Persister:
             self.fenced = True
             self._on_fenced()
 
+    def _publish(self) -> tuple[int, int]:
+        """Publishes what has changed, for the store's pace or a flush; the state and the event that it is to hold."""
+        return self._state.publish(), self._state.event_log.newest
+
     def _behind(self, seq: int, event: int) -> bool:
         """Whether the store lacks the state `seq`, or events up to the ordinal `event`."""
         return self.stored is None or self.stored < seq or self._stored_event < event
@@ -236,7 +239,7 @@ class Persister:
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
         self._hurry = trio.Event()
-        goal = self._state.publish(), self._state.event_log.newest
+        goal = self._publish()
         if not self._behind(*goal):
             self._tally.persists_unchanged += 1
         self.waiting_since = trio.current_time()
@@ -267,7 +270,7 @@ class Persister:
             FencedError: Another owner has taken the session over.
             SessionClosedError: The session was left before the store took it.
         """
-        goal = self._state.publish(), self._state.event_log.newest
+        goal = self._publish()
         while self._behind(*goal):
             if self.fenced:
                 raise FencedError(self._state.id, self._state.epoch)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 import trio
 
 from ..live.hub import Hub
-from ..protocol.clock import Clock
 from ..settings import Settings
 from ..state.pipeline import Pipeline
 from ..storage.committer import Committer
@@ -66,15 +64,11 @@ class TrackerRuntime:
     """Whether a polite stop of the process is under way."""
 
 
-def new_runtime(
-    store: Store, settings: Settings, wall_clock: Callable[[], float], spool: bool, rng: random.Random
-) -> TrackerRuntime:
+def new_runtime(store: Store, settings: Settings, hub: Hub, spool: bool, rng: random.Random) -> TrackerRuntime:
     """What the sessions of a new tracker share, none of it running yet."""
-    tally = Tally()
-    hub = Hub(store, Clock(trio.current_time, wall_clock), tally, settings.event_limit)
-    committer = Committer(store, tally, rng)
-    kept = Spool(store.address, wall=wall_clock) if spool and isinstance(store, Addressed) else None
-    return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer), hub, tally, {})
+    committer = Committer(store, hub.tally, rng)
+    kept = Spool(store.address, wall=hub.clock.wall) if spool and isinstance(store, Addressed) else None
+    return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer), hub, hub.tally, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

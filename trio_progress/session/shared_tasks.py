@@ -20,15 +20,18 @@ from typing import Final, final
 import trio
 
 from ..live.discovery import SessionDiscovery
+from ..live.hub import Hub
 from ..live.store_watcher import StoreWatcher
+from ..protocol.clock import Clock
+from ..settings import Settings
 from ..state import checks
 from ..storage.committer import Once
 from ..storage.reaper import Reaper
-from ..stores.base import Ask
+from ..stores.base import Ask, Store
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import TrackerStatistics
+from ..telemetry.statistics import Tally, TrackerStatistics
 from .commands import cancel_here
-from .runtime import TrackerRuntime
+from .runtime import TrackerRuntime, new_runtime
 
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""
@@ -49,34 +52,44 @@ class SharedTasks:
 
     def __init__(
         self,
-        runtime: TrackerRuntime,
+        store: Store,
+        settings: Settings,
+        wall_clock: Callable[[], float],
+        spool: bool,
         rng: random.Random,
         nursery: trio.Nursery,
         signals: ExitStack,
         on_signal: Callable[[int], None],
     ) -> None:
-        store, settings, hub = runtime.store, runtime.settings, runtime.hub
-        self._runtime = runtime
+        clock, tally = Clock(trio.current_time, wall_clock), Tally()
+        self._watcher = StoreWatcher(store, clock, tally, rng, self._asked, self._ask)
+        self._discovery = SessionDiscovery(store)
+        hub = Hub(
+            store,
+            clock,
+            tally,
+            settings.event_limit,
+            on_remote=self._watcher.watch,
+            on_idle=self._watcher.forget,
+            on_everywhere=self._discovery.wake,
+        )
+        self.runtime: Final = new_runtime(store, settings, hub, spool, rng)
         self._nursery = nursery
         self._signals = signals
         self._on_signal = on_signal
-        self._watcher = StoreWatcher(store, hub, rng, settings.event_limit, self._asked, self._ask)
-        self._discovery = SessionDiscovery(store, hub)
-        self._reaper = Reaper(store, runtime.committer, settings, runtime.tally, runtime.open)
+        self._reaper = Reaper(store, self.runtime.committer, settings, tally, self.runtime.open)
 
     def start(self) -> None:
         """Starts them."""
-        for task, name in (
-            (self._runtime.committer.run, "committer"),
-            (self._watcher.run, "store watcher"),
-            (self._reaper.run, "reaper"),
-            (self._discovery.run, "session discovery"),
-        ):
-            self._nursery.start_soon(task, name=name)
+        hub = self.runtime.hub
+        self._nursery.start_soon(self.runtime.committer.run, name="committer")
+        self._nursery.start_soon(self._watcher.run, hub, name="store watcher")
+        self._nursery.start_soon(self._reaper.run, name="reaper")
+        self._nursery.start_soon(self._discovery.run, hub, name="session discovery")
 
     async def catch_up(self) -> None:
         """Has what an earlier process could not store delivered, before a session is resumed from what it lacks."""
-        delivery = self._runtime.delivery
+        delivery = self.runtime.delivery
         if delivery.wanted:
             self._nursery.start_soon(delivery.run, name="delivery")
             with trio.move_on_after(CATCH_UP):
@@ -92,7 +105,7 @@ class SharedTasks:
             sessions_open=len(runtime.open),
             sessions_stalled=sum(core.state.liveness() == "stalled" for core in cores),
             sessions_missing=self._reaper.missing,
-            subscribers=runtime.hub.listeners,
+            subscribers=runtime.hub.subscribers,
             states=sum(core.state.seq for core in cores),
             sessions_followed=self._watcher.followed,
             read_lag=self._watcher.lag,
@@ -104,7 +117,7 @@ class SharedTasks:
 
     def _asked(self, session_id: str, what: str, reason: str | None) -> None:
         """Somebody asks the owner of a session for something, by the store."""
-        runtime = self._runtime
+        runtime = self.runtime
         if what == "cancel":
             cancel_here(runtime, session_id, checks.message("reason", reason, runtime.settings.limits))
         elif what == "watch":
@@ -113,7 +126,7 @@ class SharedTasks:
                 reserved.core.persister.watched()
 
     def _ask(self, ask: Ask) -> None:
-        self._runtime.committer.submit(Once(ask))
+        self.runtime.committer.submit(Once(ask))
 
     # Stopping
 
@@ -135,13 +148,13 @@ class SharedTasks:
             self._on_signal(number)
 
     def _stop_all(self, reason: str, *, interrupted: bool) -> None:
-        self._runtime.interrupting = self._runtime.interrupting or interrupted
-        for reserved in list(self._runtime.open.values()):
+        self.runtime.interrupting = self.runtime.interrupting or interrupted
+        for reserved in list(self.runtime.open.values()):
             reserved.stop(reason, interrupted)
 
     async def leave(self) -> None:
         """Makes the steps above. Shielded, and bounded."""
-        runtime = self._runtime
+        runtime = self.runtime
         runtime.closed = True
         grace = runtime.settings.flush_timeout + LEAVING_GRACE
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):

@@ -277,11 +277,6 @@ class SessionState(PhaseTransitions):
         self.over = True
         self.root.status = _PHASE_END[status]
 
-    @property
-    def secondhand(self) -> bool:
-        """Never: nobody knows of newer states than their owner."""
-        return False
-
     # Reading
 
     @property
@@ -333,18 +328,18 @@ class SessionState(PhaseTransitions):
         return head
 
     def snapshot(self) -> Snapshot:
-        """The newest published state; what has not been published yet is published for it."""
+        """The state of this moment, published for it: for the author and the persister, who are no readers."""
         self.publish()
+        return self.published_state()
+
+    def published_state(self) -> Snapshot:
+        """The newest published state."""
         head = self.head()
         if self._snapshot is None or self._snapshot[0] is not head:
             phases = tuple(phase_snapshot(node) for node in self.root.children.values())
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
             self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
         return self._snapshot[1]
-
-    def told(self) -> Snapshot:
-        """The same: nothing of it is a reader's guess."""
-        return self.snapshot()
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""

@@ -79,11 +79,6 @@ class Histogram:
         """What was counted so far."""
         return Distribution(self.bounds, tuple(self.counts), self.sum)
 
-    def retract(self, value: float) -> None:
-        """Takes one value back that was counted."""
-        self.counts[bisect_left(self.bounds, value)] -= 1
-        self.sum -= value
-
 
 @final
 class BoundedLabels(Generic[K]):

@@ -72,20 +72,6 @@ class Tally:
             reason=error,
         )
 
-    def handed_over(self, missed: int, lag: float | None, subscribers: int = 1) -> None:
-        """Subscribers, one unless told, were each given an update or a snapshot.
-
-        Args:
-            missed: Published states that each did not see one by one.
-            lag: Seconds since the state was published; None where the subscribers had not been waiting for it.
-            subscribers: How many were given the same, at about the same time.
-        """
-        self.broadcasts += subscribers
-        if missed > 0:
-            self.conflated += missed * subscribers
-        if lag is not None:
-            self.delivery_lag.observe(lag, subscribers)
-
 
 @final
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, final
 
-from ..live.cursor import Cursor
+from ..live.cursor import Consumer
 from ..live.feed import Topic
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
@@ -26,7 +26,7 @@ class Recording(list[Message]):
         self._tracker = tracker
         self._id = session_id
         self._limit = limit
-        self._mailboxes: dict[Cursor, Topic] = {}
+        self._consumers: dict[Consumer, Topic] = {}
         self.overflowed = 0
         """Messages that did not fit any more."""
 
@@ -48,31 +48,30 @@ class Recording(list[Message]):
 
     def follow(self, topic: Topic) -> None:
         """A session has been opened."""
-        if self._id not in (None, topic.id) or topic in self._mailboxes.values():
+        if self._id not in (None, topic.id) or topic in self._consumers.values():
             return
         draining = False
 
         def wake() -> None:
             nonlocal draining
             if draining:
-                return  # From within `take`: the loop below comes to it.
+                return  # From within the loop below, which comes to it.
             draining = True
             try:
-                while (message := mailbox.take()) is not None:
+                while (message := consumer.next()) is not None:
                     if len(self) < self._limit:
                         self.append(message)
                     else:
                         self.overflowed += 1
             finally:
                 draining = False
-            if mailbox.done:
-                self._mailboxes.pop(mailbox, None)
+            if consumer.done:
+                self._consumers.pop(consumer, None)
 
         # A tally of its own: what is recorded was sent to nobody.
-        clock = runtime_of(self._tracker).hub.clock
-        mailbox = Cursor(topic.id, since=None, interval=0.0, clock=clock, tally=Tally(), wake=wake)
-        self._mailboxes[mailbox] = topic
-        topic.join(mailbox)
+        consumer = Consumer(since=None, interval=0.0, tally=Tally(), wake=wake)
+        self._consumers[consumer] = topic
+        topic.join(consumer)
 
     def show(self, snapshot: Snapshot) -> None:
         """A session that nobody owns yet has no messages."""
@@ -84,9 +83,9 @@ class Recording(list[Message]):
         """Records no more."""
         hub = runtime_of(self._tracker).hub
         hub.leave_all(self)
-        for mailbox, topic in list(self._mailboxes.items()):
-            hub.leave(topic, mailbox)
-        self._mailboxes.clear()
+        for consumer, topic in list(self._consumers.items()):
+            hub.leave(topic, consumer)
+        self._consumers.clear()
 
     def start(self) -> None:
         """Records what is open, and what will be."""

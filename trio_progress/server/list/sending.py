@@ -8,7 +8,8 @@ from typing import Final
 from ...errors import ProgressError
 from ...protocol.clock import utc
 from ...protocol.messages import Listing, Subscribed
-from ..outbox import Outbox, unavailable
+from ..error_messages import unavailable
+from ..outbox import Outbox
 from .feed import ListFeed, ListView
 from .pages import visible_heads
 
