@@ -134,7 +134,7 @@ async def test_the_same_append_again_is_acknowledged_and_changes_nothing(rig: Ri
     before = await rig.read()
     assert await rig.one(again) == Done()
     assert await rig.read() == before
-    assert (await rig.claimed()).usual == {"x": 8.0}
+    assert (await rig.claimed()).typical_seconds == {"x": 8.0}
 
 
 async def test_an_older_append_of_the_same_epoch_changes_nothing(rig: Rig, mock_clock: MockClock) -> None:
@@ -259,7 +259,7 @@ async def test_what_is_written_under_an_older_epoch_is_refused(rig: Rig, mock_cl
     assert await rig.one(Renew("a", E, 99.0, 1.0)) == Fenced(E + 1)
     assert await rig.read() == before
     rig.sleep(LEASE + 1)
-    assert (await rig.claimed()).usual == {}
+    assert (await rig.claimed()).typical_seconds == {}
 
 
 async def test_what_is_written_under_an_epoch_that_was_never_given_out_is_refused(
@@ -396,10 +396,10 @@ async def test_durations_are_smoothed_by_pipeline(rig: Rig, mock_clock: MockCloc
     for n, (first, second) in enumerate([(10.0, 4.0), (20.0, 4.0)]):
         epoch = (await rig.claimed(f"s{n}")).epoch
         await rig.one(append(epoch, 1, f"s{n}", lease=None, durations={"x": first, "y": second}))
-    usual = (await rig.claimed("next")).usual
-    assert usual == pytest.approx({"x": 13.0, "y": 4.0})
-    assert (await rig.claimed("other", index=index(pipeline="q"))).usual == {}
-    assert (await rig.claimed("none", index=index(pipeline=None))).usual == {}
+    typical = (await rig.claimed("next")).typical_seconds
+    assert typical == pytest.approx({"x": 13.0, "y": 4.0})
+    assert (await rig.claimed("other", index=index(pipeline="q"))).typical_seconds == {}
+    assert (await rig.claimed("none", index=index(pipeline=None))).typical_seconds == {}
 
 
 # Reading

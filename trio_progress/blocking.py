@@ -27,7 +27,7 @@ from .state import checks
 from .state.limits import Limits
 from .state.pipeline import Pipeline
 from .storage.declaring import cancellation, declaration, declared
-from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Seen, Stored, Write
+from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally
 
@@ -222,7 +222,7 @@ class Client:
         while not (snapshot := self._shown(stored)).ended:
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"session {session_id!r} is still {snapshot.status} after {timeout} s")
-            seen = Seen(stored.key, stored.heartbeat, stored.alive)
+            seen = stored.seen
             changes = self._backend.changes(mark, {session_id: seen}, _pause(until))
             mark = changes.mark
             if changes.gone:

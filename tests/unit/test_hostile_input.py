@@ -34,9 +34,9 @@ from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
+from trio_progress.stores.decoding import decode_id
+from trio_progress.stores.paging import decode_cursor
 from trio_progress.stores.redis import reads as redis_reads
-from trio_progress.stores.redis import rows as redis_rows
-from trio_progress.stores.sqlite import reads as sqlite_reads
 from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
 from trio_progress.terminal.printable import printable
@@ -54,8 +54,6 @@ REFUSALS = (
     ValueError,
     TypeError,
     ExcessError,
-    redis_rows.PoisonedError,
-    sqlite_rows.PoisonedError,
 )
 
 
@@ -170,16 +168,15 @@ def row(text: str) -> object:
     return [
         refused(sqlite_rows.head, (1, 1, None, data, 1.0, 1.0, 1.0)),
         refused(sqlite_rows.head, (text, 1, None, data, 1.0, 1.0, 1.0)),
-        refused(sqlite_rows.decode_id, data),
-        refused(redis_rows.key, data),
-        refused(redis_rows.epoch, data),
-        refused(redis_rows.stamp, "heartbeat", data),
-        refused(redis_rows.found, [data, data, [data, data], data, data, [data]]),
-        refused(redis_rows.events_of, 1, [[b"1-1", [b"1", data]], [data, data]], ()),
-        refused(redis_rows.durations, [data, data]),
-        refused(redis_rows.ask, [b"i", data, b"a", data, b"r", data]),
-        refused(redis_reads._place, text),
-        refused(sqlite_reads._place, text),
+        refused(decode_id, data),
+        refused(redis_reads.key, data),
+        refused(redis_reads.epoch, data),
+        refused(redis_reads.stamp, "heartbeat", data),
+        refused(redis_reads.found, "r-1", [data, data, [data, data], data, data, [data]]),
+        refused(redis_reads.events_of, 1, [[b"1-1", [b"1", data]], [data, data]], ()),
+        refused(redis_reads.durations, [data, data]),
+        refused(redis_reads.ask, [b"i", data, b"a", data, b"r", data]),
+        refused(decode_cursor, text),
     ]
 
 

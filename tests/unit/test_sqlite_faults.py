@@ -14,9 +14,10 @@ import trio
 
 from trio_progress import Pipeline, StoreError, open_tracker
 from trio_progress.stores.base import Append, Claim, Claimed, Delete, Done, Index, Key, Query
+from trio_progress.stores.decoding import LARGEST_RECORD
 from trio_progress.stores.sqlite.backend import SqliteBackend
 from trio_progress.stores.sqlite.machine import MachineClock
-from trio_progress.stores.sqlite.schema import LARGEST_RECORD, MIGRATIONS, Opened, connect
+from trio_progress.stores.sqlite.schema import MIGRATIONS, Opened, connect
 from trio_progress.stores.sqlite.store import SqliteStore
 from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
 

@@ -28,9 +28,8 @@ from ..protocol.snapshot import (
     headed,
 )
 from ..state.events import EventLog
-from ..state.record import Record, decode_head, decode_record
+from ..state.record import Record, decode_head, decode_record, readable_events
 from ..stores.base import Key, Seen, Stored
-from ..stores.entries import readable_events
 from ..telemetry.statistics import Tally
 
 TOMBSTONES: Final = 1000

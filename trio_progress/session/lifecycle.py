@@ -177,8 +177,8 @@ class SessionLifecycle:
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state
         self._expect = None
-        state.typical_seconds = claimed.usual
-        if claimed.usual and not state.over:
+        state.typical_seconds = claimed.typical_seconds
+        if claimed.typical_seconds and not state.over:
             state.touch()  # It has an estimate now.
         if claimed.previous is not None and self._adopts and not state.over:
             try:

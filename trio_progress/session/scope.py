@@ -24,9 +24,8 @@ from ..errors import (
     SessionNotFoundError,
     StoreError,
 )
-from ..state.record import Record, decode_record, resume_from
+from ..state.record import Record, decode_record, readable_events, resume_from
 from ..stores.base import Key, Moved, Refused, Stored
-from ..stores.entries import readable_events
 from .ki_protection import protect
 from .lifecycle import SessionLifecycle
 from .processes import OneProcess, end_forked

@@ -18,6 +18,7 @@ from ..errors import CorruptEntryError
 from ..protocol.clock import moment, shown_seconds, stamp
 from ..protocol.messages import Position
 from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, as_text, phase_ran, ran
+from ..telemetry.statistics import Tally
 from .events import EventLog, LoggedEvent
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
@@ -111,6 +112,18 @@ def decode_event(data: bytes) -> LoggedEvent:
         return _EVENT_DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise CorruptEntryError(f"a stored event cannot be read: {error}") from None
+
+
+def readable_events(session_id: str, stored: Iterable[bytes], tally: Tally | None = None) -> list[LoggedEvent]:
+    """The stored events behind the last corrupt one, which is counted and logged: a log of events has no holes."""
+    events: list[LoggedEvent] = []
+    for data in stored:
+        try:
+            events.append(decode_event(data))
+        except CorruptEntryError as error:
+            (Tally() if tally is None else tally).pass_over(session_id, error)
+            events.clear()
+    return events
 
 
 def encode_lost(record: Record, heard: float | None) -> bytes:

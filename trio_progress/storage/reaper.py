@@ -21,9 +21,8 @@ from ..errors import ProgressError
 from ..protocol.clock import stamp
 from ..settings import Settings
 from ..state import checks
-from ..state.record import decode_record, encode_event, encode_lost
+from ..state.record import decode_record, encode_event, encode_lost, readable_events
 from ..stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
-from ..stores.entries import readable_events
 from ..stores.paging import every
 from ..telemetry.logs import BURST, log_event
 from ..telemetry.statistics import Tally
@@ -97,7 +96,7 @@ class Reaper:
         now = trio.current_time()
         suspects: dict[str, _Suspect] = {}
         for stored in found:
-            seen = Seen(stored.key, stored.heartbeat, stored.alive)
+            seen = stored.seen
             known = self._suspects.get(stored.id)
             if known is None or known.seen != seen:
                 suspects[stored.id] = _Suspect(seen, now)
@@ -110,7 +109,7 @@ class Reaper:
     async def _write_off(self, session_id: str, seen: Seen) -> None:
         try:
             stored = await self._store.read(session_id)
-            if stored is None or Seen(stored.key, stored.heartbeat, stored.alive) != seen:
+            if stored is None or stored.seen != seen:
                 return
             claim = written_off(stored, self._settings.keep("lost"), self._tally)
             outcome = await Once(claim).made(self._committer)

@@ -19,7 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+ASKS_KEPT: Final = 1000
+ASKS_KEPT_FOR: Final = 3600.0
+"""Requests that are kept for owners who have not read them yet, and seconds; who has not by then is not there."""
+
+NEWEST_WEIGHT: Final = 0.3
+"""What the newest duration of a phase weighs in its typical one."""
+
+
+def smoothed(before: float | None, seconds: float) -> float:
+    """The typical duration of a phase that was `before` and has now taken so many seconds."""
+    return seconds if before is None else before * (1 - NEWEST_WEIGHT) + seconds * NEWEST_WEIGHT
 
 
 class Key(NamedTuple):
@@ -126,6 +138,11 @@ class Stored:
     events: Sequence[bytes] = ()
     """The retained events, oldest first; only where a single session was read."""
 
+    @property
+    def seen(self) -> Seen:
+        """What a reader compares, to tell news."""
+        return Seen(self.key, self.heartbeat, self.alive)
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -133,8 +150,8 @@ class Claimed:
 
     epoch: int
     previous: Stored | None
-    usual: Mapping[str, float]
-    """Seconds that each phase of the pipeline took before."""
+    typical_seconds: Mapping[str, float]
+    """What each phase of the pipeline took before."""
 
 
 @dataclass(frozen=True, slots=True)

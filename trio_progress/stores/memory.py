@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, final
+from typing import final
 
 import trio
 
 from ..protocol.labels import has_labels
 from ..state.quantities import whole
 from .base import (
+    ASKS_KEPT,
     Append,
     Ask,
     Changes,
@@ -30,13 +31,9 @@ from .base import (
     Seen,
     Stored,
     Write,
+    smoothed,
 )
-
-ASKED: Final = 1000
-"""Requests to owners that are kept for those who have not read them yet."""
-
-USUAL_WEIGHT: Final = 0.3
-"""What the newest duration of a phase weighs in the smoothed one."""
+from .paging import decode_cursor, encode_cursor
 
 
 class _Log:
@@ -70,8 +67,8 @@ class MemoryStore:
         event_limit = whole("event_limit", event_limit)
         self._event_limit = event_limit
         self._logs: dict[str, _Log] = {}
-        self._usual: dict[str, dict[str, float]] = {}
-        self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKED)
+        self._typical: dict[str, dict[str, float]] = {}
+        self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKS_KEPT)
         self._asks = 0
         self._next_sweep = 0.0
         self._waiting: dict[trio.Event, Collection[str]] = {}
@@ -107,11 +104,11 @@ class MemoryStore:
 
     def _claim(self, claim: Claim, now: float) -> Outcome:
         log = self._logs.get(claim.id)
-        usual = dict(self._usual.get(claim.index.pipeline or "", {}))
+        typical = dict(self._typical.get(claim.index.pipeline or "", {}))
         if log is not None and log.owner == claim.owner and log.lease_until is not None:
             if claim.lease is not None:
                 log.lease_until = now + claim.lease
-            return Claimed(log.key.epoch, None, usual)
+            return Claimed(log.key.epoch, None, typical)
         if log is not None and _alive(log, now):
             return Refused()
         newest = None if log is None else log.key
@@ -125,7 +122,7 @@ class MemoryStore:
         log.events.extend(claim.events[-self._event_limit :])
         if claim.lease is not None:
             log.lease_until = now + claim.lease
-        return Claimed(epoch, previous, usual)
+        return Claimed(epoch, previous, typical)
 
     def _append(self, append: Append, now: float) -> Outcome:
         log = self._logs.get(append.id)
@@ -134,8 +131,8 @@ class MemoryStore:
         if append.key > log.key:
             log.key, log.record, log.index = append.key, append.record, append.index
             for phase, seconds in append.durations.items():
-                known = self._usual.setdefault(append.index.pipeline or "", {})
-                known[phase] = known.get(phase, seconds) * (1 - USUAL_WEIGHT) + seconds * USUAL_WEIGHT
+                known = self._typical.setdefault(append.index.pipeline or "", {})
+                known[phase] = smoothed(known.get(phase), seconds)
         if append.key == log.key:  # Not where something newer was stored since, which stands as it is.
             log.heartbeat = append.heartbeat
             log.lease_until = None if append.lease is None else now + append.lease
@@ -181,14 +178,10 @@ class MemoryStore:
             reverse=True,
         )
         if query.after is not None:
-            stamp, _, session_id = query.after.partition(" ")
-            try:
-                after = (float.fromhex(stamp), session_id)
-            except (ValueError, OverflowError):
-                raise ValueError(f"{query.after!r:.200} is not the cursor of a page") from None
+            after = decode_cursor(query.after)
             found = [place for place in found if place < after]
         page = found[: query.limit]
-        more = f"{page[-1][0].hex()} {page[-1][1]}" if len(found) > len(page) else None
+        more = encode_cursor(*page[-1]) if len(found) > len(page) else None
         return Page([_stored(session_id, self._logs[session_id], now) for _, session_id in page], more)
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:

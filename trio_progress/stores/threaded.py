@@ -36,6 +36,11 @@ class Backend(Protocol):
         """What tells this store from others, in any process; without secrets."""
         ...
 
+    @property
+    def unreadable(self) -> int:
+        """How many corrupt entries were passed over, each time that one was come across."""
+        ...
+
     def open(self) -> None:
         """Makes sure that the store is there and can be used."""
         ...
@@ -79,6 +84,11 @@ class ThreadedStore:
     def address(self) -> str:
         """What tells this store from others, in any process; without secrets."""
         return self._backend.address
+
+    @property
+    def unreadable(self) -> int:
+        """How many corrupt entries were passed over, each time that one was come across."""
+        return self._backend.unreadable
 
     async def open(self) -> None:
         """Makes sure that the store is there and can be used; otherwise the first call does.

@@ -1,22 +1,21 @@
 """Sessions in Redis, shared by the processes of many machines.
 
 1. A session is a stream of its newest states. The id of an entry is the state's key, `epoch-seq`, so Redis
-   itself refuses what an owner writes who has been replaced; see `redis_writes`.
+   itself refuses what an owner writes who has been replaced; see `redis.writes`.
 2. Epochs are numbered by the server's clock, or higher. They rise over deletion, expiry and FLUSHALL.
 3. A commit is one round trip for all sessions. There is no transaction around it: each write is complete by
    itself, and may be repeated as it was.
 4. What is stored survives a crash of Redis as far as its persistence is set to: with `appendfsync always` all
    that was acknowledged, with `everysec` all but about a second, without persistence nothing. A session whose
    keys have vanished is stored anew by its owner.
-5. Nothing is told by pub/sub, which loses what is said while nobody listens; see `redis_watch`.
-6. What cannot be read is counted, logged once, and passed over; see `redis_rows`.
+5. Nothing is told by pub/sub, which loses what is said while nobody listens; see `redis.watch`.
+6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
 Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, final
@@ -26,12 +25,11 @@ from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
-from ...telemetry.logs import BURST, Throttle, log_event
 from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from ..decoding import CorruptEntries
 from .calls import Calls, Server, evaluated
 from .keys import DEFAULT_PREFIX, Keys
 from .reads import Reads
-from .rows import PoisonedError
 from .scripts import PROBE
 from .watch import Mark, Watcher
 from .writes import Writer
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
 
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
-
-LOGGED: Final = 1000
-"""What could not be read and is remembered, so that each is logged once."""
 
 
 @final
@@ -86,16 +81,13 @@ class RedisBackend:
         self._keys = keys = Keys(given)
         self._calls = Calls(server, timeout)
         self._waits = Calls(server, beat + timeout)
-        self._writer = Writer(keys, event_limit, self._pass_over)
-        self._reads = Reads(self._calls, keys, event_limit, self._pass_over)
-        self._watcher = Watcher(self._calls, self._waits, keys, self._reads, beat, self._pass_over)
+        self._corrupt = corrupt = CorruptEntries(server.address)
+        self._writer = Writer(keys, event_limit, corrupt)
+        self._reads = Reads(self._calls, keys, event_limit, corrupt)
+        self._watcher = Watcher(self._calls, self._waits, keys, self._reads, beat, corrupt)
         self._first_mark: Mark | None = None
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._logged: set[tuple[str, str]] = set()
-        self._throttle = Throttle()
-        self.unreadable = 0
-        """What could not be read and was passed over, each time that it was come across."""
 
     @property
     def address(self) -> str:
@@ -103,8 +95,13 @@ class RedisBackend:
         return self._calls.address
 
     @property
+    def unreadable(self) -> int:
+        """How many corrupt entries were passed over, each time that one was come across."""
+        return self._corrupt.count
+
+    @property
     def looked_at(self) -> float:
-        """When it was last known, by `time.monotonic()`, what news there was; see `reader.Looks`."""
+        """When it was last known, by `time.monotonic()`, what news there was; see `StoreWatcher.lag`."""
         return self._watcher.looked_at
 
     def open(self) -> None:
@@ -150,7 +147,8 @@ class RedisBackend:
         Raises:
             StoreError: Redis did not answer, or takes no writes; any of them may have been made.
         """
-        self._mark()
+        if self._first_mark is None:
+            self._mark()
         with self._writing:
             planned = self._writer.plan(batch)
             found = self._calls.run([steps for _, steps in planned])
@@ -168,9 +166,8 @@ class RedisBackend:
         """
         try:
             return self._reads.one(session_id)
-        except PoisonedError as error:
-            self._pass_over(session_id, str(error))
-            raise CorruptEntryError(f"session {session_id!r} is stored in a way that cannot be read: {error}") from None
+        except CorruptEntryError as error:
+            raise self._corrupt.refuse(session_id, error) from None
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out.
@@ -194,24 +191,3 @@ class RedisBackend:
         except ValueError:
             raise StoreError(f"{mark!r:.200} is no mark of store {self.address}") from None
         return self._watcher.changes(since, seen, pause)
-
-    def _pass_over(self, session: str, why: str) -> None:
-        with self._lock:
-            self.unreadable += 1
-            if (session, why) in self._logged:
-                return
-            if len(self._logged) >= LOGGED:
-                self._logged.clear()
-            self._logged.add((session, why))
-        log_event(
-            logging.WARNING,
-            "entry_unreadable",
-            "store %s: passed over what cannot be read of session %r: %s",
-            self.address,
-            session,
-            why,
-            throttle=self._throttle,
-            most=BURST,
-            session=session,
-            reason=why,
-        )

@@ -36,7 +36,7 @@ T = TypeVar("T")
 Command: TypeAlias = Sequence[Any]
 """A command and its arguments: str, bytes, int or float."""
 
-Steps: TypeAlias = Generator[Sequence[Command], Sequence[Any], T]
+Steps: TypeAlias = Generator[Sequence[Command], Any, T]
 """Something that needs several round trips: yields commands, is sent a reply for each, returns what came of it."""
 
 _OURS: Final = ("prefix", "decode_responses", "retry_on_timeout", "retry_on_error", "protocol", "max_connections")
@@ -111,7 +111,7 @@ class Server:
         """The server that a URL names, and the key prefix: the given one, or that of the URL (`?prefix=tp`).
 
         Raises:
-            ValueError: It is no URL of a Redis.
+            ValueError: `url` names no Redis.
         """
         try:
             parts = urlsplit(url)
@@ -137,7 +137,7 @@ class Server:
         """How a client connects, for connections of our own: the client itself is left as it is.
 
         Raises:
-            TypeError: It is none that we know how to do that for.
+            TypeError: It is another kind of client.
         """
         given: object = client
         pool = given.connection_pool if isinstance(given, redis.Redis) else None
@@ -261,22 +261,16 @@ class Calls:
             StoreError: Redis did not answer, or can do none of it; any of it may have been done.
         """
         results: dict[int, T] = {}
-        waiting: dict[int, Sequence[Command]] = {}
-
-        def step(which: int, replies: Sequence[Any] | None) -> None:
-            try:
-                waiting[which] = next(steps[which]) if replies is None else steps[which].send(replies)
-            except StopIteration as end:
-                waiting.pop(which, None)
-                results[which] = end.value
-
-        for which in range(len(steps)):
-            step(which, None)
-        while waiting:
-            asked = list(waiting.items())
-            replies = iter(self([command for _, commands in asked for command in commands]))
-            for which, commands in asked:
-                step(which, [next(replies) for _ in commands])
+        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
+        while replies:
+            asked: list[tuple[int, Sequence[Command]]] = []
+            for which, reply in replies.items():
+                try:
+                    asked.append((which, steps[which].send(reply)))
+                except StopIteration as end:
+                    results[which] = end.value
+            answers = iter(self([command for _, commands in asked for command in commands]))
+            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
         return [results[which] for which in range(len(steps))]
 
     def explained(self, error: Exception) -> StoreError:

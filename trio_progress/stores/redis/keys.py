@@ -21,11 +21,30 @@ session would still be in one slot of a Redis Cluster.
 from __future__ import annotations
 
 import re
-from typing import Final, final
+from functools import lru_cache
+from typing import Final, NamedTuple, final
 
 DEFAULT_PREFIX: Final = "tp"
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+
+class SessionKeys(NamedTuple):
+    """The keys of one session; a lease's key is `leases` and its epoch."""
+
+    stream: str
+    meta: str
+    events: str
+    leases: str
+    ahead: str
+    word: str
+
+
+@lru_cache(maxsize=4096)
+def session_keys(base: str, session: str) -> SessionKeys:
+    """The keys of a session in the store whose keys begin with `base`."""
+    stream, meta, events, leases, ahead, word = (f"{base}{kind}:{session}" for kind in "smelak")
+    return SessionKeys(stream, meta, events, f"{leases}:", ahead, word)
 
 
 @final
@@ -36,7 +55,7 @@ class Keys:
         prefix: 1 to 64 of `A-Z a-z 0-9 . _ : -`; stores with different ones do not know of each other.
 
     Raises:
-        ValueError: The prefix is none.
+        ValueError: The prefix is invalid.
     """
 
     __slots__ = ("asks", "base", "index", "probe", "words")
@@ -50,38 +69,10 @@ class Keys:
         self.words = f"{self.base}w"
         self.probe = f"{self.base}probe"
 
-    def stream(self, session: str) -> str:
-        """The states."""
-        return f"{self.base}s:{session}"
-
-    def meta(self, session: str) -> str:
-        """What is listed, and who owns it."""
-        return f"{self.base}m:{session}"
-
-    def events(self, session: str) -> str:
-        """The custom events."""
-        return f"{self.base}e:{session}"
-
-    def leases(self, session: str) -> str:
-        """What the leases of all epochs begin with."""
-        return f"{self.base}l:{session}:"
-
-    def lease(self, session: str, epoch: int) -> str:
-        """The lease of one epoch."""
-        return f"{self.base}l:{session}:{epoch}"
-
-    def ahead(self, session: str) -> str:
-        """An epoch that the server's clock has not reached yet."""
-        return f"{self.base}a:{session}"
-
-    def word(self, session: str) -> str:
-        """That it was said lately that the session is watched."""
-        return f"{self.base}k:{session}"
-
     def bell(self, name: str) -> str:
-        """What wakes one process."""
+        """The stream that wakes one process."""
         return f"{self.base}b:{name}"
 
-    def usual(self, pipeline: str) -> str:
+    def durations(self, pipeline: str) -> str:
         """How long phases took."""
         return f"{self.base}d:{pipeline}"

@@ -1,23 +1,48 @@
-"""Reading sessions from Redis: what one call finds of a session is of one moment, for a script reads it."""
+"""Reading sessions from Redis: what one call finds of a session is of one moment, for a script reads it.
+
+Replies are decoded strictly, see `stores.decoding`.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, final
 
-import msgspec
 from redis.exceptions import ResponseError
 
-from ...errors import StoreError
-from ..base import Page, Query, Stored
+from ...errors import CorruptEntryError, StoreError
+from ...state.limits import MAX_UNITS
+from ..base import Ask, Key, Page, Query, Stored
+from ..decoding import (
+    LARGEST_RECORD,
+    LATEST,
+    CorruptEntries,
+    decode_ask,
+    decode_id,
+    decode_seconds,
+    has_labels,
+    label_text,
+)
+from ..paging import decode_cursor, encode_cursor
 from .calls import Calls, Steps, evaluated
-from .keys import Keys
-from .rows import Event, Found, PoisonedError, decode_id, encode_labels, found, shown
+from .keys import Keys, session_keys
 from .scripts import LIST, READ
 
 LOOKED_AT: Final = 500
 """Sessions that one look at the list goes through; Redis does nothing else meanwhile, for well below 10 ms."""
+
+_KEY: Final = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
+
+Event = tuple[int, bytes]
+"""The number of an event, and its data."""
+
+
+class Read(NamedTuple):
+    """One session, and its events with their numbers."""
+
+    stored: Stored
+    events: Sequence[Event]
 
 
 @final
@@ -26,30 +51,31 @@ class Reads:
 
     Args:
         event_limit: Events of a session that are read; the newest.
-        pass_over: Told of what cannot be read: its session, and why.
+        corrupt: Counts what cannot be read.
     """
 
-    def __init__(self, calls: Calls, keys: Keys, event_limit: int, pass_over: Callable[[str, str], None]) -> None:
+    def __init__(self, calls: Calls, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._calls = calls
-        self._keys = keys
+        self._base = keys.base
+        self._index = keys.index
         self._event_limit = event_limit
-        self._pass_over = pass_over
+        self._corrupt = corrupt
 
     def one(self, session: str) -> Stored | None:
         """The newest entry of a session, with its events.
 
         Raises:
-            PoisonedError: It cannot be read.
+            CorruptEntryError: It cannot be read.
             StoreError: Redis did not answer.
         """
         (reply,) = self._calls.run([self.steps(session)])
-        if isinstance(reply, PoisonedError):
+        if isinstance(reply, CorruptEntryError):
             raise reply
-        return None if reply is None else reply.stored(session)
+        return None if reply is None else reply.stored
 
     def steps(
         self, session: str, *, events: bool = True, known: tuple[int, Sequence[Event]] | None = None
-    ) -> Steps[Found | PoisonedError | None]:
+    ) -> Steps[Read | CorruptEntryError | None]:
         """Reads one session.
 
         Args:
@@ -57,27 +83,25 @@ class Reads:
             events: Whether to read its events as well.
             known: An epoch, and the events of it that were read before, which are not read again.
         """
-        before = known[1] if known is not None else ()
-        try:
-            reply = yield from self._read(session, before[-1][0] if before else 0, events=events)
-            if before and known is not None and isinstance(reply, list) and reply[:1] != [str(known[0]).encode()]:
-                before = ()
-                reply = yield from self._read(session, 0, events=events)
-            said = found(reply, before)
-        except PoisonedError as error:
-            return error
-        if said is None:
-            return None
-        result, wrong = said
-        if wrong is not None:
-            self._pass_over(session, wrong)
-        return result._replace(events=result.events[-self._event_limit :])
-
-    def _read(self, session: str, after: int, *, events: bool) -> Steps[Any]:
-        keys = self._keys
-        names = [keys.stream(session), keys.meta(session), keys.events(session)]
+        keys = session_keys(self._base, session)
         limit = self._event_limit if events else 0
-        return (yield from evaluated(READ, names, [keys.leases(session), limit, after]))
+        before = known[1] if known is not None else ()
+        while True:
+            after = before[-1][0] if before else 0
+            reply = yield from evaluated(READ, keys[:3], [keys.leases, limit, after])
+            if not before or known is None or not isinstance(reply, list) or reply[:1] == [str(known[0]).encode()]:
+                break
+            before = ()  # It has another epoch now.
+        try:
+            there = found(session, reply, before, limit)
+        except CorruptEntryError as error:
+            return error
+        if there is None:
+            return None
+        stored, read, wrong = there
+        if wrong is not None:
+            self._corrupt.pass_over(session, wrong)
+        return Read(stored, read)
 
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out.
@@ -86,7 +110,10 @@ class Reads:
             ValueError: `query.after` is not the `next` of a page.
             StoreError: Redis did not answer.
         """
-        score, last = ("", "") if query.after is None else _place(query.after)
+        score = last = ""
+        if query.after is not None:
+            queued_at, last = decode_cursor(query.after)
+            score = repr(queued_at)
         sessions: list[Stored] = []
         while True:
             ended, score, last, ids = self._look(query, score, last, query.limit - len(sessions))
@@ -94,54 +121,196 @@ class Reads:
             if ended:
                 return Page(sessions, None)
             if len(sessions) >= query.limit:
-                return Page(sessions, f"{float(score).hex()} {last}")
+                return Page(sessions, encode_cursor(float(score), last))
 
     def _look(self, query: Query, score: str, last: str, wanted: int) -> tuple[bool, str, str, list[str]]:
         """One part of the list: whether it is the last one, where it ends, and the sessions that fit."""
         statuses = [] if query.status is None else sorted(query.status)
-        labels = [encode_labels({name: value})[1:-1] for name, value in query.labels.items()]
-        arguments = [self._keys.base, score, last, LOOKED_AT, wanted, int(query.lapsed)]
+        labels = [label_text(name, value) for name, value in query.labels.items()]
+        arguments = [self._base, score, last, LOOKED_AT, wanted, int(query.lapsed)]
         arguments += [-1 if query.status is None else len(statuses), *statuses, *labels]
-        (reply,) = self._calls.run([evaluated(LIST, [self._keys.index], arguments)])
+        (reply,) = self._calls.run([evaluated(LIST, [self._index], arguments)])
         if isinstance(reply, ResponseError) or not isinstance(reply, list) or len(reply) != 4:
             raise StoreError(f"store {self._calls.address}: its list of sessions cannot be read: {reply!r:.200}")
         ids: list[str] = []
         for each in reply[3]:
             try:
                 ids.append(decode_id(each))
-            except PoisonedError as error:
-                self._pass_over(shown(each), str(error))
+            except CorruptEntryError as error:
+                self._corrupt.pass_over(each, error)
         return reply[0] == 1, reply[1].decode(), reply[2].decode("utf-8", "surrogateescape"), ids
 
     def _read_all(self, ids: Sequence[str], query: Query) -> list[Stored]:
         sessions: list[Stored] = []
         replies = self._calls.run([self._steps_listed(session, query) for session in ids])
         for session, reply in zip(ids, replies, strict=True):
-            if isinstance(reply, PoisonedError):
-                self._pass_over(session, str(reply))
+            if isinstance(reply, CorruptEntryError):
+                self._corrupt.pass_over(session, reply)
             elif reply is not None:
-                sessions.append(reply.stored(session))
+                sessions.append(reply.stored)
         return sessions
 
-    def _steps_listed(self, session: str, query: Query) -> Steps[Found | PoisonedError | None]:
+    def _steps_listed(self, session: str, query: Query) -> Steps[Read | CorruptEntryError | None]:
         """Reads one session, if it has the labels: what was found has them somewhere in the text of its labels."""
         if query.labels:
-            (reply,) = yield [("HGET", self._keys.meta(session), "l")]
+            (reply,) = yield [("HGET", session_keys(self._base, session).meta, "l")]
             try:
-                has = msgspec.json.decode(reply, type=dict[str, str])
-            except (msgspec.MsgspecError, TypeError, UnicodeError):
-                return PoisonedError(f"its labels are {reply!r:.100}")
-            if any(has.get(label) != value for label, value in query.labels.items()):
-                return None
+                if not has_labels(reply, query.labels):
+                    return None
+            except CorruptEntryError as error:
+                return error
         return (yield from self.steps(session, events=False))
 
 
-def _place(cursor: str) -> tuple[str, str]:
-    stamp, _, session = cursor.partition(" ")
+# Decoding
+
+
+def key(value: object) -> Key:
+    """The key that the id of an entry is.
+
+    Raises:
+        CorruptEntryError: It is not one.
+    """
+    match = _KEY.fullmatch(value) if type(value) is bytes else None
+    if match is None:
+        raise CorruptEntryError(f"its entry's id is {value!r:.100}")
+    found = Key(int(match[1]), int(match[2]))
+    if max(found) >= MAX_UNITS:
+        raise CorruptEntryError(f"its entry's id is {value!r:.100}")
+    return found
+
+
+def epoch(value: object) -> int:
+    """An epoch as it stands in a hash or a reply.
+
+    Raises:
+        CorruptEntryError: It is not one.
+    """
+    if type(value) is bytes and value.isdigit() and len(value) <= 16 and int(value) < MAX_UNITS:
+        return int(value)
+    raise CorruptEntryError(f"its epoch is {value!r:.100}")
+
+
+def stamp(what: str, value: object) -> float | None:
+    """Seconds since 1970; None where there is none.
+
+    Raises:
+        CorruptEntryError: It is something else.
+    """
+    if value is None or value == b"":
+        return None
     try:
-        seconds = float.fromhex(stamp)
-        if not session or not math.isfinite(seconds):
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise ValueError(f"{cursor!r:.200} is not the cursor of a page") from None
-    return repr(seconds), session
+        seconds = float(value) if type(value) is bytes and len(value) <= 30 else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LATEST:
+        raise CorruptEntryError(f"its {what} is {value!r:.100}")
+    return seconds
+
+
+def fields(value: object) -> Mapping[bytes, bytes]:
+    """The fields of an entry, which come as one list.
+
+    Raises:
+        CorruptEntryError: It is no such list.
+    """
+    if not isinstance(value, list) or len(value) % 2 or not all(type(each) is bytes for each in value):
+        raise CorruptEntryError(f"its entry has the fields {value!r:.100}")
+    return dict(zip(value[::2], value[1::2], strict=True))
+
+
+def entry(identity: object, given: object) -> tuple[Key, bytes, float | None]:
+    """The key of a state, its record, and the heartbeat of that moment.
+
+    Raises:
+        CorruptEntryError: It is no entry of ours.
+    """
+    at = key(identity)
+    of = fields(given)
+    record = of.get(b"d")
+    if record is None or len(record) > LARGEST_RECORD:
+        raise CorruptEntryError(
+            "it has no record" if record is None else "its record is longer than any that is written"
+        )
+    return at, record, stamp("heartbeat", of.get(b"h"))
+
+
+def found(
+    session: str, reply: object, known: Sequence[Event] = (), limit: int = 0
+) -> tuple[Stored, Sequence[Event], str | None] | None:
+    """The session that READ has found, its events, and what was wrong with those that are left out; None: no session.
+
+    Args:
+        session: Its id.
+        reply: The script's reply, with the events behind the `known` ones.
+        known: Events that were read before.
+        limit: Events to return, the newest; 0: all.
+
+    Raises:
+        CorruptEntryError: It is not what it should be.
+    """
+    if reply is None:
+        return None
+    if isinstance(reply, ResponseError):
+        raise CorruptEntryError(f"its keys cannot be read: {reply}")
+    if not isinstance(reply, list) or len(reply) != 6:
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
+    at, record, beat = entry(reply[1], reply[2])
+    if reply[0] != str(at.epoch).encode():
+        raise CorruptEntryError(f"its epoch is {reply[0]!r:.100}, its newest entry is of {at.epoch}")
+    beats = [
+        seconds for seconds in (beat, stamp("lease", reply[3]), stamp("heartbeat", reply[4])) if seconds is not None
+    ]
+    events, wrong = events_of(at.epoch, reply[5], known)
+    events = events[-limit:]
+    data = tuple(data for _, data in events)
+    return Stored(session, at, record, reply[3] is not None, max(beats, default=None), data), events, wrong
+
+
+def events_of(of: int, entries: object, known: Sequence[Event]) -> tuple[Sequence[Event], str | None]:
+    """The events in entries that come newest first, behind those that are known; and what is wrong with others.
+
+    A log of events has no holes, for its readers count from its end: what stands before a hole is left out.
+    """
+    events = list(known)
+    upto = known[-1][0] if known else 0
+    wrong = None
+    for each in reversed(entries if isinstance(entries, list) else []):
+        try:
+            if not isinstance(each, list) or len(each) != 2:
+                raise CorruptEntryError(f"an entry of its events is {each!r:.100}")
+            if key(each[0]).epoch != of:
+                continue
+            given = each[1]
+            if not isinstance(given, list) or len(given) % 2:
+                raise CorruptEntryError(f"an entry of its events has the fields {given!r:.100}")
+            for number, data in zip(given[::2], given[1::2], strict=True):
+                n = epoch(number)
+                if type(data) is not bytes or len(data) > LARGEST_RECORD:
+                    raise CorruptEntryError(f"its event {n} is {data!r:.100}")
+                if n == 0 or (events and n <= events[-1][0]):
+                    continue  # The mark that a claim makes, or one that was sent again.
+                if events and n != events[-1][0] + 1:
+                    if events[-1][0] != upto:  # Right behind those that are known it is the limit that took them.
+                        wrong = f"its events before {n} are missing"
+                    events.clear()
+                events.append((n, data))
+        except CorruptEntryError as error:
+            wrong = str(error)
+    return events, wrong
+
+
+def durations(reply: object) -> dict[str, float]:
+    """Typical seconds by phase, from a hash as a script gives it."""
+    values = reply if isinstance(reply, list) else []
+    return decode_seconds(zip(values[::2], values[1::2], strict=False))
+
+
+def ask(given: object) -> Ask:
+    """A request to an owner, from the fields of its entry.
+
+    Raises:
+        CorruptEntryError: It is not one.
+    """
+    of = fields(given)
+    return decode_ask(of.get(b"i"), of.get(b"a"), of.get(b"r"))

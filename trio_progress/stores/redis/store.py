@@ -46,8 +46,3 @@ class RedisStore(ThreadedStore):
     def looked_at(self) -> float:
         """When it was last known, by `time.monotonic()`, what news there was; long ago where nobody waits for any."""
         return self.redis.looked_at
-
-    @property
-    def unreadable(self) -> int:
-        """What could not be read and was passed over, each time that it was come across."""
-        return self.redis.unreadable

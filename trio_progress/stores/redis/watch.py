@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
-from ...errors import StoreError
+from ...errors import CorruptEntryError, StoreError
 from ...state.checks import new_id
 from ..base import Ask, Changes, Seen, Stored
+from ..decoding import CorruptEntries, decode_id
 from .calls import Calls, Command
-from .keys import Keys
-from .reads import Reads
-from .rows import Event, Found, PoisonedError, ask, decode_id, fields, stamp
+from .keys import Keys, session_keys
+from .reads import Event, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
     from ..threaded import Pause
@@ -96,7 +96,7 @@ class Watcher:
         calls: For short calls.
         waits: For calls that wait for `beat` seconds.
         beat: Seconds.
-        pass_over: Told of what cannot be read: its session, and why.
+        corrupt: Counts what cannot be read.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Watcher:
         keys: Keys,
         reads: Reads,
         beat: float,
-        pass_over: Callable[[str, str], None],
+        corrupt: CorruptEntries,
     ) -> None:
         self._calls = calls
         self._waits = waits
         self._keys = keys
         self._reads = reads
         self._beat = beat
-        self._pass_over = pass_over
+        self._corrupt = corrupt
         self._bell = keys.bell(new_id())
         self._rung = _START
         self._blocked = 0
@@ -136,9 +136,7 @@ class Watcher:
         Raises:
             StoreError: Redis did not answer.
         """
-        replies = self._calls(
-            [("XREVRANGE", name, "+", "-", "COUNT", 1) for name in (self._keys.asks, self._keys.words)]
-        )
+        replies = self._calls([_newest_of(self._keys.asks), _newest_of(self._keys.words)])
         asks, words = (_newest(reply) or Place(0, 0) for reply in replies)
         return Mark(f"{asks.at}-{asks.nth}", f"{words.at}-{words.nth}")
 
@@ -203,7 +201,7 @@ class Watcher:
         sessions: dict[bytes, str] = {}
         for session, known in seen.items():
             if session not in self._spoiled:
-                names.append(keys.stream(session))
+                names.append(session_keys(keys.base, session).stream)
                 ids.append(self._after(session, known))
                 sessions[names[-1].encode()] = session
         # One entry says that there is something; what is newest is read then.
@@ -236,13 +234,15 @@ class Watcher:
     def _spoil(self, sessions: Iterable[str], error: ResponseError) -> None:
         """Finds the streams for which reading all of them has failed."""
         tried = list(sessions)
-        replies = self._calls([("XREVRANGE", self._keys.stream(session), "+", "-", "COUNT", 1) for session in tried])
+        replies = self._calls(
+            [("XREVRANGE", session_keys(self._keys.base, session).stream, "+", "-", "COUNT", 1) for session in tried]
+        )
         found = False
         for session, reply in zip(tried, replies, strict=True):
             if isinstance(reply, ResponseError):
                 found = True
                 self._spoiled[session] = time.monotonic()
-                self._pass_over(session, f"its states cannot be read: {reply}")
+                self._corrupt.pass_over(session, f"its states cannot be read: {reply}")
         if not found:
             raise StoreError(f"store {self._calls.address}: it cannot be waited for news: {error}") from error
 
@@ -258,8 +258,8 @@ class Watcher:
             mark.asks = identity
             try:
                 asked.append(ask(given))
-            except PoisonedError as error:
-                self._pass_over("?", f"a request: {error}")
+            except CorruptEntryError as error:
+                self._corrupt.pass_over("?", f"a request: {error}")
         return asked
 
     def _words(self, mark: Mark) -> list[Ask]:
@@ -272,8 +272,8 @@ class Watcher:
                 continue
             try:
                 watched[decode_id(fields(given).get(b"i"))] = None
-            except PoisonedError as error:
-                self._pass_over("?", f"word of what is watched: {error}")
+            except CorruptEntryError as error:
+                self._corrupt.pass_over("?", f"word of what is watched: {error}")
         return [Ask(session, "watch") for session in watched]
 
     # What they do not tell
@@ -288,23 +288,24 @@ class Watcher:
         replies = self._calls.run([self._reads.steps(each, known=self._events.get(each)) for each in suspects])
         for session, reply in zip(suspects, replies, strict=True):
             known = seen[session]
-            if isinstance(reply, Found):
-                self._events[session] = (reply.key.epoch, reply.events)
-                if Seen(reply.key, reply.heartbeat, reply.alive) == known:
-                    self._past[session] = (known, f"{reply.key.epoch}-{reply.key.seq}")
+            if isinstance(reply, Read):
+                stored = reply.stored
+                self._events[session] = (stored.key.epoch, reply.events)
+                if stored.seen == known:
+                    self._past[session] = (known, f"{stored.key.epoch}-{stored.key.seq}")
                 else:
-                    sessions.append(reply.stored(session))
+                    sessions.append(stored)
             elif reply is None and known is not None:
                 gone.append(session)
             else:
-                if isinstance(reply, PoisonedError):
-                    self._pass_over(session, str(reply))
+                if isinstance(reply, CorruptEntryError):
+                    self._corrupt.pass_over(session, reply)
                 self._pass(session, known)
         return sessions, gone
 
     def _pass(self, session: str, known: Seen | None) -> None:
         """Goes on behind what cannot be read."""
-        (reply,) = self._calls([("XREVRANGE", self._keys.stream(session), "+", "-", "COUNT", 1)])
+        (reply,) = self._calls([_newest_of(session_keys(self._keys.base, session).stream)])
         if isinstance(reply, list) and reply:
             self._past[session] = (known, reply[0][0].decode())
 
@@ -321,13 +322,13 @@ class Watcher:
         commands: list[Command] = []
         if now - self._checked >= CHECK:
             self._checked = now
-            commands.append(("XREVRANGE", self._keys.asks, "+", "-", "COUNT", 1))
-            commands.append(("XREVRANGE", self._keys.words, "+", "-", "COUNT", 1))
+            commands += [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
         of_streams = len(commands)
         for session, known in due:
             self._looked[session] = now
-            commands.append(("HMGET", self._keys.meta(session), "e", "f"))
-            commands.append(("GET", self._keys.lease(session, known.key.epoch)))
+            keys = session_keys(self._keys.base, session)
+            commands.append(("HMGET", keys.meta, "e", "f"))
+            commands.append(("GET", f"{keys.leases}{known.key.epoch}"))
         replies = self._calls(commands)
         if of_streams:
             # Lower than where we are: Redis was begun anew, by a clock that is behind.
@@ -342,6 +343,10 @@ class Watcher:
         ]
 
 
+def _newest_of(stream: str) -> Command:
+    return "XREVRANGE", stream, "+", "-", "COUNT", 1
+
+
 def _newest(reply: Any) -> Place | None:
     """The newest entry of a stream, of which one was asked for."""
     return Place.of(reply[0][0].decode()) if isinstance(reply, list) and reply else None
@@ -354,5 +359,5 @@ def _differs(known: Seen, meta: Any, lease: Any) -> bool:
     alive = meta[1] == b"0" and lease is not None
     try:
         return alive != known.alive or (alive and lease != b"" and stamp("lease", lease) != known.heartbeat)
-    except PoisonedError:
+    except CorruptEntryError:
         return True

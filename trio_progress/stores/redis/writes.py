@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
 
-from ...errors import StoreError
+from ...errors import CorruptEntryError, StoreError
 from ..base import (
+    ASKS_KEPT,
+    ASKS_KEPT_FOR,
+    NEWEST_WEIGHT,
     Append,
     Ask,
     Claim,
@@ -42,30 +45,24 @@ from ..base import (
     Stored,
     Write,
 )
+from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from .calls import Command, Steps, evaluated
-from .keys import Keys
-from .rows import LARGEST_RECORD, PoisonedError, durations, encode_labels, entry, epoch, stamp
+from .keys import Keys, SessionKeys, session_keys
+from .reads import durations, entry, epoch, stamp
 from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
 
-ASKED: Final = 1000
-ASK_KEEP: Final = 3600.0
-"""Requests to owners that are kept for those who have not read them yet, and for how many seconds."""
-
 WORDS: Final = 10_000
 WORD_KEEP: Final = 60.0
-"""The same for word of what is watched, of which there is much more."""
+"""Words of what is watched that are kept, and seconds for which they are."""
 
 WORD_EVERY: Final = 4.0
 """Seconds in which a session is said to be watched once, however many say so. Trackers renew it every five."""
 
-USUAL_WEIGHT: Final = 0.3
-"""What the newest duration of a phase weighs in the smoothed one."""
-
-USUAL_PHASES: Final = 1000
-USUAL_KEEP: Final = 30 * 24 * 3600.0
+PHASES_KEPT: Final = 1000
+PHASES_KEPT_FOR: Final = 30 * 24 * 3600.0
 """Phases of one pipeline whose durations are kept, and for how many seconds after its last run."""
 
 BURST: Final = 500
@@ -85,13 +82,13 @@ _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 class _Own:
     """What this process knows to have written last of a session that it owns."""
 
-    __slots__ = ("epoch", "index", "lease", "listed", "refresh", "seq")
+    __slots__ = ("epoch", "index", "keys", "listed", "refresh", "seq")
 
-    def __init__(self, at: int, seq: int, index: Index, lease: str, refresh: float) -> None:
+    def __init__(self, at: int, seq: int, index: Index, keys: SessionKeys, refresh: float) -> None:
         self.epoch = at
         self.seq = seq
         self.index = index
-        self.lease = lease
+        self.keys = keys
         self.refresh = refresh
         """When the expiry of its keys is to be set anew."""
         self.listed = time.monotonic()
@@ -104,13 +101,13 @@ class Writer:
 
     Args:
         event_limit: Events kept for each session.
-        pass_over: Told of what cannot be read: its session, and why.
+        corrupt: Counts what cannot be read.
     """
 
-    def __init__(self, keys: Keys, event_limit: int, pass_over: Callable[[str, str], None]) -> None:
+    def __init__(self, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._keys = keys
         self._event_limit = event_limit
-        self._pass_over = pass_over
+        self._corrupt = corrupt
         self._own: dict[str, _Own] = {}
 
     def plan(self, batch: Sequence[Write]) -> list[tuple[list[int], Steps[list[Outcome]]]]:
@@ -122,37 +119,35 @@ class Writer:
         places: dict[str, list[int]] = {}
         for place, write in enumerate(batch):
             places.setdefault(write.id, []).append(place)
-        return [(at, self._all([batch[place] for place in at])) for at in places.values()]
+        return [(at, self._write([batch[place] for place in at])) for at in places.values()]
 
-    def _all(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
+    def _write(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
         outcomes: list[Outcome] = []
         for write in writes:
-            outcome = yield from self._one(write)
+            outcome: Outcome
+            try:
+                match write:
+                    case Append():
+                        outcome = yield from self._append(write)
+                    case Renew():
+                        outcome = yield from self._renew(write)
+                    case Claim():
+                        outcome = yield from self._claim(write)
+                    case Delete():
+                        outcome = yield from self._delete(write)
+                    case Ask():
+                        outcome = yield from self._ask(write)
+            except (CorruptEntryError, ResponseError, UnicodeEncodeError) as error:
+                self._own.pop(write.id, None)
+                outcome = StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
             outcomes.append(outcome)
         return outcomes
-
-    def _one(self, write: Write) -> Steps[Outcome]:
-        try:
-            match write:
-                case Append():
-                    return (yield from self._append(write))
-                case Renew():
-                    return (yield from self._renew(write))
-                case Claim():
-                    return (yield from self._claim(write))
-                case Delete():
-                    return (yield from self._delete(write))
-                case Ask():
-                    return (yield from self._ask(write))
-        except (PoisonedError, ResponseError, UnicodeEncodeError) as error:
-            self._own.pop(write.id, None)
-            return StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
 
     # Appending
 
     def _append(self, append: Append) -> Steps[Outcome]:
         if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
-            return _too_large(append.id)
+            return too_large(append.id)
         own = self._own.get(append.id)
         if (
             own is None
@@ -165,28 +160,28 @@ class Writer:
         ):
             return (yield from self._append_by_script(append))
         session, (at, seq) = append.id, append.key
-        keys, beat = self._keys, repr(append.heartbeat)
+        keys, beat = own.keys, repr(append.heartbeat)
         key = f"{at}-{seq}"
         commands: list[Command] = [
-            ("XADD", keys.stream(session), *_NEWER, key, "d", append.record, "h", beat),
-            ("SET", own.lease, beat, "PX", _ms(append.lease)),
+            ("XADD", keys.stream, *_NEWER, key, "d", append.record, "h", beat),
+            ("SET", f"{keys.leases}{at}", beat, "PX", _ms(append.lease)),
         ]
         if append.events:
             newest = append.events[-1][0]
             least = max(newest - self._event_limit, 0)
             pairs: list[Any] = [each for n, data in append.events for each in (n, data)]
             commands.append(
-                ("XADD", keys.events(session), "NOMKSTREAM", "MINID", "~", f"{at}-{least}", f"{at}-{newest}", *pairs)
+                ("XADD", keys.events, "NOMKSTREAM", "MINID", "~", f"{at}-{least}", f"{at}-{newest}", *pairs)
             )
         now = time.monotonic()
         if now >= own.refresh:
             own.refresh = now + append.keep / 4
             keep = _ms(max(append.keep * 1.25, append.lease))
-            commands += [("PEXPIRE", name, keep) for name in self._of(session)]
+            commands += [("PEXPIRE", name, keep) for name in keys[:3]]
         if now >= own.listed + LIST_AGAIN:
             own.listed = now
-            commands.append(("ZADD", keys.index, "NX", repr(float(own.index.queued_at)), session))
-        commands.append(("HGET", keys.meta(session), "e"))
+            commands.append(("ZADD", self._keys.index, "NX", repr(float(own.index.queued_at)), session))
+        commands.append(("HGET", keys.meta, "e"))
         replies = yield commands
         taken, claimed = isinstance(replies[0], bytes), replies[-1] == str(at).encode()
         if taken and claimed and (not append.events or isinstance(replies[2], bytes)):
@@ -199,12 +194,12 @@ class Writer:
         outcome = yield from self._append_by_script(append)
         if isinstance(outcome, Fenced) and not (taken and (outcome.by is None or outcome.by < at)):
             # What was set above belongs to nobody, unless only the claim is gone: its owner makes it again.
-            yield [("DEL", keys.lease(session, at))]
+            yield [("DEL", f"{keys.leases}{at}")]
         return outcome
 
     def _append_by_script(self, append: Append) -> Steps[Outcome]:
-        session, (at, seq), keys = append.id, append.key, self._keys
-        lease = keys.lease(session, at)
+        session, (at, seq) = append.id, append.key
+        keys = session_keys(self._keys.base, session)
         arguments: list[Any] = [
             session,
             at,
@@ -216,16 +211,17 @@ class Writer:
             *_listed(append.index),
             STATES,
             self._event_limit,
-            USUAL_WEIGHT,
-            USUAL_PHASES,
-            _ms(USUAL_KEEP),
+            NEWEST_WEIGHT,
+            PHASES_KEPT,
+            _ms(PHASES_KEPT_FOR),
             len(append.durations),
         ]
         for phase, seconds in append.durations.items():
             arguments += (phase, repr(float(seconds)))
         for n, data in append.events[-self._event_limit :]:
             arguments += (n, data)
-        names = [*self._of(session), keys.index, keys.usual(append.index.pipeline or ""), lease]
+        durations_key = self._keys.durations(append.index.pipeline or "")
+        names = [*keys[:3], self._keys.index, durations_key, f"{keys.leases}{at}"]
         reply = yield from evaluated(APPEND, names, arguments)
         match _words(reply):
             case [b"done"]:
@@ -240,18 +236,19 @@ class Writer:
             case [b"gone"]:
                 self._own.pop(session, None)
                 return Fenced(None)
-        raise PoisonedError(f"Redis answered {reply!r:.100}")
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
 
     def _learn(self, session: str, at: int, seq: int, index: Index, keep: float) -> None:
         if len(self._own) >= KNOWN:
             self._own.clear()
         refresh = time.monotonic() + keep / 4
-        self._own[session] = _Own(at, seq, index, self._keys.lease(session, at), refresh)
+        self._own[session] = _Own(at, seq, index, session_keys(self._keys.base, session), refresh)
 
     # The others
 
     def _renew(self, renew: Renew) -> Steps[Outcome]:
-        names = [*self._of(renew.id), self._keys.lease(renew.id, renew.epoch), self._keys.index]
+        keys = session_keys(self._keys.base, renew.id)
+        names = [*keys[:3], f"{keys.leases}{renew.epoch}", self._keys.index]
         reply = yield from evaluated(RENEW, names, [renew.epoch, _ms(renew.lease), repr(renew.heartbeat), renew.id])
         match _words(reply):
             case [b"done"]:
@@ -262,14 +259,15 @@ class Writer:
             case [b"gone"]:
                 self._own.pop(renew.id, None)
                 return Fenced(None)
-        raise PoisonedError(f"Redis answered {reply!r:.100}")
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
 
     def _claim(self, claim: Claim) -> Steps[Outcome]:
-        session, keys, index = claim.id, self._keys, claim.index
+        session, index = claim.id, claim.index
+        keys = session_keys(self._keys.base, session)
         if len(claim.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in claim.events):
-            return _too_large(session)
+            return too_large(session)
         arguments: list[Any] = [
-            keys.leases(session),
+            keys.leases,
             session,
             claim.owner,
             claim.proposal,
@@ -283,13 +281,8 @@ class Writer:
         ]
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)
-        names = [
-            *self._of(session),
-            keys.index,
-            keys.usual(index.pipeline or ""),
-            keys.ahead(session),
-            keys.word(session),
-        ]
+        durations_key = self._keys.durations(index.pipeline or "")
+        names = [*keys[:3], self._keys.index, durations_key, keys.ahead, keys.word]
         self._own.pop(session, None)
         reply = yield from evaluated(CLAIM, names, arguments)
         match _words(reply):
@@ -304,7 +297,7 @@ class Writer:
                 if claim.lease is not None:
                     self._learn(session, number, claim.seq, index, claim.keep)
                 return Claimed(number, self._previous(session, before), durations(took))
-        raise PoisonedError(f"Redis answered {reply!r:.100}")
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
 
     def _previous(self, session: str, before: Sequence[Any]) -> Stored | None:
         """What a claim has replaced: an entry, and the last heartbeat that was renewed after it."""
@@ -315,47 +308,42 @@ class Writer:
             renewed = stamp("heartbeat", before[1] if len(before) > 1 else None)
             beats = [seconds for seconds in (beat, renewed) if seconds is not None]
             return Stored(session, at, record, False, max(beats, default=None))
-        except (PoisonedError, TypeError) as error:
-            self._pass_over(session, str(error))
+        except (CorruptEntryError, TypeError) as error:
+            self._corrupt.pass_over(session, error)
             return None
 
     def _delete(self, delete: Delete) -> Steps[Outcome]:
-        session, keys = delete.id, self._keys
-        self._own.pop(session, None)
-        names = [*self._of(session), keys.index, keys.word(session)]
-        reply = yield from evaluated(DELETE, names, [keys.leases(session), session])
+        keys = session_keys(self._keys.base, delete.id)
+        self._own.pop(delete.id, None)
+        names = [*keys[:3], self._keys.index, keys.word]
+        reply = yield from evaluated(DELETE, names, [keys.leases, delete.id])
         match _words(reply):
             case [b"refused"]:
                 return Refused()
             case [b"done", int(found)]:
                 return Done(found=found > 0)
-        raise PoisonedError(f"Redis answered {reply!r:.100}")
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
 
     def _ask(self, ask: Ask) -> Steps[Outcome]:
         keys = self._keys
         if ask.what == "watch" and ask.reason is None:
-            names = [keys.word(ask.id), keys.words]
+            names = [session_keys(keys.base, ask.id).word, keys.words]
             reply = yield from evaluated(WATCHED, names, [ask.id, _ms(WORD_EVERY), WORDS, _ms(WORD_KEEP)])
             _words(reply)
             return Done()
         reason = () if ask.reason is None else ("r", ask.reason)
         replies = yield [
-            ("XADD", keys.asks, "MAXLEN", "~", ASKED, "*", "i", ask.id, "a", ask.what, *reason),
-            ("PEXPIRE", keys.asks, _ms(ASK_KEEP)),
+            ("XADD", keys.asks, "MAXLEN", "~", ASKS_KEPT, "*", "i", ask.id, "a", ask.what, *reason),
+            ("PEXPIRE", keys.asks, _ms(ASKS_KEPT_FOR)),
         ]
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
         return Done()
 
-    def _of(self, session: str) -> Sequence[str]:
-        keys = self._keys
-        return keys.stream(session), keys.meta(session), keys.events(session)
-
 
 def _listed(index: Index) -> Sequence[Any]:
-    labels: Mapping[str, str] = index.labels
-    return index.status, index.pipeline or "", encode_labels(labels), repr(float(index.queued_at))
+    return index.status, index.pipeline or "", encode_labels(index.labels), repr(float(index.queued_at))
 
 
 def _ms(seconds: float) -> int:
@@ -373,16 +361,10 @@ def _words(reply: Any) -> list[Any]:
 
     Raises:
         ResponseError: The script has failed.
-        PoisonedError: It is none.
+        CorruptEntryError: It is none.
     """
     if isinstance(reply, ResponseError):
         raise reply
     if not isinstance(reply, list):
-        raise PoisonedError(f"Redis answered {reply!r:.100}")
+        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
     return reply
-
-
-def _too_large(session: str) -> StoreError:
-    return StoreError(
-        f"session {session!r} has more than {LARGEST_RECORD} bytes to store; set `Limits` that keep it below"
-    )

@@ -8,7 +8,7 @@
 3. News is found by polling `PRAGMA data_version`, which changes when any other connection has committed.
    Reading has connections apart from the writing one, so that holds for what this process writes as well.
 4. What is removed is overwritten (`secure_delete`), and the write-ahead log is emptied after it.
-5. A row that cannot be read is counted, logged (once, and at a bounded rate), and passed over; see `sqlite_rows`.
+5. A row that cannot be read is counted, logged (once, and at a bounded rate), and passed over; see `stores.decoding`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
-from ...telemetry.logs import BURST, Throttle, log_event
+from ...telemetry.logs import log_event
 from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from ..decoding import CorruptEntries
 from .machine import MachineClock
 from .pool import Connections
 from .reads import Reads, data_version, newest_ask
-from .rows import PoisonedError
 from .schema import Opened, is_current
 from .writes import Writer
 
@@ -50,9 +50,6 @@ SCRUB_INTERVAL: Final = 1.0
 
 VACUUMED_AT_ONCE: Final = 1000
 """Free pages given back to the file system in one go, when a quarter of the file is free."""
-
-LOGGED: Final = 1000
-"""Rows that could not be read and are remembered, so that each is logged once."""
 
 
 @final
@@ -97,13 +94,15 @@ class SqliteBackend:
         self._clock = MachineClock() if clock is None else clock
         self._connections = Connections(self.path, busy_timeout)
         self._lock = threading.Lock()
-        self._logged: set[tuple[str, str]] = set()
-        self._throttle = Throttle()
+        self._corrupt = CorruptEntries(self.address)
         self._first_mark: int | None = None
         self._next_sweep = self._next_scrub = self._clock.monotonic()
         self._to_scrub = False
-        self.unreadable = 0
-        """Rows that could not be read and were passed over, each time that they were come across."""
+
+    @property
+    def unreadable(self) -> int:
+        """How many corrupt rows were passed over, each time that one was come across."""
+        return self._corrupt.count
 
     @property
     def address(self) -> str:
@@ -143,7 +142,7 @@ class SqliteBackend:
             StoreError: The file could not be written; then none of them was made.
         """
         with self._connections.writing() as connection:
-            writer = Writer(connection, self._clock, self._event_limit, self._pass_over)
+            writer = Writer(connection, self._clock, self._event_limit, self._corrupt)
             connection.execute("BEGIN IMMEDIATE")
             if not is_current(connection):
                 raise StoreError(
@@ -173,7 +172,7 @@ class SqliteBackend:
 
     def _sweep(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        writer = Writer(connection, self._clock, self._event_limit, self._pass_over)
+        writer = Writer(connection, self._clock, self._event_limit, self._corrupt)
         if writer.sweep():
             self._next_sweep = self._clock.monotonic()
         connection.execute("COMMIT")
@@ -194,11 +193,8 @@ class SqliteBackend:
         with self._connections.reading() as opened:
             try:
                 return self._reads(opened).one(session_id)
-            except PoisonedError as error:
-                self._pass_over(session_id, str(error))
-                raise CorruptEntryError(
-                    f"session {session_id!r} is stored in a way that cannot be read: {error}"
-                ) from None
+            except CorruptEntryError as error:
+                raise self._corrupt.refuse(session_id, error) from None
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; rows that cannot be read are left out.
@@ -214,7 +210,7 @@ class SqliteBackend:
         if self._first_mark is None:
             # What is asked of owners from here on is for sessions of this process.
             self._first_mark = newest_ask(opened.connection)
-        return Reads(opened.connection, self._clock, self._pass_over)
+        return Reads(opened.connection, self._clock, self._corrupt)
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """Waits for news by polling; see `Store.changes` and `threaded.Pause`.
@@ -254,27 +250,6 @@ class SqliteBackend:
             if data_version(opened.connection) != version or not self._connections.is_current(opened):
                 break
         return True
-
-    def _pass_over(self, session: str, why: str) -> None:
-        with self._lock:
-            self.unreadable += 1
-            if (session, why) in self._logged:
-                return
-            if len(self._logged) >= LOGGED:
-                self._logged.clear()
-            self._logged.add((session, why))
-        log_event(
-            logging.WARNING,
-            "entry_unreadable",
-            "store %s: passed over a row of session %r that cannot be read: %s",
-            self.address,
-            session,
-            why,
-            throttle=self._throttle,
-            most=BURST,
-            session=session,
-            reason=why,
-        )
 
 
 def _emptied_log(connection: sqlite3.Connection) -> bool:

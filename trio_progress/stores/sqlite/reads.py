@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Final, final
+from typing import final
 
-import msgspec
-
+from ...errors import CorruptEntryError
 from ..base import Ask, Changes, Page, Query, Seen, Stored
+from ..decoding import CorruptEntries, decode_ask, decode_id, has_labels, label_text
+from ..paging import decode_cursor, encode_cursor
 from .machine import MachineClock
-from .rows import SELECT_ALL, SELECT_HEAD, PoisonedError, decode_id, events_of, head, stored
-from .writes import encode_labels
-
-LONGEST_WHAT: Final = 100
-LONGEST_REASON: Final = 10_000
-"""Bytes of a request and of its reason; above what is let in."""
+from .rows import SELECT_ALL, SELECT_HEAD, events_of, head, stored
 
 
 @contextmanager
@@ -45,21 +41,19 @@ class Reads:
     Args:
         connection: In no transaction.
         clock: What leases and expiry go by.
-        pass_over: Told of a row that cannot be read: its session, and why.
+        corrupt: Counts what cannot be read.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, clock: MachineClock, pass_over: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: MachineClock, corrupt: CorruptEntries) -> None:
         self._connection = connection
         self._clock = clock
-        self._pass_over = pass_over
+        self._corrupt = corrupt
 
     def one(self, session: str) -> Stored | None:
         """The newest entry of a session, with its events.
 
         Raises:
-            PoisonedError: It cannot be read.
+            CorruptEntryError: It cannot be read.
         """
         with _moment(self._connection):
             return self._one(session, events=True)
@@ -72,7 +66,7 @@ class Reads:
             return stored(session, row, self._clock)
         data, wrong = events_of(self._connection, session)
         if wrong is not None:
-            self._pass_over(session, wrong)
+            self._corrupt.pass_over(session, wrong)
         return stored(session, row, self._clock, data)
 
     def page(self, query: Query) -> Page:
@@ -88,14 +82,14 @@ class Reads:
             for queued_at, name, labels in rows:
                 try:
                     found = self._listed(query, queued_at, name, labels)
-                except PoisonedError as error:
-                    self._pass_over(_shown(name), str(error))
+                except CorruptEntryError as error:
+                    self._corrupt.pass_over(name, error)
                     continue
                 if found is not None:
                     if len(sessions) == query.limit:
                         break
                     sessions.append(found)
-                    last = f"{queued_at.hex()} {found.id}"
+                    last = encode_cursor(queued_at, found.id)
             else:
                 last = None
         return Page(sessions, last)
@@ -103,14 +97,9 @@ class Reads:
     def _listed(self, query: Query, queued_at: object, name: object, labels: bytes) -> Stored | None:
         session = decode_id(name)
         if type(queued_at) is not float:
-            raise PoisonedError(f"queued_at is {queued_at!r:.100}")
-        if query.labels:
-            try:
-                has = msgspec.json.decode(labels, type=dict[str, str])
-            except (msgspec.MsgspecError, TypeError, UnicodeError):
-                raise PoisonedError(f"its labels are {labels!r:.100}") from None
-            if any(has.get(label) != value for label, value in query.labels.items()):
-                return None
+            raise CorruptEntryError(f"queued_at is {queued_at!r:.100}")
+        if query.labels and not has_labels(labels, query.labels):
+            return None
         return self._one(session, events=False)
 
     def news(self, since: int, seen: Mapping[str, Seen | None]) -> tuple[Changes, float]:
@@ -136,8 +125,8 @@ class Reads:
                             sessions.append(entry)
                     lease = self._clock.left(found.lease)
                     due = min(due, lease if lease > 0 else max(found.expires - self._clock.wall(), 0.0))
-                except PoisonedError as error:
-                    self._pass_over(session, str(error))
+                except CorruptEntryError as error:
+                    self._corrupt.pass_over(session, error)
         return Changes(str(newest), sessions, gone, asked), due
 
     def _asked(self, since: int) -> Sequence[Ask]:
@@ -146,9 +135,9 @@ class Reads:
             "SELECT session, what, reason FROM asks WHERE n > ? ORDER BY n", (since,)
         ):
             try:
-                asked.append(_ask(name, what, reason))
-            except PoisonedError as error:
-                self._pass_over(_shown(name), str(error))
+                asked.append(decode_ask(name, what, reason))
+            except CorruptEntryError as error:
+                self._corrupt.pass_over(name, error)
         return asked
 
 
@@ -161,7 +150,7 @@ def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
     for label, value in query.labels.items():
         # What stands in the JSON of the labels, if they have this one: few are left to be looked at closely.
         where.append("instr(labels, ?)")
-        values.append(encode_labels({label: value}).decode()[1:-1])
+        values.append(label_text(label, value))
     if query.lapsed:
         # As `MachineClock.left` has it.
         where.append(
@@ -171,30 +160,8 @@ def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
         values += [clock.boot, clock.wall(), clock.boot, clock.monotonic()]
     if query.after is not None:
         where.append("(queued_at, id) < (?, ?)")
-        values += _place(query.after)
+        values += decode_cursor(query.after)
     return (
         f"SELECT queued_at, id, labels FROM sessions WHERE {' AND '.join(where)} "  # noqa: S608 - no values in it
         "ORDER BY queued_at DESC, id DESC"
     ), values
-
-
-def _place(cursor: str) -> tuple[float, str]:
-    stamp, _, session = cursor.partition(" ")
-    try:
-        return float.fromhex(stamp), session
-    except (ValueError, OverflowError):
-        raise ValueError(f"{cursor!r:.200} is not the cursor of a page") from None
-
-
-def _ask(name: object, what: object, reason: object) -> Ask:
-    if type(what) is not bytes or len(what) > LONGEST_WHAT:
-        raise PoisonedError(f"it is asked {what!r:.100}")
-    if reason is not None and (type(reason) is not bytes or len(reason) > LONGEST_REASON):
-        raise PoisonedError(f"the reason of a request is {reason!r:.100}")
-    text = None if reason is None else reason.decode("utf-8", "replace")
-    return Ask(decode_id(name), what.decode("utf-8", "replace"), text)
-
-
-def _shown(name: object) -> str:
-    """An id that may be anything, for the log."""
-    return name.decode("utf-8", "replace")[:130] if type(name) is bytes else f"{name!r:.130}"

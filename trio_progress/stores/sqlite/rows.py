@@ -1,8 +1,4 @@
-"""Reading rows strictly: what a file holds may be truncated, of other types, huge, or from another time.
-
-SQLite keeps any type in any column, and whoever can write the file can write anything. A row is taken whole
-or not at all; the caller passes over one that is not, and goes on with the others.
-"""
+"""Reading rows strictly: SQLite keeps any type in any column; see `stores.decoding`."""
 
 from __future__ import annotations
 
@@ -11,14 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ...state import checks
+from ...errors import CorruptEntryError
 from ...state.limits import MAX_UNITS
 from ..base import Key, Seen, Stored
+from ..decoding import LARGEST_RECORD, LATEST
 from .machine import Lease, MachineClock
-from .schema import LARGEST_RECORD
-
-LATEST: Final = 253_402_300_799.0
-"""The end of the year 9999, beyond which no stamp can be shown."""
 
 _HEAD: Final = "epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires"
 
@@ -30,10 +23,6 @@ FROM sessions WHERE id = ?"""  # noqa: S608 - constants
 
 SELECT_EVENTS: Final = f"""SELECT n, CASE WHEN length(data) <= {LARGEST_RECORD} THEN data END
 FROM events WHERE session = ? ORDER BY n"""  # noqa: S608 - constants
-
-
-class PoisonedError(Exception):
-    """A row that cannot be what this program has written; the text says what is wrong with it."""
 
 
 class Head(NamedTuple):
@@ -57,46 +46,36 @@ def head(row: Sequence[Any]) -> Head:
     """The first columns of a row of SELECT_HEAD or SELECT_ALL.
 
     Raises:
-        PoisonedError: They are not what they should be.
+        CorruptEntryError: They are not what they should be.
     """
     epoch, seq, heartbeat, boot, until, wall, expires = row[:7]
     for what, value in (("epoch", epoch), ("seq", seq)):
         if type(value) is not int or not 0 <= value < MAX_UNITS:
-            raise PoisonedError(f"{what} is {value!r:.100}")
+            raise CorruptEntryError(f"{what} is {value!r:.100}")
     stamped = heartbeat is None or (type(heartbeat) is float and 0 <= heartbeat <= LATEST)
     if not stamped or type(expires) is not float:
-        raise PoisonedError(f"heartbeat is {heartbeat!r:.100}, expires is {expires!r:.100}")
+        raise CorruptEntryError(f"heartbeat is {heartbeat!r:.100}, expires is {expires!r:.100}")
     for what, value in (("lease_until", until), ("lease_wall", wall)):
         if value is not None and (type(value) is not float or not math.isfinite(value)):
-            raise PoisonedError(f"{what} is {value!r:.100}")
+            raise CorruptEntryError(f"{what} is {value!r:.100}")
     if boot is not None and type(boot) is not bytes:
-        raise PoisonedError(f"lease_boot is {boot!r:.100}")
+        raise CorruptEntryError(f"lease_boot is {boot!r:.100}")
     lease = Lease(None if boot is None else boot.decode("ascii", "replace"), until, wall)
     return Head(Key(epoch, seq), heartbeat, lease, expires)
-
-
-def decode_id(value: object) -> str:
-    """A session's id from a row.
-
-    Raises:
-        PoisonedError: It is none.
-    """
-    try:
-        return checks.session_id(value.decode("ascii") if type(value) is bytes else value)
-    except ValueError:
-        raise PoisonedError(f"its id is {value!r:.200}") from None
 
 
 def stored(session: str, row: Sequence[Any], clock: MachineClock, events: Sequence[bytes] = ()) -> Stored:
     """What a row of SELECT_ALL says of `session`.
 
     Raises:
-        PoisonedError: It is not what it should be.
+        CorruptEntryError: It is not what it should be.
     """
     found = head(row)
     record = row[7]
     if type(record) is not bytes:
-        raise PoisonedError("its record is longer than any that is written" if record is None else "it has no record")
+        raise CorruptEntryError(
+            "its record is longer than any that is written" if record is None else "it has no record"
+        )
     return Stored(session, found.key, record, clock.left(found.lease) > 0, found.heartbeat, events)
 
 

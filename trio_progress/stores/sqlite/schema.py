@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ...errors import StoreError
+from ..decoding import LARGEST_RECORD
 
 APPLICATION_ID: Final = 0x74725067
 """trPg"""
 
 OLDEST_SQLITE: Final = (3, 15, 0)
 """The first that compares rows of values."""
-
-LARGEST_RECORD: Final = 64 * 1024 * 1024
-"""Bytes of one entry: far above what `Limits` lets in, and little enough to be read into memory."""
 
 MIGRATIONS: tuple[Sequence[str], ...] = (
     (

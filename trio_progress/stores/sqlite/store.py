@@ -41,8 +41,3 @@ class SqliteStore(ThreadedStore):
             StoreError: It cannot be used; the message says why.
         """
         await trio.to_thread.run_sync(self.sqlite.open_to_write, limiter=self._writer)
-
-    @property
-    def unreadable(self) -> int:
-        """Rows that could not be read and were passed over, each time that they were come across."""
-        return self.sqlite.unreadable

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, final
 
-import msgspec
-
-from ...errors import StoreError
+from ...errors import CorruptEntryError, StoreError
 from ...state.limits import MAX_UNITS
-from ..base import Append, Ask, Claim, Claimed, Delete, Done, Fenced, Key, Moved, Outcome, Refused, Renew, Stored, Write
+from ..base import (
+    ASKS_KEPT,
+    ASKS_KEPT_FOR,
+    Append,
+    Ask,
+    Claim,
+    Claimed,
+    Delete,
+    Done,
+    Fenced,
+    Key,
+    Moved,
+    Outcome,
+    Refused,
+    Renew,
+    Stored,
+    Write,
+    smoothed,
+)
+from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, decode_seconds, encode_labels, too_large
 from .machine import MachineClock
-from .rows import SELECT_ALL, SELECT_HEAD, Head, PoisonedError, decode_id, head, stored
-from .schema import LARGEST_RECORD
-
-ASKED: Final = 1000
-"""Requests to owners that are kept for those who have not read them yet."""
-
-ASK_KEEP: Final = 3600.0
-"""Seconds that a request is kept; an owner that has not read it by then is not there."""
+from .rows import SELECT_ALL, SELECT_HEAD, Head, head, stored
 
 DURATIONS: Final = 10_000
 """Phases, of all pipelines, whose durations are kept; those not heard of for longest go first."""
 
-USUAL_WEIGHT: Final = 0.3
-"""What the newest duration of a phase weighs in the smoothed one."""
-
 EXPIRED_AT_ONCE: Final = 500
 """Expired sessions that one transaction removes; more wait for the next one."""
-
-encode_labels: Final = msgspec.json.Encoder(order="sorted").encode
 
 _CLAIM: Final = """INSERT OR REPLACE INTO sessions
 (id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires, owner, status, pipeline, labels, queued_at,
@@ -58,7 +62,7 @@ class Writer:
         connection: Within a transaction whenever a method is called.
         clock: What leases and expiry go by.
         event_limit: Events kept for each session.
-        pass_over: Told of a row that cannot be read: its session, and why.
+        corrupt: Counts what cannot be read.
     """
 
     def __init__(
@@ -66,13 +70,13 @@ class Writer:
         connection: sqlite3.Connection,
         clock: MachineClock,
         event_limit: int,
-        pass_over: Callable[[str, str], None],
+        corrupt: CorruptEntries,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._clock = clock
         self._event_limit = event_limit
-        self._pass_over = pass_over
+        self._corrupt = corrupt
         self.removed = False
         """Whether anything was removed that has not been scrubbed from the disk yet."""
 
@@ -96,7 +100,7 @@ class Writer:
     def _append(self, append: Append) -> Outcome:
         clock, index, key = self._clock, append.index, append.key
         if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
-            return _too_large(append.id)
+            return too_large(append.id)
         lease = clock.lease(append.lease)
         expires = self._expires(append.keep, append.lease)
         changed = self._execute(
@@ -140,25 +144,17 @@ class Writer:
 
     def _add_durations(self, append: Append) -> None:
         pipeline = append.index.pipeline or ""
-        usual = self._usual(pipeline)
+        typical = self._typical(pipeline)
         self._executemany(
             "INSERT OR REPLACE INTO durations (pipeline, phase, seconds, at) VALUES (?, ?, ?, ?)",
             [
-                (pipeline, phase, usual.get(phase, new) * (1 - USUAL_WEIGHT) + new * USUAL_WEIGHT, self._clock.wall())
-                for phase, new in append.durations.items()
+                (pipeline, phase, smoothed(typical.get(phase), seconds), self._clock.wall())
+                for phase, seconds in append.durations.items()
             ],
         )
 
-    def _usual(self, pipeline: str) -> dict[str, float]:
-        usual: dict[str, float] = {}
-        rows = self._execute("SELECT phase, seconds FROM durations WHERE pipeline = ?", (pipeline,))
-        for phase, seconds in rows:
-            try:
-                if type(seconds) is float and 0 <= seconds < math.inf:
-                    usual[phase.decode()] = seconds
-            except (AttributeError, UnicodeDecodeError):
-                continue
-        return usual
+    def _typical(self, pipeline: str) -> dict[str, float]:
+        return decode_seconds(self._execute("SELECT phase, seconds FROM durations WHERE pipeline = ?", (pipeline,)))
 
     def _renew(self, renew: Renew) -> Outcome:
         lease = self._clock.lease(renew.lease)
@@ -176,8 +172,8 @@ class Writer:
     def _claim(self, claim: Claim) -> Outcome:
         clock = self._clock
         if len(claim.record) > LARGEST_RECORD:
-            return _too_large(claim.id)
-        usual = self._usual(claim.index.pipeline or "")
+            return too_large(claim.id)
+        typical = self._typical(claim.index.pipeline or "")
         row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
         found = None if row is None else self._head(claim.id, row)
         if found is not None and found.lease.until is not None and not found.gone(clock):
@@ -185,7 +181,7 @@ class Writer:
             if mine:
                 if claim.lease is not None:
                     self._execute(_HOLD, (*clock.lease(claim.lease), claim.id))
-                return Claimed(found.key.epoch, None, usual)
+                return Claimed(found.key.epoch, None, typical)
             if clock.left(found.lease) > 0:
                 return Refused()
         newest = None if found is None or found.gone(clock) else found.key
@@ -216,20 +212,20 @@ class Writer:
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
         if claim.events:
             self._add_events(claim.id, claim.events)
-        return Claimed(epoch, previous, usual)
+        return Claimed(epoch, previous, typical)
 
     def _head(self, session: str, row: tuple[object, ...]) -> Head | None:
         try:
             return head(row)
-        except PoisonedError as error:
-            self._pass_over(session, str(error))
+        except CorruptEntryError as error:
+            self._corrupt.pass_over(session, error)
             return None
 
     def _stored(self, session: str, row: tuple[object, ...]) -> Stored | None:
         try:
             return stored(session, row, self._clock)
-        except PoisonedError as error:
-            self._pass_over(session, str(error))
+        except CorruptEntryError as error:
+            self._corrupt.pass_over(session, error)
             return None
 
     def _delete(self, delete: Delete) -> Outcome:
@@ -248,7 +244,7 @@ class Writer:
             (ask.id, ask.what, ask.reason, self._clock.wall()),
         )
         assert asked.lastrowid is not None
-        self._execute("DELETE FROM asks WHERE n <= ?", (asked.lastrowid - ASKED,))
+        self._execute("DELETE FROM asks WHERE n <= ?", (asked.lastrowid - ASKS_KEPT,))
         return Done()
 
     def _expires(self, keep: float, lease: float | None) -> float:
@@ -292,23 +288,17 @@ class Writer:
         for number, identity, *row in rows:
             try:
                 session = decode_id(identity)
-            except PoisonedError as error:
-                self._pass_over("?", str(error))
+            except CorruptEntryError as error:
+                self._corrupt.pass_over(identity, error)
                 self._remove_row(number)  # Or it would be found again each time, in the place of others.
                 continue
             found = self._head(session, tuple(row))
             if found is None or found.gone(self._clock):
                 self._forget(session, None if found is None else found.key)
-        self._execute("DELETE FROM asks WHERE at <= ?", (now - ASK_KEEP,))
+        self._execute("DELETE FROM asks WHERE at <= ?", (now - ASKS_KEPT_FOR,))
         self._execute(
             "DELETE FROM durations WHERE (pipeline, phase) IN"
             " (SELECT pipeline, phase FROM durations ORDER BY at DESC LIMIT -1 OFFSET ?)",
             (DURATIONS,),
         )
         return len(rows) == EXPIRED_AT_ONCE
-
-
-def _too_large(session: str) -> StoreError:
-    return StoreError(
-        f"session {session!r} has more than {LARGEST_RECORD} bytes to store; set `Limits` that keep it below"
-    )
