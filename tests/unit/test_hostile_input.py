@@ -34,8 +34,7 @@ from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores.decoding import decode_id
-from trio_progress.stores.paging import decode_cursor
+from trio_progress.stores.decoding import decode_cursor, decode_id
 from trio_progress.stores.redis import reads as redis_reads
 from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, TypeVar, final
 
 import msgspec
@@ -50,7 +51,7 @@ class RemoteState:
 
     def __init__(self, stored: Stored, clock: Clock, event_limit: int, tally: Tally | None = None) -> None:
         self.clock = clock
-        self._tally = tally
+        self._pass_over = partial((Tally() if tally is None else tally).pass_over, stored.id)
         self._event_limit = event_limit
         self._record: Record = decode_record(stored.id, *stored.key, stored.record)
         self._flat = _flattened(self._record.state.phases)
@@ -66,7 +67,7 @@ class RemoteState:
         """When it was found, on the same clock, that the work had advanced; None where that has only been read."""
         folded = self._record.folded > 0 or any(phase.folded for phase in self._flat.values())
         self.oldest_delta = self.seq if folded else 1
-        self.event_log = EventLog(event_limit, readable_events(stored.id, stored.events, tally))
+        self.event_log = EventLog(event_limit, readable_events(stored.events, self._pass_over))
 
     @property
     def record(self) -> Record:
@@ -90,7 +91,7 @@ class RemoteState:
             StoreError: The stored entry cannot be read; nothing has changed.
         """
         record = decode_record(stored.id, *stored.key, stored.record)
-        log = EventLog(self._event_limit, readable_events(stored.id, stored.events, self._tally))
+        log = EventLog(self._event_limit, readable_events(stored.events, self._pass_over))
         assert stored.key.epoch == self.epoch
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat

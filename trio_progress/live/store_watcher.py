@@ -171,7 +171,7 @@ class StoreWatcher:
         self._mark = changes.mark
         for stored in changes.sessions:
             if stored.id in self._seen:
-                self._seen[stored.id] = stored.seen
+                self._seen[stored.id] = Seen(stored.key, stored.heartbeat, stored.alive)
                 try:
                     self._show(hub, stored)
                 except StoreError as error:

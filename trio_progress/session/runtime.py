@@ -68,7 +68,7 @@ def new_runtime(store: Store, settings: Settings, hub: Hub, spool: bool, rng: ra
     """What the sessions of a new tracker share, none of it running yet."""
     committer = Committer(store, hub.tally, rng)
     kept = Spool(store.address, wall=hub.clock.wall) if spool and isinstance(store, Addressed) else None
-    return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer), hub, hub.tally, {})
+    return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer, rng), hub, hub.tally, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, final
 
@@ -129,7 +130,9 @@ class SessionScope(OneProcess):
                     expect, record, stored = previous
                     lifecycle.adopt(record)
                     if record.state.status != "queued":
-                        events = readable_events(self._options.id, stored.events, self._runtime.tally)
+                        events = readable_events(
+                            stored.events, partial(self._runtime.tally.pass_over, self._options.id)
+                        )
                         resume_from(lifecycle.state, record, events, self._runtime.settings.event_limit)
                 interrupt = await lifecycle.claim(expect)
                 refused = lifecycle.refused

@@ -8,7 +8,7 @@ read is decoded strictly; anything else is refused as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,7 +18,6 @@ from ..errors import CorruptEntryError
 from ..protocol.clock import moment, shown_seconds, stamp
 from ..protocol.messages import Position
 from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, as_text, phase_ran, ran
-from ..telemetry.statistics import Tally
 from .events import EventLog, LoggedEvent
 from .phase import ABSORBING, PhaseNode
 from .session import SessionState
@@ -114,14 +113,19 @@ def decode_event(data: bytes) -> LoggedEvent:
         raise CorruptEntryError(f"a stored event cannot be read: {error}") from None
 
 
-def readable_events(session_id: str, stored: Iterable[bytes], tally: Tally | None = None) -> list[LoggedEvent]:
-    """The stored events behind the last corrupt one, which is counted and logged: a log of events has no holes."""
+def readable_events(stored: Iterable[bytes], pass_over: Callable[[CorruptEntryError], None]) -> list[LoggedEvent]:
+    """The stored events behind the last corrupt one, for a log of events has no holes.
+
+    Args:
+        stored: The encoded events, oldest first.
+        pass_over: Called with what is wrong with each that cannot be read.
+    """
     events: list[LoggedEvent] = []
     for data in stored:
         try:
             events.append(decode_event(data))
         except CorruptEntryError as error:
-            (Tally() if tally is None else tally).pass_over(session_id, error)
+            pass_over(error)
             events.clear()
     return events
 

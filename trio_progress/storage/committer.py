@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import trio
 
 from ..errors import SessionClosedError, StoreError
+from ..protocol.backoff import Backoff, jittered
 from ..stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
 from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally
@@ -28,7 +29,7 @@ BATCH: Final = 500
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between tries on a store that does not answer; below any sensible `flush_timeout`."""
+"""Seconds, before jitter, between tries on a store that does not answer; below any sensible `flush_timeout`."""
 
 
 class Writer(Protocol):
@@ -39,7 +40,7 @@ class Writer(Protocol):
         ...
 
     def settled(self, outcome: Outcome) -> None:
-        """What became of it."""
+        """The store has answered: what became of the write."""
         ...
 
     def failed(self, error: Exception) -> bool:
@@ -59,8 +60,9 @@ class Committer:
         self.closing = False
         """Whether it ends once it has nothing left to write."""
         self._resting: dict[Writer, float] = {}
+        """Those whose own write was refused, and when they are asked again."""
         self._scope = trio.CancelScope(shield=True)
-        self._told = False
+        self._logged_down = False
         self._asking: Sequence[Writer] = ()
         """Those whose writes the store is at."""
         self.up = True
@@ -105,9 +107,12 @@ class Committer:
             self.ended.set()
 
     async def _run(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
         while self._waiting or not self.closing:
-            self._rouse()
+            now = trio.current_time()
+            for writer in [writer for writer, until in self._resting.items() if until <= now]:
+                del self._resting[writer]
+                self._waiting[writer] = None
             if not self._waiting:
                 self._wake = trio.Event()
                 with trio.move_on_at(min(self._resting.values(), default=float("inf"))):
@@ -117,17 +122,9 @@ class Committer:
             if not batch:
                 continue
             if await self._commit(writers, batch):
-                pause = FIRST_PAUSE
+                backoff.reset()
             else:
-                await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
-
-    def _rouse(self) -> None:
-        """Those whose own write was refused have paused, and are asked again."""
-        now = trio.current_time()
-        for writer in [writer for writer, until in self._resting.items() if until <= now]:
-            del self._resting[writer]
-            self._waiting[writer] = None
+                await trio.sleep(backoff.pause())
 
     def _gather(self) -> tuple[list[Writer], list[Write]]:
         writers: list[Writer] = []
@@ -152,7 +149,7 @@ class Committer:
         except Exception as error:
             self._asking = ()
             self.up = False
-            self._told |= log_event(
+            self._logged_down |= log_event(
                 logging.WARNING,
                 "store_down",
                 "the store does not answer, it is tried again: %s",
@@ -161,12 +158,15 @@ class Committer:
                 error=None if isinstance(error, (StoreError, OSError)) else error,
                 reason=error,
             )
-            self._put_back(writers, error)
+            self._tally.persists_failed += len(writers)
+            for writer in writers:
+                if writer.failed(error):
+                    self.submit(writer)
             return False
         self._asking = ()
         self.up = True
-        if self._told:
-            self._told = False
+        if self._logged_down:
+            self._logged_down = False
             log_event(logging.INFO, "store_up", "the store answers again")
         self._tally.persist_seconds.observe(trio.current_time() - began)
         for writer, write, outcome in zip(writers, batch, outcomes, strict=True):
@@ -184,27 +184,16 @@ class Committer:
                 )
                 self._tally.persists_failed += 1
                 if writer.failed(outcome):
-                    pause = LONGEST_PAUSE * self._rng.uniform(0.5, 1.0)
-                    self._resting[writer] = trio.current_time() + pause
+                    self._resting[writer] = trio.current_time() + jittered(LONGEST_PAUSE, self._rng)
             else:
                 writer.settled(outcome)
         return True
-
-    def _put_back(self, writers: list[Writer], error: Exception) -> None:
-        self._tally.persists_failed += len(writers)
-        for writer in writers:
-            if writer.failed(error):
-                self.submit(writer)
 
 
 class Once:
     """One write that is asked for by a caller who waits for its outcome."""
 
-    __slots__ = (
-        "_answered",
-        "_outcome",
-        "_write",
-    )
+    __slots__ = ("_answered", "_outcome", "_write")
 
     def __init__(self, write: Write) -> None:
         self._write = write

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
+from functools import partial
 from typing import Final, NamedTuple, final
 
 import trio
@@ -149,6 +150,7 @@ def written_off(stored: Stored, keep: float, tally: Tally | None = None) -> Clai
         StoreError: The stored entry cannot be read.
     """
     record = decode_record(stored.id, *stored.key, stored.record)
+    pass_over = partial((Tally() if tally is None else tally).pass_over, stored.id)
     state = record.state
     return Claim(
         id=stored.id,
@@ -160,5 +162,5 @@ def written_off(stored: Stored, keep: float, tally: Tally | None = None) -> Clai
         keep=keep,
         expect=stored.key,
         seq=state.seq + 1,
-        events=[(event.n, encode_event(event)) for event in readable_events(stored.id, stored.events, tally)],
+        events=[(event.n, encode_event(event)) for event in readable_events(stored.events, pass_over)],
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 from dataclasses import replace
 from typing import Final, final
 
 import trio
 
 from ..errors import SessionClosedError, StoreError
+from ..protocol.backoff import Backoff
 from ..stores.base import Append, Claim, Claimed, Done, Key, Store
 from ..telemetry.logs import Throttle, log_event
 from .committer import Committer, Once
@@ -16,7 +18,7 @@ from .spool import Spool, Spooled
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between tries on a store that does not answer."""
+"""Seconds, before jitter, between tries on a store that does not answer."""
 
 NOTHING: Final = Key(0, 0)
 """No entry has this key: a claim that expects it is good only if it was made before."""
@@ -30,10 +32,11 @@ class SpoolDelivery:
         spool: None: the store ends with its process, nothing is spooled.
     """
 
-    def __init__(self, spool: Spool | None, store: Store, committer: Committer) -> None:
+    def __init__(self, spool: Spool | None, store: Store, committer: Committer, rng: random.Random) -> None:
         self._spool = spool
         self._store = store
         self._committer = committer
+        self._rng = rng
         self._news = trio.Event()
         self._scope = trio.CancelScope()
         self._throttle = Throttle()
@@ -63,12 +66,11 @@ class SpoolDelivery:
         with self._scope:
             while True:
                 self._news = trio.Event()
-                pause = FIRST_PAUSE
+                backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
                 while not await self._delivered(self._spool):
                     self.tried.set()
-                    with trio.move_on_after(pause):
+                    with trio.move_on_after(backoff.pause()):
                         await self._news.wait()
-                    pause = min(pause * 2, LONGEST_PAUSE)
                 self.tried.set()
                 await self._news.wait()
 

@@ -7,6 +7,7 @@ that is corrupt, which is counted each time and logged once, and goes on with th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
@@ -118,7 +119,7 @@ def decode_seconds(pairs: Iterable[tuple[object, object]]) -> dict[str, float]:
     for phase, value in pairs:
         try:
             seconds = float(value)  # type: ignore[arg-type]
-            if type(phase) is bytes and 0 <= seconds < float("inf"):
+            if type(phase) is bytes and 0 <= seconds < math.inf:
                 typical[phase.decode()] = seconds
         except (ValueError, TypeError):
             continue
@@ -141,6 +142,27 @@ def has_labels(stored: Any, wanted: Mapping[str, str]) -> bool:
     except (msgspec.MsgspecError, TypeError, UnicodeError):
         raise CorruptEntryError(f"its labels are {stored!r:.100}") from None
     return all(labels.get(name) == value for name, value in wanted.items())
+
+
+def encode_cursor(queued_at: float, session_id: str) -> str:
+    """The cursor of the page behind a session, which was queued then."""
+    return f"{queued_at.hex()} {session_id}"
+
+
+def decode_cursor(cursor: str) -> tuple[float, str]:
+    """When the last session of the page before was queued, and its id.
+
+    Raises:
+        ValueError: `cursor` was not given by `encode_cursor`.
+    """
+    stamp, _, session_id = cursor.partition(" ")
+    try:
+        queued_at = float.fromhex(stamp)
+    except (ValueError, OverflowError):
+        queued_at = math.nan
+    if not session_id or not math.isfinite(queued_at):
+        raise ValueError(f"{cursor!r:.200} is not the cursor of a page: give the one that came with the page before")
+    return queued_at, session_id
 
 
 def too_large(session: str) -> StoreError:

@@ -33,7 +33,7 @@ from .base import (
     Write,
     smoothed,
 )
-from .paging import decode_cursor, encode_cursor
+from .decoding import decode_cursor, encode_cursor
 
 
 class _Log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Final, Generic, TypeVar, final
@@ -15,27 +14,6 @@ T = TypeVar("T")
 
 TURN: Final = 20
 """Sessions between two checkpoints: decoding them must not hold up the pipelines of this process for longer."""
-
-
-def encode_cursor(queued_at: float, session_id: str) -> str:
-    """The cursor of the page behind a session, which was queued then."""
-    return f"{queued_at.hex()} {session_id}"
-
-
-def decode_cursor(cursor: str) -> tuple[float, str]:
-    """When the last session of the page before was queued, and its id.
-
-    Raises:
-        ValueError: `cursor` was not given by `encode_cursor`.
-    """
-    stamp, _, session_id = cursor.partition(" ")
-    try:
-        queued_at = float.fromhex(stamp)
-    except (ValueError, OverflowError):
-        queued_at = math.nan
-    if not session_id or not math.isfinite(queued_at):
-        raise ValueError(f"{cursor!r:.200} is not the cursor of a page: give the one that came with the page before")
-    return queued_at, session_id
 
 
 async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:

@@ -19,12 +19,13 @@ from ..decoding import (
     LATEST,
     CorruptEntries,
     decode_ask,
+    decode_cursor,
     decode_id,
     decode_seconds,
+    encode_cursor,
     has_labels,
     label_text,
 )
-from ..paging import decode_cursor, encode_cursor
 from .calls import Calls, Steps, evaluated
 from .keys import Keys, session_keys
 from .scripts import LIST, READ

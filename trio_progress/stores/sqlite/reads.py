@@ -9,8 +9,7 @@ from typing import final
 
 from ...errors import CorruptEntryError
 from ..base import Ask, Changes, Page, Query, Seen, Stored
-from ..decoding import CorruptEntries, decode_ask, decode_id, has_labels, label_text
-from ..paging import decode_cursor, encode_cursor
+from ..decoding import CorruptEntries, decode_ask, decode_cursor, decode_id, encode_cursor, has_labels, label_text
 from .machine import MachineClock
 from .rows import SELECT_ALL, SELECT_HEAD, events_of, head, stored
 
