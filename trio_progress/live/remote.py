@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -36,7 +36,8 @@ from ..telemetry.statistics import Tally
 TOMBSTONES: Final = 1000
 """Phases gone from the tree that are remembered, so that an update can tell them."""
 
-HeadT = TypeVar("HeadT", bound=Head)
+_VALUES: Final = PhaseValues.__struct_fields__
+"""What an update tells of a phase."""
 
 _Paths = dict[tuple[str, ...], PhaseSnapshot]
 
@@ -54,6 +55,10 @@ class RemoteState:
         self._pass_over = partial((Tally() if tally is None else tally).pass_over, stored.id)
         self._event_limit = event_limit
         self._record: Record = decode_record(stored.id, *stored.key, stored.record)
+        self.stored_status: SessionStatus = self._record.state.status
+        """The status as it was stored; `snapshot()` says "lost" for one that runs without a lease."""
+        self.ended = self.stored_status in ENDED
+        """Whether the stored state is an end."""
         self._flat = _flattened(self._record.state.phases)
         self._v = dict.fromkeys(self._flat, stored.key.seq)
         self._tombstones: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=TOMBSTONES)
@@ -73,11 +78,6 @@ class RemoteState:
     def record(self) -> Record:
         """The newest stored record."""
         return self._record
-
-    @property
-    def stored_status(self) -> SessionStatus:
-        """The status as it was stored; `snapshot()` says "lost" for one that runs without a lease."""
-        return self._record.state.status
 
     @property
     def seen(self) -> Seen:
@@ -102,7 +102,7 @@ class RemoteState:
         flat = _flattened(record.state.phases)
         for path, phase in flat.items():
             known = self._flat.get(path)
-            if known is None or not _alike(known, phase):
+            if known is None or any(getattr(known, name) != getattr(phase, name) for name in _VALUES):
                 self._v[path] = seq
         for path in self._flat:
             if path not in flat:
@@ -114,6 +114,8 @@ class RemoteState:
         if record.state.progressed_at != self._record.state.progressed_at:
             self._progressed = self.published
         self._record, self._flat, self.seq = record, flat, seq
+        self.stored_status = record.state.status
+        self.ended = self.stored_status in ENDED
         return True
 
     def liveness(self) -> Liveness:
@@ -131,7 +133,8 @@ class RemoteState:
 
     def snapshot(self) -> Snapshot:
         """The newest stored state, with the liveness and the heartbeat of this moment; "lost" without a lease."""
-        return _or_lost(self.published_state())
+        state = self.published_state()
+        return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
 
     def published_state(self) -> Snapshot:
         """The same with the status that was stored, which is part of what `seq` numbers.
@@ -159,11 +162,6 @@ class RemoteState:
             session=self.id, from_=since, seq=self.seq, resume=resume, head=head, phases=phases, folded=folded
         )
 
-    @property
-    def ended(self) -> bool:
-        """Whether the stored state is an end."""
-        return self.stored_status in ENDED
-
 
 def found_head(stored: Stored, clock: Clock) -> Head:
     """What a `RemoteState` would say of it now, without its phases, which are not looked at.
@@ -174,7 +172,8 @@ def found_head(stored: Stored, clock: Clock) -> Head:
     head = decode_head(stored.id, *stored.key, stored.record)
     heard = moment(stored.heartbeat) or head.heartbeat_at
     liveness = _liveness(head, clock, alive=stored.alive)
-    return _or_lost(msgspec.structs.replace(head, liveness=liveness, heartbeat_at=heard))
+    status = "lost" if liveness == "lost" else head.status
+    return msgspec.structs.replace(head, status=status, liveness=liveness, heartbeat_at=heard)
 
 
 def _liveness(state: Head, clock: Clock, *, alive: bool, idle: float | None = None) -> Liveness:
@@ -191,10 +190,6 @@ def _liveness(state: Head, clock: Clock, *, alive: bool, idle: float | None = No
     return "stalled" if idle > state.stall_after else "ok"
 
 
-def _or_lost(state: HeadT) -> HeadT:
-    return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
-
-
 def _flattened(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = (), into: _Paths | None = None) -> _Paths:
     """All phases by path, parents first."""
     into = {} if into is None else into
@@ -206,8 +201,4 @@ def _flattened(phases: tuple[PhaseSnapshot, ...], above: tuple[str, ...] = (), i
 
 
 def _values(phase: PhaseSnapshot) -> dict[str, Any]:
-    return {name: getattr(phase, name) for name in PhaseValues.__struct_fields__}
-
-
-def _alike(one: PhaseSnapshot, other: PhaseSnapshot) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in PhaseValues.__struct_fields__)
+    return {name: getattr(phase, name) for name in _VALUES}

@@ -107,7 +107,7 @@ class Committer:
             self.ended.set()
 
     async def _run(self) -> None:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
+        backoff: Backoff | None = None
         while self._waiting or not self.closing:
             now = trio.current_time()
             for writer in [writer for writer, until in self._resting.items() if until <= now]:
@@ -122,8 +122,9 @@ class Committer:
             if not batch:
                 continue
             if await self._commit(writers, batch):
-                backoff.reset()
+                backoff = None
             else:
+                backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
                 await trio.sleep(backoff.pause())
 
     def _gather(self) -> tuple[list[Writer], list[Write]]:

@@ -149,14 +149,20 @@ class RedisBackend:
         """
         if self._first_mark is None:
             self._mark()
+        # The writes of one session are made one after the other, and beside those of all others.
+        by_session: dict[str, list[int]] = {}
+        for place, write in enumerate(batch):
+            by_session.setdefault(write.id, []).append(place)
         with self._writing:
-            planned = self._writer.plan(batch)
-            found = self._calls.run([steps for _, steps in planned])
-        outcomes: list[Outcome] = [StoreError("it was not written")] * len(batch)
-        for (places, _), given in zip(planned, found, strict=True):
-            for place, outcome in zip(places, given, strict=True):
-                outcomes[place] = outcome
-        return outcomes
+            found = self._calls.run(
+                [self._writer.steps([batch[place] for place in places]) for places in by_session.values()]
+            )
+        outcomes = {
+            place: outcome
+            for places, given in zip(by_session.values(), found, strict=True)
+            for place, outcome in zip(places, given, strict=True)
+        }
+        return [outcomes[place] for place in range(len(batch))]
 
     def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events.

@@ -291,7 +291,7 @@ class Watcher:
             if isinstance(reply, Read):
                 stored = reply.stored
                 self._events[session] = (stored.key.epoch, reply.events)
-                if stored.seen == known:
+                if Seen(stored.key, stored.heartbeat, stored.alive) == known:
                     self._past[session] = (known, f"{stored.key.epoch}-{stored.key.seq}")
                 else:
                     sessions.append(stored)

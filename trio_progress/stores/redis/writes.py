@@ -110,18 +110,8 @@ class Writer:
         self._corrupt = corrupt
         self._own: dict[str, _Own] = {}
 
-    def plan(self, batch: Sequence[Write]) -> list[tuple[list[int], Steps[list[Outcome]]]]:
-        """The steps of a batch: those of one session one after the other, and beside those of all others.
-
-        Returns:
-            Places in the batch, and the steps that give their outcomes.
-        """
-        places: dict[str, list[int]] = {}
-        for place, write in enumerate(batch):
-            places.setdefault(write.id, []).append(place)
-        return [(at, self._write([batch[place] for place in at])) for at in places.values()]
-
-    def _write(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
+    def steps(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
+        """Makes the writes of one session, in order, with an outcome for each."""
         outcomes: list[Outcome] = []
         for write in writes:
             outcome: Outcome
