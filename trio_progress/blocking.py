@@ -26,7 +26,8 @@ from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.limits import Limits
 from .state.pipeline import Pipeline
-from .storage.declaring import cancellation, declaration, declared
+from .state.queued import queued_state
+from .storage.ownerless import cancellation, declaration
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally
@@ -110,7 +111,7 @@ class Client:
             SessionActiveError: It is open.
             StoreError: The store did not answer.
         """
-        state = declared(session_id, pipeline, title, labels, self._clock, self._limits)
+        state = queued_state(session_id, pipeline, title, labels, self._clock, self._limits)
         outcome = self._write(declaration(state, kept("queued", self._retention, self._unfinished)))
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in some process")

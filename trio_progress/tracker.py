@@ -26,7 +26,7 @@ from .session.shared_tasks import SharedTasks
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks
 from .state.pipeline import Pipeline
-from .storage.declaring import checked_pipeline, declared
+from .state.queued import checked_pipeline, queued_state
 from .stores.base import Store
 from .stores.opening import open_store
 from .telemetry.statistics import TrackerStatistics
@@ -151,7 +151,7 @@ class ProgressTracker(OneProcess):
         """
         runtime = self._runtime
         checks.session_id(session_id)
-        state = declared(session_id, pipeline, title, labels, runtime.hub.clock, runtime.settings.limits)
+        state = queued_state(session_id, pipeline, title, labels, runtime.hub.clock, runtime.settings.limits)
         return await commands.declare(runtime, state)
 
     async def cancel(self, session_id: str, reason: str | None = None) -> None:

@@ -28,8 +28,9 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.protocol.messages import Message
-from trio_progress.storage.reaper import written_off
+from trio_progress.storage.ownerless import written_off
 from trio_progress.stores.base import Claim, Claimed, Delete, Index, Outcome, Write
+from trio_progress.telemetry.statistics import Tally
 from trio_progress.testing import FaultyStore
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -511,7 +512,7 @@ async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery
         log.key, log.record = read.key, read.record
         log.lease_until = trio.current_time() + (1000 if stored == "alive" else -1)
         if stored == "written_off":
-            (outcome,) = await store.commit([written_off(read, keep=1000.0)])
+            (outcome,) = await store.commit([written_off(read, 1000.0, Tally())])
             assert isinstance(outcome, Claimed)
         return
     await first(stored)

@@ -10,7 +10,7 @@ from ..live.subscription import Watch
 from ..protocol.snapshot import Snapshot
 from ..state.session import SessionState
 from ..storage.committer import Once
-from ..storage.declaring import cancellation, declaration
+from ..storage.ownerless import cancellation, declaration
 from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
 from .runtime import TrackerRuntime
 

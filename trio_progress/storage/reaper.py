@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from functools import partial
 from typing import Final, NamedTuple, final
 
 import trio
 
 from ..errors import ProgressError
-from ..protocol.clock import stamp
 from ..settings import Settings
-from ..state import checks
-from ..state.record import decode_record, encode_event, encode_lost, readable_events
-from ..stores.base import Claim, Claimed, Index, Query, Seen, Store, Stored
+from ..stores.base import Claimed, Query, Seen, Store, Stored
 from ..stores.paging import every
 from ..telemetry.logs import BURST, log_event
 from ..telemetry.statistics import Tally
 from .committer import Committer, Once
+from .ownerless import written_off
 
 ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""
@@ -141,26 +138,3 @@ class Reaper:
                 seq=seen.key.seq,
                 status="lost",
             )
-
-
-def written_off(stored: Stored, keep: float, tally: Tally | None = None) -> Claim:
-    """The claim that stores a session as lost, with what it had told until then.
-
-    Raises:
-        StoreError: The stored entry cannot be read.
-    """
-    record = decode_record(stored.id, *stored.key, stored.record)
-    pass_over = partial((Tally() if tally is None else tally).pass_over, stored.id)
-    state = record.state
-    return Claim(
-        id=stored.id,
-        proposal=stored.key.epoch + 1,
-        owner=checks.new_id(),
-        record=encode_lost(record, stored.heartbeat),
-        index=Index("lost", state.pipeline, state.labels, stamp(state.queued_at) or 0.0),
-        lease=None,
-        keep=keep,
-        expect=stored.key,
-        seq=state.seq + 1,
-        events=[(event.n, encode_event(event)) for event in readable_events(stored.events, pass_over)],
-    )

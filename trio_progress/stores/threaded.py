@@ -76,11 +76,6 @@ class ThreadedStore:
         self._watchers = trio.CapacityLimiter(WATCHERS)
 
     @property
-    def backend(self) -> Backend:
-        """The same store for code that may block."""
-        return self._backend
-
-    @property
     def address(self) -> str:
         """What tells this store from others, in any process; without secrets."""
         return self._backend.address

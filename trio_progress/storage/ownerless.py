@@ -1,0 +1,79 @@
+"""The claims of sessions that nobody owns: as declared, as cancelled before they ran, and as lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from ..protocol.clock import stamp, utc
+from ..protocol.snapshot import ErrorInfo, Head, Snapshot
+from ..state import checks
+from ..state.record import decode_record, encode_event, encode_lost, encode_record, readable_events
+from ..state.session import SessionState
+from ..stores.base import Claim, Index, Stored
+from ..telemetry.statistics import Tally
+
+
+def declaration(state: SessionState, keep: float) -> Claim:
+    """The claim that stores a queued session, for `keep` seconds."""
+    assert state.queued is not None
+    return Claim(
+        id=state.id,
+        proposal=int(state.queued * 1000),
+        owner=checks.new_id(),
+        record=encode_record(state),
+        index=Index(state.status, state.pipeline_name, state.labels, state.queued),
+        lease=None,
+        keep=keep,
+        seq=state.seq,
+    )
+
+
+def cancellation(stored: Stored, reason: str | None, now: float, keep: float) -> tuple[Claim, Snapshot] | None:
+    """The claim that ends a queued session as cancelled, and its state then; None where it is not queued.
+
+    Raises:
+        StoreError: The stored entry cannot be read.
+    """
+    record = decode_record(stored.id, *stored.key, stored.record)
+    if record.state.status != "queued":
+        return None
+    ended = msgspec.structs.replace(
+        record.state,
+        status="cancelled",
+        seq=record.state.seq + 1,
+        ended_at=utc(now),
+        error=None if reason is None else ErrorInfo(type="Cancelled", message=reason),
+    )
+    return _end(stored, ended, msgspec.json.encode(msgspec.structs.replace(record, state=ended)), keep), ended
+
+
+def written_off(stored: Stored, keep: float, tally: Tally) -> Claim:
+    """The claim that ends a session as lost, with what was stored of it until then.
+
+    Raises:
+        StoreError: The stored entry cannot be read.
+    """
+    record = decode_record(stored.id, *stored.key, stored.record)
+    lost = msgspec.structs.replace(record.state, status="lost", seq=record.state.seq + 1)
+    events = readable_events(stored.events, partial(tally.pass_over, stored.id))
+    encoded = [(event.n, encode_event(event)) for event in events]
+    return _end(stored, lost, encode_lost(record, stored.heartbeat), keep, encoded)
+
+
+def _end(stored: Stored, ended: Head, record: bytes, keep: float, events: Sequence[tuple[int, bytes]] = ()) -> Claim:
+    """It expects the entry that was read: where somebody has claimed the session since, it is refused."""
+    return Claim(
+        id=stored.id,
+        proposal=stored.key.epoch + 1,
+        owner=checks.new_id(),
+        record=record,
+        index=Index(ended.status, ended.pipeline, ended.labels, stamp(ended.queued_at) or 0.0),
+        lease=None,
+        keep=keep,
+        expect=stored.key,
+        seq=ended.seq,
+        events=events,
+    )
