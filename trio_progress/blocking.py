@@ -190,7 +190,7 @@ class Client:
         """Removes all that is stored of a session.
 
         Raises:
-            ValueError: The id is none.
+            ValueError: The id is invalid.
             SessionActiveError: It is open: cancel it first.
             SessionNotFoundError: There is no such session.
             StoreError: The store did not answer.

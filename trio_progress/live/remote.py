@@ -1,7 +1,7 @@
 """A session that another tracker owns, as its stored states show it: a source of news like a live one.
 
 What led to the first state that is found here is not known. An update from any older one is made all the same, by
-telling all phases whole: that leads to this state from wherever, so that a subscriber who comes from another process
+with all phases whole: that leads to this state from wherever, so that a subscriber who comes from another process
 (another gateway, or this one before it was restarted) goes on by its token. Only where phases were folded into their
 parents, and nobody here knows which, is it given a snapshot.
 """
@@ -34,10 +34,10 @@ from ..stores.base import Key, Seen, Stored
 from ..telemetry.statistics import Tally
 
 TOMBSTONES: Final = 1000
-"""Phases gone from the tree that are remembered, so that an update can tell them."""
+"""Phases gone from the tree that are remembered, so that an update can name them."""
 
 _VALUES: Final = PhaseValues.__struct_fields__
-"""What an update tells of a phase."""
+"""The fields of a phase in an update."""
 
 _Paths = dict[tuple[str, ...], PhaseSnapshot]
 
@@ -75,13 +75,8 @@ class RemoteState:
         self.event_log = EventLog(event_limit, readable_events(stored.events, self._pass_over))
 
     @property
-    def record(self) -> Record:
-        """The newest stored record."""
-        return self._record
-
-    @property
     def seen(self) -> Seen:
-        """What a store needs to know to tell news."""
+        """What the store compares, to find news."""
         return Seen(Key(self.epoch, self.seq), self._heartbeat, self._alive)
 
     def take_in(self, stored: Stored) -> bool:

@@ -6,7 +6,7 @@ is under way makes the next. When the store does not answer, the batch is put ba
 pause that grows, up to a cap, and is jittered: one task asks an absent store, not one for each session.
 
 The committer is shielded, so that nothing that happens around a tracker keeps a final state from being
-written; it ends when it is told to, once it has nothing left to write.
+written; `close()` ends it, once it has nothing left to write.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Committer:
         self._wake.set()
 
     def abandon(self) -> None:
-        """Ends `run` at once, or when the store call that is under way has returned; who waits is told."""
+        """Ends `run` at once, or when the store call that is under way has returned; writers that wait fail."""
         self._scope.cancel(reason="the tracker is left")
 
     @trio.lowlevel.enable_ki_protection

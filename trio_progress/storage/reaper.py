@@ -1,7 +1,7 @@
 """The task that writes off sessions whose owner is gone.
 
 1. Everybody who reads a running session without a lease shows it as lost; nothing is written for that. What
-   is written, so that it stands there once and for all, is written by whoever resumes the session, or here.
+   is written, once and for all, is written by the next owner of the session, or here.
 2. A lease that has lapsed is a suspicion. It becomes a verdict when this task, by its own monotonic clock, has
    seen the same entry and the same heartbeat for a whole `lost_after` more, and could read the store all that
    time. An outage of the store, a laptop's sleep or a process that was stopped begin that time anew.

@@ -47,7 +47,7 @@ class Addressed(Protocol):
 
     @property
     def address(self) -> str:
-        """What tells this store from others, in any process; without secrets."""
+        """The URL of the store, the same in every process; without secrets."""
         ...
 
 

@@ -87,7 +87,7 @@ class SpoolDelivery:
                 try:
                     await self._deliver(spooled)
                 except (StoreError, SessionClosedError) as error:
-                    self._tell(logging.INFO, "spool_waits", spooled.append.id, "waits on", error)
+                    self._log(logging.INFO, "spool_waits", spooled.append.id, "waits for the store", error)
                     complete = False
                     if not self._committer.up:
                         break
@@ -112,11 +112,11 @@ class SpoolDelivery:
         if epoch is not None:
             outcome = await Once(replace(append, key=Key(epoch, append.key.seq))).made(self._committer)
         if isinstance(outcome, Done):
-            self._tell(logging.INFO, "spool_delivered", append.id, "was delivered")
+            self._log(logging.INFO, "spool_delivered", append.id, "was delivered")
         else:
-            self._tell(logging.WARNING, "spool_outdated", append.id, "is out of date, and dropped")
+            self._log(logging.WARNING, "spool_outdated", append.id, "is out of date, and dropped")
 
-    def _tell(self, level: int, event: str, session_id: str, what: str, error: Exception | None = None) -> None:
+    def _log(self, level: int, event: str, session_id: str, what: str, error: Exception | None = None) -> None:
         text = f"session %r: its spooled final state {what}"
         if error is None:
             log_event(level, event, text, session_id, session=session_id)

@@ -140,7 +140,7 @@ class Stored:
 
     @property
     def seen(self) -> Seen:
-        """What a reader compares, to tell news."""
+        """What a reader remembers; news is what differs from it."""
         return Seen(self.key, self.heartbeat, self.alive)
 
 

@@ -127,7 +127,7 @@ def decode_seconds(pairs: Iterable[tuple[object, object]]) -> dict[str, float]:
 
 
 def label_text(name: str, value: str) -> str:
-    """What the stored labels have in them if they have this one; few others do, which `has_labels` tells."""
+    """The text that stored labels with this one contain; few others do, and `has_labels` finds those."""
     return encode_labels({name: value})[1:-1].decode()
 
 

@@ -33,7 +33,7 @@ class Backend(Protocol):
 
     @property
     def address(self) -> str:
-        """What tells this store from others, in any process; without secrets."""
+        """The URL of the store, the same in every process; without secrets."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Backend(Protocol):
         ...
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
-        """Waits for news by calling `pause`; told not to wait any longer, it returns what there is."""
+        """Waits for news by calling `pause`; once that returns False, it returns what there is."""
         ...
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class ThreadedStore:
 
     @property
     def address(self) -> str:
-        """What tells this store from others, in any process; without secrets."""
+        """The URL of the store, the same in every process; without secrets."""
         return self._backend.address
 
     @property

@@ -8,7 +8,7 @@
 4. What is stored survives a crash of Redis as far as its persistence is set to: with `appendfsync always` all
    that was acknowledged, with `everysec` all but about a second, without persistence nothing. A session whose
    keys have vanished is stored anew by its owner.
-5. Nothing is told by pub/sub, which loses what is said while nobody listens; see `redis.watch`.
+5. Pub/sub is not used: it loses what is published while nobody listens; see `redis.watch`.
 6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
 Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
@@ -46,14 +46,8 @@ class RedisBackend:
     """Sessions in Redis, by calls that block. Safe to be called by several threads, and after a fork.
 
     Args:
-        store: A URL, `redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp]`, or `rediss://` for TLS with the
-            server's certificate and name checked; redis-py's own options may follow as `&name=value`. Or a
-            `redis.Redis` client, for those whose credentials or addresses come from elsewhere (IAM, Sentinel): it
-            is asked how it connects, and otherwise left alone.
-        prefix: What all keys begin with; the one of the URL, or `tp`, where it is None.
-        event_limit: Events kept for each session, at least 1; the oldest go first.
-        timeout: Seconds without an answer after which a call gives up, above 0; less than half of the tracker's
-            `flush_timeout`.
+        store, prefix, event_limit, timeout: See `RedisStore`. redis-py's own options may follow in the URL, as
+            `&name=value`; a client is asked how it connects, and otherwise left alone.
         beat: Seconds between two looks at the leases of what is watched, above 0.
 
     Raises:
@@ -112,7 +106,7 @@ class RedisBackend:
         """
         name = self._keys.probe
         steps = evaluated(PROBE, [name], [])
-        (told,) = self._calls.run([steps])
+        (evaluation,) = self._calls.run([steps])
         replies = self._calls(
             [
                 ("DEL", name),
@@ -120,10 +114,10 @@ class RedisBackend:
                 ("XRANGE", name, "(1-1", "+", "COUNT", 1),
             ]
         )
-        for reply in (told, *replies):
+        for reply in (evaluation, *replies):
             if isinstance(reply, ResponseError):
                 raise StoreError(
-                    f"store {self.address}: it cannot do what is needed, which is Redis 6.2 or newer: {reply}"
+                    f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
         self._mark()
 
@@ -188,12 +182,14 @@ class RedisBackend:
         """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew.
 
         Raises:
-            StoreError: Redis did not answer, or the mark is none of this store's.
+            StoreError: Redis did not answer, or the mark is another store's.
         """
         if mark is None:
             return Changes(str(self._mark()), (), (), ())
         try:
             since = Mark.of(mark)
         except ValueError:
-            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}") from None
+            raise StoreError(
+                f"invalid mark {mark!r:.200} of store {self.address}: begin without one"
+            ) from None
         return self._watcher.changes(since, seen, pause)

@@ -8,7 +8,7 @@
    cancelled; who calls has its own way to try again.
 3. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
    everybody's, and is raised.
-4. No message tells a password, or a URL that may have one.
+4. No message contains a password, or a URL that may have one.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def epoch(value: object) -> int:
 
 
 def stamp(what: str, value: object) -> float | None:
-    """Seconds since 1970; None where there is none.
+    """Seconds since 1970; None for an empty value.
 
     Raises:
         CorruptEntryError: It is something else.

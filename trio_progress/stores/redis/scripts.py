@@ -66,7 +66,7 @@ end
 local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
 local took = redis.pcall('HGETALL', usual)
 if took.err then took = {} end
--- An owner that the hash does not tell of is told by the stream and its lease; it comes back with its own epoch.
+-- An owner that the hash has lost is known by the stream and its lease; it comes back with its own epoch.
 local held = newest and string.match(newest[1], '^%d+')
 if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. held) > 0 then return {'refused'} end
 if epoch and known[2] == '0' then
@@ -86,7 +86,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = tonumber(redis.call('GET', ahead) or '') or 0
 -- Above all that the session ever had, also where that is no longer known: the server's clock has passed it,
--- or `ahead` still tells it.
+-- or `ahead` still holds it.
 local new = math.max(tonumber(ARGV[4]), top + 1, before + 1, now)
 if new >= 9007199254740992 then return redis.error_reply('ERR no epoch is left') end
 local number = string.format('%.0f', new)

@@ -1,13 +1,14 @@
-"""Waiting for news in Redis: one blocking read of all streams that matter, and a look at what streams do not tell.
+"""Waiting for news in Redis: one blocking read of all streams that matter, and a look at what has no stream.
 
-1. One XREAD waits for new states of all watched sessions, for what owners are asked and told, and for a stream
-   of this process alone. It goes on from explicit ids: what was written while nobody read is read next.
+1. One XREAD waits for new states of all watched sessions, for requests to owners, for word of what is watched,
+   and for a stream of this process alone. It goes on from explicit ids: what was written while nobody read is
+   read next.
 2. It wakes at least every `beat` seconds, which is also how soon a connection that has died is noticed. Then
    leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
 3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
    this process, and so ends the one before.
-4. When it last got to the end of a look is told: whoever waits for news that does not come can see by it whether
-   there is none, or nobody who reads.
+4. `looked_at` is when it last got to the end of a look: a reader who hears nothing can see by it whether there is no
+   news, or nobody who looks for it.
 5. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
 """
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..threaded import Pause
 
 GATHER: Final = 0.01
-"""Seconds in which news is gathered after the last that was told: with many sessions it comes in bunches."""
+"""Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""
 
 READ_AT_ONCE: Final = 1000
 """Requests that are read at once; more follow in the next call."""
@@ -81,7 +82,7 @@ class Mark:
         """The mark that was written as `text`.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is no mark.
         """
         asks, _, words = text.partition(" ")
         Place.of(asks), Place.of(words)
@@ -126,7 +127,7 @@ class Watcher:
         self._spoiled: dict[str, float] = {}
         """Sessions whose stream cannot be read, and when that was seen."""
         self._events: dict[str, tuple[int, Sequence[Event]]] = {}
-        self._told = self._checked = 0.0
+        self._returned_at = self._checked = 0.0
         self.looked_at = float("-inf")
         """When it was last known, by `time.monotonic()`, what news there was."""
 
@@ -178,20 +179,20 @@ class Watcher:
                 del known[session]
         block = 0.0
         while True:
-            rest = self._told + GATHER - time.monotonic()
+            rest = self._returned_at + GATHER - time.monotonic()
             if rest > 0 and not pause(rest):
                 return Changes(str(mark), (), (), ())
             woken, asked = self._read(mark, seen, block)
             sessions, gone = self._look(woken, mark, seen)
             self.looked_at = time.monotonic()
             if sessions or gone or asked:
-                self._told = time.monotonic()
+                self._returned_at = time.monotonic()
                 return Changes(str(mark), sessions, gone, asked)
             if not pause(0):
                 return Changes(str(mark), (), (), ())
             block = self._beat
 
-    # What streams tell
+    # Streams
 
     def _read(self, mark: Mark, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
         """The sessions whose stream has something new, and what was asked; waits so long for either."""
@@ -244,7 +245,7 @@ class Watcher:
                 self._spoiled[session] = time.monotonic()
                 self._corrupt.pass_over(session, f"its states cannot be read: {reply}")
         if not found:
-            raise StoreError(f"store {self._calls.address}: it cannot be waited for news: {error}") from error
+            raise StoreError(f"store {self._calls.address}: waiting for news failed: {error}") from error
 
     def _entries(self, name: str, after: str) -> list[tuple[str, Any]]:
         (reply,) = self._calls([("XRANGE", name, f"({after}", "+", "COUNT", READ_AT_ONCE)])
@@ -276,7 +277,7 @@ class Watcher:
                 self._corrupt.pass_over("?", f"word of what is watched: {error}")
         return [Ask(session, "watch") for session in watched]
 
-    # What they do not tell
+    # Leases, heartbeats, and sessions that are gone
 
     def _look(self, woken: set[str], mark: Mark, seen: Mapping[str, Seen | None]) -> tuple[list[Stored], list[str]]:
         """Reads the sessions that have news, or may have."""

@@ -11,8 +11,8 @@ all, are plain commands without a transaction:
 
 The fence is in the ids. A stream takes no entry at or below its newest, and a claim has put one of its own
 epoch into both streams; the lease is that epoch's own, which nobody looks at after the next claim, or after
-the final append. The hash tells whether the claim itself is still there: Redis may have gone back to before
-it (a replica that lagged, a snapshot), or have evicted it. When a stream refuses an entry, what it holds tells
+the final append. The hash shows whether the claim itself is still there: Redis may have gone back to before
+it (a replica that lagged, a snapshot), or have evicted it. When a stream refuses an entry, what it holds shows
 whether it was ours (the answer to an earlier try was lost) or a newer owner's.
 """
 
@@ -351,7 +351,7 @@ def _words(reply: Any) -> list[Any]:
 
     Raises:
         ResponseError: The script has failed.
-        CorruptEntryError: It is none.
+        CorruptEntryError: It is no list.
     """
     if isinstance(reply, ResponseError):
         raise reply

@@ -57,10 +57,7 @@ class SqliteBackend:
     """Sessions in a SQLite file, by calls that block. Safe to be called by several threads, and after a fork.
 
     Args:
-        path: The file; made, with mode 0600, where there is none. Its folder must exist.
-        event_limit: Events kept for each session, at least 1; the oldest go first.
-        busy_timeout: Seconds that a call waits while another process writes, above 0; less than the tracker's
-            `flush_timeout`.
+        path, event_limit, busy_timeout: See `SqliteStore`.
         idle_poll: Seconds between two looks at an idle file, above 0.
         clock: The clocks that leases and expiry go by.
 
@@ -216,10 +213,12 @@ class SqliteBackend:
         """Waits for news by polling; see `Store.changes` and `threaded.Pause`.
 
         Raises:
-            StoreError: The file cannot be read, or the mark is none of this store's.
+            StoreError: The file cannot be read, or the mark is another store's.
         """
         if mark is not None and not mark.isdecimal():
-            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}")
+            raise StoreError(
+                f"invalid mark {mark!r:.200} of store {self.address}: begin without one"
+            )
         if mark is None:
             # Where this store was opened, not where it is asked: nothing is missed in between.
             with self._connections.reading() as opened:
@@ -242,7 +241,7 @@ class SqliteBackend:
                     busy_until = self._clock.monotonic() + BUSY_FOR
 
     def _wait(self, opened: Opened, version: int, due: float, busy_until: float, pause: Pause) -> bool:
-        """Until something was committed, or for `due` seconds, or until the file is another; False: told to stop."""
+        """Until a commit, for `due` seconds, or until the file is another; False: `pause` said to stop."""
         until = self._clock.monotonic() + due
         while (left := until - (now := self._clock.monotonic())) > 0:
             if not pause(min(self._idle_poll, left, BUSY_POLL if now < busy_until else left)):

@@ -2,7 +2,7 @@
 
 A lease is dated by the monotonic clock of one boot. That clock is the same in all processes, is not set
 by anybody, and stands still while the machine sleeps, so a laptop's sleep ends no session. A lease of an
-earlier boot has lapsed: its owner is gone. Where the platform tells no boot id (macOS, Windows, a sandbox
+earlier boot has lapsed: its owner is gone. Where the platform has no boot id (macOS, Windows, a sandbox
 without /proc) leases are dated by the wall clock, and end early or late when that is set; an owner that was
 taken for lost by mistake is fenced, nothing of the new one is overwritten.
 
@@ -22,7 +22,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str | None:
-    """What tells this boot of the machine from all others; None where the platform does not say."""
+    """The id of this boot of the machine; None where the platform has none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip() or None
     except (OSError, UnicodeError):

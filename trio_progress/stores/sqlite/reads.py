@@ -16,7 +16,7 @@ from .rows import SELECT_ALL, SELECT_HEAD, events_of, head, stored
 
 @contextmanager
 def _moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is read in the block is of one moment. Where the block raises, whoever owns the connection closes it."""
+    """What is read in the block is of one moment. Where the block raises, the owner of the connection closes it."""
     connection.execute("BEGIN")
     yield
     connection.execute("COMMIT")

@@ -95,7 +95,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def explained(path: Path, error: sqlite3.Error, busy_timeout: float) -> StoreError:
-    """What SQLite's error means to whoever runs the program, and what to do about it."""
+    """What SQLite's error means, and what to do about it."""
     code = getattr(error, "sqlite_errorcode", None)
     reason = {
         sqlite3.SQLITE_BUSY: f"another process has kept it locked for longer than {busy_timeout:g} s",
