@@ -9,7 +9,6 @@ from ..errors import SessionActiveError, SessionClosedError, SessionNotFoundErro
 from ..live.subscription import Watch
 from ..protocol.snapshot import Snapshot
 from ..state.session import SessionState
-from ..storage.committer import Once
 from ..storage.ownerless import cancellation, declaration
 from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
 from .runtime import TrackerRuntime
@@ -20,7 +19,7 @@ async def declare(runtime: TrackerRuntime, state: SessionState) -> Snapshot:
     if state.id in runtime.open:
         raise SessionActiveError(state.id, "in this process")
     claim = declaration(state, runtime.settings.keep("queued"))
-    outcome = await Once(claim).made(runtime.committer)
+    outcome = await runtime.committer.write(claim)
     if not isinstance(outcome, Claimed):
         raise SessionActiveError(state.id, "in another process")
     state.move(outcome.epoch)
@@ -50,7 +49,7 @@ async def cancel(runtime: TrackerRuntime, session_id: str, reason: str | None) -
     if stored is None:
         raise SessionNotFoundError(session_id)
     if stored.alive:
-        await Once(Ask(session_id, "cancel", reason)).made(runtime.committer)
+        await runtime.committer.write(Ask(session_id, "cancel", reason))
     else:
         await _cancel_queued(runtime, stored, reason)
 
@@ -61,18 +60,18 @@ async def _cancel_queued(runtime: TrackerRuntime, stored: Stored, reason: str | 
     if made is None:
         return
     claim, ended = made
-    outcome = await Once(claim).made(runtime.committer)
+    outcome = await runtime.committer.write(claim)
     if isinstance(outcome, Claimed):
         runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
     else:
-        await Once(Ask(stored.id, "cancel", reason)).made(runtime.committer)
+        await runtime.committer.write(Ask(stored.id, "cancel", reason))
 
 
 async def delete(runtime: TrackerRuntime, session_id: str) -> None:
     """Removes all that is stored of a session that nobody runs."""
     if session_id in runtime.open:
         raise SessionActiveError(session_id, "in this process")
-    outcome = await Once(Delete(session_id)).made(runtime.committer)
+    outcome = await runtime.committer.write(Delete(session_id))
     if isinstance(outcome, Refused):
         raise SessionActiveError(session_id, "in another process")
     if isinstance(outcome, Done) and not outcome.found:

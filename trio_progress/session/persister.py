@@ -12,7 +12,7 @@ from ..errors import FencedError, SessionClosedError
 from ..settings import Settings
 from ..state.record import encode_event, encode_record
 from ..state.session import SessionState
-from ..storage.committer import Committer, Once
+from ..storage.committer import Committer
 from ..storage.spool_delivery import SpoolDelivery
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
@@ -284,7 +284,7 @@ class Persister:
         """Stores the final state after a child has crashed. A last try, which may be cancelled."""
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
-                self.settled(await Once(write).made(self._committer))
+                self.settled(await self._committer.write(write))
         except Exception as error:
             self._log_unsaved("the final state of session %r could not be rescued", error)
 

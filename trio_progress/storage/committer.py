@@ -80,6 +80,31 @@ class Committer:
         self._waiting[writer] = None
         self._wake.set()
 
+    async def write(self, write: Write) -> Outcome:
+        """Makes one write, and waits for its outcome.
+
+        Cancelled while it waits for its turn, nothing is written; while the store is at it, it may be.
+
+        Raises:
+            StoreError: The store did not answer.
+            SessionClosedError: The tracker has been left.
+        """
+        if self.closing:
+            raise SessionClosedError("the tracker has been left: nothing can be written through it any more")
+        once = Once(write)
+        self.submit(once)
+        try:
+            await once.answered.wait()
+        finally:
+            self.withdraw(once)
+        outcome = once.outcome
+        if isinstance(outcome, StoreError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            raise StoreError(f"the store did not answer: {outcome}") from outcome
+        assert outcome is not None
+        return outcome
+
     def withdraw(self, writer: Writer) -> None:
         """Takes the writer out again, if it has not been asked yet."""
         self._waiting.pop(writer, None)
@@ -192,14 +217,14 @@ class Committer:
 
 
 class Once:
-    """One write that is asked for by a caller who waits for its outcome."""
+    """The writer of one write, whose outcome somebody may wait for."""
 
-    __slots__ = ("_answered", "_outcome", "_write")
+    __slots__ = ("_write", "answered", "outcome")
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._answered = trio.Event()
-        self._outcome: Outcome | None = None
+        self.answered = trio.Event()
+        self.outcome: Outcome | None = None
 
     def operation(self) -> Write | None:
         """The write."""
@@ -207,34 +232,10 @@ class Once:
 
     def settled(self, outcome: Outcome) -> None:
         """Lets the caller go on."""
-        self._outcome = outcome
-        self._answered.set()
+        self.outcome = outcome
+        self.answered.set()
 
     def failed(self, error: Exception) -> bool:
         """Lets the caller go on with the error: it is waiting, and can decide."""
         self.settled(error)
         return False
-
-    async def made(self, committer: Committer) -> Outcome:
-        """Hands the write in and waits for its outcome.
-
-        Cancelled while it waits for its turn, nothing is written; while the store is at it, it may be.
-
-        Raises:
-            StoreError: The store did not answer.
-            SessionClosedError: The tracker has been left.
-        """
-        if committer.closing:
-            raise SessionClosedError("the tracker has been left: nothing can be written through it any more")
-        committer.submit(self)
-        try:
-            await self._answered.wait()
-        finally:
-            committer.withdraw(self)
-        outcome = self._outcome
-        if isinstance(outcome, StoreError):
-            raise outcome
-        if isinstance(outcome, Exception):
-            raise StoreError(f"the store did not answer: {outcome}") from outcome
-        assert outcome is not None
-        return outcome

@@ -23,7 +23,7 @@ from ..stores.base import Claimed, Query, Seen, Store, Stored
 from ..stores.paging import every
 from ..telemetry.logs import BURST, log_event
 from ..telemetry.statistics import Tally
-from .committer import Committer, Once
+from .committer import Committer
 from .ownerless import written_off
 
 ROUNDS: Final = 3
@@ -110,7 +110,7 @@ class Reaper:
             if stored is None or stored.seen != seen:
                 return
             claim = written_off(stored, self._settings.keep("lost"), self._tally)
-            outcome = await Once(claim).made(self._committer)
+            outcome = await self._committer.write(claim)
         except ProgressError as error:
             log_event(
                 logging.WARNING,

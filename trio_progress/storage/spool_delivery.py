@@ -13,7 +13,7 @@ from ..errors import SessionClosedError, StoreError
 from ..protocol.backoff import Backoff
 from ..stores.base import Append, Claim, Claimed, Done, Key, Store
 from ..telemetry.logs import Throttle, log_event
-from .committer import Committer, Once
+from .committer import Committer
 from .spool import Spool, Spooled
 
 FIRST_PAUSE: Final = 1.0
@@ -110,7 +110,7 @@ class SpoolDelivery:
         epoch = append.key.epoch if spooled.claimed else await self._claim(append, spooled.owner)
         outcome: object = None
         if epoch is not None:
-            outcome = await Once(replace(append, key=Key(epoch, append.key.seq))).made(self._committer)
+            outcome = await self._committer.write(replace(append, key=Key(epoch, append.key.seq)))
         if isinstance(outcome, Done):
             self._log(logging.INFO, "spool_delivered", append.id, "was delivered")
         else:
@@ -151,5 +151,5 @@ class SpoolDelivery:
             expect=expect,
             seq=max(append.key.seq - 1, 0),
         )
-        outcome = await Once(claim).made(self._committer)
+        outcome = await self._committer.write(claim)
         return outcome.epoch if isinstance(outcome, Claimed) else None

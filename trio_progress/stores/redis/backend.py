@@ -189,7 +189,5 @@ class RedisBackend:
         try:
             since = Mark.of(mark)
         except ValueError:
-            raise StoreError(
-                f"invalid mark {mark!r:.200} of store {self.address}: begin without one"
-            ) from None
+            raise StoreError(f"invalid mark {mark!r:.200} of store {self.address}: begin without one") from None
         return self._watcher.changes(since, seen, pause)
