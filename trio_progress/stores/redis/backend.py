@@ -189,5 +189,5 @@ class RedisBackend:
         try:
             since = Mark.of(mark)
         except ValueError:
-            raise StoreError(f"invalid mark {mark!r:.200} of store {self.address}: begin without one") from None
+            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}: begin without one") from None
         return self._watcher.changes(since, seen, pause)

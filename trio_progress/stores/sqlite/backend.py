@@ -216,7 +216,7 @@ class SqliteBackend:
             StoreError: The file cannot be read, or the mark is another store's.
         """
         if mark is not None and not mark.isdecimal():
-            raise StoreError(f"invalid mark {mark!r:.200} of store {self.address}: begin without one")
+            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}: begin without one")
         if mark is None:
             # Where this store was opened, not where it is asked: nothing is missed in between.
             with self._connections.reading() as opened:
