@@ -7,9 +7,12 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import page, together
-from .suites import MissingError, Suite, count, discover
+# Every process that a suite spawns imports this module too, so it imports the rest where it runs.
+if TYPE_CHECKING:
+    from . import together
+    from .suites import Suite
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         1 where something is missing that was asked for, or a suite of `all` has failed; else 0.
     """
-    suites = discover()
+    from . import together
+    from .suites import MissingError, discover
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    suites = discover(*arguments[:1])
     parser = _parser(suites)
     options = parser.parse_args(arguments)
     try:
@@ -54,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser(suites: dict[str, Suite]) -> argparse.ArgumentParser:
+    from .suites import count
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="What trio-progress costs, beside its rivals."
     )
@@ -81,6 +90,8 @@ def _write(path: Path, run: together.Run) -> None:
 
 
 def _page(options: argparse.Namespace) -> None:
+    from . import page, together
+
     made = page.page(together.read(options.run))
     if options.into is None:
         print(made)

@@ -85,7 +85,7 @@ async def _serve() -> None:
 
 
 REST: Final = 3.0
-"""Seconds for which the same is measured before."""
+"""Seconds for which the same is measured before, or for as long as is attacked."""
 
 
 def _figures(spans: list[float]) -> dict[str, float]:
@@ -182,7 +182,7 @@ def _figured(during: float) -> None:
 
         port = int(told.readline())
         lag()
-        health = {f"{name}, at rest": span for name, span in _figures(trio.run(_ask, port, REST)).items()}
+        health = {f"{name}, at rest": span for name, span in _figures(trio.run(_ask, port, min(REST, during))).items()}
         lags = {f"{name}, at rest": span for name, span in lag().items()}
         with _started([*again, "attack", str(port)]) as attack:
             assert attack.stdout is not None

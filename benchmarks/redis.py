@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="sessions with a snapshot each (default: 1 100 1000)",
     )
+    parser.add_argument(
+        "--passes",
+        type=count,
+        metavar="N",
+        help="values of a snapshot in a round (10 to 200, by the number of sessions)",
+    )
     parser.add_argument("--updates", type=count, default=300, metavar="N", help="that a watcher waits for (300)")
     parser.add_argument("--open", type=count, default=10_000, metavar="N", help="sessions that idle (10000)")
     parser.add_argument("--idle", type=seconds, default=20.0, metavar="S", help="how long they do (20)")
@@ -93,7 +99,7 @@ def run(options: argparse.Namespace) -> Report:
     report = Report("redis", settings)
     with _server(options.url) as url:
         for number in options.count:
-            trio.run(_storing, report, number, options.rounds, url)
+            trio.run(_storing, report, number, options, url)
         _watching(report, options, url)
         trio.run(_idling, report, options, url)
     report.notes += [
@@ -126,7 +132,7 @@ def _server(url: str | None) -> Iterator[str]:
 # Storing
 
 
-async def _storing(report: Report, number: int, rounds: int, url: str) -> None:
+async def _storing(report: Report, number: int, options: argparse.Namespace, url: str) -> None:
     from trio_progress import RedisStore
 
     record = (await _record())[:SIZE]
@@ -180,7 +186,8 @@ async def _storing(report: Report, number: int, rounds: int, url: str) -> None:
                     await rival.each(n, seq, record)
 
             contenders |= {COREDIS: _cpu(pipelined, number), COREDIS_SINGLE: _cpu(each, few)}
-        values = await interleave(contenders, rounds, passes=max(10, min(200, 3000 // number)))
+        passes = options.passes or max(10, min(200, 3000 // number))
+        values = await interleave(contenders, options.rounds, passes=passes)
     shown = [name for name in values if name != OURS]
     report.add(
         f"a snapshot of {len(record)} bytes, {number} at once", "us", values, against=shown, headline={OURS: shown}

@@ -52,14 +52,20 @@ def register(suite: Suite) -> None:
         raise ValueError(f"two suites are named {suite.name!r}")
 
 
-def discover() -> dict[str, Suite]:
+def discover(wanted: str | None = None) -> dict[str, Suite]:
     """All suites by name: imports every module beside this one, each of which registers what it has.
 
     A module that measures rivals imports them where it runs: `--help` works without them.
+
+    Args:
+        wanted: Where a module has this name and registers a suite, the others need not be there.
     """
-    for module in pkgutil.iter_modules(benchmarks.__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"benchmarks.{module.name}")
+    names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")]
+    if wanted in names:
+        importlib.import_module(f"benchmarks.{wanted}")
+    if wanted not in _SUITES:
+        for name in names:
+            importlib.import_module(f"benchmarks.{name}")
     return dict(sorted(_SUITES.items()))
 
 

@@ -13,15 +13,15 @@ from tests import redis_server
 
 if TYPE_CHECKING:
     from tests.browser.page import HostProcess
-    from tests.inner_pytest import InnerPytest
+    from tests.forking import ForkServer
 
 
 @pytest.fixture(scope="session")
-def inner_pytest() -> Iterator[InnerPytest]:
-    """Runs pytest within a test, at a third of what it costs from nothing."""
-    from tests.inner_pytest import InnerPytest
+def fork_server() -> Iterator[ForkServer]:
+    """Runs pytest, or the command, at a third of what a process of its own costs."""
+    from tests.forking import ForkServer
 
-    process = InnerPytest()
+    process = ForkServer()
     yield process
     process.close()
 

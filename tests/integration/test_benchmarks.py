@@ -33,7 +33,7 @@ def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_pat
 
 def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_program: str, tmp_path: Path) -> None:
     out = tmp_path / "redis.json"
-    small = ["--count", "1", "2", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
+    small = ["--count", "1", "2", "--passes", "5", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "redis", *small, "--json", str(out)],
         cwd=ROOT,

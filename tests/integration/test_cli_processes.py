@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from trio_progress.blocking import Client
 from trio_progress.cli import exit_codes
+from trio_progress.demo.corpus import standard_library
 
 pytestmark = pytest.mark.integration
 
@@ -56,10 +58,10 @@ def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def until(what: Callable[[], bool]) -> None:
-    for _ in range(300):
+    for _ in range(600):
         if what():
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise AssertionError("it never came to that")
 
 
@@ -232,9 +234,18 @@ def announced(demo: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A part of the standard library: large enough to be stopped in, and read in a third of the time."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for package in ("asyncio", "concurrent", "email", "http", "importlib", "logging", "multiprocessing"):
+        shutil.copytree(Path(standard_library()) / package, folder / package)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, corpus: str) -> str:
     """The answer of a run that nothing stops."""
-    done = ran("demo", "--store", f"sqlite:{tmp_path_factory.mktemp('demo') / 'p.db'}")
+    done = ran("demo", "--corpus", corpus, "--store", f"sqlite:{tmp_path_factory.mktemp('demo') / 'p.db'}")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -257,9 +268,9 @@ def stopped_in_search(store: str, number: signal.Signals, *arguments: str) -> It
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_demo_goes_on_at_once_and_does_nothing_again(
-    store: str, undisturbed: str, number: signal.Signals, code: int
+    store: str, corpus: str, undisturbed: str, number: signal.Signals, code: int
 ) -> None:
-    with stopped_in_search(store, number) as (session_id, returned, err):
+    with stopped_in_search(store, number, "--corpus", corpus) as (session_id, returned, err):
         assert returned == code
         assert err.splitlines()[-1] == f"Go on with: trio-progress demo --resume {session_id}"
     before = json.loads(ran("show", session_id, "--json").stdout)
@@ -278,8 +289,11 @@ def test_an_interrupted_demo_goes_on_at_once_and_does_nothing_again(
     assert again.stderr == f"Session {session_id} has completed: this is its answer.\n"
 
 
-def test_a_killed_demo_is_lost_and_its_answer_is_that_of_an_undisturbed_run(store: str, undisturbed: str) -> None:
-    with stopped_in_search(store, signal.SIGKILL, "--lost-after", "1") as (session_id, returned, _):
+def test_a_killed_demo_is_lost_and_its_answer_is_that_of_an_undisturbed_run(
+    store: str, corpus: str, undisturbed: str
+) -> None:
+    options = ("--corpus", corpus, "--lost-after", "1")
+    with stopped_in_search(store, signal.SIGKILL, *options) as (session_id, returned, _):
         assert returned == -signal.SIGKILL
     assert ran("watch", session_id).returncode == exit_codes.ENDED["lost"]
     assert ran("ls", "--status", "lost").stdout.split("\t")[0] == session_id

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.inner_pytest import InnerPytest, Ran
+from tests.forking import ForkServer, Ran
 
 pytestmark = pytest.mark.integration
 
@@ -122,7 +122,7 @@ class Run(Protocol):
 
 
 @pytest.fixture
-def run(tmp_path: Path, inner_pytest: InnerPytest) -> Run:
+def run(tmp_path: Path, fork_server: ForkServer) -> Run:
     """What a project that has the plugin installed would see; pytest-asyncio is there where `ini` sets its mode.
 
     `fresh` is for what is about the loading: a process that has imported nothing.
@@ -155,7 +155,7 @@ def run(tmp_path: Path, inner_pytest: InnerPytest) -> Run:
             )
             done = Ran(process.returncode, process.stdout, process.stderr)
         else:
-            done = inner_pytest.run(tmp_path, given, environment)
+            done = fork_server.run("pytest", given, tmp_path, environment)
         assert done.code == code, done.out + done.err
         return done.out
 

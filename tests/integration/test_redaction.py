@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forking import ForkServer
 from tests.redis_server import RedisServer
 from trio_progress.blocking import Client
 from trio_progress.cli import exit_codes
@@ -58,10 +59,10 @@ def url_of(server: RedisServer, password: str = PASSWORD) -> str:
 
 
 def given(words: list[str], url: str, by: str) -> tuple[list[str], dict[str, str]]:
-    """The command and its environment."""
+    """The command's arguments and its environment."""
     if by == "environment":
-        return [*COMMAND, *words], {**os.environ, "TRIO_PROGRESS_STORE": url}
-    return [*COMMAND, *words, *([f"--store={url}"] if by == "option=" else ["--store", url])], dict(os.environ)
+        return words, {**os.environ, "TRIO_PROGRESS_STORE": url}
+    return [*words, *([f"--store={url}"] if by == "option=" else ["--store", url])], dict(os.environ)
 
 
 def kept(server: RedisServer) -> bytes:
@@ -71,18 +72,22 @@ def kept(server: RedisServer) -> bytes:
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_no_command_leaves_the_stores_password_behind(server: RedisServer, by: str) -> None:
+def test_no_command_leaves_the_stores_password_behind(
+    server: RedisServer, fork_server: ForkServer, by: str, tmp_path: Path
+) -> None:
     for name, words in COMMANDS.items():
-        command, environment = given(words, url_of(server), by)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-        assert PASSWORD not in done.stdout + done.stderr, name
-        assert "Traceback" not in done.stderr, (name, done.stderr)
-        assert done.returncode != exit_codes.STORE, (name, done.stderr)
+        arguments, environment = given(words, url_of(server), by)
+        done = fork_server.run("trio_progress", arguments, tmp_path, environment)
+        assert PASSWORD not in done.out + done.err, name
+        assert "Traceback" not in done.err, (name, done.err)
+        assert done.code != exit_codes.STORE, (name, done.err)
     assert PASSWORD.encode() not in kept(server)
 
 
 @pytest.mark.parametrize("by", ["option"])
-def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, by: str) -> None:
+def test_an_error_of_the_store_does_not_tell_its_password(
+    server: RedisServer, fork_server: ForkServer, by: str, tmp_path: Path
+) -> None:
     for url in (
         url_of(server, "wrong-" + PASSWORD),
         f"redis://:{PASSWORD}@127.0.0.1:1/0",
@@ -90,11 +95,11 @@ def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, b
         f"redys://:{PASSWORD}@127.0.0.1:1/0",
     ):
         for name, words in (("ls", COMMANDS["ls"]), ("rm", COMMANDS["rm"]), ("serve", LASTING["serve"])):
-            command, environment = given(words, url, by)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-            assert PASSWORD not in done.stdout + done.stderr, name
-            assert done.returncode in (exit_codes.STORE, exit_codes.USAGE), (name, done.stderr)
-            assert "Traceback" not in done.stderr, (name, done.stderr)
+            arguments, environment = given(words, url, by)
+            done = fork_server.run("trio_progress", arguments, tmp_path, environment)
+            assert PASSWORD not in done.out + done.err, name
+            assert done.code in (exit_codes.STORE, exit_codes.USAGE), (name, done.err)
+            assert "Traceback" not in done.err, (name, done.err)
 
 
 @pytest.mark.parametrize("by", ["option", "option=", "environment"])
@@ -102,17 +107,17 @@ def test_an_error_of_the_store_does_not_tell_its_password(server: RedisServer, b
 def test_a_command_that_lasts_shows_no_password_to_the_machines_other_users(
     server: RedisServer, name: str, by: str
 ) -> None:
-    command, environment = given(LASTING[name], url_of(server), by)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    arguments, environment = given(LASTING[name], url_of(server), by)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
         assert f"redis://***@127.0.0.1:{server.port}/0" in first
-        arguments = subprocess.run(
-            ["ps", "-o", "args=", "-p", str(process.pid)], capture_output=True, check=True
-        ).stdout
-        assert LASTING[name][0].encode() in arguments
-        assert PASSWORD.encode() not in arguments
+        seen = subprocess.run(["ps", "-o", "args=", "-p", str(process.pid)], capture_output=True, check=True).stdout
+        assert LASTING[name][0].encode() in seen
+        assert PASSWORD.encode() not in seen
         time.sleep(0.2)
     finally:
         process.send_signal(signal.SIGTERM)

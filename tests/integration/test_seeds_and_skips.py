@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.inner_pytest import InnerPytest
+from tests.forking import ForkServer
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.integration
@@ -53,9 +53,9 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 @pytest.fixture
-def run(inner: pytest.Pytester, inner_pytest: InnerPytest) -> Run:
+def run(inner: pytest.Pytester, fork_server: ForkServer) -> Run:
     def run(*options: str) -> pytest.RunResult:
-        ran = inner_pytest.run(inner.path, options, os.environ)
+        ran = fork_server.run("pytest", options, inner.path, os.environ)
         return pytest.RunResult(ran.code, ran.out.splitlines(), ran.err.splitlines(), 0.0)
 
     return run

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-import benchmarks.__main__
-from benchmarks import page, together
+from benchmarks import page, suites, together
 from benchmarks.__main__ import main
 from benchmarks.report import Report
 from benchmarks.suites import MissingError, Suite, discover
@@ -82,7 +81,7 @@ def test_a_failed_suite_fails_all_and_a_missing_program_only_itself(
         raise errors.pop()
 
     suite = Suite("one", "", 1, lambda _: None, run)
-    monkeypatch.setattr(benchmarks.__main__, "discover", lambda: {"one": suite})
+    monkeypatch.setattr(suites, "discover", lambda *_: {"one": suite})
     out = tmp_path / "all.json"
     errors: list[Exception] = [ValueError("a bug"), MissingError("nothing to measure with")]
     assert main(["all", "--json", str(out)]) == 0
