@@ -21,16 +21,18 @@ from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .live.remote import RemoteState
 from .protocol.clock import Clock
 from .protocol.page import SessionPage, check_page
-from .protocol.snapshot import Snapshot
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.limits import Limits
-from .state.pipeline import Pipeline
 from .state.queued import queued_state
 from .storage.ownerless import cancellation, declaration
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally
+
+if TYPE_CHECKING:
+    from .protocol.snapshot import Snapshot
+    from .state.pipeline import Pipeline
 
 __all__ = ["Client"]
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from .contexts import Opening
-from .session.scope import SessionScope
-from .session.session import Session
 from .settings import TrackerOptions, checked_settings
 from .state.pipeline import Phases, Pipeline
-from .stores.base import Store
 from .tracker import ProgressTracker, open_tracker
+
+if TYPE_CHECKING:
+    from .session.scope import SessionScope
+    from .session.session import Session
+    from .stores.base import Store
 
 
 def open_progress(

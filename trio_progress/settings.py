@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from .protocol.snapshot import SessionStatus
 from .state import checks
 from .state.limits import Limits
+
+if TYPE_CHECKING:
+    from .protocol.snapshot import SessionStatus
 
 UNFINISHED: Final[frozenset[SessionStatus]] = frozenset({"queued", "running", "interrupted", "lost"})
 """The statuses of what waits to be run, or may be gone on with."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from . import completers, exit_codes, output, parser, serve, store_location
 from .exit_codes import CommandError
-from .store_location import StoreLocation
 
 if TYPE_CHECKING:
     from ..demo.answer import Answer
     from ..protocol.snapshot import Snapshot
     from ..session.session import Session
+    from .store_location import StoreLocation
 
 DEFAULT_QUESTION: Final = "How does asyncio cancel a task?"
 

@@ -10,11 +10,13 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import exit_codes, loop, output, parser, store_location
 from .exit_codes import CommandError
-from .store_location import StoreLocation
+
+if TYPE_CHECKING:
+    from .store_location import StoreLocation
 
 PORT: Final = 8765
 

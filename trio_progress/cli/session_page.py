@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran, ran
 from ..terminal import words
@@ -12,7 +12,9 @@ from ..terminal.cells import cells, column, cut, indent, padded
 from ..terminal.printable import printable
 from ..terminal.symbols import STYLES
 from .session_table import labels, last_heard
-from .stdout import Stdout
+
+if TYPE_CHECKING:
+    from .stdout import Stdout
 
 RESULT_LINES: Final = 30
 """Lines of a result that are shown; `--json` has all of it."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..protocol.snapshot import Snapshot, ran
 from ..terminal import words
 from ..terminal.cells import cells, column, cut, padded
 from ..terminal.printable import printable
 from ..terminal.symbols import STYLES
-from .stdout import Stdout
+
+if TYPE_CHECKING:
+    from .stdout import Stdout
 
 GAP: Final = 2
 """Spaces between two columns."""

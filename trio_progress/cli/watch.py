@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ..telemetry.redaction import redacted_url
 from . import exit_codes, loop, output, parser, serve, store_location
 from .exit_codes import CommandError
-from .store_location import StoreLocation
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ..terminal.screen import Screen
     from ..terminal.writer import Writer
     from ..tracker import ProgressTracker
+    from .store_location import StoreLocation
 
     OnSnapshot: TypeAlias = Callable[[Snapshot], Awaitable[None]]
     Follow: TypeAlias = Callable[[str, dict[str, Snapshot], OnSnapshot, DisplayModel | None], Awaitable[None]]

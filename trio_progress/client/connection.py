@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from ..errors import ProgressError, ProtocolError
-from .address import ServerAddress, SocketStream
 from .credentials import Token, authorization
 from .retry import RetryableError, classify, first_error
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
+
+    from .address import ServerAddress, SocketStream
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 

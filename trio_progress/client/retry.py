@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from ..errors import ProgressError, ProtocolError
-from .credentials import Token
+
+if TYPE_CHECKING:
+    from .credentials import Token
 
 _FINAL_CODES: Final = frozenset({1003, 1007, 1009})
 _FINAL_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 421, 426})

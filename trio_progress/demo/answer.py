@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..terminal.printable import printable
 from .corpus import read_lines
-from .questions import Kind, Question
 from .ranking import Statistics, coverage, resemblance, select, shingles
 from .search import WantedTerms
-from .sources import Source
 from .text import LineKind, Passage, words
+
+if TYPE_CHECKING:
+    from .questions import Kind, Question
+    from .sources import Source
 
 MAX_QUOTES = 4
 MAX_STATEMENTS = 3

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ..session.session import Session
 from ..state.pipeline import PhaseSpec, Pipeline
 from .answer import Answer
 from .corpus import CorpusError
 from .research_context import ResearchContext
 from .steps import STEPS, Notes
+
+if TYPE_CHECKING:
+    from ..session.session import Session
 
 PIPELINE: Final = Pipeline(
     "research",

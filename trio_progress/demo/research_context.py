@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import trio
 import trio.from_thread
 import trio.to_thread
 
-from ..session.phase import Phase
-from ..session.session import Session
 from ..terminal.printable import printable
 from .corpus import BESIDE_THE_LIBRARY, CorpusError, Listing, list_files, shards, standard_library
-from .questions import Query
 from .search import Scan, scan
+
+if TYPE_CHECKING:
+    from ..session.phase import Phase
+    from ..session.session import Session
+    from .questions import Query
 
 T = TypeVar("T")
 

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .corpus import read_lines
-from .questions import Query
 from .ranking import Statistics, bm25
 from .text import Passage, passages, terms, words
+
+if TYPE_CHECKING:
+    from .questions import Query
 
 KEPT_PER_SHARD = 40
 """So many passages at most go on from one portion of files for one query, the best by what it knows."""

@@ -6,14 +6,17 @@ import builtins
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .corpus import read_lines
-from .questions import Question
 from .ranking import Statistics, coverage, resemblance, shingles, span
 from .search import Hit, WantedTerms
 from .text import LineKind, Passage, parts, passages, stem, terms, words
+
+if TYPE_CHECKING:
+    from .questions import Question
 
 ALIKE = 0.7
 """From this resemblance on, one of two passages is a duplicate."""

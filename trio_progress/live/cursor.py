@@ -20,13 +20,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from ..protocol.clock import utc
 from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
 from ..protocol.snapshot import RESUMABLE, Snapshot
-from ..telemetry.statistics import Tally
-from .feed import Feed
+
+if TYPE_CHECKING:
+    from ..telemetry.statistics import Tally
+    from .feed import Feed
 
 NOWHERE: Final = Position(0, 0, 0)
 

@@ -15,13 +15,14 @@ others follow, the token for the broadcaster's next tick lies there already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, final
 
-from ..protocol.clock import Clock
-from ..protocol.messages import Update
-from ..protocol.snapshot import Liveness, SessionStatus, Snapshot
-from ..state.events import EventLog
-from .remote import RemoteState
+if TYPE_CHECKING:
+    from ..protocol.clock import Clock
+    from ..protocol.messages import Update
+    from ..protocol.snapshot import Liveness, SessionStatus, Snapshot
+    from ..state.events import EventLog
+    from .remote import RemoteState
 
 REMEMBERED: Final = 16
 """Updates that are kept for those who stand alike. After a standstill each of a thousand may stand elsewhere, and an

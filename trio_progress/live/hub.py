@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 import trio
 
 from ..errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
-from ..protocol.clock import Clock
-from ..protocol.snapshot import Snapshot
 from ..stores.base import Query, Store, Stored
 from ..stores.paging import InTurns, every
-from ..telemetry.statistics import Tally
 from .feed import Ended, Feed, Subscriber, Topic
 from .remote import RemoteState, found_head
+
+if TYPE_CHECKING:
+    from ..protocol.clock import Clock
+    from ..protocol.snapshot import Snapshot
+    from ..telemetry.statistics import Tally
 
 Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
 """Says whether a session that has these labels may be seen."""

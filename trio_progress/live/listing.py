@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import StoreError
 from ..protocol.page import SessionPage, check_page
 from ..protocol.snapshot import Head, Snapshot
 from ..stores.base import Query, Stored
 from ..stores.paging import InTurns
-from .hub import Hub
 from .remote import RemoteState, found_head
+
+if TYPE_CHECKING:
+    from .hub import Hub
 
 HeadT = TypeVar("HeadT", bound=Head)
 

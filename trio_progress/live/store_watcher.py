@@ -6,17 +6,19 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, final, runtime_checkable
 
 import trio
 
 from ..errors import StoreError
-from ..protocol.clock import Clock
 from ..stores.base import Ask, Changes, Seen, Store, Stored
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import Tally
 from .feed import Ended, Feed, Topic
-from .hub import Hub
+
+if TYPE_CHECKING:
+    from ..protocol.clock import Clock
+    from ..telemetry.statistics import Tally
+    from .hub import Hub
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0

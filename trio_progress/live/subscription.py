@@ -12,8 +12,10 @@ from ..protocol.labels import has_labels
 from ..protocol.messages import Message
 from ..protocol.snapshot import Snapshot
 from .cursor import Consumer
-from .feed import Feed, Topic
-from .hub import Hub
+
+if TYPE_CHECKING:
+    from .feed import Feed, Topic
+    from .hub import Hub
 
 T = TypeVar("T")
 

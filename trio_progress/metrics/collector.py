@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 from weakref import WeakKeyDictionary
 
 import trio
@@ -25,9 +25,11 @@ from prometheus_client.exposition import choose_encoder
 
 from ..telemetry.histograms import OTHER, PHASES, PIPELINES, BoundedLabels, Distribution
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import TrackerStatistics
-from ..tracker import ProgressTracker
 from .families import FAMILIES, PREFIX, Family, Labels, Value, Values, values
+
+if TYPE_CHECKING:
+    from ..telemetry.statistics import TrackerStatistics
+    from ..tracker import ProgressTracker
 
 PATIENCE: Final = 2.0
 """Seconds that a scrape in another thread waits for an event loop."""

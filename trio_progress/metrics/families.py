@@ -11,10 +11,11 @@ only are one and the same family in OpenMetrics, which readers refuse (prometheu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from ..telemetry.histograms import Distribution
-from ..telemetry.statistics import TrackerStatistics
+if TYPE_CHECKING:
+    from ..telemetry.histograms import Distribution
+    from ..telemetry.statistics import TrackerStatistics
 
 PREFIX: Final = "trio_progress_"
 

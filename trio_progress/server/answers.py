@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from .auth.grants import Credentials, Grant
 from .http import Response
+
+if TYPE_CHECKING:
+    from .auth.grants import Credentials, Grant
 
 
 @final

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from .http import RefusedError
-from .http_connection import HttpConnection
+
+if TYPE_CHECKING:
+    from .http_connection import HttpConnection
 
 RESERVE: Final = 64
 """Descriptors that are left for the store, the page's files, and whatever else the process opens."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import h11
 import trio
@@ -22,12 +22,14 @@ from .capacity import AddressFullError, PortLimit
 from .dispatch import Dispatcher
 from .http import RefusedError, Request, Response, error
 from .http_connection import HttpConnection
-from .routes import Routes
-from .runtime import ServerRuntime
 from .sse import SseConnection
-from .streaming import ServerConnection
 from .transport import Transport, close_now, half_close, socket_of
 from .websocket import WsConnection
+
+if TYPE_CHECKING:
+    from .routes import Routes
+    from .runtime import ServerRuntime
+    from .streaming import ServerConnection
 
 logger = logging.getLogger("trio_progress")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import trio
 
@@ -16,9 +16,11 @@ from .answers import Answer, Upgrade
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
 from .auth.grants import Credentials
 from .http import Request, Response, error
-from .routes import Routes
-from .runtime import ServerRuntime
 from .schema import SUBPROTOCOL
+
+if TYPE_CHECKING:
+    from .routes import Routes
+    from .runtime import ServerRuntime
 
 Check: TypeAlias = Callable[[Request], Response | None]
 """Answers a request that is not to be looked at any further; None for the others."""

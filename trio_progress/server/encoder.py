@@ -10,16 +10,18 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from ..live.cursor import Consumer, Cursor, count, peek
-from ..live.feed import Feed
 from ..protocol.messages import CustomEvent, Gap, Message, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
-from ..telemetry.statistics import Tally
 from .frames import frame
 from .nonblocking import write_many_nowait
-from .wire import Wire
+
+if TYPE_CHECKING:
+    from ..live.feed import Feed
+    from ..telemetry.statistics import Tally
+    from .wire import Wire
 
 logger = logging.getLogger("trio_progress")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from ..protocol.messages import Unlisted
-from .http_connection import HttpConnection
-from .streaming import ServerConnection
+if TYPE_CHECKING:
+    from ..protocol.messages import Unlisted
+    from .http_connection import HttpConnection
+    from .streaming import ServerConnection
 
 
 @final

@@ -12,19 +12,21 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import msgspec
 import trio
 
 from ..live.cursor import Consumer
-from ..live.feed import Feed, Topic
-from ..live.hub import Hub
 from ..protocol.messages import End, Message, Position, Subscribed, Verb, WireMessage
-from .auth.grants import Grant
 from .encoder import AT_ONCE, Encoder, Member
 from .error_messages import not_found
 from .wire import Source, Wire
+
+if TYPE_CHECKING:
+    from ..live.feed import Feed, Topic
+    from ..live.hub import Hub
+    from .auth.grants import Grant
 
 logger = logging.getLogger("trio_progress")
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from ..live.hub import Hub
-from ..protocol.messages import Unlisted, Verb
 from ..telemetry.logs import log_event
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies
 from .capacity import AddressLimit
 from .encoder import Encoder, as_event
-from .files import StaticFile
 from .list.feed import ListFeed
 from .open_connections import OpenConnections
-from .settings import ServerSettings
 
 if TYPE_CHECKING:
+    from ..protocol.messages import Unlisted, Verb
     from ..tracker import ProgressTracker
+    from .files import StaticFile
+    from .settings import ServerSettings
 
 
 @final

@@ -21,10 +21,10 @@ from .connection import MOST_FOR_ADMIN, MOST_TURNED_AWAY, ConnectionHandler
 from .routes import Routes
 from .runtime import ServerRuntime
 from .settings import DEFAULT_PORT, ServerOptions, ServerSettings, check_options, checked_port
-from .transport import Transport
 
 if TYPE_CHECKING:
     from ..tracker import ProgressTracker
+    from .transport import Transport
 
 logger = logging.getLogger("trio_progress")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from .answers import EventStream
 from .auth.expiry import until_expired
 from .list.sending import send_list
 from .outbox import Subscriber
-from .runtime import ServerRuntime
 from .streaming import ServerConnection
 from .transport import Transport, half_close
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from .answers import EventStream
+    from .runtime import ServerRuntime
 
 COMMENT_EVERY: Final = 15.0
 """Seconds between two comments, by which a client, and proxies, see that the stream lives."""

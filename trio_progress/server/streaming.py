@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import ProgressError, SessionNotFoundError
-from ..live.hub import Hub
-from ..protocol.messages import Unlisted
-from .auth.grants import Grant
-from .encoder import Encoder
 from .error_messages import failed, not_found
 from .outbox import Outbox, Subscriber
-from .wire import Source, Wire
+
+if TYPE_CHECKING:
+    from ..live.hub import Hub
+    from ..protocol.messages import Unlisted
+    from .auth.grants import Grant
+    from .encoder import Encoder
+    from .wire import Source, Wire
 
 
 class ServerConnection(ABC):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -25,7 +25,6 @@ from .auth.expiry import until_expired
 from .auth.grants import Credentials, Grant
 from .error_messages import failed, not_found
 from .frames import close_frame
-from .http import Request
 from .inbound import Inbound
 from .list.sending import send_list
 from .outbox import Subscriber
@@ -33,8 +32,11 @@ from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, F
 from .runtime import ServerRuntime, log_client_request
 from .schema import SUBPROTOCOL
 from .streaming import ServerConnection
-from .transport import Transport
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from .http import Request
+    from .transport import Transport
 
 HANDSHAKE: Final = 5.0
 """Seconds that the 101 may take to be written."""

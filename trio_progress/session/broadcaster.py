@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from ..live.feed import Topic
-from ..state.session import SessionState
-from .slow_loop import LoopWatch
-from .wake import WakeUp
+if TYPE_CHECKING:
+    from ..live.feed import Topic
+    from ..state.session import SessionState
+    from .slow_loop import LoopWatch
+    from .wake import WakeUp
 
 
 @final

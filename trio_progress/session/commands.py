@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import trio
 
 from ..errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from ..live.subscription import Watch
-from ..protocol.snapshot import Snapshot
-from ..state.session import SessionState
 from ..storage.ownerless import cancellation, declaration
 from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
-from .runtime import TrackerRuntime
+
+if TYPE_CHECKING:
+    from ..protocol.snapshot import Snapshot
+    from ..state.session import SessionState
+    from .runtime import TrackerRuntime
 
 
 async def declare(runtime: TrackerRuntime, state: SessionState) -> Snapshot:

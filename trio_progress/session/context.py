@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from .interfaces import ProgressSession
 from .null import NULL_SESSION
-from .session import Session
+
+if TYPE_CHECKING:
+    from .interfaces import ProgressSession
+    from .session import Session
 
 current: ContextVar[Session | None] = ContextVar("trio_progress_session", default=None)
 """Set while a session is open, in the task that opened it and in all that are started there."""

@@ -9,22 +9,24 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Unpack, final
+from typing import TYPE_CHECKING, Unpack, final
 
 import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
-from ..live.feed import Topic
-from ..state.phase import PhaseNode
-from ..state.session import SessionState
 from ..telemetry.logs import BURST, Fields, log_event
-from ..telemetry.statistics import Tally
 from .null import NullTicker
-from .persister import Persister
 from .processes import tell_of_forks
 from .slow_loop import LoopWatch
 from .thread_ticker import ThreadTicker
 from .wake import WakeUp
+
+if TYPE_CHECKING:
+    from ..live.feed import Topic
+    from ..state.phase import PhaseNode
+    from ..state.session import SessionState
+    from ..telemetry.statistics import Tally
+    from .persister import Persister
 
 
 @final

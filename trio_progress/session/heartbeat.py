@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from ..live.feed import Topic
-from ..state.session import SessionState
-from .slow_loop import LoopWatch
+if TYPE_CHECKING:
+    from ..live.feed import Topic
+    from ..state.session import SessionState
+    from .slow_loop import LoopWatch
 
 
 @final

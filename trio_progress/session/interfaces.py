@@ -10,12 +10,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
-from ..protocol.snapshot import PhaseStatus, SessionStatus, Snapshot
 from ..state.guard import UNSET, Unset
-from ..state.quantities import Number
 
 if TYPE_CHECKING:
+    from ..protocol.snapshot import PhaseStatus, SessionStatus, Snapshot
     from ..state.pipeline import Pipeline
+    from ..state.quantities import Number
 
 T = TypeVar("T")
 

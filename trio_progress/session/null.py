@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final, overload
 
 import trio
 
-from ..protocol.snapshot import PhaseStatus, SessionStatus
-from ..state.quantities import Number
-
 if TYPE_CHECKING:
+    from ..protocol.snapshot import PhaseStatus, SessionStatus
     from ..state.pipeline import Pipeline
+    from ..state.quantities import Number
 
 T = TypeVar("T")
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import trio
 
 from ..protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
 from ..state import checks
 from ..state.limits import Limits
-from ..state.pipeline import Pipeline
 from ..telemetry.logs import log_event
+
+if TYPE_CHECKING:
+    from ..state.pipeline import Pipeline
 
 _SOFT = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from ..errors import FencedError, SessionClosedError
-from ..settings import Settings
 from ..state.record import encode_event, encode_record
-from ..state.session import SessionState
-from ..storage.committer import Committer
-from ..storage.spool_delivery import SpoolDelivery
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import Tally
-from .wake import WakeUp
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from ..state.session import SessionState
+    from ..storage.committer import Committer
+    from ..storage.spool_delivery import SpoolDelivery
+    from ..telemetry.statistics import Tally
+    from .wake import WakeUp
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""

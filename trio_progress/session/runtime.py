@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from ..live.hub import Hub
-from ..settings import Settings
-from ..state.pipeline import Pipeline
 from ..storage.committer import Committer
 from ..storage.spool import Addressed, Spool
 from ..storage.spool_delivery import SpoolDelivery
-from ..stores.base import Store
-from ..telemetry.statistics import Tally
-from .core import SessionCore
+
+if TYPE_CHECKING:
+    from ..live.hub import Hub
+    from ..settings import Settings
+    from ..state.pipeline import Pipeline
+    from ..stores.base import Store
+    from ..telemetry.statistics import Tally
+    from .core import SessionCore
 
 
 @final

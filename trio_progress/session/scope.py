@@ -31,7 +31,9 @@ from .ki_protection import protect
 from .lifecycle import SessionLifecycle
 from .processes import OneProcess, end_forked
 from .runtime import Reservation, SessionOptions, TrackerRuntime
-from .session import Session
+
+if TYPE_CHECKING:
+    from .session import Session
 
 Resume: TypeAlias = Literal["never", "interrupted", "always", "waiting"]
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from ..errors import SessionClosedError
-from ..protocol.snapshot import SessionStatus, Snapshot
 from ..state import checks
 from ..state.fields import copied
 from ..state.guard import REFUSED, UNSET, Unset
-from ..state.quantities import Number
-from .core import SessionCore
 from .null import NULL_PHASE
 from .phase import Phase, PhaseScope, phase_of, phase_scope
 from .processes import OneProcess
 
 if TYPE_CHECKING:
+    from ..protocol.snapshot import SessionStatus, Snapshot
     from ..state.pipeline import Pipeline
+    from ..state.quantities import Number
+    from .core import SessionCore
 
 _INSTEAD: Final = {
     "message": "use `session.update(message=...)`",

@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -23,15 +23,17 @@ from ..live.discovery import SessionDiscovery
 from ..live.hub import Hub
 from ..live.store_watcher import StoreWatcher
 from ..protocol.clock import Clock
-from ..settings import Settings
 from ..state import checks
 from ..storage.committer import Once
 from ..storage.reaper import Reaper
-from ..stores.base import Ask, Store
 from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally, TrackerStatistics
 from .commands import cancel_here
 from .runtime import TrackerRuntime, new_runtime
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from ..stores.base import Ask, Store
 
 LEAVING_GRACE: Final = 1.0
 """Seconds, beside `flush_timeout`, in which sessions are given up when the tracker is left."""

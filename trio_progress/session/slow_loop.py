@@ -8,11 +8,13 @@ the session's children run.
 from __future__ import annotations
 
 import logging
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from ..state.session import SessionState
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import Tally
+
+if TYPE_CHECKING:
+    from ..state.session import SessionState
+    from ..telemetry.statistics import Tally
 
 SLOW: Final = 0.5
 """Seconds by which a task must be late."""

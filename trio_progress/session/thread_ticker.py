@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import NoReturn, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
@@ -12,9 +12,11 @@ from ..errors import ForeignProcessError
 from ..state import checks
 from ..state.guard import UNSET, Unset
 from ..state.limits import MAX_UNITS
-from ..state.phase import PhaseNode
-from ..state.quantities import Number
 from .processes import OneProcess, tell_of_forks
+
+if TYPE_CHECKING:
+    from ..state.phase import PhaseNode
+    from ..state.quantities import Number
 
 
 @final

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from ..state.loops import Loop, length_of
-from ..state.phase import PhaseNode
+
+if TYPE_CHECKING:
+    from ..state.phase import PhaseNode
 
 T = TypeVar("T")
 

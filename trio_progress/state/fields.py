@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import checks
-from .limits import Limits
+
+if TYPE_CHECKING:
+    from .limits import Limits
 
 
 def checked_fields(fields: dict[str, Any], limits: Limits) -> dict[str, Any]:

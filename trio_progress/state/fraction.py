@@ -11,10 +11,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .estimate import Rate
-from .phase import PhaseNode
+
+if TYPE_CHECKING:
+    from .phase import PhaseNode
 
 CAP: Final = 0.9999
 """The largest fraction of what has not ended: people read 100 % as done."""

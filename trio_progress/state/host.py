@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .guard import Noting
-from .phase import PhaseNode
+
+if TYPE_CHECKING:
+    from .phase import PhaseNode
 
 
 class Host(Noting, Protocol):

@@ -18,18 +18,20 @@ narrow numbers wrap, and Decimals refuse floats.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
-from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
 from . import checks
 from .estimate import Rate
 from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Noting, Unset, guarded
 from .limits import MAX_UNITS, Limits
 from .loops import Loop, Loops
-from .quantities import Number
+
+if TYPE_CHECKING:
+    from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
+    from .quantities import Number
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})

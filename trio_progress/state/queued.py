@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
-from ..protocol.clock import Clock
 from . import checks
-from .limits import Limits
 from .pipeline import Pipeline
 from .session import SessionState
+
+if TYPE_CHECKING:
+    from ..protocol.clock import Clock
+    from .limits import Limits
 
 
 class _Nobody:

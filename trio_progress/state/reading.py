@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..protocol.clock import utc
 from ..protocol.snapshot import Liveness, PhaseSnapshot, PhaseUpdate
 from .estimate import FARTHEST, Part, remaining
 from .phase import OVER, PhaseNode
-from .tree import PhaseTree
+
+if TYPE_CHECKING:
+    from .tree import PhaseTree
 
 
 def phase_values(node: PhaseNode) -> dict[str, Any]:

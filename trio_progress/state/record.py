@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,7 +20,9 @@ from ..protocol.messages import Position
 from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, as_text, phase_ran, ran
 from .events import EventLog, LoggedEvent
 from .phase import ABSORBING, PhaseNode
-from .session import SessionState
+
+if TYPE_CHECKING:
+    from .session import SessionState
 
 FORMAT = 1
 

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,13 +23,15 @@ from . import checks
 from .events import EventLog, LoggedEvent
 from .fields import checked_fields, merged_fields
 from .guard import UNSET, Unset, guarded
-from .host import Host
 from .limits import Limits
 from .phase import OVER
-from .pipeline import Pipeline
-from .quantities import Number
 from .reading import eta, liveness, phase_changes, phase_snapshot
 from .transitions import PhaseTransitions
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .pipeline import Pipeline
+    from .quantities import Number
 
 _PHASE_END: Mapping[str, PhaseStatus] = {
     "completed": "completed",

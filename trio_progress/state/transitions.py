@@ -7,16 +7,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
-from ..protocol.snapshot import PhaseStatus
 from . import checks
 from .fraction import fraction_of
 from .guard import UNSET, Unset, guarded
 from .phase import ABSORBING, PhaseNode
 from .tree import PhaseTree
+
+if TYPE_CHECKING:
+    from ..protocol.snapshot import PhaseStatus
 
 
 class Given(NamedTuple):

@@ -15,16 +15,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import PhaseError, SessionClosedError
-from ..protocol.clock import Clock
-from ..protocol.snapshot import Head, SessionStatus
 from .fraction import refresh
-from .host import Host
-from .limits import Limits
 from .phase import OVER, PhaseNode
-from .pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from ..protocol.clock import Clock
+    from ..protocol.snapshot import Head, SessionStatus
+    from .host import Host
+    from .limits import Limits
+    from .pipeline import Pipeline
 
 _DEPTH: Final = attrgetter("depth")
 

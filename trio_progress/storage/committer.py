@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -22,7 +22,9 @@ from ..errors import SessionClosedError, StoreError
 from ..protocol.backoff import Backoff, jittered
 from ..stores.base import Append, Claim, Claimed, Done, Outcome, Store, Write
 from ..telemetry.logs import log_event
-from ..telemetry.statistics import Tally
+
+if TYPE_CHECKING:
+    from ..telemetry.statistics import Tally
 
 BATCH: Final = 500
 """Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,9 +12,11 @@ from ..protocol.clock import stamp, utc
 from ..protocol.snapshot import ErrorInfo, Head, Snapshot
 from ..state import checks
 from ..state.record import decode_record, encode_event, encode_lost, encode_record, readable_events
-from ..state.session import SessionState
 from ..stores.base import Claim, Index, Stored
-from ..telemetry.statistics import Tally
+
+if TYPE_CHECKING:
+    from ..state.session import SessionState
+    from ..telemetry.statistics import Tally
 
 
 def declaration(state: SessionState, keep: float) -> Claim:

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from typing import Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import trio
 
 from ..errors import ProgressError
-from ..settings import Settings
 from ..stores.base import Claimed, Query, Seen, Store, Stored
 from ..stores.paging import every
 from ..telemetry.logs import BURST, log_event
-from ..telemetry.statistics import Tally
-from .committer import Committer
 from .ownerless import written_off
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from ..telemetry.statistics import Tally
+    from .committer import Committer
 
 ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import replace
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -13,8 +13,10 @@ from ..errors import SessionClosedError, StoreError
 from ..protocol.backoff import Backoff
 from ..stores.base import Append, Claim, Claimed, Done, Key, Store
 from ..telemetry.logs import Throttle, log_event
-from .committer import Committer
-from .spool import Spool, Spooled
+
+if TYPE_CHECKING:
+    from .committer import Committer
+    from .spool import Spool, Spooled
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 import trio
 
-from .base import Query, Store, Stored
+if TYPE_CHECKING:
+    from .base import Query, Store, Stored
 
 T = TypeVar("T")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import trio
 
-from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
+if TYPE_CHECKING:
+    from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
 
 Pause: TypeAlias = Callable[[float], bool]
 """Sleeps for at most so many seconds; False: do not wait any longer, and return what there is."""

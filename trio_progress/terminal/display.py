@@ -14,7 +14,6 @@ from ..contexts import BodyError, Opening
 from ..errors import ProgressError
 from ..protocol.messages import CustomEvent
 from ..telemetry.logs import log_event, logger
-from ..tracker import ProgressTracker
 from .display_model import DisplayModel
 from .plain_lines import PlainLines
 from .redirection import would_write_to
@@ -23,6 +22,8 @@ from .writer import LEAVING, Writer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ..tracker import ProgressTracker
 
 
 def open_display(

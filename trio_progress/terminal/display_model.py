@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from ..protocol.messages import CustomEvent
-from ..protocol.snapshot import Snapshot
+if TYPE_CHECKING:
+    from ..protocol.messages import CustomEvent
+    from ..protocol.snapshot import Snapshot
 
 SESSIONS_KEPT: Final = 50
 """Sessions that the display remembers; those that ended longest ago go first."""

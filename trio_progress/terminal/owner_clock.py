@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
-from ..protocol.snapshot import Snapshot
+if TYPE_CHECKING:
+    from ..protocol.snapshot import Snapshot
 
 
 class _Seen(NamedTuple):

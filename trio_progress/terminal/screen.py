@@ -11,15 +11,16 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, final
 import trio
 import trio.to_thread
 
-from .display_model import DisplayModel
 from .owner_clock import OwnerClock
-from .plain_lines import PlainLines
 from .redirection import AboveDisplay, RedirectedHandlers
 from .streams import encoding_of, is_terminal, usable
 from .writer import Writer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from .display_model import DisplayModel
+    from .plain_lines import PlainLines
 
 REFRESH: Final = 0.125
 """Seconds between two frames, where something has changed."""

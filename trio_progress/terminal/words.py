@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..protocol.snapshot import PhaseSnapshot, PhaseValues, Snapshot
 from .printable import printable
+
+if TYPE_CHECKING:
+    from ..protocol.snapshot import PhaseSnapshot, PhaseValues, Snapshot
 
 
 def percent(fraction: float) -> str:

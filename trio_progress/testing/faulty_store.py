@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 
 import trio
 
 from ..errors import StoreError
-from ..stores.base import Changes, Outcome, Page, Query, Seen, Store, Stored, Write
 from ..stores.memory import MemoryStore
-from .gates import Gates
+
+if TYPE_CHECKING:
+    from ..stores.base import Changes, Outcome, Page, Query, Seen, Store, Stored, Write
+    from .gates import Gates
 
 Mode: TypeAlias = Literal["up", "down", "hang", "lost"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from ..live.cursor import Consumer
-from ..live.feed import Topic
 from ..protocol.messages import Message, Update
 from ..protocol.snapshot import Snapshot
 from ..telemetry.statistics import Tally
 from ..tracker import ProgressTracker, runtime_of
+
+if TYPE_CHECKING:
+    from ..live.feed import Topic
 
 LIMIT: Final = 100_000
 """Messages that a recording holds."""

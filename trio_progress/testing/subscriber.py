@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import trio
 
 from ..protocol.messages import CustomEvent, End, Message, Position, Subscribed, Update
 from ..protocol.snapshot import PhaseSnapshot, Snapshot
-from ..tracker import ProgressTracker
+
+if TYPE_CHECKING:
+    from ..tracker import ProgressTracker
 
 
 @final

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .authenticator import Auth
-from .grants import Grant
+if TYPE_CHECKING:
+    from .authenticator import Auth
+    from .grants import Grant
 
 LOOK_EVERY: Final = 30.0
 """Seconds after which the wall clock is looked at again: it may be set, and a machine may sleep."""

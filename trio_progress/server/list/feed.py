@@ -22,11 +22,11 @@ from ...protocol.labels import has_labels
 from ...protocol.messages import Listed, Unlisted, Verb
 from ...protocol.snapshot import Head, Snapshot, headed
 from ...stores.paging import InTurns
-from ..auth.grants import Grant
-from ..encoder import Encoder
 
 if TYPE_CHECKING:
     from ...tracker import ProgressTracker
+    from ..auth.grants import Grant
+    from ..encoder import Encoder
 
 logger = logging.getLogger("trio_progress")
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from ...live.hub import Hub
 from ...live.listing import list_heads, list_sessions, named_sessions
 from ...protocol.labels import has_labels
 from ...protocol.page import check_page
 from ...protocol.snapshot import Head, Snapshot
-from ..auth.grants import Grant
+
+if TYPE_CHECKING:
+    from ...live.hub import Hub
+    from ..auth.grants import Grant
 
 HeadT = TypeVar("HeadT", bound=Head)
 VisiblePage: TypeAlias = tuple[list[HeadT], str | None]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...errors import ProgressError
 from ...protocol.clock import utc
 from ...protocol.messages import Listing, Subscribed
 from ..error_messages import unavailable
-from ..outbox import Outbox
 from .feed import ListFeed, ListView
 from .pages import visible_heads
+
+if TYPE_CHECKING:
+    from ..outbox import Outbox
 
 FIRST: Final = 1000
 """Sessions that a new subscriber is sent at once, ended ones included."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
@@ -29,7 +29,9 @@ from redis.sentinel import SentinelConnectionPool
 from ...errors import StoreError
 from ...telemetry.redaction import redacted
 from .keys import DEFAULT_PREFIX
-from .scripts import Script
+
+if TYPE_CHECKING:
+    from .scripts import Script
 
 T = TypeVar("T")
 

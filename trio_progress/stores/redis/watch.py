@@ -25,12 +25,12 @@ from ...errors import CorruptEntryError, StoreError
 from ...state.checks import new_id
 from ..base import Ask, Changes, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
-from .calls import Calls, Command
 from .keys import Keys, session_keys
 from .reads import Event, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
     from ..threaded import Pause
+    from .calls import Calls, Command
 
 GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from ...errors import CorruptEntryError
 from ..base import Ask, Changes, Page, Query, Seen, Stored
 from ..decoding import CorruptEntries, decode_ask, decode_cursor, decode_id, encode_cursor, has_labels, label_text
-from .machine import MachineClock
 from .rows import SELECT_ALL, SELECT_HEAD, events_of, head, stored
+
+if TYPE_CHECKING:
+    from .machine import MachineClock
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.limits import MAX_UNITS
@@ -28,8 +28,10 @@ from ..base import (
     smoothed,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, decode_seconds, encode_labels, too_large
-from .machine import MachineClock
 from .rows import SELECT_ALL, SELECT_HEAD, Head, head, stored
+
+if TYPE_CHECKING:
+    from .machine import MachineClock
 
 DURATIONS: Final = 10_000
 """Phases, of all pipelines, whose durations are kept; those not heard of for longest go first."""
