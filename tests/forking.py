@@ -109,7 +109,7 @@ def _told(program: Program, arguments: list[str], folder: str, environment: dict
         code = _run(program, arguments)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: ASYNC103 - as the interpreter does with what leaves a program
         sys.excepthook(*sys.exc_info())
         code = 1
     sys.stdout.flush()

@@ -121,7 +121,7 @@ class Failing:
         return self
 
     async def __aexit__(self, *args: object) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 async def test_exhaustion_is_logged_once_a_minute_without_a_traceback(

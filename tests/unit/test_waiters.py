@@ -219,7 +219,7 @@ async def test_who_waits_for_what_may_not_be_seen_is_let_go_when_the_tracker_is_
     heard = Heard()
     async with trio.open_nursery() as nursery:
         async with open_tracker() as tracker:
-            await nursery.start(heard.events, tracker, "bob")
+            await nursery.start(heard.events, tracker, "bob")  # noqa: ASYNC111 - who waits is to outlive the tracker
             await run(tracker, "alice")
         with trio.fail_after(30):
             while nursery.child_tasks:  # noqa: ASYNC110
