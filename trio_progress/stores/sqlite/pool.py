@@ -123,13 +123,14 @@ class Connections:
             raise
 
     def _give_back(self, opened: Opened | None, *, sound: bool) -> None:
-        keep = opened is not None and sound and not opened.connection.in_transaction and not self._closed
-        if opened is not None and not keep:
-            opened.connection.close()
         with self._idle_changed:
+            if opened is not None:
+                # Asked under the lock: who closes does not wait for ever, and nobody would close what comes later.
+                if sound and not opened.connection.in_transaction and not self._closed:
+                    self._idle.append(opened)
+                else:
+                    opened.connection.close()
             self._reading -= 1
-            if opened is not None and keep:
-                self._idle.append(opened)
             self._idle_changed.notify_all()
 
     def close(self) -> None:
