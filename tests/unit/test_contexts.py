@@ -99,9 +99,12 @@ async def test_sessions_and_streams_that_are_used_otherwise_name_the_right_use(
 
 async def test_the_blocking_client_is_no_async_one(tmp_path: Any) -> None:
     client: Any = Client(f"sqlite:{tmp_path}/p.db")
-    with pytest.raises(TypeError, match=r"use `with Client\(...\)`"):
-        async with client:
-            pass
+    try:
+        with pytest.raises(TypeError, match=r"use `with Client\(...\)`"):
+            async with client:
+                pass
+    finally:
+        client.close()
 
 
 async def test_what_leaves_a_body_leaves_the_nursery_around_it_as_itself() -> None:
