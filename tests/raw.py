@@ -27,9 +27,9 @@ UPGRADE = (
 
 
 class InMemory(SocketlessTransport):
-    """The server's end of a pair of streams that hold whatever is written."""
+    """The server's end of a pair of streams in memory."""
 
-    def __init__(self, stream: Ends) -> None:
+    def __init__(self, stream: trio.StapledStream[Any, Any]) -> None:
         self.stream = stream
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.raw import InMemory
 from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
 from trio_progress.live.hub import Hub
 from trio_progress.live.store_watcher import StoreWatcher
@@ -23,7 +24,6 @@ from trio_progress.server.connection import ConnectionHandler
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
-from trio_progress.server.transport import SocketlessTransport
 from trio_progress.stores.base import Changes
 from trio_progress.testing import explore, memory_client
 
@@ -114,33 +114,6 @@ class Heard:
                         self.ends[name] += 1
                         since = message.resume
             await trio.sleep(0.0625)
-
-
-class InMemory(SocketlessTransport):
-    """One end of a pair of streams in memory."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        self.close()
-        await trio.lowlevel.checkpoint()
-
-    def close(self) -> None:
-        self._stream.send_stream.close()
-        self._stream.receive_stream.close()
 
 
 async def runs_follow(first: str, second: str, order: tuple[tuple[str, str], ...]) -> None:

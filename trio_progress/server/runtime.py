@@ -47,13 +47,13 @@ class ServerRuntime:
     ) -> None:
         # The one name of the tracker that is not public: a server hears of changes as the tracker's own subscribers do.
         runtime = getattr(tracker, "_runtime", None)
-        if not isinstance(getattr(runtime, "hub", None), Hub):
+        if runtime is None or not isinstance(getattr(runtime, "hub", None), Hub):
             raise TypeError(f"tracker must be a ProgressTracker, not {tracker!r:.200}")
         self.tracker = tracker
         self.settings = settings
         self.files = files
-        self.hub = tracker._runtime.hub
-        self._open = tracker._runtime.open
+        self.hub: Hub = runtime.hub
+        self._open = runtime.open
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
