@@ -10,9 +10,9 @@ import pytest
 
 from tests.support import Seeds
 from trio_progress import ErrorInfo, PhaseSnapshot, Snapshot
+from trio_progress.cli.output import Stdout
 from trio_progress.cli.session_page import session_page
 from trio_progress.cli.session_table import Column, session_table, table
-from trio_progress.cli.stdout import Stdout
 from trio_progress.terminal.cells import cells, cut
 from trio_progress.terminal.symbols import ASCII, UNICODE
 from trio_progress.terminal.words import ago

@@ -234,7 +234,7 @@ def test_what_cannot_be_asked_is_refused_without_a_traceback(arguments: list[str
 
 def test_a_session_of_another_program_is_not_gone_on_with(store: str, capsys: Capture) -> None:
     assert main(["demo", "--resume", "r-1"]) == exit_codes.USAGE
-    assert "none of the demo's" in said(capsys)
+    assert "not one of the demo's" in said(capsys)
 
 
 COMMANDS = [["ls"], ["show", "r"], ["watch", "r"], ["cancel", "r"], ["rm", "r"], ["demo", "--resume", "r"]]

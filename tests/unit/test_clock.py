@@ -19,9 +19,9 @@ import trio.testing
 
 from tests.support import QuietHost
 from trio_progress import ProgressTracker, Snapshot, open_display, open_tracker
+from trio_progress.cli.output import Stdout
 from trio_progress.cli.session_page import session_page
 from trio_progress.cli.session_table import session_table
-from trio_progress.cli.stdout import Stdout
 from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.clock import Clock, datetime_class, utc
 from trio_progress.protocol.messages import decode_message, encode_message

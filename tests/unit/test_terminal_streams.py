@@ -16,7 +16,7 @@ from rich.console import Console
 from trio_progress import open_display, open_progress, open_tracker
 from trio_progress.cli import exit_codes, main, output
 from trio_progress.cli.exit_codes import CommandError
-from trio_progress.cli.stdout import stdout
+from trio_progress.cli.output import stdout
 from trio_progress.terminal.streams import is_terminal, usable
 
 

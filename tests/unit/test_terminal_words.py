@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from trio_progress import PhaseSnapshot, Snapshot
+from trio_progress.cli.output import Stdout
 from trio_progress.cli.session_page import session_page
-from trio_progress.cli.stdout import Stdout
 from trio_progress.terminal import words
 from trio_progress.terminal.layout import Frame, View, draw
 from trio_progress.terminal.plain_lines import line

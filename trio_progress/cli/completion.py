@@ -1,7 +1,7 @@
 """`completion`: the scripts by which shells complete our command lines.
 
-They are argcomplete's, and know nothing: at each TAB they run `trio-progress` with the line so far in its environment,
-which answers from the parser, and for session ids from the store. So what is completed is always what is there.
+They are argcomplete's and hold no words of ours: at each TAB they run `trio-progress` with the line so far in its
+environment, which answers from the parser, and for session ids from the store. So they are never out of date.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a shell is answered at a TAB. It is loaded then only, for the time that argcomplete takes to load."""
+"""The answer to a shell at a TAB. Loaded only then: argcomplete takes a while to load."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ SETTINGS: Final[dict[str, Any]] = {
 
 
 class Finder(ExclusiveCompletionFinder):
-    """Finds what the word before the cursor can become; what was given is not offered again, but where it may be."""
+    """Finds the words that complete the line; an option that was given is offered again only where it may repeat."""
 
     def collect_completions(
         self, active_parsers: list[argparse.ArgumentParser], parsed_args: argparse.Namespace, cword_prefix: str
     ) -> list[str]:
         """The words that are offered. The description of an option is the beginning of its help."""
-        found = super().collect_completions(active_parsers, parsed_args, cword_prefix)
-        said = self.get_display_completions()
-        for word in found:
+        words = super().collect_completions(active_parsers, parsed_args, cword_prefix)
+        descriptions = self.get_display_completions()
+        for word in words:
             if word.startswith("--"):
                 _option, equals, value = word.partition("=")
                 # argcomplete knows the value alone, and would have zsh show `None` for the whole word.
-                said[word] = said.get(value, "") if equals else said[word].partition(";")[0]
-        return found
+                text = descriptions.get(value, "") if equals else descriptions[word].partition(";")[0]
+                descriptions[word] = text
+        return words
 
 
 def answer(whole: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`demo`: a small research engine, whose session is kept, can be watched from elsewhere, and gone on with."""
+"""`demo`: a small research engine, whose session is stored, watched from other processes, and resumed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from . import completers, exit_codes, output, parser, serve, store_location
+from . import exit_codes, output, parser, serve, store_location
 from .exit_codes import CommandError
 
 if TYPE_CHECKING:
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
 DEFAULT_QUESTION: Final = "How does asyncio cancel a task?"
 
-KEPT: Final = 7 * 86400.0
+RETENTION: Final = 7 * 86400.0
 """Seconds that a session of the demo is kept after its last state."""
 
 LOST_AFTER: Final = 30.0
 
 FLUSH: Final = 2.0
-"""Seconds that a research waits for the store before it begins; where it is slow, it begins all the same."""
-
-LABELS: Final = {"app": "demo"}
+"""Seconds that a run waits for the store before it begins; it begins then even if the store is slow."""
 
 _DEMO: Final = """\
 Answers a question from a folder of text, with passages quoted at their file:line, and shows how it goes.
@@ -58,14 +56,8 @@ exit codes: 0 answered; 1 nothing found; 2 wrong use, or nothing to search; 3 no
 
 def add(commands: parser.Commands) -> None:
     """Adds `demo`."""
-    command = parser.command(
-        commands,
-        "demo",
-        demo,
-        summary="answer a question from local files, and watch the progress",
-        description=_DEMO,
-        epilog=_EPILOG,
-    )
+    summary = "answer a question from local files, and watch the progress"
+    command = parser.command(commands, "demo", demo, summary=summary, description=_DEMO, epilog=_EPILOG)
     command.add_argument(
         "question", nargs="*", metavar="QUESTION", help=f"what you want to know (default: {DEFAULT_QUESTION!r})"
     )
@@ -74,7 +66,7 @@ def add(commands: parser.Commands) -> None:
         metavar="DIR",
         help="the folder whose text files are searched (default: the standard library of this Python)",
     )
-    completers.complete(corpus, completers.folders)
+    parser.complete(corpus, parser.folders)
     parser.session_argument(command, "--resume", help="resume this session of the demo, with its own question")
     command.add_argument(
         "--serve",
@@ -96,46 +88,41 @@ def add(commands: parser.Commands) -> None:
 
 @dataclass(slots=True)
 class _Run:
-    """What one run of the demo is about, and what it has come to."""
+    """What one run of the demo is asked, and what has become of it."""
 
     url: str = field(repr=False)
-    """May hold a password."""
+    """Of the store; may hold a password."""
     hint: str
-    """How others of our commands get at the same store."""
+    """What has our other commands use the same store."""
     id: str
     question: str
     folder: str
     resume: bool
-    lost_after: float
-    port: int | None
-    """Where its page is to be; None: nowhere."""
     session: Session | None = None
     answer: Answer | None = None
     signal: int | None = None
     """The number of the signal that has stopped it politely."""
 
+    @property
+    def stored(self) -> bool:
+        """Whether its session outlives it."""
+        return self.url != "memory:"
+
 
 def demo(arguments: argparse.Namespace) -> int:
     """`trio-progress demo`: answers a question from local files, and shows how it goes."""
-    import trio
-
     from ..demo.answer import render
     from ..demo.corpus import CorpusError
     from ..demo.engine import ResumeError
     from ..demo.questions import QuestionError
     from ..errors import SessionActiveError
-    from ..session.outcome import leaves
 
     try:
         run = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
         if run.answer is None:
             try:
-                with output.in_background():
-                    trio.run(_research, run)
-            except (KeyboardInterrupt, BaseExceptionGroup) as error:
-                # From within nurseries a Ctrl-C arrives in a group.
-                if not all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
-                    raise
+                output.run(_research, run, arguments.lost_after, arguments.serve)
+            except KeyboardInterrupt:
                 run.signal = signal.SIGINT
     except (CorpusError, QuestionError, ResumeError) as error:
         raise CommandError(exit_codes.USAGE, str(error)) from None
@@ -152,7 +139,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _begun(arguments: argparse.Namespace) -> _Run:
-    """A new research; raises what is wrong with the question or the corpus."""
+    """A new run; a `QuestionError` or a `CorpusError` says what is wrong with the arguments."""
     import secrets
 
     from ..demo.corpus import checked_folder, standard_library
@@ -161,17 +148,7 @@ def _begun(arguments: argparse.Namespace) -> _Run:
     question = classify(" ".join(arguments.question) if arguments.question else DEFAULT_QUESTION).text
     folder = checked_folder(standard_library() if arguments.corpus is None else arguments.corpus)
     where = store_location.locate(arguments)
-    url = _usable(where)
-    return _Run(
-        url,
-        where.hint,
-        f"demo-{secrets.token_hex(3)}",
-        question,
-        folder,
-        False,
-        arguments.lost_after,
-        arguments.serve,
-    )
+    return _Run(_usable(where), where.hint, f"demo-{secrets.token_hex(3)}", question, folder, False)
 
 
 def _usable(where: StoreLocation) -> str:
@@ -191,13 +168,10 @@ def _usable(where: StoreLocation) -> str:
 
 
 def _resumed(arguments: argparse.Namespace) -> _Run:
-    """A research to go on with; one that has completed comes with its answer.
-
-    Raises:
-        CommandError: It cannot be gone on with.
-    """
+    """The run of a session that is resumed; one that has completed comes with its answer."""
     from ..demo.corpus import checked_folder
     from ..demo.engine import PIPELINE, handed_in
+    from ..errors import SessionNotFoundError
 
     if arguments.question or arguments.corpus is not None:
         raise CommandError(
@@ -206,13 +180,15 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
     session_id = arguments.resume
     with store_location.client(arguments) as client:
         if client is None:
-            raise CommandError(exit_codes.NOT_FOUND, f"there is no session {session_id!r}: there are none yet")
+            raise SessionNotFoundError(session_id)
         snapshot = client.snapshot(session_id)
     question, corpus = snapshot.fields.get("question"), snapshot.fields.get("corpus")
     if snapshot.pipeline != PIPELINE.name or not isinstance(question, str) or not isinstance(corpus, str):
-        raise CommandError(exit_codes.USAGE, f"session {session_id!r} is none of the demo's: it cannot be resumed here")
+        raise CommandError(
+            exit_codes.USAGE, f"session {session_id!r} is not one of the demo's: it cannot be resumed here"
+        )
     where = store_location.locate(arguments)
-    run = _Run(where.url, where.hint, session_id, question, corpus, True, arguments.lost_after, arguments.serve)
+    run = _Run(where.url, where.hint, session_id, question, corpus, True)
     if snapshot.status == "completed":
         output.print_notice(f"Session {session_id} has completed: this is its answer.")
         run.answer = handed_in(snapshot.result)
@@ -221,55 +197,44 @@ def _resumed(arguments: argparse.Namespace) -> _Run:
     return run
 
 
-async def _research(run: _Run) -> None:
-    """Runs it, and leaves in `run` what it has come to."""
+async def _research(run: _Run, lost_after: float, port: int | None) -> None:
+    """Does the run, with its page on `port` where there is one, and leaves in `run` what has become of it."""
     import trio
 
     from ..demo.engine import PIPELINE, research
     from ..terminal import open_display
 
     async with AsyncExitStack() as stack:
+        beat = min(lost_after / 3, 10.0)
         tracker = await store_location.enter_tracker(
-            stack,
-            run.url,
-            lost_after=run.lost_after,
-            heartbeat_interval=min(run.lost_after / 3, 10.0),
-            retention=KEPT,
+            stack, run.url, lost_after=lost_after, heartbeat_interval=beat, retention=RETENTION
         )
         tracker.interrupt_on(signal.SIGTERM)
         try:
-            if run.port is not None:
-                opened = await serve.enter_server(stack, serve.server(), tracker, run.port, {})
+            if port is not None:
+                opened = await serve.enter_server(stack, serve.server(), tracker, port, {})
                 output.print_notice(f"Its page: {opened.url}#/{run.id}")
             await stack.enter_async_context(open_display(tracker))
-            scope = tracker.session(
-                run.id,
-                PIPELINE,
-                title=run.question[:200],
-                labels=LABELS,
-                resume="always" if run.resume else "never",
-            )
+            resume: Literal["always", "never"] = "always" if run.resume else "never"
+            labels = {"app": "demo"}
+            scope = tracker.session(run.id, PIPELINE, title=run.question[:200], labels=labels, resume=resume)
             async with scope as session:
                 run.session = session
                 session.set(question=run.question, corpus=run.folder)
                 with trio.move_on_after(FLUSH):
-                    # From here on it can be found, and gone on with, whatever happens.
+                    # From here on it can be found, and resumed, whatever happens.
                     await session.flush()
-                _announce(run)
+                if run.resume:
+                    output.print_notice(f"Going on with session {run.id}.")
+                elif run.stored:
+                    output.print_notice(f"Session {run.id}; from elsewhere: trio-progress watch {run.id}{run.hint}")
                 run.answer = await research(session, run.question, run.folder)
         finally:
             run.signal = tracker.interrupted_by
 
 
-def _announce(run: _Run) -> None:
-    if run.resume:
-        output.print_notice(f"Going on with session {run.id}.")
-    elif run.url != "memory:":
-        output.print_notice(f"Session {run.id}; from elsewhere: trio-progress watch {run.id}{run.hint}")
-
-
 def _unanswered(run: _Run) -> int:
-    """Says how a session stood that did not come to its end; the exit code."""
+    """Reports how far a run came that was stopped; returns the exit code."""
     if run.signal is None:
         assert run.session is not None
         error = run.session.snapshot().error
@@ -287,12 +252,12 @@ def _report(run: _Run, what: str) -> None:
     snapshot = run.session.snapshot()
     found = snapshot.counters.get("sources_found", 0)
     output.print_notice(f"{what} {_place(snapshot)}: {snapshot.progress:.0%} done, {found:.0f} sources found so far.")
-    if run.url != "memory:":
+    if run.stored:
         output.print_notice(f"Go on with: trio-progress demo --resume {run.id}{run.hint}")
 
 
 def _place(snapshot: Snapshot) -> str:
-    """Which phase a session had come to."""
+    """The phase in which a session stands."""
     begun = [number for number, phase in enumerate(snapshot.phases, 1) if phase.attempt]
     if not begun:
         return "before its first phase"

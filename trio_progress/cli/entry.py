@@ -1,4 +1,4 @@
-"""From arguments to an exit code: whatever goes wrong becomes one line and a code that a script can go by."""
+"""From arguments to an exit code: each error becomes one line and a code that a script can go by."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer(whole)
     arguments = whole.parse_args(argv)
     if argv is None:
-        off_the_process_list(arguments)
+        hide_store_password(arguments)
     warnings = output.Warnings()
     logger = logging.getLogger("trio_progress")
     logger.addHandler(warnings)
@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def off_the_process_list(arguments: argparse.Namespace) -> None:
-    """Begins the process anew where `--store` was given a password, with the URL in the environment instead.
+def hide_store_password(arguments: argparse.Namespace) -> None:
+    """Executes the command anew where `--store` holds a password, with the URL in the environment instead.
 
-    All users of a machine can read the arguments of a process, and only its own user the environment. It was there for
-    a moment all the same, and is in the shell's history: `--help` says so. Windows has no way to do that.
+    All users of a machine can read the arguments of a process, and only its own user the environment. They could for
+    a moment all the same, and the shell's history has it: `--help` says so. Windows has no way to do that.
     """
     store = getattr(arguments, "store", None)
     if sys.platform == "win32" or not store or not has_secret(store):

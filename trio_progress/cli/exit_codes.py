@@ -1,4 +1,4 @@
-"""How the command line ends: the exit codes that a script can go by, and what is said."""
+"""The exit codes of the command line, that a script can go by, and the error that ends a command with one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 
 OK: Final = 0
 NOTHING: Final = 1
-"""It went as it should, and came to nothing; or what was to be said could not be written."""
+"""The command worked and found nothing, or its answer could not be written."""
 USAGE: Final = 2
-"""It cannot be done as it was asked; argparse uses the same."""
+"""The arguments are wrong, or need what is not installed; argparse uses the same code."""
 NOT_FOUND: Final = 3
 STORE: Final = 4
 ACTIVE: Final = 5
@@ -22,7 +22,7 @@ ENDED: Final[Mapping[str, int]] = {
     "failed": 13,
     "lost": 14,
 }
-"""How a session ended; of several sessions the highest counts."""
+"""The code for how a session ended; of several sessions the highest counts."""
 
 SIGNAL: Final = 128
 """Added to the number of the signal that ended the command, as shells do."""

@@ -1,4 +1,4 @@
-"""`ls`: lists the sessions of a store. It writes nothing there."""
+"""`ls`: lists the sessions of a store. It writes nothing to the store."""
 
 from __future__ import annotations
 
@@ -50,13 +50,8 @@ def add(commands: parser.Commands) -> None:
         help=f"only sessions with this status, one of {', '.join(parser.STATUSES)}; may be given several times",
     )
     many = listing.add_mutually_exclusive_group()
-    many.add_argument(
-        "--limit",
-        type=parser.whole_number,
-        metavar="N",
-        default=LIMIT,
-        help=f"at most so many; {LIMIT} unless given",
-    )
+    help_text = f"at most so many; {LIMIT} unless given"
+    many.add_argument("--limit", type=parser.whole_number, metavar="N", default=LIMIT, help=help_text)
     many.add_argument("--all", action="store_true", help="list all sessions")
     listing.add_argument("--json", action="store_true", help="one JSON array of whole states")
     parser.store_option(listing)
@@ -65,23 +60,23 @@ def add(commands: parser.Commands) -> None:
 def ls(arguments: argparse.Namespace) -> int:
     """`trio-progress ls`."""
     with store_location.client(arguments) as client:
-        sessions = iter(()) if client is None else found(client, dict(arguments.label), arguments.status)
+        every = iter(()) if client is None else found(client, dict(arguments.label), arguments.status)
+        sessions = every if arguments.all else islice(every, arguments.limit)
         if arguments.json:
-            _array(sessions if arguments.all else islice(sessions, arguments.limit))
+            _print_array(sessions)
             return exit_codes.OK
         if not is_terminal(sys.stdout):
-            for snapshot in sessions if arguments.all else islice(sessions, arguments.limit):
+            for snapshot in sessions:
                 output.print_answer(_row(snapshot))
             return exit_codes.OK
-        shown = list(sessions if arguments.all else islice(sessions, arguments.limit))
-        more = next(sessions, None) is not None
+        shown = list(sessions)
+        more = next(every, None) is not None
     if not shown:
         output.print_notice("no sessions" if arguments.label or arguments.status else "no sessions yet")
         return exit_codes.OK
     from .session_table import session_table
-    from .stdout import stdout
 
-    output.print_answer("\n".join(session_table(shown, time.time(), stdout())) + "\n")
+    output.print_answer("\n".join(session_table(shown, time.time(), output.stdout())) + "\n")
     if more:
         output.print_notice(f"only the newest {len(shown)} are listed: --all or --limit shows more")
     return exit_codes.OK
@@ -106,11 +101,11 @@ def as_data(snapshot: Snapshot) -> dict[str, Any]:
     import msgspec
 
     data: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(snapshot))
-    del data["resume"]  # Of a subscription, which there is none.
+    del data["resume"]  # It belongs to a subscription, and there is none.
     return data
 
 
-def _array(sessions: Iterator[Snapshot]) -> None:
+def _print_array(sessions: Iterator[Snapshot]) -> None:
     output.print_answer("[")
     for number, snapshot in enumerate(sessions):
         output.print_answer((",\n " if number else "\n ") + output.as_json(as_data(snapshot)))
@@ -122,10 +117,5 @@ def _row(snapshot: Snapshot) -> str:
 
     data = as_data(snapshot)
     times = [data[name] or "" for name in ("queued_at", "started_at", "ended_at")]
-    title = printable(snapshot.title)
-    return (
-        "\t".join(
-            [data["id"], data["status"], f"{snapshot.progress:.4g}", *times, title, output.as_json(data["labels"])]
-        )
-        + "\n"
-    )
+    cells = [data["id"], data["status"], f"{snapshot.progress:.4g}", *times, printable(snapshot.title)]
+    return "\t".join([*cells, output.as_json(data["labels"])]) + "\n"

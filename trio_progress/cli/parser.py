@@ -1,33 +1,32 @@
-"""The arguments of all commands. Each command module adds its own, and loads nothing else until it is run."""
+"""The arguments of all commands, and their completion. A command module adds its own, and loads its rest when run."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
+from ..errors import StoreError
 from ..telemetry.redaction import redacted
-from . import completers, exit_codes, output
+from ..terminal.printable import printable
+from . import exit_codes, output, store_location
 
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a command to the parser: argparse's `add_parser`."""
 
-MODULES: Final = (
-    "trio_progress.cli.demo",
-    "trio_progress.cli.ls",
-    "trio_progress.cli.show",
-    "trio_progress.cli.watch",
-    "trio_progress.cli.cancel",
-    "trio_progress.cli.rm",
-    "trio_progress.cli.serve",
-    "trio_progress.cli.token",
-    "trio_progress.cli.completion",
-)
-"""What commands there are, in the order of the help: modules with `add(commands)`, which uses `command()` below."""
+COMMANDS: Final = ("demo", "ls", "show", "watch", "cancel", "rm", "serve", "token", "completion")
+"""All commands, in the order of the help: modules beside this one with `add(commands)`, which uses `command()`."""
+
+SESSIONS: Final = 200
+"""Sessions whose ids complete an argument, the newest."""
+
+SESSION_SUMMARY: Final = 120
+"""Characters of the text that a shell shows beside such an id."""
 
 STATUSES: Final = ("queued", "running", "completed", "failed", "cancelled", "timed_out", "interrupted", "lost")
 """Those of `protocol.snapshot`, which would load what `--help` has no use for."""
@@ -67,7 +66,7 @@ STORE_HELP: Final = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says help and errors as the commands say everything else, whatever the stream's encoding is."""
+    """Prints help and errors as the commands print everything else, whatever the stream's encoding is."""
 
     def print_help(self, file: Any = None) -> None:
         _write(sys.stdout if file is None else file, self.format_help())
@@ -89,7 +88,7 @@ def _write(stream: Any, text: str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; what it returns has the function to `run`."""
+    """The parser of the whole command line; the arguments that it returns have the function to `run`."""
     whole = _Parser(
         prog="trio-progress",
         description=_DESCRIPTION,
@@ -99,24 +98,15 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in MODULES:
-        import_module(module).add(commands.add_parser)
+    for name in COMMANDS:
+        import_module(f"{__package__}.{name}").add(commands.add_parser)
     return whole
 
 
 def command(
     commands: Commands, name: str, run: object, *, summary: str, description: str, epilog: str = exit_codes.COMMON
 ) -> argparse.ArgumentParser:
-    """Adds a command.
-
-    Args:
-        commands: Where to.
-        name: What it is called by.
-        run: The function that takes the parsed arguments and returns the exit code.
-        summary: What it does, in some words.
-        description: What it does, in some sentences.
-        epilog: Examples and exit codes.
-    """
+    """Adds a command; `run` takes the parsed arguments and returns the exit code."""
     added = commands(
         name,
         help=summary,
@@ -135,7 +125,42 @@ def store_option(to: argparse.ArgumentParser) -> None:
 
 def session_argument(to: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Adds an argument that is the id of a session, or ids."""
-    completers.complete(to.add_argument(name, metavar="ID", type=session_id, **options), completers.sessions)
+    complete(to.add_argument(name, metavar="ID", type=session_id, **options), sessions)
+
+
+def complete(action: argparse.Action, completer: Callable[..., Iterable[str]]) -> None:
+    """Has argcomplete ask the completer for values of an argument, at each TAB; a mapping describes them as well.
+
+    A shell that completes has no place for errors: a store or folder that cannot be read offers nothing.
+    """
+    # argparse declares no such attribute; it is the one that argcomplete's documentation names.
+    vars(action)["completer"] = completer
+
+
+def sessions(*, action: argparse.Action, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
+    """The newest sessions of the store that the command line names, or would find, except those already given."""
+    given = getattr(parsed_args, action.dest, None)
+    others = given if isinstance(given, list) else []
+    try:
+        with store_location.client(argparse.Namespace(store=getattr(parsed_args, "store", None))) as client:
+            page = [] if client is None else list(client.sessions(limit=SESSIONS))
+    except (exit_codes.CommandError, StoreError):
+        return {}
+    return {
+        snapshot.id: f"{snapshot.status.replace('_', ' ')}, {printable(snapshot.title)}"[:SESSION_SUMMARY]
+        for snapshot in page
+        if snapshot.id not in others
+    }
+
+
+def folders(*, prefix: str, **_: object) -> Iterator[str]:
+    """The folders that complete a path. `~` stays as it was typed, which argcomplete's own completer changes."""
+    parent, slash, _name = prefix.rpartition("/")
+    try:
+        with os.scandir(os.path.expanduser(parent + slash) or ".") as entries:  # noqa: PTH111
+            yield from (f"{parent}{slash}{entry.name}/" for entry in entries if entry.is_dir())
+    except OSError:
+        return
 
 
 def label_option(to: argparse.ArgumentParser, summary: str) -> None:
@@ -144,7 +169,7 @@ def label_option(to: argparse.ArgumentParser, summary: str) -> None:
 
 
 def session_id(text: str) -> str:
-    """An id as argparse wants it checked."""
+    """Checks an id, for argparse."""
     from ..state.checks import session_id as checked
 
     try:
@@ -154,7 +179,7 @@ def session_id(text: str) -> str:
 
 
 def label(text: str) -> tuple[str, str]:
-    """A label as argparse wants it checked."""
+    """Checks a label, for argparse."""
     from ..state.checks import labels
     from ..state.limits import Limits
 
@@ -169,14 +194,14 @@ def label(text: str) -> tuple[str, str]:
 
 
 def whole_number(text: str) -> int:
-    """A count of at least 1 as argparse wants it checked."""
+    """Checks a count of at least 1, for argparse."""
     if not text.isdecimal() or not text.isascii() or len(text) > 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r:.200}")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A time of at least a second as argparse wants it checked."""
+    """Checks a number of seconds, at least 1, for argparse."""
     try:
         value = float(text)
     except ValueError:

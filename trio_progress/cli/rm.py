@@ -14,7 +14,6 @@ from .exit_codes import CommandError
 
 if TYPE_CHECKING:
     from ..blocking import Client
-    from ..protocol.snapshot import Snapshot
 
 _DESCRIPTION: Final = """\
 Removes sessions and all that is stored of them: those named, or with --label all that have these labels.
@@ -71,8 +70,10 @@ def _labelled(client: Client, labels: dict[str, str], *, sure: bool) -> int:
     if not sessions:
         output.print_notice("no sessions have these labels")
         return exit_codes.OK
-    _show(sessions)
-    if not sure and not _asked(f"Remove {len(sessions)} session{'s' if len(sessions) > 1 else ''}? [y/N] "):
+    from .session_table import session_table
+
+    output.print_answer("\n".join(session_table(sessions, time.time(), output.stdout())) + "\n")
+    if not sure and not _confirmed(f"Remove {len(sessions)} session{'s' if len(sessions) > 1 else ''}? [y/N] "):
         raise CommandError(exit_codes.NOTHING, "nothing was removed")
     code = exit_codes.OK
     for snapshot in sessions:
@@ -86,14 +87,7 @@ def _labelled(client: Client, labels: dict[str, str], *, sure: bool) -> int:
     return code
 
 
-def _show(sessions: list[Snapshot]) -> None:
-    from .session_table import session_table
-    from .stdout import stdout
-
-    output.print_answer("\n".join(session_table(sessions, time.time(), stdout())) + "\n")
-
-
-def _asked(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise CommandError(exit_codes.USAGE, "nothing was removed: there is nobody to ask; --yes removes them")
     output.print_question(question)

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from . import exit_codes, loop, output, parser, store_location
+from . import exit_codes, output, parser, store_location
 from .exit_codes import CommandError
 
 if TYPE_CHECKING:
@@ -96,18 +96,14 @@ def add(commands: parser.Commands) -> None:
 
 
 def port(text: str) -> int:
-    """A port as argparse wants it checked."""
+    """Checks a port, for argparse."""
     if not text.isdecimal() or not text.isascii() or len(text) > 5 or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r:.200}")
     return int(text)
 
 
 def server() -> Any:
-    """The package `trio_progress.server`, typed as far as a command line needs it.
-
-    Raises:
-        CommandError: It needs what is not installed.
-    """
+    """The package `trio_progress.server`; a `CommandError` names the extra where that is not installed."""
     try:
         return importlib.import_module("trio_progress.server")
     except ModuleNotFoundError as error:
@@ -115,15 +111,15 @@ def server() -> Any:
 
 
 def secrets_of(arguments: argparse.Namespace) -> list[str]:
-    """The secrets that the file or the environment names; none where neither does.
+    """The secrets in the file or the environment; empty where neither has one.
 
     Raises:
-        CommandError: The file cannot be read, or holds none; or the variable is set and empty.
+        CommandError: The file cannot be read or is empty, or the variable is set and empty.
     """
     if arguments.secret_file is None:
         found = os.environ.get(SECRET, "").split()
         if not found and SECRET in os.environ:
-            # A variable that was to hold a secret, and does not, must not open the server to everybody.
+            # An empty variable was meant to hold a secret, and must not open the server to everybody.
             raise CommandError(exit_codes.USAGE, f"{SECRET} is set and empty: put a secret there, or unset it")
         return found
     try:
@@ -170,7 +166,7 @@ def serve(arguments: argparse.Namespace) -> int:
         package.ServerSettings(**settings)
     except (ValueError, TypeError) as error:
         raise CommandError(exit_codes.USAGE, str(error)) from None
-    return loop.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
+    return output.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
 
 
 async def _serve(package: Any, where: StoreLocation, port: int, lost_after: float, settings: dict[str, Any]) -> int:
@@ -178,7 +174,7 @@ async def _serve(package: Any, where: StoreLocation, port: int, lost_after: floa
 
     from ..settings import Settings
 
-    beat = min(Settings().heartbeat_interval, lost_after / 3)  # Of sessions here, of which there are none.
+    beat = min(Settings().heartbeat_interval, lost_after / 3)  # It must be below `lost_after`; no session runs here.
     async with AsyncExitStack() as stack:
         tracker = await store_location.enter_tracker(
             stack, where.made(), lost_after=lost_after, heartbeat_interval=beat
@@ -188,8 +184,7 @@ async def _serve(package: Any, where: StoreLocation, port: int, lost_after: floa
         output.print_notice(f"Serving {where.shown} at {opened.url}")
         if opened.admin_url is not None:
             output.print_notice(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
-        # Python looks through all objects now and then, and holds the loop for as long: for some 60 ms, were it not
-        # spared what start-up has made, which stays anyway.
+        # A collection of all objects would hold up the loop for some 60 ms; what start-up has made stays anyway.
         gc.collect()
         gc.freeze()
         await trio.Event().wait()  # until a signal
@@ -198,11 +193,7 @@ async def _serve(package: Any, where: StoreLocation, port: int, lost_after: floa
 
 
 async def enter_server(stack: AsyncExitStack, package: Any, tracker: Any, port: int, settings: dict[str, Any]) -> Any:
-    """A server, left with the stack.
-
-    Raises:
-        CommandError: The port cannot be bound.
-    """
+    """A server, left with the stack; a `CommandError` says that the port cannot be bound."""
     try:
         return await stack.enter_async_context(package.open_server(tracker, port, **settings))
     except OSError as error:

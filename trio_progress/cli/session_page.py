@@ -14,7 +14,7 @@ from ..terminal.symbols import STYLES
 from .session_table import labels, last_heard
 
 if TYPE_CHECKING:
-    from .stdout import Stdout
+    from .output import Stdout
 
 RESULT_LINES: Final = 30
 """Lines of a result that are shown; `--json` has all of it."""

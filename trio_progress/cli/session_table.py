@@ -13,7 +13,7 @@ from ..terminal.printable import printable
 from ..terminal.symbols import STYLES
 
 if TYPE_CHECKING:
-    from .stdout import Stdout
+    from .output import Stdout
 
 GAP: Final = 2
 """Spaces between two columns."""

@@ -1,4 +1,4 @@
-"""`show`: all that a store has of one session. It writes nothing there."""
+"""`show`: prints one session of a store, all of it. It writes nothing to the store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import time
 from typing import Final
 
+from ..errors import SessionNotFoundError
 from . import exit_codes, output, parser, store_location
-from .exit_codes import CommandError
 from .ls import as_data
 
 _DESCRIPTION: Final = """\
@@ -38,13 +38,12 @@ def show(arguments: argparse.Namespace) -> int:
     """`trio-progress show`."""
     with store_location.client(arguments) as client:
         if client is None:
-            raise CommandError(exit_codes.NOT_FOUND, f"there is no session {arguments.id!r}: there are none yet")
+            raise SessionNotFoundError(arguments.id)
         snapshot = client.snapshot(arguments.id)
     if arguments.json:
         output.print_answer(output.as_json(as_data(snapshot), indent=2) + "\n")
         return exit_codes.OK
     from .session_page import session_page
-    from .stdout import stdout
 
-    output.print_answer("\n".join(session_page(snapshot, time.time(), stdout())) + "\n")
+    output.print_answer("\n".join(session_page(snapshot, time.time(), output.stdout())) + "\n")
     return exit_codes.OK

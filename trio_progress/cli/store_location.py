@@ -1,4 +1,4 @@
-"""Which store a command is about, and how one that only reads gets at it."""
+"""Which store a command uses, and how it opens it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ FILE: Final = "sessions.db"
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """Where a store is, and who says so."""
+    """Where a store is, and whether the user named it."""
 
     url: str = field(repr=False)
     """May hold a password."""
     named: bool
-    """Whether somebody named it; the user's own store need not be there yet."""
+    """Whether the user named it; the default store need not exist yet."""
 
     @property
     def shown(self) -> str:
-        """The URL without secrets, to be shown."""
+        """The URL without secrets."""
         return redacted_url(self.url)
 
     @property
     def hint(self) -> str:
-        """What must stand behind a command of the same shell for it to find the same store."""
+        """What to put behind a command of the same shell so that it uses the same store."""
         if has_secret(self.url):
             return f"  # with {VARIABLE} set to the URL of {self.shown}"
         if not self.named or self.url == os.environ.get(VARIABLE):
@@ -50,29 +50,21 @@ class StoreLocation:
 
     @property
     def path(self) -> Path | None:
-        """The file, where the store is one.
-
-        Raises:
-            RuntimeError: It is in a home directory, and there is none.
-        """
+        """The file, where the store is one; a `RuntimeError` says that the user has no home directory to find it in."""
         kind, _, path = self.url.partition(":")
         return Path(path).expanduser() if kind == "sqlite" and path else None
 
     @property
     def missing(self) -> bool:
-        """Whether it is a file that is not there."""
+        """Whether it is a file that does not exist."""
         try:
             path = self.path
             return path is not None and not path.exists()
         except (OSError, ValueError, RuntimeError):
-            return False  # Opening it tells why.
+            return False  # Opening it will say why.
 
     def check(self) -> None:
-        """Sees that nobody else can write in the folder of the user's own store.
-
-        Raises:
-            CommandError: Somebody can.
-        """
+        """Raises a `CommandError` where somebody else can write in the folder of the user's own store."""
         try:
             check_own(state_folder())
         except FileNotFoundError:
@@ -81,11 +73,7 @@ class StoreLocation:
             raise CommandError(exit_codes.STORE, f"{error.strerror}; or name a store by --store") from None
 
     def made(self) -> str:
-        """The URL, to be opened for writing: the folder of the user's own store is made if need be.
-
-        Raises:
-            CommandError: It cannot be made.
-        """
+        """The URL, to be opened for writing: makes the folder of the user's own store where it is missing."""
         if not self.named:
             try:
                 make_state_folder()
@@ -97,11 +85,7 @@ class StoreLocation:
 
 
 def locate(arguments: argparse.Namespace) -> StoreLocation:
-    """The store that the arguments, the environment or the platform name, in this order.
-
-    Raises:
-        CommandError: The user has no home directory.
-    """
+    """The store that the arguments, the environment or the platform name, in this order."""
     given = arguments.store if arguments.store is not None else os.environ.get(VARIABLE)
     if given:
         return StoreLocation(given, named=True)
@@ -115,10 +99,10 @@ def locate(arguments: argparse.Namespace) -> StoreLocation:
 
 @contextmanager
 def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
-    """The sessions of a store that is there; None where the user has none yet. No file is made.
+    """The sessions of an existing store; None where the user has no store yet. Makes no file.
 
     Raises:
-        CommandError: The store that was named is not there, or is none.
+        CommandError: The store that was named does not exist, or its URL is invalid.
         StoreError: It cannot be opened.
     """
     where = locate(arguments)
@@ -142,12 +126,7 @@ def client(arguments: argparse.Namespace) -> Iterator[Client | None]:
 
 
 async def enter_tracker(stack: AsyncExitStack, url: str, **settings: Any) -> ProgressTracker:
-    """A tracker on the store, left with the stack.
-
-    Raises:
-        CommandError: The URL is none.
-        StoreError: The store cannot be opened.
-    """
+    """A tracker on the store, left with the stack; a `CommandError` says that the URL is invalid."""
     from ..tracker import open_tracker
 
     try:

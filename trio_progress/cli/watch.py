@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..telemetry.redaction import redacted_url
-from . import exit_codes, loop, output, parser, serve, store_location
+from . import exit_codes, output, parser, serve, store_location
 from .exit_codes import CommandError
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from ..tracker import ProgressTracker
     from .store_location import StoreLocation
 
+    States: TypeAlias = dict[str, Snapshot]
     OnSnapshot: TypeAlias = Callable[[Snapshot], Awaitable[None]]
-    Follow: TypeAlias = Callable[[str, dict[str, Snapshot], OnSnapshot, DisplayModel | None], Awaitable[None]]
+    Follow: TypeAlias = Callable[[str, OnSnapshot, DisplayModel | None], Awaitable[None]]
 
 ANSWERED: Final = 2.0
-"""Seconds in which a server has told of a session that is there."""
+"""Seconds in which a server has sent the state of a session that exists."""
 
 _WATCH: Final = """\
 Shows sessions live, from any process, until all of them have ended.
@@ -71,7 +72,7 @@ def watch(arguments: argparse.Namespace) -> int:
     """`trio-progress watch`."""
     if arguments.url is not None:
         ids = list(dict.fromkeys(arguments.ids))
-        return loop.run(_watch_server, arguments.url, ids, not arguments.no_wait, arguments.json)
+        return output.run(_watch_server, arguments.url, ids, not arguments.no_wait, arguments.json)
     where = store_location.locate(arguments)
     if where.url == "memory:":
         raise CommandError(
@@ -81,30 +82,30 @@ def watch(arguments: argparse.Namespace) -> int:
         raise CommandError(
             exit_codes.NOT_FOUND, f"there is no session {arguments.ids[0]!r}: {where.path} is not there yet"
         )
-    return loop.run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
+    return output.run(_watch, where, list(dict.fromkeys(arguments.ids)), not arguments.no_wait, arguments.json)
 
 
 async def _watch(where: StoreLocation, ids: Sequence[str], wait: bool, as_json: bool) -> int:
-    last: dict[str, Snapshot] = {}
+    last: States = {}
     async with AsyncExitStack() as stack:
         tracker = await store_location.enter_tracker(stack, where.made())
         tracker.interrupt_on(signal.SIGTERM)
         await _announce(tracker, where, ids, wait=wait)
-        await _show_all(partial(_follow, tracker), ids, last, as_json=as_json)
+        await (_print_all if as_json else _draw_all)(partial(_follow, tracker, last), ids)
     if tracker.interrupted_by is not None:
         return exit_codes.SIGNAL + tracker.interrupted_by
     return max(_code(session_id, last) for session_id in ids)
 
 
 async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool) -> int:
-    """The same, from a server."""
+    """The same with the sessions of a server."""
     import trio
 
     from ..errors import ProtocolError
     from ..session.outcome import leaves
 
     serve.server()
-    last: dict[str, Snapshot] = {}
+    last: States = {}
     stopped: list[int] = []
     with trio.open_signal_receiver(signal.SIGTERM) as received:
         async with trio.open_nursery() as nursery:
@@ -116,7 +117,7 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
 
             nursery.start_soon(stop)
             try:
-                await _show_all(partial(_follow_server, url, wait), ids, last, as_json=as_json)
+                await (_print_all if as_json else _draw_all)(partial(_follow_server, url, wait, last), ids)
             except* (ProtocolError, ValueError) as group:
                 why = str(next(leaves(group)))
                 hint = f" (a token is taken from ${serve.TOKEN})" if "token" in why or "HTTP 401" in why else ""
@@ -126,18 +127,12 @@ async def _watch_server(url: str, ids: Sequence[str], wait: bool, as_json: bool)
 
 
 async def _follow_server(
-    url: str,
-    wait: bool,
-    session_id: str,
-    last: dict[str, Snapshot],
-    on_snapshot: OnSnapshot,
-    model: DisplayModel | None,
+    url: str, wait: bool, last: States, session_id: str, on_snapshot: OnSnapshot, _model: DisplayModel | None
 ) -> None:
     import trio
 
     from ..client.subscription import connect
 
-    del model
     token = os.environ.get(serve.TOKEN) or None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce_later, url, session_id, last)
@@ -149,25 +144,25 @@ async def _follow_server(
                         last[session_id] = state
                         await on_snapshot(state)
         except OSError as error:
-            # Here, where it cannot be taken for one of standard output.
+            # Here, where it cannot be mistaken for an error of standard output.
             raise CommandError(exit_codes.STORE, str(error)) from None
-        nursery.cancel_scope.cancel(reason="it has ended")
+        nursery.cancel_scope.cancel(reason="the session has ended")
 
 
 def _shown(state: Snapshot) -> Snapshot:
-    """The state as a tracker's own watchers see it: "lost" while nobody answers for it, before that is written."""
+    """The state as a tracker's own watchers see it: "lost" once its owner is not heard of, before that is stored."""
     import msgspec
 
     return msgspec.structs.replace(state, status="lost") if state.liveness == "lost" else state
 
 
 def _differ(state: Snapshot, before: Snapshot | None) -> bool:
-    """Whether there is anything to show: not where it was only heard of once more."""
+    """Whether there is anything new to show; another heartbeat is not."""
     return before is None or (state.epoch, state.seq, state.liveness) != (before.epoch, before.seq, before.liveness)
 
 
-async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot]) -> None:
-    """Says that a session is waited for, once a server would have told of it: of one that is not there it is silent."""
+async def _announce_later(url: str, session_id: str, last: States) -> None:
+    """Announces that a session is waited for, after some time: a server is silent about one that does not exist."""
     import trio
 
     await trio.sleep(ANSWERED)
@@ -175,15 +170,8 @@ async def _announce_later(url: str, session_id: str, last: Mapping[str, Snapshot
         output.print_notice(f"waiting for session {session_id!r} to come up at {redacted_url(url)}")
 
 
-async def _show_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot], *, as_json: bool) -> None:
-    if as_json:
-        await _put_all(follow, ids, last)
-    else:
-        await _draw_all(follow, ids, last)
-
-
 async def _announce(tracker: ProgressTracker, where: StoreLocation, ids: Sequence[str], *, wait: bool) -> None:
-    """Says which sessions are waited for, or refuses to."""
+    """Announces which sessions are waited for; where `wait` is False, the first that is missing is an error."""
     from ..errors import SessionNotFoundError
 
     for session_id in ids:
@@ -195,48 +183,38 @@ async def _announce(tracker: ProgressTracker, where: StoreLocation, ids: Sequenc
             output.print_notice(f"waiting for session {session_id!r} to come up in {where.shown}")
 
 
-async def _follow_all(
-    follow: Follow,
-    ids: Sequence[str],
-    last: dict[str, Snapshot],
-    on_snapshot: OnSnapshot,
-    model: DisplayModel | None,
-) -> None:
-    """Until all of them have ended."""
+async def _follow_all(follow: Follow, ids: Sequence[str], on_snapshot: OnSnapshot, model: DisplayModel | None) -> None:
+    """Follows the sessions until all of them have ended."""
     import trio
 
     async with trio.open_nursery() as nursery:
         for session_id in ids:
-            nursery.start_soon(follow, session_id, last, on_snapshot, model)
+            nursery.start_soon(follow, session_id, on_snapshot, model)
 
 
 async def _follow(
-    tracker: ProgressTracker,
-    session_id: str,
-    last: dict[str, Snapshot],
-    on_snapshot: OnSnapshot,
-    model: DisplayModel | None,
+    tracker: ProgressTracker, last: States, session_id: str, on_snapshot: OnSnapshot, model: DisplayModel | None
 ) -> None:
-    """Takes in one session until it has ended; one that is lost counts as that, for nobody may ever resume it."""
+    """Follows one session until it has ended; a lost one has ended too, for nobody may ever resume it."""
     import trio
 
     from ..terminal.display import follow_events
 
-    heard: set[int] = set()
+    followed: set[int] = set()
     async with tracker.watch(session_id, wait=True) as snapshots, trio.open_nursery() as nursery:
         async for snapshot in snapshots:
             last[session_id] = snapshot
             await on_snapshot(snapshot)
             if snapshot.ended:
                 break
-            if model is not None and snapshot.events and snapshot.epoch not in heard:
-                heard.add(snapshot.epoch)
+            if model is not None and snapshot.events and snapshot.epoch not in followed:
+                followed.add(snapshot.epoch)
                 nursery.start_soon(follow_events, tracker, session_id, model)
         nursery.cancel_scope.cancel(reason="the session has ended")
 
 
-async def _put_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
-    """A line of JSON for each state, the next one when the last is written."""
+async def _print_all(follow: Follow, ids: Sequence[str]) -> None:
+    """Prints a line of JSON for each state, each when the one before is written."""
     from ..terminal.streams import usable
     from ..terminal.writer import Writer
     from .ls import as_data
@@ -253,20 +231,20 @@ async def _put_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]
             raise output.refused(error) from None
 
     try:
-        await _follow_all(follow, ids, last, put, None)
+        await _follow_all(follow, ids, put, None)
     finally:
-        await _leave(writer)  # noqa: ASYNC102 - shields itself, with a deadline
+        await _close(writer)  # noqa: ASYNC102 - shields itself, with a deadline
 
 
-async def _leave(writer: Writer) -> None:
-    """Tries to have all written, and says how much was not."""
+async def _close(writer: Writer) -> None:
+    """Tries to have all written, and reports how much was not."""
     await writer.aclose()
     if writer.lost:
         output.print_error(f"{writer.lost} lines were not written: nobody took them")
 
 
-async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot]) -> None:
-    """The same, on whatever standard output is."""
+async def _draw_all(follow: Follow, ids: Sequence[str]) -> None:
+    """Shows each state by the live display or by plain lines, as standard output allows."""
     import trio
 
     from ..session.outcome import leaves
@@ -285,7 +263,7 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_draw, screen, model)
-                await _follow_all(follow, ids, last, put, model)
+                await _follow_all(follow, ids, put, model)
                 nursery.cancel_scope.cancel(reason="all sessions have ended")
         finally:
             try:
@@ -293,7 +271,7 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
             finally:
                 screen.close()
                 if screen.writer is not None:
-                    await _leave(screen.writer)  # noqa: ASYNC102 - shields itself, with a deadline
+                    await _close(screen.writer)  # noqa: ASYNC102 - shields itself, with a deadline
         if screen.writer is not None and screen.writer.error is not None and not screen.writer.lost:
             raise screen.writer.error
     except* OSError as group:
@@ -302,13 +280,13 @@ async def _draw_all(follow: Follow, ids: Sequence[str], last: dict[str, Snapshot
 
 
 async def _draw(screen: Screen, model: DisplayModel) -> None:
-    """Frames until cancelled; where nobody takes them, that is raised."""
+    """Draws frames until cancelled, and raises what makes the drawing fail."""
     from ..terminal.screen import draw_frames
 
     raise await draw_frames(screen, model)
 
 
-def _code(session_id: str, last: dict[str, Snapshot]) -> int:
+def _code(session_id: str, last: States) -> int:
     if session_id in last and last[session_id].ended:
         return exit_codes.ENDED[last[session_id].status]
     output.print_error(f"session {session_id!r} was removed")
