@@ -1,7 +1,6 @@
-"""The answer: sentences and passages quoted from the sources, each at its place, and whether they stand there.
+"""The answer: sentences and passages quoted from the sources, each with its place, and whether the file has it there.
 
-Nothing in an answer is made up: it is put together from what the files say, so that reading them again can tell
-whether it is right.
+Nothing in an answer is made up: it is composed of quotes, so that reading the files again can check it.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
 MAX_QUOTES = 4
 MAX_STATEMENTS = 3
 SHORT_SENTENCE = 12
-"""A sentence of fewer words is quoted together with the one after it."""
+"""Words; a sentence of fewer is quoted together with the next."""
 MAX_SENTENCE = 400
 """Characters of a sentence that is quoted."""
 QUOTED_LINES = 14
-"""Lines of one quote at most."""
 MAX_LINE = 160
 """Characters of a line that are quoted."""
 
@@ -45,7 +43,7 @@ _DEFINES = re.compile(r"^(?:an?|the)\b|\b(?:is|are) (?:an?|the|used)\b|\breprese
 
 
 class Statement(msgspec.Struct):
-    """A sentence that stands in the prose of a file, on the lines from `line` to `end`."""
+    """A sentence in the prose of a file, on the lines from `line` to `end`."""
 
     path: str
     line: int
@@ -55,7 +53,7 @@ class Statement(msgspec.Struct):
 
 
 class Quote(msgspec.Struct):
-    """Lines of a file as they are, from `line` on; where one is very long, its beginning."""
+    """Lines of a file, from `line` on; of a very long one, its beginning."""
 
     path: str
     line: int
@@ -70,32 +68,28 @@ class Quote(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What the corpus has to say to a question."""
+    """What the corpus says about a question."""
 
     question: str
     statements: list[Statement]
     quotes: list[Quote]
     checked: int = 0
-    """How many citations were found to stand where they are said to."""
+    """Citations that the files have at their places."""
     refuted: int = 0
-    """How many did not, and were taken out."""
+    """Citations that they have not, and that were taken out."""
 
 
 def compose(
-    question: Question,
-    sources: Sequence[Source],
-    texts: Sequence[Passage],
-    statistics: Statistics,
-    aims: Sequence[str],
+    question: Question, sources: Sequence[Source], texts: Sequence[Passage], statistics: Statistics, aims: Sequence[str]
 ) -> Answer:
     """Chooses what to quote.
 
     Args:
-        question: What is asked.
+        question: The question.
         sources: The best sources, best first.
         texts: The passage of each.
         statistics: Of the whole corpus.
-        aims: The terms of the question that say what for, not where: what a sentence should speak of.
+        aims: The terms of the question that are not its subjects: a sentence should speak of them.
     """
     wanted = WantedTerms(question.terms, question.joined)
     runs = [shingles(words("\n".join(text.lines))) for text in texts]
@@ -115,7 +109,7 @@ def compose(
 
 
 def _quote(source: Source, text: Passage, wanted: WantedTerms, statistics: Statistics) -> Quote:
-    """The stretch of a passage that says the most; from its first line, where that says nearly as much."""
+    """The lines of a passage with the most terms; its first ones, where they have nearly as many."""
     worth = [
         _LINE_WORTH[kind] * sum(statistics.idf(term) for word in words(line) for term in wanted[word])
         for line, kind in zip(text.lines, text.kinds, strict=True)
@@ -163,7 +157,7 @@ def _bare(line: str) -> str:
 
 
 def _split(block: Sequence[tuple[int, str]]) -> Iterator[Statement]:
-    """The sentences of consecutive lines, given with their numbers; what follows the last full stop is none."""
+    """The sentences of numbered, consecutive lines; words after the last full stop are not one."""
     whole = " ".join(line for _, line in block)
     starts: list[int] = []
     place = 0
@@ -192,19 +186,19 @@ def _statements(
     offered: list[tuple[float, Statement]] = []
     for source, text in zip(sources, texts, strict=True):
         around = {term for word in words(f"{source.path} {source.scope}") for term in wanted[word]}
-        told = list(sentences(text))
-        first = told[0].line if told and "head" in text.kinds else 0
-        for sentence in _extended(told):
+        found = list(sentences(text))
+        first = found[0].line if found and "head" in text.kinds else 0
+        for sentence in _extended(found):
             if not _readable(sentence.text):
                 continue
             present = {term for word in words(sentence.text) for term in wanted[word]}
             if not present:
                 continue
-            said = coverage(present, query, statistics)
+            alone = coverage(present, query, statistics)
             with_place = coverage(present | around, query, statistics)
-            score = source.score * (0.65 * with_place + 0.35 * said) * _manner(question.kind, sentence.text)
+            score = source.score * (0.65 * with_place + 0.35 * alone) * _manner(question.kind, sentence.text)
             if sentence.line == first:
-                # The first sentence of a definition says what it is for: the more to the point, the better its name.
+                # The first sentence of a definition is its purpose: the better its name, the more it answers.
                 score *= 1 + 0.15 * source.worth["naming"]
             sentence.path, sentence.scope = source.path, source.scope
             offered.append((score, sentence))
@@ -225,14 +219,14 @@ def _statements(
 
 
 def _alike(one: Statement, other: Statement, its_words: frozenset[str], others_words: frozenset[str]) -> float:
-    """How alike two statements are, from 0 to 1, which is for those that share a line."""
+    """How alike two statements are, from 0 to 1; 1 for those that share a line."""
     if one.path == other.path and one.line <= other.end and other.line <= one.end:
         return 1.0
     return resemblance(its_words, others_words)
 
 
 def _extended(found: Sequence[Statement]) -> Iterator[Statement]:
-    """The sentences, a short one together with the next: what a summary promises, its next sentence explains."""
+    """The sentences, a short one together with the next, which explains it."""
     for number, sentence in enumerate(found):
         after = found[number + 1] if number + 1 < len(found) else None
         if (
@@ -247,7 +241,7 @@ def _extended(found: Sequence[Statement]) -> Iterator[Statement]:
 
 
 def _readable(sentence: str) -> bool:
-    """Whether this reads as a sentence, and is no example, table or list."""
+    """Whether this reads as a sentence, not as an example, a table or a list."""
     return (
         len(sentence) <= MAX_SENTENCE
         and 4 <= len(sentence.split()) <= 45
@@ -258,7 +252,7 @@ def _readable(sentence: str) -> bool:
 
 
 def _manner(kind: Kind, sentence: str) -> float:
-    """How much a sentence counts by how it speaks: as an answer to that kind of question does, or as a remark."""
+    """The weight of a sentence by its wording: an answer to that kind of question, or a remark."""
     factor = 1.0
     if kind == "reason" and _REASONS.search(sentence):
         factor = 1.4
@@ -270,34 +264,23 @@ def _manner(kind: Kind, sentence: str) -> float:
 
 
 def stands(root: str, citation: Quote | Statement) -> bool:
-    """Whether a file has what is quoted from it, at the very lines; reads the file again.
-
-    Args:
-        root: The corpus.
-        citation: What is quoted.
-    """
+    """Whether a file has what is quoted from it, at those very lines; reads the file again."""
     lines = read_lines(root, citation.path)
     if isinstance(lines, str):
         return False
     there = lines[citation.line - 1 : citation.end]
     if isinstance(citation, Quote):
         return [_clipped(line) for line in there] == citation.lines
-    # Some put two spaces after a full stop: how wide the gaps are is not what is quoted.
-    said = " ".join(word for line in there for word in _bare(line).split())
-    return " ".join(citation.text.split()) in said
+    # Some put two spaces after a full stop: the width of gaps is not quoted.
+    prose = " ".join(word for line in there for word in _bare(line).split())
+    return " ".join(citation.text.split()) in prose
 
 
 def render(answer: Answer, title: str) -> str:
-    """The answer as text for a terminal or a file; nothing in it can act on a terminal.
-
-    Args:
-        answer: The answer.
-        title: What the corpus is called.
-    """
+    """The answer as text that is safe to show in a terminal; `title` names the corpus."""
     out = [printable(answer.question), ""]
     if not answer.quotes and not answer.statements:
-        out.append(f"Nothing in {printable(title)} speaks of that.")
-        return "\n".join(out) + "\n"
+        return f"{out[0]}\n\nNothing in {printable(title)} speaks of that.\n"
     for statement in answer.statements:
         out.append(f"  {_wrapped(printable(statement.text))}")
         out.append(f"    -- {_place(statement.path, statement.line, statement.end)}{_of(statement.scope)}")

@@ -1,4 +1,4 @@
-"""The documents: which files of a folder there are to read, and what is in them."""
+"""The documents: which files of a folder are read, and their lines."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from .text import split_lines
 Skipped: TypeAlias = Literal["binary", "undecodable", "too_large", "unreadable", "not_a_file", "odd_name"]
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
-"""Larger files are skipped: they are data, and one would hold up a worker thread for long."""
+"""Larger files are skipped: they are data, and one would keep a worker thread busy for long."""
 MAX_PATH = 500
-"""Files whose path from the root has more characters are skipped."""
+"""Characters of a path from the root; files with longer ones are skipped."""
 MAX_FILES = 100_000
-"""Not more files than this are listed."""
 SHARD_FILES = 24
 SHARD_BYTES = 512 * 1024
-"""What one call of a worker thread reads at most: some tenths of a second, so that leaving stays quick."""
+"""At most so much is read by one call of a worker thread: it takes some tenths of a second, so leaving is quick."""
 
 GENERATED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
-"""Folders that are never looked into: what tools put there. Nor are hidden ones."""
+"""Folders of tools, which are never searched; hidden ones are not, either."""
 BESIDE_THE_LIBRARY = frozenset(
     {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "lib-dynload", "ensurepip"}
 )
-"""Folders of the standard library that do not say how it works: tests, tools, data."""
+"""Folders of the standard library that do not explain it: tests, tools, data."""
 
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
@@ -47,14 +46,14 @@ class File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The files of a corpus, sorted by path, and how many entries were left out for which reason."""
+    """The files of a corpus, sorted by path, and how many entries were skipped for which reason."""
 
     files: tuple[File, ...]
     skipped: dict[str, int]
 
     @property
     def size(self) -> int:
-        """The size of all files, in bytes."""
+        """Bytes of all files."""
         return sum(file.size for file in self.files)
 
 
@@ -71,11 +70,7 @@ def standard_library() -> str:
 
 
 def checked_folder(folder: str) -> str:
-    """The absolute path of a folder that can be searched.
-
-    Raises:
-        CorpusError: There is no such folder, it is none, or it may not be read.
-    """
+    """The absolute path of a folder that can be searched; a `CorpusError` says why it cannot."""
     if "\0" in folder:
         raise CorpusError("a path has no zero character: name a folder of text files")
     path = Path(folder)
@@ -89,11 +84,11 @@ def checked_folder(folder: str) -> str:
 
 
 def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[], None] = lambda: None) -> Listing:
-    """The files under a folder. Symbolic links are not followed: what they lead to is elsewhere, or here twice.
+    """The files under a folder. Symbolic links are not followed: their targets are elsewhere, or here twice.
 
     Args:
         root: The folder.
-        aside: Names of folders that are not looked into, beside those in `GENERATED`.
+        aside: Names of folders that are not searched, beside those in `GENERATED`.
         check: Called for every folder; raises where the listing is no longer wanted.
 
     Raises:
@@ -107,7 +102,7 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
         check()
-        # In place: `os.walk` goes on with what is left.
+        # In place: `os.walk` descends into those that remain.
         folders[:] = [name for name in folders if not name.startswith(".") and name not in GENERATED | aside]
         for name in names:
             if name.startswith("."):
@@ -135,7 +130,7 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
 
 
 def _encodable(path: str) -> bool:
-    """Whether a path can be saved and shown as it is: bytes that are no UTF-8 come as lone surrogates."""
+    """Whether a path can be saved and shown as it is: bytes that are not UTF-8 come as lone surrogates."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -144,9 +139,9 @@ def _encodable(path: str) -> bool:
 
 
 def read_lines(root: str, path: str) -> list[str] | Skipped:
-    """The lines of a file, or why it is no text."""
+    """The lines of a file, or why it has none that can be read."""
     try:
-        # Not blocking: between listing and reading, a pipe that nobody writes to may have taken the file's place.
+        # Not blocking: since it was listed, a pipe that nobody writes to may have replaced the file.
         with open(Path(root, path), "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return "not_a_file"
@@ -168,7 +163,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _encoding(data: bytes) -> str:
-    """UTF-8, unless the first two lines name another one as Python sources may (PEP 263)."""
+    """UTF-8, unless the first two lines name another encoding as Python sources may (PEP 263)."""
     for line in data.split(b"\n", 2)[:2]:
         found = _CODING.match(line[:200])
         if found is not None:
@@ -178,10 +173,7 @@ def _encoding(data: bytes) -> str:
 
 
 def shards(files: Iterable[File]) -> Iterator[tuple[str, ...]]:
-    """The files in portions that are small enough for one call of a worker thread, in order.
-
-    The same files always fall into the same portions: results do not depend on who was quicker.
-    """
+    """The files in order, in portions for one call of a worker thread; the same files make the same portions."""
     portion: list[str] = []
     size = 0
     for file in files:

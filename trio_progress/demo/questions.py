@@ -1,8 +1,8 @@
-"""What is asked, and which queries to put for it: pure functions.
+"""A question taken apart, and the queries for it: pure functions.
 
 A question's *terms* are the stems of its words, without those that every question has. Its *names* are the words
 that code would use: `asyncio.Task`, `call_soon()`, `CancelledError`. Its *subjects* are the terms that files or
-folders of the corpus are named after; they say where to look, while the other terms say what for.
+folders of the corpus are named after: they say where to look, and the other terms, its *aims*, what for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal["definition", "procedure", "reason", "location", "comp
 MAX_QUESTION = 500
 """Characters of a question."""
 MAX_TERMS = 12
-"""A question's terms beyond these are not searched for."""
+"""Terms of a question that are searched for."""
 MAX_PAIRS = 3
 """Queries for two terms alone."""
 
@@ -63,48 +63,34 @@ class Question(msgspec.Struct):
     text: str
     kind: Kind
     terms: list[str]
-    """What to look for, each term once, in the order in which they were asked."""
+    """Each once, in the question's order."""
     names: list[str]
-    """The words of it that are names in code, as they were written."""
+    """Its words that are names in code, as they were written."""
     written: dict[str, str]
-    """For each term the word that it came from, to show."""
+    """For each term the word that it came from, to be shown."""
     joined: dict[str, list[str]] = {}
-    """Two terms that stand side by side, written as one word ("zip file": "zipfile"), and what it stands for."""
+    """Terms that stand side by side, by the one word that they make ("zipfile": "zip" and "file")."""
 
 
 class Query(msgspec.Struct):
-    """One search: terms with their weights, and where in a passage they count for how much."""
+    """One search: terms with their weights, and the weights of the places in a passage."""
 
     name: str
     title: str
     terms: dict[str, float]
     weights: dict[str, float]
-    """For the title and head lines, the prose, the code and the path of a passage."""
+    """Of the head lines, the prose, the code and the path of a passage."""
     share: float
-    """How much the query counts beside the others."""
+    """The weight of the query among others."""
     needed: int
-    """How many of the terms a passage must have to be looked at."""
+    """How many of the terms a passage must have."""
     must: str | None = None
     """The term that it must have in any case."""
 
 
-BALANCED = {"head": 4.0, "prose": 2.0, "code": 1.0, "path": 2.0}
-NAMING = {"head": 8.0, "prose": 1.0, "code": 0.5, "path": 3.0}
-TELLING = {"head": 3.0, "prose": 4.0, "code": 0.5, "path": 2.0}
-
-
-def checked_question(text: str) -> str:
-    """The question in one line.
-
-    Raises:
-        QuestionError: It is empty or too long.
-    """
-    text = " ".join(text.split())
-    if not text:
-        raise QuestionError('the question is empty: ask something, as in "How does asyncio cancel a task?"')
-    if len(text) > MAX_QUESTION:
-        raise QuestionError(f"the question has {len(text)} characters, and not more than {MAX_QUESTION} are read")
-    return text
+BY_ALL = {"head": 4.0, "prose": 2.0, "code": 1.0, "path": 2.0}
+BY_NAME = {"head": 8.0, "prose": 1.0, "code": 0.5, "path": 3.0}
+BY_PROSE = {"head": 3.0, "prose": 4.0, "code": 0.5, "path": 2.0}
 
 
 def classify(text: str) -> Question:
@@ -113,7 +99,11 @@ def classify(text: str) -> Question:
     Raises:
         QuestionError: It is empty, too long, or has nothing but words that every question has.
     """
-    text = checked_question(text)
+    text = " ".join(text.split())
+    if not text:
+        raise QuestionError('the question is empty: ask something, as in "How does asyncio cancel a task?"')
+    if len(text) > MAX_QUESTION:
+        raise QuestionError(f"the question has {len(text)} characters: ask in at most {MAX_QUESTION}")
     names = list(dict.fromkeys((quoted or bare).removesuffix("()") for quoted, bare in _NAME.findall(text)))
     low = text.lower()
     kind: Kind = next((kind for kind, pattern in _KINDS if pattern.search(low)), "general")
@@ -145,7 +135,7 @@ def classify(text: str) -> Question:
 
 
 def subjects(question: Question, paths: Iterable[str]) -> list[str]:
-    """The terms of a question that files or folders are named after, exactly but for their ending."""
+    """The terms of a question that files or folders are named after, exactly except for their ending."""
     wanted = set(question.terms)
     found: set[str] = set()
     for path in paths:
@@ -163,39 +153,32 @@ def subjects(question: Question, paths: Iterable[str]) -> list[str]:
 
 
 def plan(question: Question, subjects: list[str]) -> list[Query]:
-    """The queries for a question: all of it; its definitions; its explanations; and pairs of its terms.
-
-    Args:
-        question: What is asked.
-        subjects: Those of its terms that files are named after.
-    """
+    """The queries for a question: for all of it, its definitions, its explanations, and pairs of its terms."""
     every = dict.fromkeys(question.terms, 1.0)
     aims = [term for term in question.terms if term not in subjects] or list(every)
 
     def title(chosen: Iterable[str]) -> str:
         return " ".join(question.written[term] for term in chosen)
 
-    def needed(count: int) -> int:
-        return (count + 1) // 2
-
-    telling = {"reason": 1.2, "definition": 1.0, "general": 1.0}.get(question.kind, 0.8)
-    naming = {"location": 1.4, "definition": 1.2, "procedure": 0.9}.get(question.kind, 0.8)
+    half = (len(every) + 1) // 2
+    by_prose = {"reason": 1.2, "definition": 1.0, "general": 1.0}.get(question.kind, 0.8)
+    by_name = {"location": 1.4, "definition": 1.2, "procedure": 0.9}.get(question.kind, 0.8)
     queries = [
-        Query("all", f"all of: {title(every)}", every, BALANCED, 1.0, needed(len(every))),
-        Query("named", f"named: {title(every)}", every, NAMING, naming, needed(len(every))),
-        Query("told", f"told of: {title(every)}", every, TELLING, telling, needed(len(every))),
+        Query("all", f"all of: {title(every)}", every, BY_ALL, 1.0, half),
+        Query("named", f"named: {title(every)}", every, BY_NAME, by_name, half),
+        Query("told", f"explained: {title(every)}", every, BY_PROSE, by_prose, half),
     ]
     if len(every) > 2:
         lead = subjects[:1] or question.terms[:1]
         others = [term for term in aims if term not in lead][:MAX_PAIRS]
         for number, other in enumerate(others, 1):
             pair = {lead[0]: 1.0, other: 1.0}
-            queries.append(Query(f"pair-{number}", f"both: {title(pair)}", pair, BALANCED, 0.3, 2))
+            queries.append(Query(f"pair-{number}", f"both: {title(pair)}", pair, BY_ALL, 0.3, 2))
     return queries
 
 
 def follow_up(question: Question, name: str) -> Query:
-    """The query that looks up a name which what was found speaks of."""
+    """The query for a name that the best sources mention."""
     own = terms(name)[0]
     lookup = dict.fromkeys(question.terms, 0.4) | {own: 1.5}
-    return Query(f"follow-{own}", f"follow up: {name}", lookup, NAMING, 1.0, 1, own)
+    return Query(f"follow-{own}", f"follow up: {name}", lookup, BY_NAME, 1.0, 1, own)

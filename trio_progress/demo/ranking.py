@@ -2,17 +2,16 @@
 
 1. Passages are scored by BM25 as in S. Robertson and H. Zaragoza, "The Probabilistic Relevance Framework: BM25
    and Beyond", Foundations and Trends in Information Retrieval 3(4), 2009, section 3.4; the inverse document
-   frequency has 1 added within the logarithm, so that a term which most passages have still counts for, not
-   against.
-2. Where a term stands weighs: in a title more than in prose, in prose more than in code. The counts are weighted
-   and summed *before* they saturate (BM25F: S. Robertson, H. Zaragoza and M. Taylor, "Simple BM25 Extension to
-   Multiple Weighted Fields", CIKM 2004).
-3. Scores of different queries are made comparable by what a perfect passage would have, and summed (CombSUM:
-   E. Fox and J. Shaw, "Combination of Multiple Searches", TREC-2, 1994).
-4. Near duplicates are told by the resemblance of their shingles (A. Broder, "On the Resemblance and Containment
-   of Documents", SEQUENCES 1997).
-5. What is taken into an answer is relevant *and* new (maximal marginal relevance: J. Carbonell and J. Goldstein,
-   SIGIR 1998).
+   frequency has 1 added within the logarithm, so that a term that most passages have still counts for, not against.
+2. A term weighs more in a title than in prose, and more in prose than in code. The counts are weighted and summed
+   *before* they saturate (BM25F: S. Robertson, H. Zaragoza and M. Taylor, "Simple BM25 Extension to Multiple Weighted
+   Fields", CIKM 2004).
+3. Scores of different queries are divided by the score of a perfect passage, and summed (CombSUM: E. Fox and J. Shaw,
+   "Combination of Multiple Searches", TREC-2, 1994).
+4. Near duplicates are found by the resemblance of their shingles (A. Broder, "On the Resemblance and Containment of
+   Documents", SEQUENCES 1997).
+5. An answer is made of passages that are relevant *and* new (maximal marginal relevance: J. Carbonell and
+   J. Goldstein, SIGIR 1998).
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from typing import TypeVar
 import msgspec
 
 K1 = 1.2
-"""How soon more of the same term stops to count."""
+"""How soon more of the same term stops counting."""
 B = 0.75
-"""How much a passage's length is held against it; 0: not at all, 1: fully."""
+"""How much a long passage loses; 0: nothing, 1: in proportion to its length."""
 
 T = TypeVar("T")
 
 
 class Statistics(msgspec.Struct):
-    """What is known of all passages: how many, how long together, and how many have each term."""
+    """Of all passages: their number, their words together, and for each term how many passages have it."""
 
     passages: int = 0
     words: int = 0
     having: dict[str, int] = {}
 
     def add(self, other: Statistics) -> None:
-        """Takes the passages of `other` in."""
+        """Adds the passages of `other`."""
         self.passages += other.passages
         self.words += other.words
         for term, count in other.having.items():
@@ -55,9 +54,9 @@ def bm25(counts: Mapping[str, float], length: int, query: Mapping[str, float], s
     """The score of one passage for one query, from 0 to less than 1.
 
     Args:
-        counts: How often each term of the query is in the passage, weighted by where.
-        length: The passage's length in words.
-        query: The query's terms and how much each of them matters.
+        counts: How often each term of the query is in the passage, weighted by place.
+        length: Words of the passage.
+        query: The query's terms and their weights.
         statistics: Of all passages that are compared.
     """
     average = statistics.words / statistics.passages if statistics.passages else 1.0
@@ -73,19 +72,15 @@ def bm25(counts: Mapping[str, float], length: int, query: Mapping[str, float], s
 
 
 def coverage(present: Collection[str], query: Mapping[str, float], statistics: Statistics) -> float:
-    """The share of a query that a passage has, from 0 to 1, where rare terms are the larger part."""
+    """The share of a query's terms that a passage has, from 0 to 1; rare terms are a larger share."""
     worth = {term: weight * statistics.idf(term) for term, weight in query.items()}
     whole = sum(worth.values())
-    # In the query's order: what order a set has differs from process to process, and so would the last digit.
+    # In the query's order: a set's order differs from process to process, and so would the last digit.
     return sum(part for term, part in worth.items() if term in present) / whole if whole else 0.0
 
 
 def span(positions: Mapping[str, Sequence[int]]) -> int:
-    """The length of the shortest stretch in which all the given terms occur, in words; 0 where there are none.
-
-    Args:
-        positions: For each term the places where it is, in ascending order, none of them empty.
-    """
+    """Words of the shortest stretch that has all terms, given the ascending positions of each; 0 without terms."""
     places = sorted((place, term) for term, found in positions.items() for place in found)
     latest: dict[str, int] = {}
     best = 0
@@ -105,7 +100,7 @@ def shingles(words: Sequence[str], width: int = 4) -> frozenset[tuple[str, ...]]
 
 
 def resemblance(one: frozenset[T], other: frozenset[T]) -> float:
-    """The share of what two sets have in common, from 0 to 1 (the Jaccard index)."""
+    """How much two sets have in common, from 0 to 1 (the Jaccard index)."""
     union = len(one | other)
     return len(one & other) / union if union else 1.0
 
@@ -118,15 +113,15 @@ def select(
     trade: float = 0.7,
     too_alike: float = 1.0,
 ) -> list[T]:
-    """Up to `count` items, each in its turn the best one once likeness to those before it is held against it.
+    """Up to `count` items, each the one with the best score less its likeness to those chosen before.
 
     Args:
-        items: What to choose from; of equals, the first is chosen.
+        items: The candidates; of equals, the first is chosen.
         count: How many at most.
         score: How good an item is, from 0 to 1.
         likeness: How alike two items are, from 0 to 1.
-        trade: 1 looks at the score only, 0 at being different only.
-        too_alike: An item that is so much like a chosen one is not chosen at all.
+        trade: The weight of the score; likeness has the rest to 1.
+        too_alike: From this likeness to a chosen one on, an item is never chosen.
     """
     left = [(item, 0.0) for item in items]
     chosen: list[T] = []

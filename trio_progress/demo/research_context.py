@@ -1,8 +1,8 @@
-"""What the steps of a research share: the session they tell, the corpus, and the threads that read it.
+"""What the steps of a run share: the session that tracks it, the corpus, and the threads that read it.
 
-1. Reading and ranking happen in worker threads, in portions of some tenths of a second, each asking before every
-   passage whether it is still wanted. So a cancelled research is left at once, and no thread outlives it.
-2. Counting within a thread goes through `phase.from_thread()`; all else is told by the tasks.
+1. Worker threads read and rank, in portions of some tenths of a second, and check before every passage whether they
+   are cancelled. So a cancelled run is left at once, and no thread outlives it.
+2. A thread counts through `phase.from_thread()`; all else is reported by the tasks.
 3. Results are in the order of the corpus, whichever thread was quicker.
 """
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 def fresh(phase: Phase, name: str) -> str:
-    """A name for a child of a phase, another one where an attempt before has completed the child of that name.
+    """A name for a child of a phase, a new one where an earlier attempt has completed the child of that name.
 
-    A phase that is entered again keeps its completed children. But these steps do all of their work again.
+    A phase that is entered again keeps its completed children; but the steps here do all of their work again.
     """
     done = {child.name for child in phase.phases.values() if child.status == "completed"}
     return f"{name}-again-{phase.attempt}" if name in done else name
@@ -39,14 +39,7 @@ def fresh(phase: Phase, name: str) -> str:
 
 @final
 class ResearchContext:
-    """What the steps of one research work with: the session, the corpus, and the threads that read it.
-
-    Args:
-        session: The session that is told how it goes.
-        question: The question.
-        folder: The root of the corpus.
-        workers: How many threads read at once, at least 1.
-    """
+    """The session, the question, the corpus at `folder`, and at most `workers` threads that read it."""
 
     def __init__(self, session: Session, question: str, folder: str, workers: int) -> None:
         self.session = session
@@ -57,11 +50,11 @@ class ResearchContext:
         self._listing: Listing | None = None
 
     async def thread(self, function: Callable[..., T], *args: object) -> T:
-        """Runs a function in a worker thread. When it is cancelled, it waits for the thread, which is short."""
+        """Runs a function in a worker thread. A cancel waits for the thread, which takes some tenths of a second."""
         return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
     async def each(self, function: Callable[[T], Awaitable[None]], items: Sequence[T]) -> None:
-        """Runs a function on all items, as many at a time as there are threads."""
+        """Runs a function on all items, one for each thread at a time."""
         send, receive = trio.open_memory_channel[T](len(items))
         for item in items:
             send.send_nowait(item)
@@ -87,15 +80,15 @@ class ResearchContext:
         phase: Phase,
         queries: Sequence[Query],
         joined: Mapping[str, Iterable[str]],
-        told: Callable[[Scan], None] = lambda result: None,
+        on_result: Callable[[Scan], None] = lambda result: None,
     ) -> list[Scan]:
-        """Scans the corpus, in as many parts at a time as there are threads; each is a child of the phase.
+        """Scans the corpus, in one part for each thread; each part is a child of the phase.
 
         Args:
             phase: Counts the parts.
             queries: What to look for.
             joined: Words that stand for several of their terms.
-            told: Called with each portion's result as it comes, in no certain order.
+            on_result: Called with each portion's result as it comes, in no particular order.
         """
         portions = list(shards((await self.listing()).files))
         results: dict[int, Scan] = {}
@@ -110,16 +103,10 @@ class ResearchContext:
             with phase.phase(fresh(phase, name), weight=files, title=title, total=files, unit="files") as counted:
                 ticker = counted.from_thread()
                 for number in part:
-                    results[number] = await self.thread(
-                        scan,
-                        self.folder,
-                        portions[number],
-                        queries,
-                        joined,
-                        trio.from_thread.check_cancelled,
-                        ticker.advance,
-                    )
-                    told(results[number])
+                    check = trio.from_thread.check_cancelled
+                    arguments = (self.folder, portions[number], queries, joined, check, ticker.advance)
+                    results[number] = await self.thread(scan, *arguments)
+                    on_result(results[number])
             phase.advance()
 
         await self.each(read, parts)

@@ -1,4 +1,4 @@
-"""The passages of some files that answer some queries: what one call of a worker thread does."""
+"""The passages of some files that answer some queries: the work of one call of a worker thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .questions import Query
 
 KEPT_PER_SHARD = 40
-"""So many passages at most go on from one portion of files for one query, the best by what it knows."""
+"""Passages at most that one portion of files keeps for one query."""
 
 
 class Hit(msgspec.Struct):
@@ -34,28 +34,28 @@ class Hit(msgspec.Struct):
     digest: str
     """Equal for passages of equal words."""
     counts: dict[str, dict[str, float]]
-    """For each query by name, its terms and how often they occur, weighted by where."""
+    """By the name of a query, how often its terms occur, weighted by place."""
     scores: dict[str, float] = {}
-    """For each query by name, once it was ranked."""
+    """By the name of a query, once it was ranked."""
 
 
 class Scan(msgspec.Struct):
-    """What one portion of files has to offer."""
+    """The result of one portion of files."""
 
     hits: list[Hit]
     statistics: Statistics
     files: int = 0
     matching: int = 0
-    """Passages that have enough of some query."""
+    """Passages that have enough terms of some query."""
     skipped: dict[str, int] = {}
 
 
 class WantedTerms(dict[str, tuple[str, ...]]):
-    """For each word those of its terms that are wanted, worked out when the word is first met.
+    """For each word those of its terms that are wanted, computed when the word is first met.
 
     Args:
         wanted: The terms.
-        joined: Terms that stand for others: where one is met, it is those that are found.
+        joined: Terms that stand for several of those.
     """
 
     def __init__(self, wanted: Iterable[str], joined: Mapping[str, Iterable[str]]) -> None:
@@ -83,9 +83,9 @@ def scan(
     Args:
         root: The corpus.
         paths: The files.
-        queries: What to look for; their names differ.
+        queries: Their names differ.
         joined: Words that stand for several of their terms.
-        check: Called before each file and passage; raises where the answer is no longer wanted.
+        check: Called before each file and passage; raises where the result is no longer wanted.
         after_file: Called after each file.
     """
     wanted = WantedTerms((term for query in queries for term in query.terms), joined)
@@ -108,10 +108,7 @@ def scan(
 
 
 def _worth_reading(lines: list[str], queries: Sequence[Query]) -> bool:
-    """Whether a file may have what some query asks for in any case; where it is not there, nothing else counts.
-
-    A term is made of the letters of its word, so a text without these letters does not have it.
-    """
+    """Whether a file may have the term that some query needs in any case: a text with a term holds its letters."""
     musts = [query.must for query in queries if query.must is not None]
     if len(musts) < len(queries):
         return True
@@ -144,20 +141,20 @@ def _scan_file(
                 found["head"][term] = max(found["head"][term], 1)
         statistics.passages += 1
         statistics.words += length
-        said = {term for where in ("head", "prose", "code") for term in found[where]}
-        present = said | in_path.keys()
+        in_text = {term for place in ("head", "prose", "code") for term in found[place]}
+        present = in_text | in_path.keys()
         for term in present:
             statistics.having[term] = statistics.having.get(term, 0) + 1
         counts = {
             query.name: {
-                term: sum(weight * found[where][term] for where, weight in query.weights.items())
+                term: sum(weight * found[place][term] for place, weight in query.weights.items())
                 for term in query.terms
                 if term in present
             }
             for query in queries
-            # A passage that has its terms only by its path says nothing about them.
+            # A passage that has its terms by its path alone does not speak of them.
             if len(present & query.terms.keys()) >= query.needed
-            and query.terms.keys() & said
+            and query.terms.keys() & in_text
             and (query.must is None or query.must in present)
         }
         if counts:
@@ -169,9 +166,9 @@ def _digest(passage: Passage) -> str:
 
 
 def _best(hits: list[Hit], queries: Sequence[Query], statistics: Statistics) -> list[Hit]:
-    """Those hits that are among the best of at least one query, in the order of the files; with their scores.
+    """The hits that are among the best of at least one query, in the order of the files.
 
-    The scores are by what this portion of the files knows, and will be replaced.
+    Their scores come from the statistics of this portion alone, and will be replaced.
     """
     kept: set[int] = set()
     for query in queries:
@@ -183,7 +180,7 @@ def _best(hits: list[Hit], queries: Sequence[Query], statistics: Statistics) -> 
 
 
 def rank(hits: Sequence[Hit], query: Query, statistics: Statistics) -> dict[int, float]:
-    """The scores of those hits that were found for a query, by their number."""
+    """The scores of the hits that a query has found, by their number."""
     return {
         number: bm25(counts, hit.length, query.terms, statistics)
         for number, hit in enumerate(hits)
@@ -198,5 +195,5 @@ def fused(hit: Hit, queries: Sequence[Query]) -> float:
 
 
 def best_first(hits: Sequence[Hit], queries: Sequence[Query], count: int) -> list[Hit]:
-    """The best hits over several queries; of equals, those that come first in the corpus."""
+    """The best hits over several queries; of equals, the first in the corpus."""
     return sorted(hits, key=lambda hit: (-fused(hit, queries), hit.path, hit.line))[:count]

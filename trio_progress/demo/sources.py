@@ -1,4 +1,4 @@
-"""Sources: hits that were read again and judged, what they repeat, and what they lead to."""
+"""Sources: hits that were read again and scored, which repeat others, and the names that they lead to."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 ALIKE = 0.7
 """From this resemblance on, one of two passages is a duplicate."""
 LEADS = 3
-"""So many names at most are followed up in one round."""
+"""Names at most that are followed up in one round."""
 
-# What each property of a source counts for; together 1.
+# The weight of each property of a source; together 1.
 _WORTH = {"relevance": 0.35, "coverage": 0.2, "naming": 0.2, "nearness": 0.1, "prose": 0.1, "followed": 0.05}
 
 _COMPOUND = re.compile(r"_?[A-Za-z]+(?:_[a-z0-9]+)+|[A-Z]?[a-z][a-z0-9]+(?:[A-Z][a-z0-9]+)+")
@@ -41,33 +41,29 @@ class Source(msgspec.Struct):
     score: float
     """From 0 to 1."""
     worth: dict[str, float]
-    """What the score is made of, each from 0 to 1."""
+    """The properties that make the score, each from 0 to 1."""
     terms: list[str]
-    """The terms of the question that it has, by its path or its text."""
+    """The terms of the question that its path or its text has."""
     digest: str
     found_by: str
     """The query that it answers best."""
     names: dict[str, int]
-    """The compound names that are most often in it, and how often."""
+    """Its most frequent compound names, and how often each occurs."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """Where it is: no two sources begin at the same place."""
+        """Its place: no two sources begin at the same one."""
         return (self.path, self.line)
 
     def follow(self, score: float) -> None:
-        """Notes how well it answers a query that other sources led to, from 0 to 1."""
+        """Takes in how well it answers a query that other sources led to, from 0 to 1."""
         gain = max(0.0, score - self.worth["followed"])
         self.worth["followed"] += gain
         self.score += _WORTH["followed"] * gain
 
 
 class Reader:
-    """Reads passages again, and keeps the passages of the file that was read last.
-
-    Args:
-        root: The corpus.
-    """
+    """Reads passages of a corpus again, and keeps those of the file that it read last."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -75,7 +71,7 @@ class Reader:
         self._passages: dict[int, Passage] = {}
 
     def passage(self, path: str, line: int) -> Passage | None:
-        """The passage that begins at a line; None where the file has none there (any more)."""
+        """The passage that begins at a line; None where none does (any more)."""
         if path != self._path:
             lines = read_lines(self._root, path)
             self._path = path
@@ -86,15 +82,15 @@ class Reader:
 def judge(
     hit: Hit, relevance: float, passage: Passage, question: Question, statistics: Statistics, aims: Sequence[str]
 ) -> Source:
-    """What a passage is worth as a source.
+    """Scores a passage as a source.
 
     Args:
         hit: How it was found.
         relevance: How well it answers the queries, from 0 to 1.
         passage: The text.
-        question: What is asked.
+        question: The question.
         statistics: Of the whole corpus.
-        aims: The terms of the question that say what for, not where.
+        aims: The terms of the question that are not its subjects.
     """
     wanted = WantedTerms(question.terms, question.joined)
     positions: dict[str, list[int]] = {}
@@ -133,17 +129,16 @@ def _names(text: Sequence[str]) -> dict[str, int]:
 
 
 def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[str]) -> float:
-    """How well a passage is named after what is asked.
+    """How well a passage's name agrees with the aims: the harmonic mean of precision and recall.
 
-    The harmonic mean of how much of its name is asked for, and how much of what is asked for is in its name; a
-    little less where only the stems agree.
+    A little less where only the stems agree.
     """
     names = words(scope)
     named = [name for name in names if wanted[name]]
     met = {term for name in named for term in wanted[name]} & set(aims)
     if not met:
         return 0.0
-    # A compound of which a part is asked for is asked for by that part: `cancel_all_tasks` is 2/3 of "cancel tasks".
+    # A compound counts by the parts that are asked for: `cancel_all_tasks` has 2/3 of its own in "cancel tasks".
     precision = sum(len(wanted[name]) / max(len(terms(name)) - 1, len(wanted[name])) for name in named) / len(names)
     recall = len(met) / len(aims)
     asked = {word.lower() for word in question.written.values()}
@@ -153,18 +148,13 @@ def _naming(scope: str, wanted: WantedTerms, question: Question, aims: Sequence[
 
 
 def _prose(kinds: Sequence[LineKind]) -> float:
-    """How far a passage explains itself: a definition with its docstring does fully."""
-    told = min(1.0, kinds.count("prose") / 4)
-    return told if "head" in kinds or len(kinds) == kinds.count("prose") else told / 2
+    """How much of a passage is explanation: a definition with its docstring has all of it."""
+    share = min(1.0, kinds.count("prose") / 4)
+    return share if "head" in kinds or len(kinds) == kinds.count("prose") else share / 2
 
 
 def without_duplicates(sources: Sequence[Source], texts: Sequence[Sequence[str]]) -> tuple[list[int], int]:
-    """Which sources to keep, best first, and how many say nearly the same as a better one.
-
-    Args:
-        sources: The sources.
-        texts: The words of each.
-    """
+    """Which sources to keep, best first, and how many nearly repeat a better one; `texts` has the words of each."""
     order = sorted(range(len(sources)), key=lambda number: sort_key(sources[number]))
     runs = [shingles(text) for text in texts]
     kept: list[int] = []
@@ -178,19 +168,15 @@ def without_duplicates(sources: Sequence[Source], texts: Sequence[Sequence[str]]
 
 
 def sort_key(source: Source) -> tuple[float, str, int]:
-    """Best first; of equals, the one that comes first in the corpus."""
+    """Best first; of equals, the first in the corpus."""
     return (-source.score, source.path, source.line)
 
 
 def leads(question: Question, sources: Sequence[Source], followed: Sequence[str]) -> list[str]:
-    """The names that the best sources speak of and the question does not: where to look next. Not Python's own.
+    """The names to look up next: those that the best sources have and the question has not, except Python's own.
 
-    Those that are made of what is asked count for more ("CancelledError" where it is asked about cancelling).
-
-    Args:
-        question: What is asked.
-        sources: The best sources, best first.
-        followed: Names that were followed up already.
+    Names with terms of the question count for more ("CancelledError" in a question about cancelling). Those in
+    `followed` were looked up before.
     """
     asked = set(question.terms)
     known = {name.strip("_").lower() for name in followed}

@@ -1,7 +1,7 @@
-"""The eight steps of a research. Each takes what the steps before it have left, and returns what it leaves.
+"""The eight steps of a run. Each takes the results of the steps before it, and returns its own.
 
-What they leave becomes plain JSON data between them (see `engine`); within a step it has types. No step depends on
-which thread was quicker, so the same question to the same corpus has the same answer.
+Between the steps these are plain JSON data (see `engine`); within a step they have types. No step depends on which
+thread was quicker, so the same question to the same corpus has the same answer.
 """
 
 from __future__ import annotations
@@ -24,25 +24,24 @@ from .sources import Reader, Source, judge, leads, sort_key, without_duplicates
 from .text import Passage, words
 
 Notes: TypeAlias = dict[str, Any]
-"""What the steps so far have left, by their names."""
+"""The results of the steps so far, by the names of the steps."""
 Step: TypeAlias = Callable[[ResearchContext, Phase, Notes], Awaitable[Any]]
 
 KEPT_HITS: Final = 60
-"""Passages that are read again and judged."""
+"""Passages that are read again and scored."""
 ANSWERING: Final = 16
 """Sources that the answer is composed from."""
 LEADING: Final = 8
-"""Sources whose names are followed up; when these stay the same, following up ends."""
+"""Sources whose names are followed up; when a round leaves them the same, it is the last."""
 ROUNDS: Final = 2
-"""How often what was found is followed up at most."""
 FOLLOWED_HITS: Final = 12
 """New passages at most that one round adds."""
 SECOND_HAND: Final = 0.8
-"""The relevance of a perfect passage for a name that was followed up, beside 1 for the question itself."""
+"""The relevance of a perfect passage for a name that was followed up; for the question itself it is 1."""
 
 
 class Overview(msgspec.Struct):
-    """What context engineering leaves."""
+    """The result of context engineering."""
 
     files: int
     bytes: int
@@ -52,18 +51,17 @@ class Overview(msgspec.Struct):
 
 
 class Found(msgspec.Struct):
-    """What the search leaves: the best hits, and what is known of all passages."""
+    """The result of the search: the best hits, and the statistics of all passages."""
 
     hits: list[Hit]
     statistics: Statistics
 
 
 class Sources(msgspec.Struct):
-    """What analysis and following up leave: sources, best first."""
+    """The result of analysis and of following up: sources, best first, and the names that were followed up."""
 
     sources: list[Source]
     followed: list[str] = []
-    """The names that were looked up."""
 
 
 async def classification(context: ResearchContext, phase: Phase, notes: Notes) -> Question:
@@ -77,7 +75,7 @@ async def classification(context: ResearchContext, phase: Phase, notes: Notes) -
 
 
 async def context_engineering(context: ResearchContext, phase: Phase, notes: Notes) -> Overview:
-    """Lists the files, finds what of the question they are named after, and plans the queries."""
+    """Lists the files, finds the subjects of the question among them, and plans the queries."""
     question = msgspec.convert(notes["classification"], Question)
     phase.update(total=3, message="listing the files")
     listing = await context.listing()
@@ -92,14 +90,14 @@ async def context_engineering(context: ResearchContext, phase: Phase, notes: Not
 
 
 async def search(context: ResearchContext, phase: Phase, notes: Notes) -> Found:
-    """Reads all files, several at a time, and ranks the passages that have something for each query."""
+    """Reads all files, several at a time, and ranks the passages that each query has found."""
     question = msgspec.convert(notes["classification"], Question)
     overview = msgspec.convert(notes["context_engineering"], Overview)
     queries = overview.queries
     phase.update(total=overview.files, message=f"reading {overview.files} files")
     seen: set[str] = set()
 
-    def told(result: Scan) -> None:
+    def on_result(result: Scan) -> None:
         session = context.session
         phase.advance(result.files + sum(result.skipped.values()))
         session.increment("passages_read", result.statistics.passages)
@@ -111,7 +109,7 @@ async def search(context: ResearchContext, phase: Phase, notes: Notes) -> Found:
             _emit_found(context, max(new.values(), key=lambda hit: fused(hit, queries)))
 
     with phase.phase(fresh(phase, "reading"), weight=10, title="Read the files", unit="parts") as reading:
-        scans = await context.scan(reading, queries, question.joined, told)
+        scans = await context.scan(reading, queries, question.joined, on_result)
     statistics = Statistics()
     distinct: dict[str, Hit] = {}
     skipped = dict(overview.skipped)
@@ -151,15 +149,11 @@ class _Judged(NamedTuple):
 
 
 async def _judged(
-    context: ResearchContext,
-    phase: Phase,
-    hits: Sequence[Hit],
-    relevance: Callable[[Hit], float],
-    notes: Notes,
-    statistics: Statistics,
+    context: ResearchContext, phase: Phase, hits: Sequence[Hit], relevance: Callable[[Hit], float], notes: Notes
 ) -> list[_Judged]:
-    """Reads the passages of hits again and judges each, in the order of the corpus; counts them on the phase."""
+    """Reads the passages of hits again and scores each, in the order of the corpus; counts them on the phase."""
     question = msgspec.convert(notes["classification"], Question)
+    statistics = msgspec.convert(notes["search"], Found).statistics
     aims = _aims(notes)
     ordered = sorted(hits, key=lambda hit: (hit.path, hit.line))
     files = [list(group) for _, group in groupby(ordered, key=lambda hit: hit.path)]
@@ -184,7 +178,7 @@ async def _judged(
 
 
 def _aims(notes: Notes) -> list[str]:
-    """The terms of the question that say what for; all of them, where files are named after each."""
+    """The terms of the question that are not its subjects; all of them, where each is one."""
     question = msgspec.convert(notes["classification"], Question)
     overview = msgspec.convert(notes["context_engineering"], Overview)
     return [term for term in question.terms if term not in overview.subjects] or question.terms
@@ -196,31 +190,23 @@ async def analysis(context: ResearchContext, phase: Phase, notes: Notes) -> Sour
     overview = msgspec.convert(notes["context_engineering"], Overview)
     phase.update(total=len(found.hits), message="reading the best passages again")
     best = max((fused(hit, overview.queries) for hit in found.hits), default=1.0)
-    judged = await _judged(
-        context, phase, found.hits, lambda hit: fused(hit, overview.queries) / best, notes, found.statistics
-    )
-    sources = await _distinct(context, judged)
-    for source in sources[:3]:
-        context.session.emit(
-            "source.scored", {"path": source.path, "line": source.line, "score": round(source.score, 3)}
-        )
-    phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
-    return Sources(sources)
-
-
-async def _distinct(context: ResearchContext, judged: Sequence[_Judged]) -> list[Source]:
+    judged = await _judged(context, phase, found.hits, lambda hit: fused(hit, overview.queries) / best, notes)
     kept, repeated = await context.thread(
         without_duplicates, [one.source for one in judged], [one.words for one in judged]
     )
     context.session.increment("duplicates_removed", repeated)
-    return [judged[number].source for number in kept]
+    sources = [judged[number].source for number in kept]
+    for source in sources[:3]:
+        data = {"path": source.path, "line": source.line, "score": round(source.score, 3)}
+        context.session.emit("source.scored", data)
+    phase.update(message=f"{len(sources)} sources, the best scores {sources[0].score:.2f}" if sources else "no source")
+    return Sources(sources)
 
 
 async def agentic_loop(context: ResearchContext, phase: Phase, notes: Notes) -> Sources:
-    """Looks up the names that the best sources speak of, until that changes nothing among the best."""
+    """Looks up the names that the best sources mention, until that changes nothing among the best."""
     question = msgspec.convert(notes["classification"], Question)
     standing = msgspec.convert(notes["analysis"], Sources)
-    found = msgspec.convert(notes["search"], Found)
     phase.update(total=ROUNDS)
     for number in range(1, ROUNDS + 1):
         names = leads(question, standing.sources[:LEADING], standing.followed)
@@ -230,7 +216,7 @@ async def agentic_loop(context: ResearchContext, phase: Phase, notes: Notes) -> 
         phase.update(message=f"following {', '.join(names)}")
         context.session.emit("lead.followed", {"round": number, "names": names})
         with phase.phase(fresh(phase, f"round-{number}"), title=f"Round {number}: {', '.join(names)}"[:200]) as round_:
-            await _follow(context, round_, notes, found.statistics, standing, names)
+            await _follow(context, round_, notes, standing, names)
         phase.advance()
         standing.followed += names
         standing.sources.sort(key=sort_key)
@@ -241,12 +227,7 @@ async def agentic_loop(context: ResearchContext, phase: Phase, notes: Notes) -> 
 
 
 async def _follow(
-    context: ResearchContext,
-    phase: Phase,
-    notes: Notes,
-    statistics: Statistics,
-    standing: Sources,
-    names: Sequence[str],
+    context: ResearchContext, phase: Phase, notes: Notes, standing: Sources, names: Sequence[str]
 ) -> None:
     """One round: finds passages with these names, raises the sources that have them, and adds new ones."""
     question = msgspec.convert(notes["classification"], Question)
@@ -254,7 +235,7 @@ async def _follow(
     with phase.phase(fresh(phase, "reading"), title="Read the files", unit="parts", weight=3) as reading:
         scans = await context.scan(reading, followed, question.joined)
     hits = [hit for result in scans for hit in result.hits]
-    known = msgspec.structs.replace(statistics, having=dict(statistics.having))
+    known = msgspec.convert(notes["search"], Found).statistics
     for query in followed:
         assert query.must is not None
         known.having[query.must] = sum(result.statistics.having.get(query.must, 0) for result in scans)
@@ -272,9 +253,7 @@ async def _follow(
             digests.add(hit.digest)
             new.append(hit)
     with phase.phase(fresh(phase, "judging"), title="Score what is new", total=len(new), unit="sources") as judging:
-        judged = await _judged(
-            context, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes, statistics
-        )
+        judged = await _judged(context, judging, new, lambda hit: SECOND_HAND * max(hit.scores.values()), notes)
     for one in judged:
         hit = next(hit for hit in new if (hit.path, hit.line) == one.source.key)
         one.source.follow(max(hit.scores.values()))
@@ -284,11 +263,11 @@ async def _follow(
 
 
 async def synthesis(context: ResearchContext, phase: Phase, notes: Notes) -> Answer:
-    """Reads the best sources a last time and composes the answer from them."""
+    """Reads the best sources once more and composes the answer from them."""
     question = msgspec.convert(notes["classification"], Question)
     found = msgspec.convert(notes["search"], Found)
     best = msgspec.convert(notes["agentic_loop"], Sources).sources[:ANSWERING]
-    phase.update(total=len(best) + 1, message="reading what is to be quoted")
+    phase.update(total=len(best) + 1, message="reading what is quoted")
     reader = Reader(context.folder)
     texts: dict[tuple[str, int], Passage] = {}
     for path, line in sorted(source.key for source in best):
@@ -305,7 +284,7 @@ async def synthesis(context: ResearchContext, phase: Phase, notes: Notes) -> Ans
 
 
 async def review(context: ResearchContext, phase: Phase, notes: Notes) -> Answer:
-    """Reads each cited file again, and takes out what does not stand where it is said to."""
+    """Reads each cited file again, and takes out the citations that it does not have at their places."""
     answer = msgspec.convert(notes["synthesis"], Answer)
     citations: list[Statement | Quote] = [*answer.statements, *answer.quotes]
     true: list[Statement | Quote] = []

@@ -1,4 +1,4 @@
-"""Words and passages: what a file is made of, for who searches it.
+"""Words and passages: how a file is taken apart to be searched.
 
 1. A *word* is a run of up to 64 letters, digits and underscores. It stands for one or more *terms*: its stem, and,
    where it is a compound like `CancelledError` or `call_soon`, the stems of its parts as well.
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 LineKind: TypeAlias = Literal["head", "prose", "code"]
 
-_WORD = re.compile(r"\b\w{1,64}\b")  # What is longer is data.
+_WORD = re.compile(r"\b\w{1,64}\b")  # A longer one is data.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|[^\W\d_]+|\d+")
 
 # Longest first. Each is cut only where enough of the word is left to tell it from others.
@@ -33,16 +33,16 @@ _ENDINGS = (
 _SHORTEST_STEM = 3
 
 MIN_LINES = 24
-"""A passage of so many lines ends at the next blank line."""
+"""Lines after which a passage ends at the next blank line."""
 MAX_LINES = 48
-"""A passage ends here, blank line or not."""
+"""Lines after which a passage ends anywhere."""
 
 _PYTHON = frozenset({".py", ".pyi", ".pyw"})
 _PROSE = frozenset({"", ".md", ".markdown", ".rst", ".txt", ".text", ".adoc", ".org", ".tex", ".html", ".htm", ".log"})
 _MARKDOWN = frozenset({".md", ".markdown"})
 
 _LONG_LINE = 500
-"""A longer line is not searched for titles and quotes: it is data, and may be made to keep a pattern busy."""
+"""Characters of a line that is searched for titles and quotes; a longer one is data, or made to keep a pattern busy."""
 
 _PYTHON_HEAD = re.compile(r"\s*(?:async\s+def|def|class)\s+(\w+)")
 _CODE_HEAD = re.compile(
@@ -111,7 +111,7 @@ class Passage(NamedTuple):
     lines: list[str]
     kinds: list[LineKind]
     scope: str
-    """What the passage is part of: "Task.cancel", or the title of a section; "" at the top level."""
+    """The definition or section that the passage is in: "Task.cancel", or a title; "" at the top level."""
 
     @property
     def end(self) -> int:
@@ -129,41 +129,36 @@ class _Line(NamedTuple):
 
 
 def passages(path: str, lines: list[str]) -> Iterator[Passage]:
-    """The passages of a file in order; they cover every line that is not blank.
-
-    Args:
-        path: The file's name, whose ending says how to read it.
-        lines: The lines of the file, as `split_lines` gives them.
-    """
+    """The passages of a file in order; they cover every line that is not blank. The path's ending tells the format."""
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in _PYTHON:
-        told = _python(lines)
+        described = _python(lines)
     elif suffix in _PROSE:
-        told = _prose(lines, markdown=suffix in _MARKDOWN)
+        described = _prose(lines, markdown=suffix in _MARKDOWN)
     else:
-        told = _code(lines)
+        described = _code(lines)
     start = 0
     kinds: list[LineKind] = []
     scope = ""
-    says = acts = False
-    for number, line in enumerate(told):
+    has_text = has_code = False
+    for number, line in enumerate(described):
         length = number - start
-        # What has only titles so far goes on: a class without a docstring begins with its first method.
-        if (line.begins and says) or length >= MAX_LINES or (length >= MIN_LINES and line.breakable):
+        # A passage of titles alone goes on: a class without a docstring begins with its first method.
+        if (line.begins and has_text) or length >= MAX_LINES or (length >= MIN_LINES and line.breakable):
             yield from _trimmed(start, lines[start:number], kinds, scope)
-            start, kinds, says, acts = number, [], False, False
-        # Comments and decorators come before what they belong to.
-        if not kinds or (line.kind == "head" and not acts):
+            start, kinds, has_text, has_code = number, [], False, False
+        # Comments and decorators come before the definition that they belong to.
+        if not kinds or (line.kind == "head" and not has_code):
             scope = line.scope
         kinds.append(line.kind)
         text = lines[number].strip()
-        says = says or (line.kind != "head" and text != "")
-        acts = acts or line.kind == "head" or (line.kind == "code" and text != "" and text[0] != "@")
+        has_text = has_text or (line.kind != "head" and text != "")
+        has_code = has_code or line.kind == "head" or (line.kind == "code" and text != "" and text[0] != "@")
     yield from _trimmed(start, lines[start:], kinds, scope)
 
 
 def _trimmed(start: int, lines: list[str], kinds: list[LineKind], scope: str) -> Iterator[Passage]:
-    """The passage without the blank lines around it; nothing where it has no other."""
+    """The passage without the blank lines around it; none where all are blank."""
     first, last = 0, len(lines)
     while first < last and not lines[first].strip():
         first += 1
@@ -174,7 +169,7 @@ def _trimmed(start: int, lines: list[str], kinds: list[LineKind], scope: str) ->
 
 
 def _python(lines: list[str]) -> Iterator[_Line]:
-    """Tells Python apart by its lines: ten times faster than parsing, and the text need not be valid."""
+    """Python, line by line: ten times faster than parsing, and the text need not be valid."""
     inside: str | None = None
     scopes: list[tuple[int, str]] = []
     scope = ""
@@ -195,7 +190,7 @@ def _python(lines: list[str]) -> Iterator[_Line]:
             scopes.pop()
             left = True
         if stripped[0] == "#":
-            # What is said after a definition has ended is said of the next one.
+            # A comment after the end of a definition is about the next one.
             scope = ".".join(name for _, name in scopes)
             led_in = led_in or left
             yield _Line("prose", scope, left, not led_in)
@@ -232,7 +227,7 @@ def _opened(line: str) -> str | None:
 
 
 def _code(lines: list[str]) -> Iterator[_Line]:
-    """Code of whatever language: definitions by their keyword, comments by how they begin."""
+    """Code of any language: definitions by their keyword, comments by how they begin."""
     scope = ""
     for line in lines:
         if not line.strip():
