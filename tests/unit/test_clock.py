@@ -30,8 +30,8 @@ from trio_progress.state.record import decode_record, encode_lost, encode_record
 from trio_progress.state.session import SessionState
 from trio_progress.stores.base import Key, Stored
 from trio_progress.terminal import words
+from trio_progress.terminal.display_model import OwnerClock
 from trio_progress.terminal.layout import Frame, View, draw
-from trio_progress.terminal.owner_clock import OwnerClock
 from trio_progress.terminal.plain_lines import line
 from trio_progress.terminal.symbols import UNICODE
 

@@ -256,7 +256,7 @@ async def test_what_was_said_is_remembered_of_a_bounded_number(
                 pass
             assert lines.due(session.snapshot(), 0.0) is not None
             assert lines.due(session.snapshot(), 9.0) is None
-    assert len(lines._said) == 10
+    assert len(lines._last) == 10
 
 
 async def test_the_bodys_exception_leaves_as_itself(autojump_clock: trio.testing.MockClock) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from trio_progress.terminal.redirection import AboveDisplay
-from trio_progress.terminal.region import HIDE, SHOW, Region
-from trio_progress.terminal.writer import Writer
+from trio_progress.terminal.writer import HIDE, SHOW, Region, Writer
 
 
 class Stopped:

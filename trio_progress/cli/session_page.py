@@ -1,4 +1,4 @@
-"""The page of `show`. Pure; all text of others passes `printable`."""
+"""The page of `show`: pure. All text of others passes `printable`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
 
 
 def _fitting(line: str, stdout: Stdout) -> str:
-    """Cut to the width; a line with colours is one that has been measured."""
+    """The line, cut to the width; one with colours has been measured before."""
     return line if "\x1b" in line else cut(line, stdout.width, stdout.symbols.ellipsis)
 
 
@@ -79,7 +79,7 @@ def _facts(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
 
 
 class _Times(NamedTuple):
-    """What the duration of a phase that runs follows from."""
+    """The times that the duration of a running phase is computed from."""
 
     now: float
     """Seconds since 1970."""
@@ -98,18 +98,18 @@ def _tree(phases: Sequence[PhaseSnapshot], times: _Times, stdout: Stdout, depth:
 def _phase(phase: PhaseSnapshot, times: _Times, stdout: Stdout, depth: int, name_width: int, moves: bool) -> str:
     symbols = stdout.symbols
     symbol = ">" if phase.status == "running" else symbols.status[phase.status]
-    said = [column(printable(phase.title), name_width, symbols.ellipsis)]
+    parts = [column(printable(phase.title), name_width, symbols.ellipsis)]
     if stdout.width >= 50:
-        said.append(_bar(phase, stdout))
-    said.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
+        parts.append(_bar(phase, stdout))
+    parts.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
     took = "" if phase.started_at is None else words.duration(phase_ran(phase, times.elapsed, times.now))
-    said += words.figures(phase, moves, took)
+    parts += words.figures(phase, moves, took)
     if phase.status in ("failed", "cancelled", "skipped"):
-        said.append(phase.status)
+        parts.append(phase.status)
     if phase.message:
-        said.append(printable(phase.message))
+        parts.append(printable(phase.message))
     before = indent(depth, stdout.width)
-    line = "  ".join(said).rstrip()
+    line = "  ".join(parts).rstrip()
     if stdout.terminal:
         line = cut(line, max(stdout.width - len(before) - 2, 1), symbols.ellipsis)
     return f"{before}{stdout.paint(symbol, STYLES[phase.status])} {line}"

@@ -1,4 +1,4 @@
-"""The table of `ls`. Pure, and never wider than it is told to be."""
+"""The table of `ls`: pure, and never wider than the terminal."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Column:
 
     name: str
     rank: int = 0
-    """Where there is no room, columns go from the highest rank down; those of rank 0 stay."""
+    """Where the room is too small, columns are left out from the highest rank down; those of rank 0 stay."""
     least: int | None = None
-    """It may be cut down to so many columns of the terminal; None: it is shown whole or not at all."""
+    """Cells to which it may be cut; None: it is shown whole or not at all."""
 
 
 def table(
@@ -37,14 +37,14 @@ def table(
     ellipsis: str = "…",
     paint: Callable[[int, int, str], str] = lambda _row, _column, text: text,
 ) -> list[str]:
-    """Lines of at most `width`: a line of names, and one for each row. Empty columns are left out.
+    """Lines of at most `width` cells: one with the columns' names, and one for each row. Empty columns are left out.
 
     Args:
-        columns: What there is to show.
-        rows: One text for each column; may hold anything.
+        columns: All columns.
+        rows: One text for each column; texts may hold anything.
         width: Columns of the terminal, at least 1.
-        ellipsis: What says that a text goes on.
-        paint: Called with the number of a row, of a column and with a text that is cut to size: gives it colours.
+        ellipsis: Stands at the end of a text that was cut.
+        paint: Colours a text that is cut to size, given the number of its row and column.
     """
     clean = [[printable(text) for text in row] for row in rows]
     shown = [number for number in range(len(columns)) if any(row[number] for row in clean)]

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    # The words and signs here are also for those who need no tracker, which `display` loads.
+    # Figures and symbols are also used without a tracker, which `display` would load.
     if name == "open_display":
         from .display import open_display
 

@@ -17,14 +17,14 @@ _AS_EMOJI: Final = "\ufe0f"
 
 
 def cells(text: str) -> int:
-    """How many columns the text takes; for text that has passed `printable`."""
+    """How many columns a text takes that has passed `printable`."""
     if text.isascii():
         return len(text)
     return sum(width for _, width in _pieces(text))
 
 
 def fit(text: str, width: int) -> int:
-    """How many characters from the text's beginning have room in `width` columns."""
+    """How many characters from the beginning fit into `width` columns."""
     if text.isascii():
         return min(len(text), max(width, 0))
     kept = 0
@@ -61,7 +61,7 @@ def padded(text: str, width: int) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """For all that stands together: where it ends, and its width."""
+    """For all characters that stand together: where they end, and their width."""
     width = 0
     joined = half = False
     for at, character in enumerate(text):
@@ -95,7 +95,7 @@ def _is_half_flag(character: str) -> bool:
 def _width(character: str) -> int:
     if character.isascii():
         return 1
-    # The vowels and finals of Hangul that are written as letters of their own join the one before them.
+    # Vowels and finals of Hangul that are letters of their own join the letter before them.
     if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" or _is_half_flag(character) else 1

@@ -1,4 +1,4 @@
-"""`open_display()`: a task beside the work that shows it, and never gets in its way."""
+"""`open_display()`: a task that shows the work and never holds it up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .display_model import DisplayModel
 from .plain_lines import PlainLines
 from .redirection import would_write_to
 from .screen import PLAIN_INTERVAL, Screen, draw_frames, open_screen
-from .writer import LEAVING, Writer
+from .writer import LEAVING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,20 +35,20 @@ def open_display(
 ) -> AbstractAsyncContextManager[None, bool | None]:
     """Shows the tracker's sessions in the terminal as long as the block runs, and leaves their last state there.
 
-    Where `file` is a terminal (and rich is installed), a live display: phases as a tree with bars, rates and
-    times, counters, liveness, the last events. Else plain lines: at once what matters, the rest at a slow
-    beat. `NO_COLOR` takes the colours away, `TERM=dumb` the live display. Where there is nothing to write to, there
+    Where `file` is a terminal (and rich is installed), it is a live display: phases as a tree with bars, rates and
+    times, counters, liveness, the last events. Elsewhere it is plain lines: changes of status at once, figures every
+    `interval` seconds. `NO_COLOR` turns colours off, `TERM=dumb` the live display. Where nothing can be written, there
     is no display.
 
-    Nothing here waits for the terminal, pipe or file: while nobody takes what is written, frames and lines that newer
-    ones replace are left out, and leaving tries the last ones for a second. A display that fails is logged and ends;
-    the work goes on. The body's own exception leaves as itself.
+    Nothing here waits for the terminal, pipe or file: while it takes nothing, frames and lines that newer ones replace
+    are left out, and leaving tries the last ones for a second. A display that fails is logged and ends; the work goes
+    on. The body's own exception leaves as itself.
 
     Args:
         tracker: Whose sessions to show.
         console: The rich console to draw on, instead of one for `file`.
         file: Where to write; standard error unless given, so that standard output stays clean.
-        interval: Seconds between plain lines of a session that is only moving on; above 0.
+        interval: Seconds between plain lines of a session whose figures alone change; above 0.
 
     Raises:
         ValueError: `interval` is not above 0.
@@ -85,7 +85,7 @@ async def _opened(
 
 
 class _Display:
-    """A screen that may fail: the terminal may be gone, and that is not the work's concern."""
+    """A screen whose errors are logged: the terminal may be gone, and the work goes on."""
 
     def __init__(self, screen: Screen, model: DisplayModel) -> None:
         self._screen = screen
@@ -94,11 +94,11 @@ class _Display:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Frames until cancelled, or until drawing fails."""
+        """Draws frames until cancelled, or until that fails."""
         self._fail(await draw_frames(self._screen, self._model))
 
     async def aclose(self) -> None:
-        """The last frame, and the terminal as it was; waits until they are written, for a bounded time."""
+        """Draws the last frame and gives the terminal back; waits for that a bounded time."""
         if not self._failed:
             self._try(lambda: self._screen.show(self._model, final=True))
         self._try(self._screen.close)
@@ -107,7 +107,10 @@ class _Display:
             return
         await writer.aclose()
         if isinstance(writer.error, TimeoutError):
-            _incomplete(writer)
+            # A warning would be written to the same stream, and wait there, where a handler has that.
+            level = logging.INFO if would_write_to(writer.stream, logger) else logging.WARNING
+            what = "the display's last lines (%d of them) are not shown: nobody took them within %g s"
+            log_event(level, "display_incomplete", what, writer.lost, LEAVING)
         elif writer.error is not None:
             self._fail(writer.error)
 
@@ -121,13 +124,6 @@ class _Display:
         if not self._failed:
             self._failed = True
             log_event(logging.ERROR, "display_failed", "the display failed; the work goes on without it", error=error)
-
-
-def _incomplete(writer: Writer) -> None:
-    """Says what nobody took; not as a warning where that would be written to the same stream, and wait there."""
-    level = logging.INFO if would_write_to(writer.stream, logger) else logging.WARNING
-    what = "the display's last lines (%d of them) are not shown: nobody took them within %g s"
-    log_event(level, "display_incomplete", what, writer.lost, LEAVING)
 
 
 async def _follow(tracker: ProgressTracker, model: DisplayModel, *, task_status: trio.TaskStatus[None]) -> None:
@@ -158,7 +154,7 @@ async def follow_events(tracker: ProgressTracker, session_id: str, model: Displa
 
 
 async def _last_states(tracker: ProgressTracker, model: DisplayModel) -> None:
-    """The states that came since the last round; those of sessions that the block has just left among them."""
+    """Takes in the newest states, among them those of sessions that the block has just left."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
         for session_id in [one.id for one in model.snapshots.values() if not one.ended]:
             try:

@@ -1,11 +1,11 @@
-"""From snapshots to lines of the live display: pure, and never larger than it is told to be.
+"""The lines of the live display, from snapshots: pure, and never larger than the frame.
 
 1. Every line is cut to the width, and there are never more lines than the height.
-2. A session gets a headline, a line of counters, its phases and its last events. What runs is never hidden behind
-   what has ended: where the phases do not fit, those that run (and those above them) stay, then the last that failed,
-   and what lies between is folded into one line that counts it; sessions that have ended get what is left.
-3. All text of others passes `printable` and is never read as markup. Colour says nothing that a symbol or
-   a word does not say as well.
+2. A session gets a headline, a line of counters, its phases and its last events. Running phases are never hidden
+   behind ended ones: where not all fit, those that run (and those above them) stay, then the last that failed, and
+   those between are folded into one line that counts them. Ended sessions get the rest of the room.
+3. All text of others passes `printable` and is never read as markup. Each colour comes with a symbol or a word that
+   means the same.
 4. Widths are columns of the terminal, not characters.
 """
 
@@ -28,22 +28,22 @@ EVENTS: Final = 3
 """Events shown for a session, where there is room."""
 
 SESSION_LEAST: Final = 3
-"""Lines that a session is given before others are left out."""
+"""Lines that each session has at least; where they do not suffice for all, sessions are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One session as it is to be shown: its newest state, and its last events, newest last."""
+    """One session: its newest state, and its last events, newest last."""
 
     snapshot: Snapshot
     events: Sequence[str] = ()
     now: float | None = None
-    """Its owner's wall clock, where that is known better than by the frame's."""
+    """Its owner's wall clock; None: the frame's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where and when it is drawn: `now` in seconds since 1970."""
+    """The size of the region, and the moment in seconds since 1970."""
 
     width: int
     height: int
@@ -59,13 +59,13 @@ def draw(views: Sequence[View], frame: Frame) -> list[Text]:
     ended = [view for view in views if view.snapshot.ended]
     least = [_least(view.snapshot) for view in active]
     room = frame.height
-    # A headline for each that has ended, as far as what runs elsewhere leaves room for it.
+    # A headline for each ended session, where the running ones leave room for it.
     ended = ended[: max(room - sum(least), 0) if active else max(room // SESSION_LEAST, 1)]
     if room > 1 and len(active) + len(ended) < len(views):
         room -= 1
         ended = ended[: max(room - sum(least), 0) if active else None]
     lines: list[Text] = []
-    # What one session does not need is there for those after it.
+    # Lines that one session does not need are left for the next ones.
     for number, view in enumerate(active):
         left = room - len(lines)
         fair = (left - len(ended)) // (len(active) - number)
@@ -79,7 +79,7 @@ def draw(views: Sequence[View], frame: Frame) -> list[Text]:
 
 
 def _least(snapshot: Snapshot) -> int:
-    """The lines without which something that runs may be hidden: two above, and one for each gap."""
+    """The lines that show all running phases: two above, one for each phase and one for each gap."""
     return 2 + 2 * _running(snapshot.phases)
 
 
@@ -99,7 +99,7 @@ def _session(view: View, frame: Frame, room: int) -> list[Text]:
     phases = list(_rows(snapshot.phases, frame, 1, words.moves(snapshot)))
     spare = room - len(lines)
     if len(phases) + len(events) > spare:
-        # Something must give: in a low window the events, else the phases that can be folded.
+        # In a low window the events are left out, else phases are folded.
         running = 2 * _running(snapshot.phases) + 1  # with a line for each gap
         if spare < 4 * EVENTS or spare - len(events) < running <= spare:
             events = []
@@ -140,13 +140,13 @@ class _Row:
     text: Text
     status: str
     rank: int
-    """2: it runs, or something below it does; 1: it failed, or something below it did; 0: all others."""
+    """2: it runs, or a phase below it does; 1: it failed, or a phase below it did; 0: all others."""
 
 
 def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool) -> Sequence[_Row]:
     rows: list[_Row] = []
     for phase in phases:
-        # What has ended is one line; its parts have been told while they ran.
+        # An ended phase is one line; its children were shown while they ran.
         below = _rows(phase.phases, frame, depth + 1, moves) if phase.status not in ("completed", "skipped") else []
         rank = max([_RANK.get(phase.status, 0), *(row.rank for row in below)])
         rows.append(_Row(_phase(phase, frame, depth, moves), phase.status, rank))
@@ -172,7 +172,7 @@ def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
 
 
 def _folded(rows: Sequence[_Row], room: int) -> list[Text]:
-    """The rows that fit, with what had to be left out counted where it was."""
+    """The rows that fit, with a line that counts the others where they were."""
     if len(rows) <= room:
         return [row.text for row in rows]
     if room <= 0:
@@ -190,7 +190,7 @@ def _folded(rows: Sequence[_Row], room: int) -> list[Text]:
 
 
 def _kept(rows: Sequence[_Row], room: int) -> Sequence[int]:
-    """The rows that stay: those that run, then those that failed, the last first; with a line for each gap."""
+    """The rows that stay: those that run, then those that failed, the last first; each gap takes a line."""
     kept: list[int] = []
     running = [number for number, row in enumerate(rows) if row.rank == 2]
     failed = [number for number, row in enumerate(rows) if row.rank == 1]
@@ -224,7 +224,7 @@ def _bar(fraction: float | None, frame: Frame, width: int, style: str) -> Text:
     if width < 4:
         return Text()
     if fraction is None:
-        # A part that wanders says that it runs and that nobody knows how far it is.
+        # A moving block: it runs, and its fraction is not known.
         block = max(width // 4, 1)
         start = int(frame.now * 8) % (width - block + 1)
         return (

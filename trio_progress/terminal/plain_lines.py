@@ -1,4 +1,4 @@
-"""Progress as plain lines, for logs and pipes: what matters at once, the rest at a slow beat."""
+"""Progress as plain lines, for logs and pipes: changes of status at once, figures every few seconds."""
 
 from __future__ import annotations
 
@@ -6,83 +6,77 @@ from typing import Final, final
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot, ran
 from . import words
-from .owner_clock import OwnerClock
+from .display_model import OwnerClock
 from .printable import printable
 
 REMEMBERED: Final = 20_000
-"""Sessions whose last line is remembered; those go first that have had no line for longest."""
+"""Sessions whose last line is remembered; those without a line for longest go first."""
 
 
 @final
 class PlainLines:
-    """Says which lines are due.
+    """Decides which lines are due.
 
-    A line for a session comes at once when its status, its liveness or the status of a top-level phase has
-    changed, and otherwise when it has moved and the last one is `interval` seconds old.
-
-    Args:
-        interval: Seconds.
-        ids: Whether lines say the session's id as well as its title.
+    A session's line is due at once when its status, its liveness or the status of a top-level phase has changed, and
+    otherwise when anything has and the last line is `interval` seconds old. With `ids`, lines have the session's id
+    as well as its title.
     """
 
     def __init__(self, interval: float, *, ids: bool = False) -> None:
         self._interval = interval
         self._ids = ids
-        self._said: dict[str, tuple[float, tuple[object, ...], int]] = {}
+        self._last: dict[str, tuple[float, tuple[object, ...], int]] = {}
+        """When the last line of a session was due, and for which statuses and `seq`."""
         self._time = OwnerClock()
 
     def due(self, snapshot: Snapshot, now: float) -> str | None:
         """The line for this state, if it is due at `now` (on a monotonic clock)."""
-        told_at = self._time.now(snapshot, now, _told_at(snapshot))
-        landmarks = (snapshot.epoch, snapshot.status, snapshot.liveness, *(phase.status for phase in snapshot.phases))
-        said_at, said, seq = self._said.get(snapshot.id, (float("-inf"), (), -1))
-        if landmarks == said and (snapshot.seq == seq or now - said_at < self._interval):
+        owner_now = self._time.now(snapshot, now, _newest_stamp(snapshot))
+        statuses = (snapshot.epoch, snapshot.status, snapshot.liveness, *(phase.status for phase in snapshot.phases))
+        last_at, last_statuses, seq = self._last.get(snapshot.id, (float("-inf"), (), -1))
+        if statuses == last_statuses and (snapshot.seq == seq or now - last_at < self._interval):
             return None
-        self._said.pop(snapshot.id, None)
+        self._last.pop(snapshot.id, None)
+        # Of an ended session the statuses stay, so that its end has one line.
+        self._last[snapshot.id] = (float("inf") if snapshot.ended else now, statuses, snapshot.seq)
         if snapshot.ended:
-            # The landmarks stay, so that an end is said once; nothing else is kept of what has ended.
-            self._said[snapshot.id] = (float("inf"), landmarks, snapshot.seq)
             self._time.forget(snapshot.id)
-        else:
-            self._said[snapshot.id] = (now, landmarks, snapshot.seq)
-        if len(self._said) > REMEMBERED:
-            oldest = next(iter(self._said))
-            del self._said[oldest]
+        if len(self._last) > REMEMBERED:
+            oldest = next(iter(self._last))
+            del self._last[oldest]
             self._time.forget(oldest)
-        return line(snapshot, ids=self._ids, now=told_at)
+        return line(snapshot, ids=self._ids, now=owner_now)
 
 
 def line(snapshot: Snapshot, *, ids: bool = False, now: float | None = None) -> str:
-    """One state as one line of text that a terminal can only show.
+    """One state as one line of text that is safe to show in a terminal.
 
     Args:
         snapshot: The state.
-        ids: Whether to say the session's id as well as its title.
-        now: The owner's wall clock, in seconds since 1970; when the owner was last heard of, unless given.
+        ids: Whether the line has the session's id as well as its title.
+        now: The owner's wall clock, in seconds since 1970; the newest stamp of the state unless given.
     """
-    told_at = _told_at(snapshot)
-    now = told_at if now is None else now
-    clock = words.clock(told_at)
+    stamp = _newest_stamp(snapshot)
+    now = stamp if now is None else now
     title = [snapshot.id, snapshot.title] if ids and snapshot.title != snapshot.id else [snapshot.title]
-    said = [clock, *title, words.percent(snapshot.progress)]
+    parts = [words.clock(stamp), *title, words.percent(snapshot.progress)]
     if snapshot.status != "running" or snapshot.liveness != "ok":
-        said.append(words.standing(snapshot, now))
+        parts.append(words.standing(snapshot, now))
     if snapshot.ended:
-        said.append(f"after {words.duration(ran(snapshot, now))}")
-        said.append(words.error(snapshot))
+        parts += [f"after {words.duration(ran(snapshot, now))}", words.error(snapshot)]
     else:
         moves = words.moves(snapshot)
-        said.extend(_phase(phase, moves) for phase in snapshot.phases if phase.status == "running")
-        said += [words.eta(snapshot, moves), snapshot.message or ""]
-    said.append(words.counters(snapshot, 4))
-    return printable(" | ".join(filter(None, said)))
+        parts += [_phase(phase, moves) for phase in snapshot.phases if phase.status == "running"]
+        parts += [words.eta(snapshot, moves), snapshot.message or ""]
+    parts.append(words.counters(snapshot, 4))
+    return printable(" | ".join(filter(None, parts)))
 
 
-def _told_at(snapshot: Snapshot) -> float:
-    """The newest stamp of a state, in seconds since 1970."""
+def _newest_stamp(snapshot: Snapshot) -> float:
+    """Seconds since 1970."""
     at = snapshot.ended_at or snapshot.heartbeat_at or snapshot.queued_at
-    told_at = 0.0 if at is None else at.timestamp()
-    return told_at if snapshot.progressed_at is None else max(told_at, snapshot.progressed_at.timestamp())
+    stamp = 0.0 if at is None else at.timestamp()
+    return stamp if snapshot.progressed_at is None else max(stamp, snapshot.progressed_at.timestamp())
 
 
 def _phase(phase: PhaseSnapshot, moves: bool) -> str:

@@ -1,8 +1,8 @@
-"""Text that others wrote, made fit to be shown.
+"""Text that others wrote, made safe to show in a terminal.
 
-Titles, messages, file names and the contents of files reach a terminal through this module. A terminal obeys
-what it is sent: an escape sequence can move the cursor over what was already said, rename the window or answer
-on the user's behalf, and a bidirectional control can make a line read as something it is not.
+Titles, messages, file names and the contents of files reach a terminal through this module. A terminal obeys escape
+sequences: one can overwrite lines above, rename the window or answer on the user's behalf; and a bidirectional control
+can make a line read as something that it is not.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["printable"]
-
-# The sequences of ECMA-48 (section 5.4 and 8.3): CSI ... final byte, and the control strings OSC, DCS, SOS, PM
-# and APC up to their terminator. Taken out whole, so that no "[31m" is left standing in a title; what is not
-# well-formed loses its control characters one by one below, which is what makes the result safe. As in a terminal, a
-# control string is broken off where another one begins: so each character is passed over once, however many openers
-# there are that nothing closes. The possessive `*+` never goes back over what it has taken.
+# The sequences of ECMA-48 (section 5.4 and 8.3): CSI ... final byte, and the control strings OSC, DCS, SOS, PM and APC
+# up to their terminator. They are removed whole, so that no "[31m" stays in a title; a malformed one loses its control
+# characters one by one below, which makes the result safe. As in a terminal, a control string ends where another one
+# begins: so each character is read once, however many openers nothing closes. The possessive `*+` never backtracks.
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\x9d\x90\x98\x9e\x9f]*+(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*+[0-~]"
 )
 
-# Format characters that writing needs: the joiners, without which Persian, Hindi and emoji are misspelt. They
-# neither reorder nor hide anything.
+# Format characters that writing needs: without the joiners, Persian, Hindi and emoji are misspelt. They reorder and
+# hide nothing.
 _KEPT = frozenset("\u200c\u200d")
 
-# Breaks of a line become one space: what is cleaned is one line, and must not be able to begin another.
+# Line breaks become a space: the result must be one line.
 _BREAKS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
 
 
@@ -46,14 +43,10 @@ def _shown(character: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` as one line that a terminal can only display, never obey.
+    """A text of any length as one line that a terminal can only display, never obey.
 
-    Escape sequences, control characters and format characters (bidirectional controls among them) are left out,
-    line breaks and tabs become spaces, and lone surrogates the replacement character. The result never holds a
-    line break, so what is meant to keep its lines is split first. Text that is clean already is returned as is.
-
-    Args:
-        text: Anything, of any length.
+    Escape sequences, control characters and format characters (bidirectional controls among them) are removed, line
+    breaks and tabs become spaces, and lone surrogates the replacement character. To keep lines, split the text first.
     """
     if text.isprintable():
         return text

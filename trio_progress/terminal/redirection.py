@@ -1,7 +1,7 @@
-"""What else writes to the terminal while something is drawn there.
+"""Lines that others write to the terminal while something is drawn there.
 
-`print()` finds the stream that stands in for the terminal's; a handler that was made before holds the terminal's own,
-and what it writes would be drawn over.
+`print()` finds the stream that replaces the terminal's; a log handler that was made before has the terminal's own, and
+its lines would be drawn over.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Final, final
 
 UNBROKEN: Final = 8192
-"""Characters without the end of a line that are kept back."""
+"""Characters of a line without end that are kept back."""
 
 
 @final
 class AboveDisplay:
-    """Stands in for a stream of the terminal: what is written to it becomes lines above what is drawn. Never waits.
+    """Replaces a stream of the terminal: text that is written to it becomes lines above the display. Never waits.
 
-    After `end()`, and in a forked process, it is the stream itself to whoever has kept it.
+    After `end()`, and in a forked process, it writes to the stream itself.
 
     Args:
         own: The stream.
@@ -41,7 +41,7 @@ class AboveDisplay:
         return self._put is not None and os.getpid() == self._process
 
     def write(self, text: str) -> int:
-        """Hands on whole lines, and keeps the beginning of one until the rest comes."""
+        """Puts whole lines, and keeps the beginning of one until its rest comes."""
         if not self._stands_in():
             return self._own.write(text)
         with self._lock:
@@ -67,12 +67,12 @@ class AboveDisplay:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing is kept back but the beginning of a line."""
+        """Does nothing: only the beginning of a line is kept back."""
         if not self._stands_in():
             self._own.flush()
 
     def end(self) -> None:
-        """Stands in no longer."""
+        """Replaces the stream no longer."""
         with self._lock:
             if self._length:
                 self._hand_on("\n")
@@ -84,11 +84,7 @@ class AboveDisplay:
 
 @final
 class RedirectedHandlers:
-    """The handlers whose stream is one of these write to another one, until `restore()`.
-
-    Args:
-        instead: By the `id` of a stream, what stands in for it.
-    """
+    """Has log handlers write to other streams until `restore()`; `instead` has these by the `id` of their own."""
 
     def __init__(self, instead: Mapping[int, Any]) -> None:
         self._before: list[tuple[logging.StreamHandler[Any], Any]] = []
@@ -100,7 +96,7 @@ class RedirectedHandlers:
                 self._before.append((handler, own))
 
     def restore(self) -> None:
-        """Gives them their own streams back; one that was given another one meanwhile keeps it no longer."""
+        """Gives all of them their own streams back."""
         for handler, own in self._before:
             handler.stream = own
         self._before.clear()
@@ -116,7 +112,7 @@ def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
 
 
 def would_write_to(stream: Any, logger: logging.Logger) -> bool:
-    """Whether a record of this logger would be written to the stream, or where the stream goes."""
+    """Whether a record of this logger would be written to the stream, or to the stream's file."""
     handlers: list[Any] = []
     at: logging.Logger | None = logger
     while at is not None:
@@ -129,5 +125,5 @@ def would_write_to(stream: Any, logger: logging.Logger) -> bool:
 def _same_file(one: Any, other: Any) -> bool:
     try:
         return os.path.sameopenfile(one.fileno(), other.fileno())
-    except Exception:  # Streams of others, which may have no descriptor.
+    except Exception:  # A stream of others may have no descriptor.
         return False

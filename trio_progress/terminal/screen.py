@@ -1,4 +1,4 @@
-"""What sessions are shown on: a region of the terminal that is drawn anew, or plain lines."""
+"""Where sessions are shown: a region of the terminal that is drawn anew, or plain lines."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast, final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import trio
 import trio.to_thread
 
-from .owner_clock import OwnerClock
+from .display_model import OwnerClock
 from .redirection import AboveDisplay, RedirectedHandlers
 from .streams import encoding_of, is_terminal, usable
+from .symbols import ASCII, UNICODE
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -26,56 +27,39 @@ REFRESH: Final = 0.125
 """Seconds between two frames, where something has changed."""
 
 ANIMATE: Final = 0.5
-"""Seconds between two frames where nothing has: elapsed times and the signs of life."""
+"""Seconds between two frames where nothing has: elapsed times and spinners move."""
 
 PLAIN_INTERVAL: Final = 5.0
-"""Seconds between two plain lines of a session that is only moving on."""
+"""Seconds between two plain lines of a session whose figures alone change."""
 
 _hinted = False
-"""Whether this process has said what brings the live display."""
-
-
-class Screen(Protocol):
-    """What is drawn on. No method waits."""
-
-    @property
-    def writer(self) -> Writer | None:
-        """What writes it; None: nothing can be written."""
-        ...
-
-    def show(self, model: DisplayModel, *, final: bool) -> None:
-        """Shows how things stand, or leaves it out while nobody takes what was shown before."""
-        ...
-
-    def close(self) -> None:
-        """Gives the terminal back as it was."""
-        ...
+"""Whether this process has printed how to install the live display."""
 
 
 @final
 class NoScreen:
-    """Where there is nothing to write to."""
+    """Shows nothing, where nothing can be written."""
 
     writer = None
 
     def show(self, model: DisplayModel, *, final: bool) -> None:
-        """Shows nothing."""
+        """Forgets what there was to show."""
         model.evicted.clear()
 
     def close(self) -> None:
-        """Nothing is to be given back."""
+        """Does nothing."""
 
 
 @final
 class PlainScreen:
-    """Lines of text, in the order in which things happened."""
+    """Lines of text, in the order of what happened."""
 
     def __init__(self, writer: Writer, lines: PlainLines) -> None:
         self.writer = writer
         self._lines = lines
 
     def show(self, model: DisplayModel, *, final: bool) -> None:
-        """Writes the lines that are due. Where nobody takes them, a session's newest state stands for those before."""
+        """Writes the lines that are due. A stream that falls behind gets only the newest state of each session."""
         if self.writer.behind and not final:
             return
         if model.unlisted:
@@ -89,15 +73,15 @@ class PlainScreen:
                 self.writer.put(line + "\n")
 
     def close(self) -> None:
-        """Nothing is to be given back."""
+        """Does nothing."""
 
 
 @final
 class LiveScreen:
-    """A region of the terminal that is drawn anew. Rich makes the lines; nothing of it writes.
+    """A region of the terminal that is drawn anew. Rich makes its lines, and a `Writer` writes them.
 
     Args:
-        console: Makes text of what is drawn.
+        console: Renders the lines.
         wall: Seconds since 1970.
     """
 
@@ -109,7 +93,7 @@ class LiveScreen:
         self._file: Any = console.file
         self.writer = Writer(self._file)
         self._streams: list[tuple[str, Any, AboveDisplay]] = []
-        # What is printed meanwhile goes above the display; but what is piped stays in its pipe.
+        # What is printed meanwhile goes above the display, unless its stream is a pipe or a file.
         for name in ("stdout", "stderr"):
             own = getattr(sys, name)
             if is_terminal(own):
@@ -117,7 +101,7 @@ class LiveScreen:
                 self._streams.append((name, own, above))
                 setattr(sys, name, above)
         self._diverted = RedirectedHandlers({id(own): above for _, own, above in self._streams})
-        # A console that follows the streams has changed with them; one that has a file of its own is to print above.
+        # A console that follows `sys.stdout` has changed with it; one with a file of its own is told to print above.
         self._printing = AboveDisplay(self._file, self.writer.put) if console.file is self._file else None
         if self._printing is not None:
             console.file = cast("IO[str]", self._printing)
@@ -127,18 +111,17 @@ class LiveScreen:
         from rich.console import Group
 
         from .layout import Frame, View, draw
-        from .symbols import ASCII, UNICODE
 
         model.evicted.clear()  # There is room for the newest only.
         model.unlisted = 0
         if self.writer.behind and not final:
             return
         size = self._console.size
-        # A terminal that was made narrower has broken our lines: the region is no longer where it was.
+        # A terminal that was made narrower has wrapped our lines: the region is no longer where it was.
         clear, self._size = size != self._size, size
-        signs = UNICODE if "utf" in (encoding_of(self._file) or "utf-8") else ASCII
+        symbols = UNICODE if "utf" in (encoding_of(self._file) or "utf-8") else ASCII
         passed, now = trio.current_time(), self._wall()
-        frame = Frame(size.width, max(size.height - 1, 1), now, signs)
+        frame = Frame(size.width, max(size.height - 1, 1), now, symbols)
         views = [
             View(one, tuple(model.events.get(one.id, ())), self._time.now(one, passed, now)) for one in model.ordered()
         ]
@@ -149,7 +132,7 @@ class LiveScreen:
         self.writer.draw(captured.get().removesuffix("\n").split("\n") if lines else (), clear=clear)
 
     def close(self) -> None:
-        """Leaves the last frame where it is."""
+        """Leaves the last frame where it is, and gives the streams back."""
         self._diverted.restore()
         for name, own, above in self._streams:
             if getattr(sys, name) is above:
@@ -161,13 +144,18 @@ class LiveScreen:
         self.writer.leave()
 
 
+Screen: TypeAlias = NoScreen | PlainScreen | LiveScreen
+"""Shows a model, of which a frame is left out while the last one is not taken; `writer` is None where nothing can be
+written. No method waits."""
+
+
 async def open_screen(console: Console | None, file: Any, lines: PlainLines) -> Screen:
     """What `file` can show: a live display in a terminal (where rich is installed), plain lines, or nothing.
 
     Args:
         console: The rich console to draw on, instead of one for `file`.
         file: Where to write; None: nowhere.
-        lines: Says which lines are due, where it is lines.
+        lines: Decides which plain lines are due.
     """
     if console is not None:
         file = console.file
@@ -179,7 +167,7 @@ async def open_screen(console: Console | None, file: Any, lines: PlainLines) -> 
         return PlainScreen(Writer(file), lines)
     try:
         if "trio_progress.terminal.layout" not in sys.modules:
-            # It takes a while, in which the loop should go on. The threads of others may all be taken, for any time.
+            # It takes a while, in which the loop must run. A limiter of its own, for all default threads may be busy.
             await trio.to_thread.run_sync(_load_rich, limiter=trio.CapacityLimiter(1))
         from rich.console import Console
     except ImportError:
@@ -190,13 +178,13 @@ async def open_screen(console: Console | None, file: Any, lines: PlainLines) -> 
 
 
 def _load_rich() -> None:
-    """Loads all that a frame needs; some of it is only loaded with the first one."""
+    """Loads all that a frame needs; rich loads some of it with the first one only."""
     import io
 
     from rich.console import Console
     from rich.text import Text
 
-    from . import layout  # noqa: F401 - which brings more of it along
+    from . import layout  # noqa: F401 - it imports more of rich
 
     Console(file=io.StringIO(), force_terminal=True).print(Text("·"))
 
@@ -211,7 +199,7 @@ def _without_rich(file: IO[str], lines: PlainLines) -> PlainScreen:
 
 
 async def draw_frames(screen: Screen, model: DisplayModel) -> Exception:
-    """Frames until cancelled, or until it fails: then it returns why."""
+    """Draws frames until cancelled, or until that fails: then it returns the error."""
     drawn = float("-inf")
     while screen.writer is None or screen.writer.error is None:
         now = trio.current_time()

@@ -1,12 +1,12 @@
-"""What a stream is, and how text gets into it, whatever it is.
+"""The kinds of streams, and how text is written to each.
 
-1. A stream that is missing, closed, or cannot be written shows nothing. What it lacks beside `write` (`isatty`,
-   `fileno`, `encoding`, `flush`) it can do without.
+1. A stream that is missing, closed, or cannot be written shows nothing. Of its methods only `write` is needed, not
+   `isatty`, `fileno`, `encoding` or `flush`.
 2. A stream of the operating system is written by its descriptor, around its buffer: a thread that is stuck in there
-   holds no lock that the interpreter's exit, or a `print()`, waits for. The descriptor is asked for anew each
-   time; a remembered one may belong to somebody else by now.
-3. A stream in memory is written at once. Any other one may do what it likes, so only a thread of its own calls it.
-4. What the stream's encoding cannot say is replaced by `?`.
+   holds no lock that the interpreter's exit, or a `print()`, waits for. The descriptor is asked for each time: one that
+   was remembered may have been closed and opened as another file.
+3. A stream in memory is written at once. Any other one may block, so only a thread calls it.
+4. A character that the stream's encoding lacks is replaced by `?`.
 """
 
 from __future__ import annotations
@@ -16,48 +16,32 @@ import io
 import os
 import select
 import threading
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, TypeAlias, final
 
 CHUNK: Final = 4096
-"""Bytes written at once: a pipe that is ready takes so many without waiting."""
+"""Bytes written at once: a pipe that is ready takes so many without blocking."""
 
 LEAST: Final = 256
 """The same for a non-blocking one that is ready and has no room for `CHUNK`."""
 
 POLL: Final = 0.1
-"""Seconds after which a write that waits asks whether it is given up."""
+"""Seconds between two checks of a waiting write whether it is given up."""
 
 
 class GivenUpError(Exception):
     """Nobody waits for the write any more."""
 
 
-class Sink(Protocol):
-    """Where text goes."""
-
-    waits: bool
-    """Whether a write may wait, and so belongs into a thread."""
-
-    def write(self, text: str, given_up: threading.Event) -> None:
-        """Writes all of it.
-
-        Raises:
-            GivenUpError: `given_up` was set while it waited.
-            OSError: The stream takes nothing any more.
-        """
-        ...
-
-
 def usable(stream: Any) -> bool:
-    """Whether there is anything that could be written to."""
+    """Whether the stream can be written."""
     try:
         return stream is not None and callable(getattr(stream, "write", None)) and not getattr(stream, "closed", False)
-    except Exception:  # A stream of others, of which nothing is known.
+    except Exception:  # A stream of others may raise anything.
         return False
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether the stream says that it is a terminal; one that cannot be asked is none."""
+    """Whether the stream is a terminal, as far as it says so."""
     try:
         return usable(stream) and bool(stream.isatty())
     except Exception:  # `isatty` is missing, or raises, as it does for a closed stream.
@@ -74,7 +58,7 @@ def encoding_of(stream: Any) -> str | None:
 
 
 def fitted(text: str, encoding: str | None) -> str:
-    """The text with `?` for every character that the encoding cannot say."""
+    """The text with `?` for every character that the encoding lacks."""
     if encoding is None or (encoding == "utf-8" and text.isprintable()):
         return text
     return text.encode(encoding, "replace").decode(encoding)
@@ -82,7 +66,7 @@ def fitted(text: str, encoding: str | None) -> str:
 
 @final
 class MemorySink:
-    """A stream that keeps what it is given in memory, or hands it over to one that never waits."""
+    """A stream that never waits, as one in memory."""
 
     waits = False
 
@@ -116,7 +100,7 @@ class DescriptorSink:
             try:
                 written = os.write(self._stream.fileno(), rest[:most])
             except BlockingIOError:
-                # It is non-blocking and has less room than that. It says that it is ready all the same.
+                # It is non-blocking and has less room than that, though it was reported as ready.
                 most = LEAST
                 if given_up.wait(POLL / 4):
                     raise GivenUpError from None
@@ -133,7 +117,7 @@ class DescriptorSink:
 
 @final
 class ForeignSink:
-    """A stream of others: an object with `write`, of which nothing else is known."""
+    """A stream of others: an object that has `write`, and perhaps nothing else."""
 
     waits = True
 
@@ -142,7 +126,7 @@ class ForeignSink:
         self._encoding = encoding_of(stream)
 
     def write(self, text: str, given_up: threading.Event) -> None:
-        """Has the object write it."""
+        """Calls the object's `write`, and `flush` if it has that."""
         try:
             self._stream.write(fitted(text, self._encoding))
         except UnicodeEncodeError:
@@ -152,15 +136,20 @@ class ForeignSink:
             flush()
 
 
+Sink: TypeAlias = MemorySink | DescriptorSink | ForeignSink
+"""Writes all of a text to a stream. It raises `GivenUpError` once `given_up` is set while it waits, `OSError` where the
+stream takes nothing any more. Where it `waits`, it belongs into a thread."""
+
+
 def sink_for(stream: Any) -> Sink:
-    """The way in which this stream is written. The stream must be `usable`."""
+    """The way to write to this stream, which must be `usable`."""
     kind = type(stream)
     if getattr(stream, "never_waits", False) is True:
         return MemorySink(stream)
     if isinstance(stream, io.StringIO) and kind.write is io.StringIO.write and kind.flush is io.StringIO.flush:
         return MemorySink(stream)
     if isinstance(stream, io.TextIOWrapper) and kind.write is io.TextIOWrapper.write:
-        # Subclasses that only add to it (pytest's, for one) are what they are made of.
+        # A subclass that only adds methods (pytest's, for one) is written as its base.
         below = getattr(stream.buffer, "raw", stream.buffer)
         if type(below) is io.BytesIO:
             return MemorySink(stream)

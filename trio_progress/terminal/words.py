@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def percent(fraction: float) -> str:
-    """0 to 100 %, rounded down: 100 % is said of nothing that has not ended."""
-    # What others have stored is a number, but perhaps no fraction.
+    """0 to 100 %, rounded down, so that 100 % means done."""
+    # A stored number may be out of range.
     return f"{int(min(max(fraction, 0.0), 1.0) * 100)} %"
 
 
@@ -46,12 +46,7 @@ BYTES: Final = {
 
 
 def scaled(value: float, unit: str) -> tuple[str, str]:
-    """A number of bytes with one decimal at most, and its unit: ("1.2", "GB").
-
-    Args:
-        value: Bytes; any number.
-        unit: One of `BYTES`.
-    """
+    """A number of bytes with one decimal at most, in a unit of `BYTES`, and its prefixed unit: ("1.2", "GB")."""
     step, names = BYTES[unit]
     size = 0
     while size < len(names) - 1 and _tenths(value) >= step:
@@ -66,7 +61,7 @@ def _tenths(value: float) -> float:
 
 
 def _scaled_count(done: float, total: float | None, unit: str) -> str:
-    """Such as "1.2/3.4 GB", or "512 MB/3.4 GB" where one unit does not do for both."""
+    """Such as "1.2/3.4 GB", or "512 MB/3.4 GB" where the units differ."""
     so_far, small = scaled(done, unit)
     if total is None:
         return f"{so_far} {small}"
@@ -75,7 +70,7 @@ def _scaled_count(done: float, total: float | None, unit: str) -> str:
 
 
 def count(phase: PhaseValues) -> str:
-    """How much is done, of how much: "12/40 pages"; bytes are scaled; empty for a phase that counts nothing."""
+    """Done and total: "12/40 pages"; bytes are scaled; empty for a phase that counts nothing."""
     if phase.total is None and not phase.done:
         return ""
     if phase.unit is not None and phase.unit in BYTES:
@@ -85,12 +80,12 @@ def count(phase: PhaseValues) -> str:
 
 
 def moves(snapshot: Snapshot) -> bool:
-    """Whether it goes on: what it measured of its speed is true only then."""
+    """Whether the session runs and advances: only then are its rates and its ETA true."""
     return not snapshot.ended and snapshot.liveness == "ok"
 
 
 def rate(phase: PhaseValues) -> str:
-    """Units a second while it runs, "12.3/s" or "12 MB/s"; empty where that is not known."""
+    """Units a second while it runs, "12.3/s" or "12 MB/s"; empty where not known."""
     if phase.rate is None or phase.status != "running":
         return ""
     if phase.unit is not None and phase.unit in BYTES:
@@ -106,22 +101,22 @@ def counters(snapshot: Snapshot, most: int) -> str:
 
 
 def eta(values: Snapshot | PhaseSnapshot, moving: bool, label: str = "ETA ") -> str:
-    """Such as "ETA 3m 20s"; empty where none is known, or where nothing moves."""
+    """Such as "ETA 3m 20s"; empty where not known, or where the session does not move."""
     known = moving and values.status == "running" and values.eta is not None
     return label + duration(values.eta) if known and values.eta is not None else ""
 
 
 def figures(phase: PhaseSnapshot, moving: bool, took: str = "", eta_label: str = "ETA ") -> list[str]:
-    """What a phase's line says behind its name: count, rate, duration (where given), ETA and attempt.
+    """The figures of a phase's line: count, rate, duration (as given in `took`), ETA and attempt.
 
     Args:
         phase: The phase.
         moving: Whether its session `moves`.
-        took: How long the phase ran; empty: not said.
-        eta_label: What stands before the ETA.
+        took: How long the phase ran, or empty.
+        eta_label: The text before the ETA.
     """
-    said = [count(phase), rate(phase) if moving else "", took, eta(phase, moving, eta_label)]
-    return [text for text in (*said, attempt(phase)) if text]
+    texts = (count(phase), rate(phase) if moving else "", took, eta(phase, moving, eta_label), attempt(phase))
+    return [text for text in texts if text]
 
 
 def attempt(values: Snapshot | PhaseSnapshot) -> str:
@@ -130,25 +125,25 @@ def attempt(values: Snapshot | PhaseSnapshot) -> str:
 
 
 def error(snapshot: Snapshot) -> str:
-    """The error's type and message; empty where there is none."""
+    """The type and message of the session's error; empty without one."""
     found = snapshot.error
     return "" if found is None else ": ".join(filter(None, (found.type, found.message)))
 
 
 def status(snapshot: Snapshot) -> str:
-    """The status, or "stalled" where that says more."""
+    """The status, or "stalled" for a running session that does not advance."""
     return "stalled" if snapshot.status == "running" and snapshot.liveness == "stalled" else snapshot.status
 
 
 def standing(snapshot: Snapshot, now: float) -> str:
-    """The status in a word, and for a stalled session since when; `now` in seconds since 1970."""
+    """The status, and for a stalled session for how long; `now` in seconds since 1970."""
     if status(snapshot) == "stalled" and snapshot.progressed_at is not None:
         return f"stalled for {duration(max(now - snapshot.progressed_at.timestamp(), 0))}"
     return snapshot.status.replace("_", " ")
 
 
 def clock(stamp: float, form: str = "%H:%M:%S") -> str:
-    """A moment in the reader's own time zone, whatever zone that is: `TZ` may name one that no datetime can have."""
+    """A moment in the reader's own time zone. Not by `datetime`, which does not have every zone that `TZ` can name."""
     try:
         return time.strftime(form, time.localtime(stamp))
     except (OverflowError, ValueError, OSError):
@@ -156,9 +151,9 @@ def clock(stamp: float, form: str = "%H:%M:%S") -> str:
 
 
 def ago(moment: datetime | None, now: float) -> str:
-    """How long ago that was: "3 min ago"; the date where that is more than a week; "-" for never.
+    """How long ago a moment was: "3 min ago"; the date after a week; "-" for None.
 
-    Clocks of other processes may be ahead of ours, so a moment to come is shown as it is.
+    A moment in the future is shown as it is: the clock of another process may be ahead.
     """
     if moment is None:
         return "-"
@@ -182,5 +177,5 @@ def local_time(moment: datetime) -> str:
     try:
         moment = moment.astimezone()
     except (OverflowError, ValueError, OSError):
-        pass  # In the years 1 and 9999 not every zone has it.
+        pass  # Some zones have no such moment in the years 1 and 9999.
     return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds")

@@ -1,12 +1,14 @@
-"""Text for a terminal, pipe or file, written beside the event loop: whoever has something to say never waits.
+"""Text for a terminal, pipe or file, written beside the event loop: who puts lines or frames never waits.
 
 1. Lines are kept in order, up to `KEPT` characters of them; above, the oldest are left out, and a line in their place
    says how many. Of the frames only the newest is kept.
 2. One thread writes, and ends when it has nothing to do for a while. It is a daemon: neither leaving nor the
    interpreter's exit waits for it.
-3. Who leaves waits until all is written, but at most `LEAVING` seconds, by a clock that tests cannot wind.
-4. A stream that fails is not written again. `error` says why; whoever owns the writer tells it.
-5. What never waits (a stream in memory) is written at once, without a thread.
+3. Leaving waits until all is written, but at most `LEAVING` seconds, by the real clock also in tests.
+4. A stream that fails is not written again. `error` says why; the owner of the writer reports it.
+5. A stream that never waits (one in memory) is written at once, without a thread.
+6. A frame is drawn over the one before it, whichever that is. So frames may be left out, and lines may come above
+   them at any time.
 """
 
 from __future__ import annotations
@@ -17,20 +19,59 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, final
 
-from .region import Region
 from .streams import GivenUpError, sink_for
 
 KEPT: Final = 4 * 1024 * 1024
-"""Characters of lines that are kept while nobody takes them."""
+"""Characters of lines that are kept while the stream takes none."""
 
 BEHIND: Final = 16_384
-"""Characters of lines that wait for a stream that keeps up well enough."""
+"""Characters of lines that may wait for a stream that still keeps up."""
 
 LEAVING: Final = 1.0
-"""Seconds for which the last lines are tried."""
+"""Seconds that the last lines have to be written."""
 
 IDLE: Final = 1.0
 """Seconds without anything to write after which the thread ends; the next line begins another one."""
+
+
+HIDE = "\x1b[?25l"
+SHOW = "\x1b[?25h"
+
+
+@final
+class Region:
+    """The last lines of a terminal, drawn anew: makes frames into the text that draws them. Pure."""
+
+    def __init__(self) -> None:
+        self._shown: Sequence[str] = ()
+        self._open = False
+
+    def text(self, above: str, frame: Sequence[str] | None, *, clear: bool = False, leave: bool = False) -> str:
+        r"""The text that draws a frame.
+
+        Args:
+            above: Whole lines to stand above the region, each with its "\n"; empty: none.
+            frame: The lines of the region; None: as they are.
+            clear: Whether to clear the terminal, which no longer shows what was drawn.
+            leave: Whether the region stays as it is from now on, and the cursor returns below it.
+        """
+        if not self._open and frame is None:
+            return above
+        parts: list[str] = [] if self._open else [HIDE]
+        self._open = True
+        if clear:
+            parts.append("\x1b[H\x1b[2J")
+        elif self._shown:
+            up = len(self._shown) - 1
+            parts.append("\r" + (f"\x1b[{up}A" if up else "") + "\x1b[J")
+        if frame is not None:
+            self._shown = frame
+        parts += [above, "\n".join(self._shown)]
+        if leave:
+            parts.append(("\n" if self._shown else "") + SHOW)
+            self._shown = ()
+            self._open = False
+        return "".join(parts)
 
 
 @final
@@ -46,7 +87,7 @@ class Writer:
         self.error: Exception | None = None
         """Why nothing is written any more."""
         self.lost = 0
-        """Lines that nobody took and that were left out."""
+        """Lines that the stream did not take and that were left out."""
         self._sink = sink_for(stream)
         self._region = Region()
         self._change = threading.Condition()
@@ -60,7 +101,7 @@ class Writer:
         """Characters that are being written."""
         self._writing_lines = 0
         self._finished = False
-        """Whether nothing more is expected; what comes all the same is written all the same."""
+        """Whether nothing more is expected; what still comes is still written."""
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
 
@@ -70,7 +111,7 @@ class Writer:
         return self._frame is not None or self._characters + self._writing > BEHIND
 
     def put(self, text: str) -> None:
-        r"""Whole lines, the last with its "\n" too. Never waits."""
+        r"""Takes whole lines, the last with its "\n" too. Never waits."""
         if os.getpid() != self._process:
             # A forked child has the writer, but not its thread.
             self._sink.write(text, self._given_up)
@@ -87,12 +128,7 @@ class Writer:
             self._changed()
 
     def draw(self, frame: Sequence[str], *, clear: bool = False) -> None:
-        """A frame, in place of the last one. Never waits.
-
-        Args:
-            frame: Lines.
-            clear: Whether the terminal is to be cleared first.
-        """
+        """Takes the lines of a frame, in place of the last one; `clear` clears the terminal first. Never waits."""
         with self._change:
             if self.error is None:
                 self._frame = frame
@@ -100,14 +136,14 @@ class Writer:
                 self._changed()
 
     def leave(self) -> None:
-        """Leaves the last frame where it is; what comes after it are lines. Never waits."""
+        """Leaves the last frame where it is; lines that come later stand below it. Never waits."""
         with self._change:
             if self.error is None:
                 self._leave = True
                 self._changed()
 
     def finish(self) -> bool:
-        """Waits until all is written, `LEAVING` seconds at most; whether it was."""
+        """Waits until all is written, `LEAVING` seconds at most; returns whether it was."""
         with self._change:
             self._finished = True
             self._change.notify_all()
@@ -119,14 +155,14 @@ class Writer:
                 self._change.notify_all()
             thread = self._thread
         if done and thread is not None:
-            thread.join(LEAVING)  # It has nothing left to do but to end.
+            thread.join(LEAVING)  # It has nothing left to write, and ends.
         return done and self.error is None
 
     async def drain(self) -> None:
         """Waits until all is written, however long that takes, or until cancelled; then it is written later.
 
         Raises:
-            Exception: The stream takes nothing any more; the one that says so.
+            Exception: The stream takes nothing any more; its own error.
         """
         import trio
 
@@ -143,7 +179,7 @@ class Writer:
             self._change.wait_for(lambda: (not self._pending() and not self._busy()) or self._given_up.is_set())
 
     async def aclose(self) -> None:
-        """As `finish()`, beside an event loop. It is not cancelled, and needs `LEAVING` seconds at most."""
+        """As `finish()`, for an event loop. It is not cancelled, and takes `LEAVING` seconds at most."""
         if not self._pending() and not self._busy():
             self.finish()  # At once.
             return
@@ -175,7 +211,7 @@ class Writer:
             self._thread = None
 
     def _write_next(self) -> None:
-        """Writes what there is. The lock is held, and let go while a thread writes."""
+        """Writes all that waits. The caller holds the lock, which is released while a thread writes."""
         text = self._take()
         self._writing = max(len(text), 1)
         try:
