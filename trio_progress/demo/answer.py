@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -282,7 +283,8 @@ def render(answer: Answer, title: str) -> str:
     if not answer.quotes and not answer.statements:
         return f"{out[0]}\n\nNothing in {printable(title)} speaks of that.\n"
     for statement in answer.statements:
-        out.append(f"  {_wrapped(printable(statement.text))}")
+        lines = wrap(printable(statement.text), 96, break_long_words=False, break_on_hyphens=False)
+        out += [f"  {line}" for line in lines]
         out.append(f"    -- {_place(statement.path, statement.line, statement.end)}{_of(statement.scope)}")
         out.append("")
     for number, quote in enumerate(answer.quotes, 1):
@@ -301,12 +303,3 @@ def _place(path: str, line: int, end: int) -> str:
 
 def _of(scope: str) -> str:
     return f"  ({printable(scope)})" if scope else ""
-
-
-def _wrapped(text: str, width: int = 96) -> str:
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return "\n  ".join(lines)

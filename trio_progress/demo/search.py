@@ -117,12 +117,7 @@ def _worth_reading(lines: list[str], queries: Sequence[Query]) -> bool:
 
 
 def _scan_file(
-    path: str,
-    lines: list[str],
-    queries: Sequence[Query],
-    wanted: WantedTerms,
-    result: Scan,
-    check: Callable[[], None],
+    path: str, lines: list[str], queries: Sequence[Query], wanted: WantedTerms, result: Scan, check: Callable[[], None]
 ) -> None:
     in_path = Counter(term for word in words(str(PurePosixPath(path).with_suffix(""))) for term in wanted[word])
     statistics = result.statistics

@@ -44,7 +44,6 @@ class Overview(msgspec.Struct):
     """The result of context engineering."""
 
     files: int
-    bytes: int
     skipped: dict[str, int]
     subjects: list[str]
     queries: list[Query]
@@ -86,7 +85,7 @@ async def context_engineering(context: ResearchContext, phase: Phase, notes: Not
     queries = plan(question, found)
     phase.advance()
     phase.update(message=f"{len(listing.files)} files, {len(queries)} queries")
-    return Overview(len(listing.files), listing.size, listing.skipped, found, queries)
+    return Overview(len(listing.files), listing.skipped, found, queries)
 
 
 async def search(context: ResearchContext, phase: Phase, notes: Notes) -> Found:

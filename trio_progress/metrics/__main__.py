@@ -1,17 +1,17 @@
-"""`python -m trio_progress.metrics dashboard | rules`: prints what is provided, to be put where it is used."""
+"""`python -m trio_progress.metrics dashboard | rules`: prints the file, for Grafana or Prometheus to read."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from .assets import dashboard, rules
+from . import dashboard, rules
 
 _WHAT = {"dashboard": dashboard, "rules": rules}
 
 
 def main() -> None:
-    """Prints the file that is asked for."""
+    """Prints the file."""
     parser = argparse.ArgumentParser(
         prog="python -m trio_progress.metrics",
         description="Prints the Grafana dashboard (JSON) or the Prometheus alert rules (YAML) of trio-progress.",

@@ -1,11 +1,11 @@
-"""The collector that Prometheus' registries ask: plain ints are read when a scrape comes, and not before.
+"""The collector for Prometheus' registries: the trackers' plain ints are read at a scrape, and not before.
 
-1. One collector for a registry, however many trackers: their counts are added up.
-2. Counts never fall, for Prometheus takes that for a restart of the process. When a tracker is left, what it has
-   counted stays in the sums, and its gauges go.
-3. A scrape that comes in another thread (as with `prometheus_client.start_http_server`) is answered by the event
-   loop, between two steps of its tasks: what it reads is one moment. Of a loop that does not answer in `PATIENCE`,
-   one for all trackers, the counts of the last time are told, and no gauges: their series end, which alerts can see.
+1. A registry has one collector for any number of trackers, whose counts are added up.
+2. Counts never fall, for Prometheus takes that for a restart of the process. When a tracker is left, its counts stay
+   in the sums, and its gauges end.
+3. A scrape in another thread (as with `prometheus_client.start_http_server`) is answered by the event loop, between
+   two steps of its tasks: its values belong to one moment. Where the loop does not answer within `PATIENCE`, one for
+   all trackers, the scrape gets their last counts and no gauges: those series end, which alerts can see.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATIENCE: Final = 2.0
 """Seconds that a scrape in another thread waits for an event loop."""
 
 LONGEST_ACCEPT: Final = 2000
-"""Characters of an `Accept` that is looked at; Prometheus sends some 300."""
+"""Characters of an `Accept` that is parsed; Prometheus sends some 300."""
 
 _CONTENT_TYPE: Final = re.compile(
     r"(?:application/openmetrics-text|text/plain); version=[0-9]{1,3}(?:\.[0-9]{1,3}){0,3}; charset=utf-8"
@@ -45,7 +45,7 @@ _CONTENT_TYPE: Final = re.compile(
 
 @final
 class _Member:
-    """A tracker that is collected, and what it has told last."""
+    """A tracker that is collected, and its last statistics."""
 
     def __init__(self, tracker: ProgressTracker) -> None:
         try:
@@ -53,7 +53,7 @@ class _Member:
         except RuntimeError:
             raise RuntimeError("a tracker is collected from the event loop that runs it: call this there") from None
         self._tracker = tracker
-        self._told = threading.Condition()
+        self._new_reading = threading.Condition()
         self._readings = 0
         self.last: TrackerStatistics = tracker.statistics()
 
@@ -61,25 +61,25 @@ class _Member:
         """Reads the tracker; in its event loop."""
         try:
             last = self._tracker.statistics()
-        except Exception as error:  # It would end the whole run: this may be called by Trio itself.
+        except Exception as error:  # Trio may call this itself, and would end the whole run.
             log_event(logging.ERROR, "metrics_failed", "the statistics of a tracker cannot be read", error=error)
             return
-        with self._told:
+        with self._new_reading:
             self.last = last
             self._readings += 1
-            self._told.notify_all()
+            self._new_reading.notify_all()
 
     def ask(self) -> int | None:
-        """Has it read, from any thread: now in its event loop, or else soon.
+        """Requests a reading, from any thread: done at once in the event loop, or else soon.
 
         Returns:
-            Which reading that will be; None where there is none any more.
+            The number of that reading; None where the loop has ended or the reading failed.
         """
         try:
             here = trio.lowlevel.current_trio_token() is self._token
         except RuntimeError:
             here = False
-        with self._told:
+        with self._new_reading:
             wanted = self._readings + 1
         if here:
             self.read()
@@ -91,9 +91,9 @@ class _Member:
         return wanted
 
     def answered(self, wanted: int | None, until: float) -> bool:
-        """Waits for a reading, by `time.monotonic()`; False where the event loop does not answer."""
-        with self._told:
-            return wanted is not None and self._told.wait_for(
+        """Waits for a reading until a time of `time.monotonic()`; False where the event loop does not answer."""
+        with self._new_reading:
+            return wanted is not None and self._new_reading.wait_for(
                 lambda: self._readings >= wanted, max(until - time.monotonic(), 0)
             )
 
@@ -122,7 +122,7 @@ class Collector:
             self.add(tracker)
 
     def add(self, tracker: ProgressTracker) -> None:
-        """Collects a further tracker, until it is left; one that is collected already just stays.
+        """Collects a further tracker until it is left; does nothing for one that is collected already.
 
         Raises:
             RuntimeError: Not called in the event loop that runs it.
@@ -136,10 +136,7 @@ class Collector:
             self._members[tracker] = member
 
     def remove(self, tracker: ProgressTracker) -> None:
-        """Stops collecting a tracker: its gauges go, and its counts stay as they are. Twice is once.
-
-        Call it in the tracker's event loop.
-        """
+        """Stops collecting a tracker: its gauges end, its counts stay. Idempotent; call it in its event loop."""
         member = self._members.get(tracker)
         if member is None:
             return
@@ -150,16 +147,16 @@ class Collector:
 
     @property
     def trackers(self) -> tuple[ProgressTracker, ...]:
-        """Those that are collected now."""
+        """The trackers that are collected now."""
         return tuple(self._members)
 
     def describe(self) -> Iterator[Metric]:
-        """The metrics without their values: what a registry holds against others when it takes a collector in."""
+        """The metrics without values, which a registry compares with those that it has."""
         return (_metric(family, {}) for family in FAMILIES)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics with their values; what registries call for a scrape."""
-        # All are asked before the first is waited for: those of one loop that is stuck cost its patience once.
+        """The metrics with their values; registries call this at a scrape."""
+        # All are asked before the first is waited for: trackers of one loop that is stuck cost `PATIENCE` once.
         asked = [(member, member.ask()) for member in tuple(self._members.values())]
         until = time.monotonic() + PATIENCE
         answered = {member for member, wanted in asked if member.answered(wanted, until)}
@@ -181,7 +178,7 @@ class Collector:
                 merged[place] = value if known is None else _both(family, known, value)
 
     def _place(self, family: Family, labels: Labels) -> Labels:
-        """The labels, bounded once more: trackers may come and go, each with pipelines of its own."""
+        """The labels, bounded once more: each tracker that comes and goes may have pipelines of its own."""
         if "pipeline" not in family.labels or labels[0] == OTHER:
             return labels
         pipeline, rest = labels
@@ -217,7 +214,7 @@ def _metric(family: Family, samples: dict[Labels, Value]) -> Metric:
 
 
 def _buckets(distribution: Distribution) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus has them."""
+    """The bounds of the buckets with cumulative counts."""
     buckets: list[tuple[str, float]] = []
     count = 0
     for bound, more in zip((*map(str, distribution.bounds), "+Inf"), distribution.counts, strict=True):
@@ -230,14 +227,14 @@ _collectors: WeakKeyDictionary[CollectorRegistry, Collector] = WeakKeyDictionary
 
 
 def register(tracker: ProgressTracker, registry: CollectorRegistry = REGISTRY) -> Collector:
-    """Has a registry tell the metrics of a tracker. Of several trackers in one registry, the sums are told.
+    """Adds the metrics of a tracker to a registry, which has the sums of all its trackers.
 
-    When the tracker is left, its gauges go and its counts stay: to Prometheus a counter that falls is one of a
-    process that was restarted. `unregister()` takes a tracker out before, and with the last one all metrics.
+    When the tracker is left, its gauges end and its counts stay: Prometheus takes a counter that falls for a restart
+    of the process. `unregister()` removes a tracker before, and with the last one all metrics.
 
     Args:
-        tracker: Whose metrics.
-        registry: Where to; prometheus_client's default one unless given.
+        tracker: The tracker.
+        registry: The registry; prometheus_client's default one unless given.
 
     Returns:
         The registry's collector.
@@ -255,14 +252,14 @@ def register(tracker: ProgressTracker, registry: CollectorRegistry = REGISTRY) -
         return collector
     collector.add(tracker)
     try:
-        registry.register(collector)  # Somebody may have taken it out by hand.
+        registry.register(collector)  # The application may have unregistered it.
     except ValueError:
         pass
     return collector
 
 
 def unregister(tracker: ProgressTracker, registry: CollectorRegistry = REGISTRY) -> None:
-    """Takes a tracker out of a registry, and with the last one all metrics. Call it in the tracker's event loop."""
+    """Removes a tracker from a registry, and with the last one all metrics. Call it in the tracker's event loop."""
     collector = _collectors.get(registry)
     if collector is not None:
         collector.remove(tracker)
@@ -282,12 +279,12 @@ class _Reading:
 
 
 def exposition(tracker: ProgressTracker, accept: str | None = None) -> tuple[str, bytes]:
-    """The metrics of one tracker as text: what a server answers to a scrape. Call it in the tracker's event loop.
+    """The metrics of one tracker as text, for the answer to a scrape. Call it in the tracker's event loop.
 
     Has no checkpoint, and registers nothing.
 
     Args:
-        tracker: Whose metrics.
+        tracker: The tracker.
         accept: The request's `Accept` header: OpenMetrics where it asks for that, else Prometheus' own text format.
 
     Returns:
@@ -298,8 +295,8 @@ def exposition(tracker: ProgressTracker, accept: str | None = None) -> tuple[str
     asked = accept if accept is not None and len(accept) <= LONGEST_ACCEPT else ""
     try:
         encode, content_type = choose_encoder(asked)
-    except (TypeError, ValueError):  # Of a version that is none, it does not say that it is none.
+    except (TypeError, ValueError):  # prometheus_client does not check that a version is one.
         encode, content_type = choose_encoder("")
-    if not _CONTENT_TYPE.fullmatch(content_type):  # It repeats what was asked for as the version, whatever that is.
+    if not _CONTENT_TYPE.fullmatch(content_type):  # It would repeat any version that was asked for.
         encode, content_type = choose_encoder("")
     return content_type, encode(registry)

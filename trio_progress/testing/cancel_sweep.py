@@ -14,16 +14,7 @@ from typing import Final, Literal, TypeVarTuple, Unpack, final
 
 import trio
 
-from .explorer import (
-    HORIZON,
-    SEED_VARIABLE,
-    STEPS,
-    Run,
-    check_scenario,
-    parse_seed,
-    run_schedule,
-    schedule_error,
-)
+from .explorer import HORIZON, SEED_VARIABLE, STEPS, Run, check_scenario, parse_seed, run_schedule, schedule_error
 from .leftovers import Leftovers, newcomers_only
 
 Ts = TypeVarTuple("Ts")

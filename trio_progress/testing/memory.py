@@ -9,13 +9,7 @@ from typing import Any, Final, Self, final
 import msgspec
 import trio
 import trio.testing
-from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
-    ConnectionRejected,
-    WebSocketConnection,
-    wrap_client_stream,
-)
+from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from ..contexts import BodyError
 from ..errors import ProtocolError
@@ -174,11 +168,7 @@ class MemoryClient:
 
 @asynccontextmanager
 async def memory_client(
-    tracker: ProgressTracker,
-    *,
-    token: str | None = None,
-    headers: Sequence[tuple[str, str]] = (),
-    **settings: Any,
+    tracker: ProgressTracker, *, token: str | None = None, headers: Sequence[tuple[str, str]] = (), **settings: Any
 ) -> AsyncIterator[MemoryClient]:
     """A WebSocket client of the tracker's sessions, of a server of its own that has no port; in virtual time as well.
 
