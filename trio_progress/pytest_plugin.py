@@ -23,7 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -49,12 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
 # Tests under the explorer
 
 
-class _PerSchedule:
+class _PerSchedule(NamedTuple):
     """A placeholder for the value of an async fixture, which each schedule makes anew."""
 
-    def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        self.function = function
-        self.arguments = arguments
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
 
 
 class _Values:

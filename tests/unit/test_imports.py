@@ -276,7 +276,7 @@ def test_every_public_name_has_a_docstring_and_a_module_of_its_own() -> None:
         ("trio.run(connected)", "connect() needs trio_websocket: pip install 'trio-progress[server]'"),
         (
             "trio_progress.metrics.exposition",
-            "exposition needs prometheus-client: pip install 'trio-progress[metrics]'",
+            "exposition needs prometheus_client: pip install 'trio-progress[metrics]'",
         ),
         ("Client('redis://127.0.0.1')", "a Redis store needs redis-py: pip install 'trio-progress[redis]'"),
         ("main(['serve'])", "trio-progress: the server needs h11: pip install 'trio-progress[server]'"),

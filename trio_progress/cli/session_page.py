@@ -126,14 +126,9 @@ def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
     names = {name: printable(name).replace("_", " ") for name in values}
     width = min(max(map(cells, names.values())), 30)
     for name, value in values.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        text = (
-            words.number(value)
-            if number
-            else value
-            if isinstance(value, str)
-            else json.dumps(value, ensure_ascii=False)
-        )
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = words.number(value)  # noqa: PLW2901
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield f"  {padded(names[name], width)}  {printable(text)}"
 
 

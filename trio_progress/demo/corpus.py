@@ -96,11 +96,7 @@ def list_files(root: str, aside: frozenset[str] = frozenset(), check: Callable[[
     """
     files: list[File] = []
     skipped: Counter[str] = Counter()
-
-    def unreadable(error: OSError) -> None:
-        skipped["unreadable"] += 1
-
-    for folder, folders, names in os.walk(root, onerror=unreadable):
+    for folder, folders, names in os.walk(root, onerror=lambda _error: skipped.update(unreadable=1)):
         check()
         # In place: `os.walk` descends into those that remain.
         folders[:] = [name for name in folders if not name.startswith(".") and name not in GENERATED | aside]

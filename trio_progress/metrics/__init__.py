@@ -38,13 +38,8 @@ def __getattr__(name: str) -> object:
     # What needs prometheus-client is loaded when it is asked for.
     if name not in ("Collector", "exposition", "register", "unregister"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    from ..errors import require_extra
+
+    with require_extra(f"trio_progress.metrics.{name}", "metrics"):
         from . import collector
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        raise ModuleNotFoundError(
-            f"trio_progress.metrics.{name} needs prometheus-client: pip install 'trio-progress[metrics]'",
-            name=error.name,
-        ) from None
     return getattr(collector, name)

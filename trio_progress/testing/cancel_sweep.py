@@ -24,7 +24,7 @@ MOST: Final = 20_000
 
 
 class LeftoverError(AssertionError):
-    """A scenario that was cancelled has left something behind; `found` says what."""
+    """A scenario that was cancelled has left something behind; `found` lists it."""
 
     def __init__(self, found: list[str]) -> None:
         self.found = tuple(found)
@@ -33,7 +33,7 @@ class LeftoverError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What was swept, all of it without a failure."""
+    """The result of a sweep without a failure."""
 
     scenario: str
     seed: int
@@ -123,7 +123,8 @@ def cancel_everywhere(
                 break
         if run.error is not None:
             again, _, _ = one(step, watch=True)
-            what = f"{name}, {_what(kind, step)} of {total},"
+            verb = "cancelled" if kind == "cancel" else "interrupted"
+            what = f"{name}, {f'{verb} at step {step}' if step else 'left alone in all its steps'} of {total},"
             raise schedule_error(what, run, again, seed=this, tried=step + 1, distinct=len(histories), where=f"@{step}")
     return Sweep(name, this, total, dict(outcomes), time.perf_counter() - begun)
 
@@ -176,12 +177,6 @@ def _one(
             run.error = error
     outcome = "interrupted" if interrupted else "cancelled" if scope.cancelled_caught else "returned"
     return run, instrument.made, outcome
-
-
-def _what(kind: str, step: int) -> str:
-    if not step:
-        return "left alone in all its steps"
-    return f"{'cancelled' if kind == 'cancel' else 'interrupted'} at step {step}"
 
 
 def _only_interrupts(error: BaseException) -> bool:

@@ -67,7 +67,7 @@ class ScheduleError(AssertionError):
         self.replay = replay_command(f"{seed}{where}", scenario)
         lines = [
             f"{scenario} fails under seed {seed}{where}, the {_nth(tried)} schedule tried ({distinct} distinct):",
-            *(f"  {line}" for line in _told(error)[:20]),
+            *(f"  {line}" for line in _lines_of(error)[:20]),
             "",
             f"replay it:  {self.replay}",
             "",
@@ -87,7 +87,7 @@ class StuckError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What was explored, all of it without a failure."""
+    """The result of an exploration without a failure."""
 
     scenario: str
     seed: int
@@ -178,7 +178,7 @@ def explore(
 def schedule_error(
     scenario: str, run: Run, again: Run, *, seed: int, tried: int, distinct: int, where: str = ""
 ) -> ScheduleError:
-    """What a schedule that failed, and was run `again` to be watched, is reported as."""
+    """The report of a schedule that failed, and was run `again` to be watched."""
     failed = again if again.error is not None else run
     assert failed.error is not None
     error = ScheduleError(
@@ -248,28 +248,24 @@ def run_schedule(
                 trio.run(main, clock=clock, instruments=[timeline] if watch else [])
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as raised:  # noqa: ASYNC103 - told as the schedule's outcome
+            except BaseException as raised:  # noqa: ASYNC103 - it is the schedule's outcome
                 error = raised
     finally:
         random.setstate(kept)
     if error is not None and type(error).__name__ in ("Skipped", "Exit") and not isinstance(error, Exception):
         raise error  # What pytest.skip() and pytest.exit() raise.
     if stuck:
-        told = StuckError(stuck[0])
-        told.__cause__, error = error, told
-    noted = _NOTED.pop(scheduler, [])
-    text = _history(scheduler, timeline, noted) if watch else ""
+        outcome = StuckError(stuck[0])
+        outcome.__cause__, error = error, outcome
+    text = ""
+    if watch:
+        labels = scheduler.labels
+        notes = [(at, noted) for at, (_, noted) in zip(scheduler.noted, scheduler.notes, strict=True)]
+        text = timeline.text({step.task: labels[scheduler.number(step.task)] for step in timeline.steps}, notes)
     return Run(error, scheduler.digest(), text, scheduler.steps)
 
 
-def _history(scheduler: Scheduler, timeline: Timeline, noted: list[tuple[float, str]]) -> str:
-    """The schedule as a text, with its tasks by their labels."""
-    labels = scheduler.labels
-    return timeline.text({step.task: labels[scheduler.number(step.task)] for step in timeline.steps}, noted)
-
-
 _scheduler: trio.lowlevel.RunVar[Scheduler | None] = trio.lowlevel.RunVar("trio_progress scheduler", default=None)
-_NOTED: dict[Scheduler, list[tuple[float, str]]] = {}
 
 
 def note(text: str) -> None:
@@ -280,8 +276,7 @@ def note(text: str) -> None:
     scheduler = _scheduler.get() if trio.lowlevel.in_trio_run() else None
     if scheduler is not None:
         scheduler.notes.append((len(scheduler.order), text))
-        noted = _NOTED.setdefault(scheduler, [])
-        noted.append((trio.current_time(), text))
+        scheduler.noted.append(trio.current_time())
 
 
 async def jitter(most: float = 0.01) -> None:
@@ -307,7 +302,7 @@ def same(one: Run, other: Run) -> bool:
 
 
 def check_scenario(scenario: object, what: str) -> str:
-    """The scenario's name, where it can be run from here."""
+    """The scenario's name; an error where it cannot be run from here."""
     if inspect.iscoroutine(scenario):
         scenario.close()
         raise TypeError(f"{what}() calls the scenario itself: give it the async function, not what it returns")
@@ -329,11 +324,7 @@ def _check_range(schedules: object, jitter: float, horizon: float, steps: object
 
 
 def parse_seed(text: str) -> tuple[int, int | None]:
-    """The seed, and the step of a sweep, in the environment variable.
-
-    Raises:
-        ValueError: It is neither.
-    """
+    """The seed, and the step of a sweep, in the environment variable; a `ValueError` where it holds neither."""
     seed, at, step = text.partition("@")
     try:
         return int(seed), int(step) if at else None
@@ -342,7 +333,7 @@ def parse_seed(text: str) -> tuple[int, int | None]:
 
 
 def replay_command(seed: str, scenario: str) -> str:
-    """What to type to see one schedule again."""
+    """The command that runs one schedule again."""
     test = os.environ.get("PYTEST_CURRENT_TEST")
     if test is not None:
         return f"{SEED_VARIABLE}={seed} python -m pytest {shlex.quote(test.rpartition(' (')[0])}"
@@ -364,10 +355,10 @@ def _tasks() -> list[trio.lowlevel.Task]:
     return found
 
 
-def _told(error: BaseException) -> list[str]:
-    """What was raised, by line; of a group what is in it, for that it is a group says nothing."""
+def _lines_of(error: BaseException) -> list[str]:
+    """The error's type and text, by line; those of its exceptions, where it is a group."""
     if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in _told(inner)]
+        return [line for inner in error.exceptions for line in _lines_of(inner)]
     text = str(error)
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
 

@@ -58,11 +58,11 @@ class Leftovers(trio.abc.Instrument):
         ]
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """A task is new."""
+        """Remembers a new task."""
         self._tasks[task] = None
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """A task is over."""
+        """Forgets a task that has ended."""
         self._tasks.pop(task, None)
 
     # After the run
@@ -80,10 +80,11 @@ class Leftovers(trio.abc.Instrument):
                 if text is not None:
                     self.found.append(text)
             del thing
-        self.found += [str(told.message) for told in caught if issubclass(told.category, ResourceWarning)]
-        for told in caught:
-            if not issubclass(told.category, ResourceWarning):
-                warnings.warn_explicit(told.message, told.category, told.filename, told.lineno)
+        for warning in caught:
+            if issubclass(warning.category, ResourceWarning):
+                self.found.append(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @contextmanager

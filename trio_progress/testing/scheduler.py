@@ -81,7 +81,9 @@ class Scheduler:
         self.names: list[str] = []
         """The name of each task, by number: the order in which they came."""
         self.notes: list[tuple[int, str]] = []
-        """What was noted, and after how many steps."""
+        """Texts of `note()`, each after how many steps."""
+        self.noted: list[float] = []
+        """When that was, in virtual time."""
         self.passes = 0
         self.steps = 0
         """How often any task was run, Trio's own as well."""

@@ -56,11 +56,11 @@ class Timeline(trio.abc.Instrument):
         self._values: dict[object, str] = {}
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """A task is new."""
+        """Remembers a new task."""
         self._live[task] = None
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """A task has run: where it has come to, and what is different now."""
+        """Adds a step: where the task stands now, and which variables have changed."""
         frames = _own_frames(task)
         over = task not in self._live
         mine = frames or (over and any(step.task is task for step in self.steps))
@@ -75,7 +75,7 @@ class Timeline(trio.abc.Instrument):
         self.steps.append(Step(trio.current_time(), task, where, changes))
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """A task is over."""
+        """Forgets a task that has ended."""
         self._live.pop(task, None)
 
     def _changes(self, tasks: list[trio.lowlevel.Task]) -> Iterator[str]:
@@ -93,14 +93,14 @@ class Timeline(trio.abc.Instrument):
         rows: list[tuple[float, str, str]] = []
         for step in self.steps:
             changes = "; ".join(step.changes)
-            said = f"{step.where}   {changes}" if changes else step.where
-            rows.append((step.time, labels.get(step.task, step.task.name), said))
+            text = f"{step.where}   {changes}" if changes else step.where
+            rows.append((step.time, labels.get(step.task, step.task.name), text))
         rows += [(time, "*", text) for time, text in notes]
         rows.sort(key=lambda row: row[0])  # Stable: what happened at one time stays in its order.
         hidden = self.dropped + max(len(rows) - SHOWN, 0)
         rows = rows[-SHOWN:]
         width = min(max((len(label) for _, label, _ in rows), default=0), 32)
-        lines = [f"{time:10.4f}  {label:<{width}}  {said}" for time, label, said in rows]
+        lines = [f"{time:10.4f}  {label:<{width}}  {text}" for time, label, text in rows]
         if hidden:
             lines.insert(0, f"{'':>10}  ... {hidden} earlier lines")
         if self.others:
@@ -109,7 +109,7 @@ class Timeline(trio.abc.Instrument):
 
 
 def standing(tasks: list[trio.lowlevel.Task]) -> str:
-    """Where the tasks that have not ended wait, a line each; for a schedule that does not come to its end."""
+    """Where the tasks wait that have not ended, a line each; for a schedule that does not end."""
     lines = []
     for task in tasks:
         frames = _own_frames(task)
@@ -173,7 +173,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # Another one in every process.
 
 
 def _tells(value: object) -> bool:
-    """Whether the value has a text of its own that says how it stands, as our sessions have."""
+    """Whether the value's text shows its state, as our sessions' does."""
     kind = type(value)
     return kind.__repr__ is not object.__repr__ and (_own_class(kind) or kind.__module__ in _TELLING)
 
