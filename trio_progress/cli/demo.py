@@ -152,7 +152,7 @@ def _begun(arguments: argparse.Namespace) -> _Run:
 
 
 def _usable(where: StoreLocation) -> str:
-    """The store's URL; the user's own store is a convenience, without which the demo runs all the same."""
+    """The store's URL; where the user's own store cannot be used, the run is not stored."""
     if where.named:
         return where.url
     from ..errors import StoreError

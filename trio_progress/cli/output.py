@@ -138,7 +138,7 @@ def silence(stream: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stdout:
-    """What standard output can show: a terminal's width, symbols and colours, or what stands for them in a pipe."""
+    """The width, symbols and colours that standard output can show; a pipe has a width, too."""
 
     terminal: bool
     width: int

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         prog="trio-progress",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        # As wide as the longest command, so that each says in its own line what it does.
+        # As wide as the longest command, so that each has its summary on its own line.
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=16),
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

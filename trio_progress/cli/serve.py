@@ -25,6 +25,19 @@ SECRET: Final = "TRIO_PROGRESS_SECRET"  # noqa: S105 - the name of a variable
 
 TOKEN: Final = "TRIO_PROGRESS_TOKEN"  # noqa: S105 - the name of a variable
 
+SETTINGS: Final = (
+    "host",
+    "base_path",
+    "origins",
+    "hosts",
+    "trusted_proxies",
+    "admin_port",
+    "admin_host",
+    "keepalive",
+    "drain_timeout",
+)
+"""The options that are settings of the server by the same name."""
+
 _DESCRIPTION: Final = f"""\
 Serves the sessions of a store over one port: a page, WebSockets, server-sent events, and JSON.
 
@@ -61,12 +74,12 @@ def add(commands: parser.Commands) -> None:
     serving.add_argument("--certificate", metavar="FILE", help="the certificate for TLS; needs --key")
     serving.add_argument("--key", metavar="FILE", help="the certificate's private key")
     serving.add_argument("--base-path", default="/", metavar="PATH", help="the prefix of all paths, behind a proxy")
-    for name, meta, says in (
+    for name, meta, summary in (
         ("origins", "ORIGIN", "other origins whose pages may read sessions"),
         ("hosts", "HOST", "host names that clients use for this server"),
         ("trusted-proxies", "NETWORK", "addresses or networks whose X-Forwarded-For is trusted"),
     ):
-        serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=says)
+        serving.add_argument(f"--{name}", nargs="+", default=[], metavar=meta, help=summary)
     serving.add_argument(
         "--admin-port", type=port, metavar="N", help="a separate port for probes and metrics; 0 for a free one"
     )
@@ -150,19 +163,9 @@ def serve(arguments: argparse.Namespace) -> int:
             "--secret-file; `trio-progress token --new-secret` makes one",
         )
     try:
-        settings = {
-            "host": arguments.host,
-            "auth": [package.SharedSecret(*secrets), package.SignedTokens(*secrets)] if secrets else None,
-            "ssl_context": _tls(arguments),
-            "base_path": arguments.base_path,
-            "origins": arguments.origins,
-            "hosts": arguments.hosts,
-            "trusted_proxies": arguments.trusted_proxies,
-            "admin_port": arguments.admin_port,
-            "admin_host": arguments.admin_host,
-            "keepalive": arguments.keepalive,
-            "drain_timeout": arguments.drain_timeout,
-        }
+        settings = {name: getattr(arguments, name) for name in SETTINGS}
+        settings["auth"] = [package.SharedSecret(*secrets), package.SignedTokens(*secrets)] if secrets else None
+        settings["ssl_context"] = _tls(arguments)
         package.ServerSettings(**settings)
     except (ValueError, TypeError) as error:
         raise CommandError(exit_codes.USAGE, str(error)) from None

@@ -20,11 +20,7 @@ UNBROKEN: Final = 8192
 class AboveDisplay:
     """Replaces a stream of the terminal: text that is written to it becomes lines above the display. Never waits.
 
-    After `end()`, and in a forked process, it writes to the stream itself.
-
-    Args:
-        own: The stream.
-        put: Takes whole lines.
+    `put` takes whole lines. After `end()`, and in a forked process, it writes to the stream itself.
     """
 
     never_waits = True

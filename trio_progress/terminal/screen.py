@@ -80,9 +80,7 @@ class PlainScreen:
 class LiveScreen:
     """A region of the terminal that is drawn anew. Rich makes its lines, and a `Writer` writes them.
 
-    Args:
-        console: Renders the lines.
-        wall: Seconds since 1970.
+    `wall` gives seconds since 1970.
     """
 
     def __init__(self, console: Console, wall: Callable[[], float]) -> None:

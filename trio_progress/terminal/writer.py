@@ -76,11 +76,7 @@ class Region:
 
 @final
 class Writer:
-    """Writes to one stream, in a thread of its own where that may wait.
-
-    Args:
-        stream: One that is `usable`.
-    """
+    """Writes to one stream, which must be `usable`, in a thread where that may wait."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -151,7 +147,7 @@ class Writer:
             if not done:
                 self._given_up.set()
                 self.lost += self._left_out + self._writing_lines + sum(text.count("\n") for text in self._lines)
-                self._fail(TimeoutError("nobody takes what is written"))
+                self._fail(TimeoutError("the stream takes nothing"))
                 self._change.notify_all()
             thread = self._thread
         if done and thread is not None:
@@ -159,10 +155,9 @@ class Writer:
         return done and self.error is None
 
     async def drain(self) -> None:
-        """Waits until all is written, however long that takes, or until cancelled; then it is written later.
+        """Waits until all is written, however long that takes; after a cancel it is written later.
 
-        Raises:
-            Exception: The stream takes nothing any more; its own error.
+        Raises the stream's own error where it takes nothing any more.
         """
         import trio
 

@@ -24,7 +24,7 @@ def assert_progress(session: Session | Snapshot, **expected: Any) -> None:
 
     Raises:
         AssertionError: With a table of what differs.
-        TypeError: `session` is none, or there is no such attribute.
+        TypeError: `session` is not a session or a snapshot, or has no such attribute.
     """
     if isinstance(session, Session):
         session = session.snapshot()

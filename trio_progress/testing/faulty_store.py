@@ -1,4 +1,4 @@
-"""`FaultyStore`: a store that behaves, until it is told not to."""
+"""`FaultyStore`: a store that fails on request."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class FaultyStore:
 
     @property
     def mode(self) -> Mode:
-        """What happens to whoever asks now."""
+        """How it treats requests now."""
         return self._mode
 
     @mode.setter

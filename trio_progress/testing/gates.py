@@ -1,4 +1,4 @@
-"""`Gates`: named points at which a test can stop whoever comes by, and then the world."""
+"""`Gates`: named points at which a test stops the tasks that come there, and looks at the world."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ class Gates:
                 self._arrived.pop(name, None)
 
     def close(self, name: str) -> None:
-        """Stops whoever comes to the point from now on."""
+        """Stops the tasks that come to the point from now on."""
         self._closed.setdefault(name, trio.Event())
 
     def open(self, name: str) -> None:
-        """Lets those go on that stand there, and whoever comes later pass."""
+        """Lets the tasks at the point go on, and later ones pass."""
         gate = self._closed.pop(name, None)
         if gate is not None:
             gate.set()
 
     def waiting(self, name: str) -> int:
-        """How many stand at the point."""
+        """How many tasks stand at the point."""
         return self._waiting.get(name, 0)
 
     async def reached(self, name: str) -> None:
-        """Waits until somebody stands at the point. A checkpoint."""
+        """Waits until a task stands at the point. A checkpoint."""
         await trio.lowlevel.checkpoint()
         await self._arrived.setdefault(name, trio.Event()).wait()
 
     @asynccontextmanager
     async def stopped(self, name: str) -> AsyncIterator[None]:
-        """The block runs once somebody stands at the point and nobody else can run; then the point is opened.
+        """Runs the block once a task stands at the point and no other can run; then opens the point.
 
         Under a clock that jumps, no virtual time passes between the two.
         """

@@ -20,11 +20,10 @@ _IDLE: Final = "Trio thread"
 
 @final
 class Leftovers(trio.abc.Instrument):
-    """Looks at one run after the other, and says what each has left.
+    """Lists what each of several runs has left.
 
-    Tasks and threads are counted while the run still goes on (`begin` and `end` in it). What else can be
-    left is looked for among the objects that still exist when the run is over (`outside`), and in the
-    warnings of those that were thrown away while open.
+    Tasks and threads are counted within the run (`begin` and `end`). Other leftovers are the objects that still exist
+    when the run is over (`outside`), and those whose warnings say that they were thrown away while open.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class Leftovers(trio.abc.Instrument):
     # Within the run
 
     def begin(self) -> None:
-        """The scenario begins."""
+        """Call it when the scenario begins."""
         self._tasks.clear()
         self.found = []
         self._threads = set(threading.enumerate())
@@ -44,7 +43,7 @@ class Leftovers(trio.abc.Instrument):
         trio.lowlevel.add_instrument(self)
 
     def end(self) -> None:
-        """The scenario is over."""
+        """Call it when the scenario has ended."""
         trio.lowlevel.remove_instrument(self)
         self.found += [f"the task {task.name!r} still runs" for task in self._tasks]
         self._tasks.clear()

@@ -81,12 +81,12 @@ class MemoryClient:
 
     @property
     def closed(self) -> CloseReason | None:
-        """With which `code` and `reason` it was closed; None while it is open. 1006: without a word."""
+        """The `code` and `reason` of its close; None while it is open. 1006: it broke."""
         reason: CloseReason | None = self._connection.closed
         return reason
 
     async def send(self, request: Request | str | bytes) -> None:
-        """Sends a request; a text is sent as it stands, so that one may try what is none. A checkpoint.
+        """Sends a request; a text is sent as it is, so that a test can send an invalid one. A checkpoint.
 
         Raises:
             trio.BrokenResourceError: The connection is closed.
@@ -135,7 +135,7 @@ class MemoryClient:
 
         Raises:
             trio.EndOfChannel: The connection has been closed; `closed` says why.
-            ProtocolError: What came is none of the protocol.
+            ProtocolError: The message is not one of the protocol.
         """
         try:
             data = await self._connection.get_message()
@@ -162,7 +162,7 @@ class MemoryClient:
         self.vanish()
 
     def vanish(self) -> None:
-        """Is gone without a word, as when a cable is pulled that the kernel notices. Does not wait."""
+        """Breaks the connection, as when a cable is pulled that the kernel notices. Does not wait."""
         self._transport.close()
 
 

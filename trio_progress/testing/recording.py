@@ -70,16 +70,16 @@ class Recording(list[Message]):
             if consumer.done:
                 self._consumers.pop(consumer, None)
 
-        # A tally of its own: what is recorded was sent to nobody.
+        # A tally of its own: recorded messages are not counted as sent.
         consumer = Consumer(since=None, interval=0.0, tally=Tally(), wake=wake)
         self._consumers[consumer] = topic
         topic.join(consumer)
 
     def show(self, snapshot: Snapshot) -> None:
-        """A session that nobody owns yet has no messages."""
+        """Does nothing: a session without an owner has no messages."""
 
     def close(self) -> None:
-        """The tracker is left; all that came is here."""
+        """Does nothing: the tracker is left."""
 
     def stop(self) -> None:
         """Records no more."""

@@ -60,7 +60,7 @@ class Subscriber:
         """Reads until the end, or until it has vanished for good.
 
         Raises:
-            AssertionError: It was told what cannot be.
+            AssertionError: It received what cannot be.
         """
         while self.end is None:
             left = await self._read(tracker)
