@@ -26,16 +26,9 @@ SECRET: Final = "TRIO_PROGRESS_SECRET"  # noqa: S105 - the name of a variable
 TOKEN: Final = "TRIO_PROGRESS_TOKEN"  # noqa: S105 - the name of a variable
 
 SETTINGS: Final = (
-    "host",
-    "base_path",
-    "origins",
-    "hosts",
-    "trusted_proxies",
-    "admin_port",
-    "admin_host",
-    "keepalive",
+    "host", "base_path", "origins", "hosts", "trusted_proxies", "admin_port", "admin_host", "keepalive",
     "drain_timeout",
-)
+)  # fmt: skip
 """The options that are settings of the server by the same name."""
 
 _DESCRIPTION: Final = f"""\
