@@ -1,22 +1,27 @@
-"""One WebSocket to a server: opening it, reading it, and noticing that the server is not there any more."""
+"""One WebSocket to a server: where that is, what is shown to it, opening and reading, and noticing that it has gone.
+
+How a connection has ended says what follows: another one, or an error for whoever reads.
+"""
 
 from __future__ import annotations
 
+import inspect
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from urllib.parse import urlsplit
 
 import trio
 
 from ..errors import ProgressError, ProtocolError
-from .credentials import Token, authorization
-from .retry import RetryableError, classify, first_error
+from ..telemetry.redaction import redacted, redacted_url
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketConnection
 
-    from .address import ServerAddress, SocketStream
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+SocketStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 
@@ -28,6 +33,150 @@ SILENCE: Final = 20.0
 
 LARGEST: Final = 64 * 1024 * 1024
 """Characters of one message; a state is smaller by `Limits`."""
+
+_FINAL_CODES: Final = frozenset({1003, 1007, 1009})
+_FINAL_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 421, 426})
+"""HTTP statuses that the same request would be given again."""
+
+
+@final
+class ServerAddress:
+    """Where a server's WebSocket is.
+
+    Raises:
+        ValueError, TypeError: The URL is not one of a server.
+    """
+
+    __slots__ = ("host", "name", "path", "port", "secure")
+
+    def __init__(self, url: str) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str such as 'ws://127.0.0.1:8765', not {redacted(repr(url)):.200}")
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+            raise ValueError(
+                f"url must be like 'ws://127.0.0.1:8765' or 'wss://example.org/base', not {redacted_url(url)!r:.200}"
+            )
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError(
+                "url must have no user, query or fragment: tokens are given by `token`, never in an address"
+            )
+        self.secure = parts.scheme in ("wss", "https")
+        usual_port = 443 if self.secure else 80
+        self.host = parts.hostname
+        self.port = parts.port or usual_port
+        path = parts.path.rstrip("/")
+        self.path = path if path.endswith("/ws") else f"{path}/ws"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self.name = host if self.port == usual_port else f"{host}:{self.port}"
+        """As the header `Host` has it, and as errors name the server."""
+
+    async def open_stream(self, ssl_context: ssl.SSLContext | None) -> SocketStream:
+        """A stream to the server; a secure one has shaken hands.
+
+        Raises:
+            ssl.SSLError: The server's certificate is not one to trust, or it does not speak TLS.
+        """
+        if not self.secure:
+            return await trio.open_tcp_stream(self.host, self.port)
+        context = ssl.create_default_context() if ssl_context is None else ssl_context
+        stream = await trio.open_ssl_over_tcp_stream(self.host, self.port, ssl_context=context, https_compatible=True)
+        try:
+            # Here, and not with the first bytes: trio-websocket would wait for an answer that cannot come.
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise error.__cause__ from None
+            raise
+        except BaseException:
+            await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - it does not wait
+            raise
+        return stream
+
+
+def check_token(token: object) -> None:
+    """Checks what is given as `token` before there is a connection.
+
+    Raises:
+        ValueError, TypeError: It is none.
+    """
+    if isinstance(token, str):
+        _checked(token)
+    elif token is not None and not callable(token):
+        raise TypeError("token must be a str, a callable that gives one, or None")
+
+
+async def authorization(token: Token) -> list[tuple[bytes, bytes]]:
+    """The headers that show the token; none without one."""
+    if callable(token):
+        given = token()
+        token = await given if inspect.isawaitable(given) else given
+    return [] if token is None else [(b"Authorization", f"Bearer {_checked(token)}".encode())]
+
+
+def _checked(token: object) -> str:
+    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("token must be a text of visible ASCII characters, or a callable that gives one")
+    return token
+
+
+class RetryableError(Exception):
+    """The connection has ended, and another one may do better. `soon`: without a pause."""
+
+    def __init__(self, why: str, *, soon: bool = False) -> None:
+        super().__init__(why)
+        self.soon = soon
+
+
+def first_error(group: BaseExceptionGroup[Any]) -> Exception:
+    """Any one exception of a group of them: they are all of one connection that has broken."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    assert isinstance(leaf, Exception)
+    return leaf
+
+
+def classify(error: Exception, token: Token, patience: float) -> Exception:
+    """A `RetryableError` where another connection may do better, else the error to raise to the reader.
+
+    Args:
+        error: How the connection has ended.
+        token: What the server was shown.
+        patience: Seconds that the server had to answer in.
+    """
+    import h11
+    from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError
+
+    if isinstance(error, (RetryableError, ProgressError, ssl.SSLCertVerificationError)):
+        return error
+    if isinstance(error, ConnectionClosed):
+        return _classify_close(error.reason, token)
+    if isinstance(error, ConnectionRejected):
+        if error.status_code in _FINAL_STATUSES:
+            return ProtocolError(f"the server refuses: HTTP {error.status_code}")
+        return RetryableError(f"HTTP {error.status_code}")
+    if isinstance(error, trio.TooSlowError):
+        return RetryableError(f"it does not answer within {patience:g} s")
+    if isinstance(error, h11.ProtocolError):
+        return RetryableError(f"it does not answer as a WebSocket: {error}")
+    if isinstance(error, (OSError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeError)):
+        return RetryableError(str(error) or type(error).__name__)
+    return error
+
+
+def _classify_close(reason: Any, token: Token) -> Exception:
+    code = 1006 if reason is None else reason.code
+    text = f"closed with {code}" + (f" ({reason.reason})" if reason is not None and reason.reason else "")
+    if code == 4500 and token is None:
+        return ProtocolError(f"the server wants a token, and none was given: {text}")
+    if code == 4005 and isinstance(token, str):
+        # It would be shown the same one for ever.
+        return ProtocolError(f"the server refuses: {text}; a callable as `token` is asked for one each time")
+    if code in _FINAL_CODES or 4500 <= code <= 4999:
+        return ProtocolError(f"the server refuses: {text}")
+    return RetryableError(text, soon=code == 4005)
 
 
 @final

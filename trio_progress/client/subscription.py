@@ -29,10 +29,7 @@ from ..protocol.messages import CustomEvent, End, Message, Subscribed, decode_me
 from ..protocol.requests import FASTEST, LONGEST_SINCE, MOST_EVENTS, Subscribe
 from ..protocol.snapshot import Snapshot
 from ..state import checks
-from .address import ServerAddress
-from .connection import Connection, open_connection
-from .credentials import Token, check_token
-from .retry import RetryableError
+from .connection import Connection, RetryableError, ServerAddress, Token, check_token, open_connection
 
 logger = logging.getLogger("trio_progress")
 
