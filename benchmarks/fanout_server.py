@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from trio_progress import ProgressTracker
-from trio_progress.server.frames import frame
+from trio_progress.server.encoder import frame
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

@@ -18,7 +18,7 @@ import trio
 
 from trio_progress import Phase, ProgressTracker, open_tracker
 from trio_progress.server import open_server
-from trio_progress.server.frames import frame
+from trio_progress.server.encoder import frame
 
 from .fanout_server import Contender, Meter, Plan, Result, bare, broadcasting, run_contender, sending_on_trio
 

@@ -29,11 +29,10 @@ from trio_progress.protocol.messages import (
     Update,
     decode_message,
 )
+from trio_progress.protocol.requests import Subscribe
 from trio_progress.protocol.snapshot import Snapshot
 from trio_progress.server import Grant, encoder
-from trio_progress.server.encoder import Encoder
-from trio_progress.server.frames import close_frame, frame
-from trio_progress.server.nonblocking import write_many_nowait
+from trio_progress.server.encoder import Encoder, close_frame, frame, write_many_nowait
 from trio_progress.server.outbox import Outbox, Subscriber
 from trio_progress.server.wire import Wire
 
@@ -212,7 +211,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         wire = outbox.wire
         nursery.start_soon(wire.pump)
         wire.open()
-        subscriber = Subscriber(outbox, "r-1", since=None, interval=0.0, events=None, wait=False, close=False)
+        subscriber = Subscriber(outbox, Subscribe(session="r-1"))
         await outbox.subscribe(subscriber)
         with trio.fail_after(10):
             while subscriber.group is None:

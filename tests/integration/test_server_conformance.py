@@ -20,10 +20,9 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
-from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.encoder import close_frame, frame
 from trio_progress.server.http_connection import HttpConnection
-from trio_progress.server.inbound import Inbound
-from trio_progress.server.transport import close_now
+from trio_progress.server.transport import Inbound, close_now
 from trio_progress.server.wire import Source, Wire
 
 pytestmark = pytest.mark.integration

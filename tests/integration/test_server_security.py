@@ -558,7 +558,7 @@ async def test_owners_see_theirs_and_admins_see_all() -> None:
 async def test_a_list_looks_at_nothing_that_may_not_be_seen_and_its_cursor_names_none(
     labels: dict[str, str], sessions: tuple[str, ...], expected: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_progress.server.list.sending.FIRST", 3)
+    monkeypatch.setattr("trio_progress.server.list.pages.FIRST", 3)
     headers = bearer(issue_token(SECRET, labels=labels, sessions=sessions))
     everybodys = {f"{user}-{n}" for user in ("bob", "ada") for n in range(3)} | {f"bob-{n}" for n in range(3, 9)}
     async with open_door(auth=SECRET) as door:

@@ -22,8 +22,7 @@ from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
 from trio_progress import open_tracker
 from trio_progress.server import open_server
-from trio_progress.server.frames import close_frame, frame
-from trio_progress.server.nonblocking import write_many_nowait
+from trio_progress.server.encoder import close_frame, frame, write_many_nowait
 from trio_progress.server.transport import Transport, close_now
 from trio_progress.server.wire import MOST_QUEUED, Source, Wire
 

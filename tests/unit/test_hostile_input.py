@@ -25,10 +25,10 @@ from trio_progress.errors import StoreError
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
 from trio_progress.server import Credentials, SignedTokens
+from trio_progress.server.answers import RefusedError, Request
 from trio_progress.server.auth.authenticator import cookies_of, token_of
 from trio_progress.server.auth.origins import Origins, Proxies, checked_origin
 from trio_progress.server.files import matches
-from trio_progress.server.http import RefusedError, Request
 from trio_progress.server.http_connection import HttpConnection, decode_path, parse_query
 from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks

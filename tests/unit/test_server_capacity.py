@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from trio_progress.server import capacity
-from trio_progress.server.accepting import accept_connections
 from trio_progress.server.capacity import PortLimit, connections_possible, per_address
 from trio_progress.server.http_connection import HttpConnection
+from trio_progress.server.serving import accept_connections
 
 resource = pytest.importorskip("resource")
 

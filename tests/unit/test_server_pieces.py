@@ -21,8 +21,7 @@ from trio_progress.server import Credentials, Grant, SignedTokens
 from trio_progress.server.auth import tokens
 from trio_progress.server.auth.grants import ALL
 from trio_progress.server.auth.origins import Origins, Proxies, is_loopback
-from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder
-from trio_progress.server.frames import close_frame, frame
+from trio_progress.server.encoder import REMEMBERED_BYTES, Encoder, close_frame, frame
 from trio_progress.server.outbox import BATCH, MOST_LETTERS, Outbox
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from trio_progress.server.wire import Wire

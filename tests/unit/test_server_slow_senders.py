@@ -11,8 +11,8 @@ import trio.testing
 from tests.raw import InMemory, close_code, frames_of, masked, raw_client, rest_of, upgraded
 from trio_progress import open_tracker
 from trio_progress.server.http_connection import CHUNKS_AT_ONCE, MOST_CHUNKS, MOST_HEADERS
-from trio_progress.server.inbound import Inbound
 from trio_progress.server.rate_limit import LARGEST_MESSAGE, SLOWEST
+from trio_progress.server.transport import Inbound
 from trio_progress.server.wire import Wire
 
 PING = b'{"type":"ping","data":"here"}'

@@ -14,9 +14,9 @@ import trio
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.errors import CorruptEntryError
 from trio_progress.protocol.messages import ErrorMessage, Pong
+from trio_progress.protocol.requests import Subscribe
 from trio_progress.server import Credentials, Grant
-from trio_progress.server.answers import EventStream
-from trio_progress.server.http import Request, Response
+from trio_progress.server.answers import EventStream, Request, Response
 from trio_progress.server.routes import Routes
 from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
@@ -205,7 +205,7 @@ async def test_a_store_that_is_down_is_still_to_be_tried_again() -> None:
 async def test_a_stop_asks_for_no_statistics_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_tracker() as tracker:
         runtime = ServerRuntime(tracker, ServerSettings(), {})
-        asked_for = EventStream(session=None, grant=Grant(everything=True), labels={}, headers={})
+        asked_for = EventStream(request=Subscribe(session="*"), grant=Grant(everything=True), headers={})
         connection = SseConnection(runtime, Mock(spec=SocketlessTransport), asked_for)
         monkeypatch.setattr(ProgressTracker, "statistics", lambda self: pytest.fail("it grows with the sessions"))
         watching = [connection.watching]

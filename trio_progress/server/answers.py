@@ -1,29 +1,87 @@
-"""What a request is answered with: a response, a stream of events, or a WebSocket."""
+"""Requests over HTTP, and what they and the messages of a WebSocket are answered, as values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from .http import Response
+import msgspec
+
+from ..errors import CorruptEntryError, ProgressError
+from ..protocol.messages import ErrorCode, ErrorMessage
 
 if TYPE_CHECKING:
+    from ..protocol.requests import Subscribe
     from .auth.grants import Credentials, Grant
+
+UNREADABLE: Final = (
+    "what is stored of this session cannot be read, and trying again does not help: begin it anew, or delete it"
+)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request. `path` is decoded and has no base path yet; `query` keeps the first value of each name."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    labels: Sequence[str]
+    """The values of `label`, which may come more than once."""
+    headers: dict[str, str]
+    """By lower-case name; what came more than once is joined by commas."""
+    body: bytes
+    raw: bytes
+    """The head as it came, to be replayed."""
+    trailing: bytes
+    """What came behind the head of an upgrade."""
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it asks for a WebSocket."""
+        wanted = (word.strip().lower() for word in self.headers.get("connection", "").split(","))
+        return self.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in wanted
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Response:
+    """One response, whole."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def as_json(value: object, status: int = 200, **headers: str) -> Response:
+    """A value as a JSON response."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return Response(status=status, body=msgspec.json.encode(value), headers=named)
+
+
+def error(status: int, code: ErrorCode, message: str, **headers: str) -> Response:
+    """An error as a JSON response."""
+    return as_json(ErrorMessage(code=code, message=message), status, **headers)
+
+
+class RefusedError(Exception):
+    """The request is answered with this error, and not looked at any further."""
+
+    def __init__(self, status: int, code: ErrorCode, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.response = error(status, code, message, **headers)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventStream:
-    """What is asked for as server-sent events. `session` is None for the list."""
+    """What is asked for as server-sent events: a session, or the list; answered with these headers."""
 
-    session: str | None
+    request: Subscribe
     grant: Grant
-    since: str | None = None
-    interval: float = 0.0
-    max_hz: float | None = None
-    events: int | None = None
-    wait: bool = False
-    labels: dict[str, str]
     headers: dict[str, str]
     head_only: bool = False
 
@@ -39,3 +97,22 @@ class Upgrade:
 
 
 Answer: TypeAlias = Response | EventStream
+
+
+def not_found(session_id: str) -> ErrorMessage:
+    """That there is no such session, or that it may not be seen: the two look the same."""
+    return ErrorMessage(code="not_found", message=f"there is no session {session_id!r}", session=session_id)
+
+
+def failed(problem: ProgressError, session_id: str) -> ErrorMessage:
+    """That a session cannot be followed, and whether trying again helps."""
+    if isinstance(problem, CorruptEntryError):
+        return ErrorMessage(code="unreadable", message=UNREADABLE, session=session_id)
+    return unavailable(session_id)
+
+
+def unavailable(session_id: str | None) -> ErrorMessage:
+    """That the store does not answer now."""
+    return ErrorMessage(
+        code="unavailable", message="the store does not answer now: try again later", session=session_id
+    )

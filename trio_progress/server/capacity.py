@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from .http import RefusedError
+from .answers import RefusedError
 
 if TYPE_CHECKING:
     from .http_connection import HttpConnection

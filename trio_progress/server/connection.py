@@ -17,10 +17,9 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from .answers import EventStream
+from .answers import EventStream, RefusedError, Request, Response, error
 from .capacity import AddressFullError, PortLimit
 from .dispatch import Dispatcher
-from .http import RefusedError, Request, Response, error
 from .http_connection import HttpConnection
 from .sse import SseConnection
 from .transport import Transport, close_now, half_close, socket_of
@@ -28,8 +27,7 @@ from .websocket import WsConnection
 
 if TYPE_CHECKING:
     from .routes import Routes
-    from .runtime import ServerRuntime
-    from .streaming import ServerConnection
+    from .runtime import ServerConnection, ServerRuntime
 
 logger = logging.getLogger("trio_progress")
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import trio
 
-from .answers import Answer, Upgrade
+from .answers import Answer, Request, Response, Upgrade, error
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
 from .auth.grants import Credentials
-from .http import Request, Response, error
 from .schema import SUBPROTOCOL
 
 if TYPE_CHECKING:

@@ -7,25 +7,29 @@ Whoever stands elsewhere, or cannot be written to now, is sent it the long way r
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import struct
 from array import array
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from ..live.cursor import Consumer, Cursor, count, peek
+from ..live.cursor import Cursor, count, peek
 from ..protocol.messages import CustomEvent, Gap, Message, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
-from .frames import frame
-from .nonblocking import write_many_nowait
 
 if TYPE_CHECKING:
     from ..live.feed import Feed
     from ..telemetry.statistics import Tally
-    from .wire import Wire
+    from .outbox import Subscriber
 
 logger = logging.getLogger("trio_progress")
 
 Envelope: TypeAlias = Callable[[WireMessage, bytes], bytes]
+
+TEXT: Final = 0x81
+CLOSE: Final = 0x88
 
 REMEMBERED: Final = 64
 """Encoded messages that are kept for those who need the same."""
@@ -40,52 +44,46 @@ AT_ONCE: Final = 16
 """Messages that are written to a subscriber in the publisher's task before the rest is left to its pump."""
 
 
-class Owed(NamedTuple):
-    """What those who stand alike are to be sent."""
+def frame(payload: bytes, opcode: int = TEXT) -> bytes:
+    """The payload as one unmasked frame (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", opcode, size) + payload
+    if size < 65536:
+        return struct.pack("!BBH", opcode, 126, size) + payload
+    return struct.pack("!BBQ", opcode, 127, size) + payload
 
-    data: bytes
-    messages: list[Message]
-    """The same, to be counted."""
-    after: Cursor
-    """Where they stand once they have it."""
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A CLOSE with its code; the reason is cut to what a control frame holds."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return frame(struct.pack("!H", code) + text, CLOSE)
 
 
-class Member:
-    """A subscriber that is written to together with others while it stands where they do.
+def write_many_nowait(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
+    """Writes a frame to many; none of their wires waits for anything, and nothing has run since that was seen.
+
+    One loop without a look at anything but the descriptors: the kernel's part of each write empties the processor's
+    caches, and what a thousand connections are made of would have to be fetched anew in between.
 
     Args:
-        wire: What it is written to.
-        consumer: What it has been sent, and what it is owed; brought up to date by `part()`.
+        descriptors: That of each wire, which is `direct`.
+        data: The frame.
+
+    Returns:
+        Those that did not take it whole, by their place in `descriptors`, with the outcome for `Wire.continue_write()`.
     """
-
-    __slots__ = ("_consumer", "group", "wire")
-
-    def __init__(self, wire: Wire, consumer: Consumer) -> None:
-        self.wire = wire
-        self._consumer = consumer
-        self.group: Group | None = None
-        """Those with whom it stands; None where it stands apart."""
-
-    @property
-    def consumer(self) -> Consumer:
-        """What it has been sent, and what it is owed. Whoever looks at it makes it stand apart."""
-        self.part()
-        return self._consumer
-
-    def part(self) -> None:
-        """It stands apart from now on."""
-        group, self.group = self.group, None
-        if group is not None:
-            consumer = self._consumer
-            consumer.cursor = consumer.cursor._replace(position=group.part(self))
-
-    def stand(self) -> Position | None:
-        """Where it stands, if it can be sent what is new together with others; else None."""
-        raise NotImplementedError
-
-    def notify(self) -> None:
-        """Something new was published: it is sent what it is owed, as soon as its peer takes it."""
-        raise NotImplementedError
+    size = len(data)
+    write = os.write
+    troubled: list[tuple[int, int]] = []
+    for place, descriptor in enumerate(descriptors):
+        try:
+            sent = write(descriptor, data)
+        except OSError as problem:
+            sent = -(problem.errno or errno.EIO)  # Not the error itself: with its traceback that keeps all this.
+        if sent != size:
+            troubled.append((place, sent))
+    return troubled
 
 
 @final
@@ -140,23 +138,23 @@ class Group:
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
-        self._apart: dict[Member, None] = {}
-        self._alike: dict[Member, int] = {}
+        self._apart: dict[Subscriber, None] = {}
+        self._alike: dict[Subscriber, int] = {}
         """Those who all stand at `_cursor`, with the descriptors of their wires, which are direct."""
         self._descriptors: array[int] | None = None
         """The same descriptors, closely packed; None once they are others."""
         self._cursor = Cursor()
 
-    def add(self, subscriber: Member) -> None:
+    def add(self, subscriber: Subscriber) -> None:
         """One more; it stands apart until it was sent something."""
         self._apart[subscriber] = None
 
-    def discard(self, subscriber: Member) -> None:
+    def discard(self, subscriber: Subscriber) -> None:
         """One less."""
         subscriber.part()
         self._apart.pop(subscriber, None)
 
-    def part(self, subscriber: Member) -> Position:
+    def part(self, subscriber: Subscriber) -> Position:
         """One of those who stand alike goes its own way, from the position that is returned."""
         del self._alike[subscriber]
         self._descriptors = None
@@ -165,19 +163,15 @@ class Group:
 
     def notify(self, feed: Feed) -> None:
         """Something new was published: it is sent to all, as far as their peers take it. Does not wait."""
-        if self._alike:
-            owed = self._owed(feed)
-            if owed is None:
-                for subscriber in list(self._alike):
-                    subscriber.part()
-            elif owed.data:
-                self._write(owed, feed)
+        if self._alike and not self._send_alike(feed):
+            for subscriber in list(self._alike):
+                subscriber.part()
         for subscriber in list(self._apart):
             subscriber.notify()
             if subscriber in self._apart:
                 self._line_up(subscriber)
 
-    def _line_up(self, subscriber: Member) -> None:
+    def _line_up(self, subscriber: Subscriber) -> None:
         """It is written to with the others from now on, if it stands where they do and owes nothing else."""
         position = subscriber.stand()
         if position is None or (self._alike and position != self._cursor.position):
@@ -188,23 +182,22 @@ class Group:
         self._descriptors = None
         subscriber.group = self
 
-    def _owed(self, feed: Feed) -> Owed | None:
-        """What those who stand alike are owed, made once; None where each is to be sent it by itself."""
+    def _send_alike(self, feed: Feed) -> bool:
+        """Makes what those who stand alike are owed, once, and writes it to all; False: each is to be sent it alone."""
         after, data = self._cursor, b""
         messages: list[Message] = []
         try:
             while (step := peek(feed, after)) is not None:
                 message, after = step
                 if len(messages) == AT_ONCE or not isinstance(message, (Update, CustomEvent, Gap)):
-                    return None
+                    return False
                 messages.append(message)
                 data += self._encode(message)
         except Exception:
             logger.exception("session %r: what is new cannot be sent to all at once", feed.source.id)
-            return None
-        return Owed(data, messages, after)
-
-    def _write(self, owed: Owed, feed: Feed) -> None:
+            return False
+        if not data:
+            return True
         if self._descriptors is None:
             self._descriptors = array("i", self._alike.values())
         descriptors = self._descriptors
@@ -212,18 +205,19 @@ class Group:
         for start in range(0, len(descriptors), BLOCK):
             block = descriptors[start : start + BLOCK]
             written = len(block)
-            for place, outcome in write_many_nowait(block, owed.data):
+            for place, outcome in write_many_nowait(block, data):
                 troubled.append((start + place, outcome))
                 written -= outcome < 0
-            for message in owed.messages:
+            for message in messages:
                 count(self._encode.tally, feed, self._cursor, message, written)
         subscribers = list(self._alike) if troubled else []
         for place, outcome in troubled:
             subscriber = subscribers[place]
             consumer = subscriber.consumer  # From here on it stands apart, where all stood before.
-            if subscriber.wire.continue_write(owed.data, outcome):
-                consumer.cursor = consumer.cursor._replace(position=owed.after.position)
-        self._cursor = owed.after
+            if subscriber.wire.continue_write(data, outcome):
+                consumer.cursor = consumer.cursor._replace(position=after.position)
+        self._cursor = after
+        return True
 
 
 def _key(message: WireMessage) -> object:

@@ -8,7 +8,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final, final
 
-from .http import Request, Response
+from .answers import Request, Response
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 import h11
 import trio
 
-from .http import RefusedError, Request, Response
+from .answers import RefusedError, Request, Response
 from .transport import PIECE, Transport
 
 LARGEST_HEAD: Final = 32 * 1024

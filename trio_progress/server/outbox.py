@@ -19,14 +19,16 @@ import trio
 
 from ..live.cursor import Consumer
 from ..protocol.messages import End, Message, Position, Subscribed, Verb, WireMessage
-from .encoder import AT_ONCE, Encoder, Member
-from .error_messages import not_found
+from .answers import not_found
+from .encoder import AT_ONCE, Encoder
 from .wire import Source, Wire
 
 if TYPE_CHECKING:
     from ..live.feed import Feed, Topic
     from ..live.hub import Hub
+    from ..protocol.requests import Subscribe
     from .auth.grants import Grant
+    from .encoder import Group
 
 logger = logging.getLogger("trio_progress")
 
@@ -38,52 +40,50 @@ MOST_LETTERS: Final = 256
 
 
 @final
-class Subscriber(Member):
+class Subscriber:
     """One session, as one connection is sent it: a subscriber of its topic that asks who may see it.
+
+    While it stands where others do, it is written to together with them.
 
     Args:
         outbox: The connection's.
-        events: At most so many of the retained events at a first subscription; None: all.
-        close: Whether the connection is to be closed once the session has ended.
+        request: What the client asked for.
     """
 
     __slots__ = (
-        "_outbox",
-        "close",
-        "events",
-        "id",
-        "keyed",
-        "new_group",
-        "refused",
-        "topic",
-        "verbs",
-        "wait",
-    )
+        "_consumer", "_outbox", "group", "id", "keyed", "new_group", "refused", "request", "topic", "verbs", "wait",
+        "wire",
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        session_id: str,
-        *,
-        since: str | None,
-        interval: float,
-        events: int | None,
-        wait: bool,
-        close: bool,
-    ) -> None:
-        super().__init__(outbox.wire, Consumer(since=since, interval=interval, tally=outbox.hub.tally))
+    def __init__(self, outbox: Outbox, request: Subscribe) -> None:
+        self._outbox = outbox
+        interval = 0.0 if request.max_hz is None else 1.0 / request.max_hz
+        self._consumer = Consumer(since=request.since, interval=interval, tally=outbox.hub.tally)
         self.new_group = outbox.encode.new_group
-        self.id = session_id
-        self.events = events
-        self.wait = wait
-        self.close = close
+        self.group: Group | None = None
+        """Those with whom it stands; None where it stands apart."""
+        self.request = request
+        self.id = request.session
+        self.wait = request.wait
+        self.wire = outbox.wire
         self.topic: Topic | None = None
         self.verbs: tuple[Verb, ...] = ()
         self.refused = False
         """Whether the session may not be seen: then it is as if there were none."""
         self.keyed = False
         """Whether it was attached to a session, allowed or not."""
-        self._outbox = outbox
+
+    @property
+    def consumer(self) -> Consumer:
+        """What it has been sent, and what it is owed. Whoever looks at it makes it stand apart."""
+        self.part()
+        return self._consumer
+
+    def part(self) -> None:
+        """It stands apart from now on: its cursor is brought up to date."""
+        group, self.group = self.group, None
+        if group is not None:
+            self._consumer.cursor = self._consumer.cursor._replace(position=group.part(self))
 
     def stand(self) -> Position | None:
         """Where it stands, if it can be sent what is new together with others; else None."""
@@ -113,8 +113,8 @@ class Subscriber(Member):
         first = not consumer.cursor.position.epoch
         consumer.attach(feed)
         position = consumer.cursor.position
-        if first and self.events is not None and not position.seq:
-            kept = max(position.event, feed.source.event_log.newest - self.events)
+        if first and self.request.events is not None and not position.seq:
+            kept = max(position.event, feed.source.event_log.newest - self.request.events)
             consumer.cursor = consumer.cursor._replace(position=position._replace(event=kept))
         self.notify()
 

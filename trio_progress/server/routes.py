@@ -6,20 +6,18 @@ import importlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import msgspec
 
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..protocol.messages import Unlisted
-from ..protocol.requests import decode_cancel
+from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
 from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
-from .answers import Answer, EventStream
+from .answers import UNREADABLE, Answer, EventStream, RefusedError, Request, Response, as_json, error
 from .auth.grants import VERBS, Grant
-from .error_messages import UNREADABLE
 from .files import matches
-from .http import RefusedError, Request, Response, as_json, error
 from .list.pages import visible_sessions
 from .runtime import ServerRuntime, log_client_request
 from .schema import SUBPROTOCOL, Config, Readiness, SessionList, encoded
@@ -212,15 +210,7 @@ class Routes:
         return response
 
     async def _list_events(self, call: Call) -> EventStream:
-        request = call.request
-        return EventStream(
-            session=None,
-            grant=call.grant,
-            max_hz=_pace(request.query),
-            labels=_labels(request),
-            headers=dict(STREAM_HEADERS),
-            head_only=request.method == "HEAD",
-        )
+        return _stream(call, labels=_labels(call.request))
 
     async def _events(self, call: Call) -> Answer:
         request, query = call.request, call.request.query
@@ -234,18 +224,7 @@ class Routes:
         else:
             if since == snapshot.resume and snapshot.status in ENDED:
                 return Response(status=204)  # All was sent; at this an EventSource stops asking.
-        max_hz = _pace(query)
-        return EventStream(
-            session=call.session,
-            grant=call.grant,
-            since=since,
-            interval=0.0 if max_hz is None else 1.0 / max_hz,
-            events=_whole(query, "events", 0, 10_000),
-            wait=wait,
-            labels={},
-            headers=dict(STREAM_HEADERS),
-            head_only=request.method == "HEAD",
-        )
+        return _stream(call, since=since, events=_whole(query, "events", 0, MOST_EVENTS), wait=wait)
 
     async def _cancel(self, call: Call) -> Response:
         request, session = call.request, call.session
@@ -277,6 +256,12 @@ class Routes:
             return error(409, "active", "the session is open: cancel it first")
         self._runtime.forget(Unlisted(session=session), snapshot.labels)
         return Response(status=204)
+
+
+def _stream(call: Call, **asked: Any) -> EventStream:
+    request = Subscribe(session=call.session or "*", max_hz=_pace(call.request.query), **asked)
+    head_only = call.request.method == "HEAD"
+    return EventStream(request=request, grant=call.grant, headers=dict(STREAM_HEADERS), head_only=head_only)
 
 
 def _not_found() -> Response:

@@ -1,27 +1,157 @@
-"""What all connections of one server share."""
+"""What all connections of one server share, those that it has now, and what all that are sent updates are."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
+from ..errors import ProgressError, SessionNotFoundError
 from ..live.hub import Hub
 from ..telemetry.logs import log_event
+from .answers import failed, not_found
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies
 from .capacity import AddressLimit
 from .encoder import Encoder, as_event
 from .list.feed import ListFeed
-from .open_connections import OpenConnections
+from .outbox import Outbox, Subscriber
 
 if TYPE_CHECKING:
     from ..protocol.messages import Unlisted, Verb
     from ..tracker import ProgressTracker
+    from .auth.grants import Grant
     from .files import StaticFile
+    from .http_connection import HttpConnection
     from .settings import ServerSettings
+    from .wire import Source, Wire
+
+
+class ServerConnection(ABC):
+    """A client that is sent updates as long as it stays, with its outbox and its wire.
+
+    Args:
+        runtime: Its server's.
+        open_wire: Opens its wire.
+        encode: How it is written to.
+        grant: What the client may see.
+    """
+
+    def __init__(
+        self, runtime: ServerRuntime, open_wire: Callable[[Source], Wire], encode: Encoder, grant: Grant
+    ) -> None:
+        self._runtime = runtime
+        self._outbox = Outbox(open_wire, runtime.hub, encode, grant, self._subscription_over)
+        self._wire = self._outbox.wire
+
+    @property
+    @abstractmethod
+    def listing(self) -> bool:
+        """Whether it is sent the list of sessions."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether it waits for a session to end."""
+        if self.listing and self._runtime.any_open():
+            return True
+        return any(one.keyed and not one.refused for one in self._outbox.subscribers.values())
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Serves the client until either side closes."""
+
+    @abstractmethod
+    def stop(self, *, over: bool) -> None:
+        """Ends it, politely; `over`: there was nothing more to send. Does not wait."""
+
+    @abstractmethod
+    def _subscription_over(self, subscriber: Subscriber, ended: bool) -> None:
+        """A subscription is over; `ended`: because its session has ended."""
+
+    def unlisted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
+        """A session that had these labels was deleted."""
+        if self.listing and self._outbox.grant.allows("read", message.session, labels):
+            self._outbox.say(message)
+
+    async def _subscribe_to(self, subscriber: Subscriber) -> bool:
+        """Subscribes, or tells the client why not; returns which."""
+        try:
+            await self._outbox.subscribe(subscriber)
+        except SessionNotFoundError:
+            self._outbox.say(not_found(subscriber.id))
+        except ProgressError as problem:
+            self._outbox.say(failed(problem, subscriber.id))
+        else:
+            return True
+        return False
+
+    def kill(self) -> None:
+        """Leaves all sessions and closes the transport. Does not wait."""
+        self._outbox.close()
+        self._wire.kill()
+
+
+@final
+class OpenConnections:
+    """All connections of one server: how many, those that wait for a request, and those that are sent updates."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._streaming: dict[ServerConnection, None] = {}
+        self._http: dict[HttpConnection, trio.CancelScope] = {}
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Counts a connection, as long as the block lasts."""
+        self.number += 1
+        try:
+            yield
+        finally:
+            self.number -= 1
+
+    @contextmanager
+    def streaming(self, connection: ServerConnection) -> Iterator[None]:
+        """Has a connection among those that are sent updates, as long as the block lasts."""
+        self._streaming[connection] = None
+        try:
+            yield
+        finally:
+            del self._streaming[connection]
+
+    @contextmanager
+    def over_http(self, http: HttpConnection) -> Iterator[trio.CancelScope]:
+        """Has a connection among those that `cancel_idle()` looks at, as long as the block lasts."""
+        with trio.CancelScope() as scope:
+            self._http[http] = scope
+            try:
+                yield scope
+            finally:
+                del self._http[http]
+
+    def cancel_idle(self, *, half_sent: bool) -> None:
+        """Ends the connections on which a request is waited for, and nothing of it has come.
+
+        Args:
+            half_sent: Whether also those on which a part has come.
+        """
+        for http, scope in self._http.items():
+            if http.waiting or (half_sent and http.receiving):
+                scope.cancel(reason="the server stops")
+
+    def stop(self, *, watching: bool) -> None:
+        """Closes those that are sent updates, politely; of those that watch a session all or none. Does not wait."""
+        for connection in list(self._streaming):
+            if watching or not connection.watching:
+                connection.stop(over=not watching)
+
+    def announce_deleted(self, message: Unlisted, labels: Mapping[str, str]) -> None:
+        """Tells those who are sent the list that a session with these labels was deleted."""
+        for connection in list(self._streaming):
+            connection.unlisted(message, labels)
 
 
 @final

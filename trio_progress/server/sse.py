@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from .auth.expiry import until_expired
-from .list.sending import send_list
+from .list.pages import send_list
 from .outbox import Subscriber
-from .streaming import ServerConnection
+from .runtime import ServerConnection
 from .transport import Transport, half_close
 from .wire import Wire
 
@@ -33,13 +32,12 @@ class SseConnection(ServerConnection):
         self._asked = asked
         self._transport = transport
         open_wire = partial(Wire, transport, patience=runtime.settings.write_timeout)
-        super().__init__(runtime.hub, runtime.any_open, open_wire, runtime.as_events, asked.grant)
-        self._runtime = runtime
+        super().__init__(runtime, open_wire, runtime.as_events, asked.grant)
 
     @property
     def listing(self) -> bool:
         """Whether it is sent the list of sessions."""
-        return self._asked.session is None
+        return self._asked.request.session == "*"
 
     def stop(self, *, over: bool) -> None:
         """Ends the response behind what is to be sent now."""
@@ -72,24 +70,13 @@ class SseConnection(ServerConnection):
             nursery.cancel_scope.cancel(reason="all is sent")
 
     async def _subscribe(self) -> None:
-        asked = self._asked
-        if asked.session is None:
+        if self.listing:
             try:
-                await send_list(self._runtime.list_feed, self._outbox, asked.labels, asked.max_hz)
+                await send_list(self._runtime.list_feed, self._outbox, self._asked.request)
             except trio.BrokenResourceError:
                 return
             self._wire.finish_soon()
-            return
-        subscriber = Subscriber(
-            self._outbox,
-            asked.session,
-            since=asked.since,
-            interval=asked.interval,
-            events=asked.events,
-            wait=asked.wait,
-            close=True,
-        )
-        if not await self._subscribe_to(subscriber):
+        elif not await self._subscribe_to(Subscriber(self._outbox, self._asked.request)):
             self._wire.finish_soon()
 
     async def _listen(self, scope: trio.CancelScope) -> None:
@@ -111,5 +98,5 @@ class SseConnection(ServerConnection):
             self._outbox.head(b": keepalive\n\n")
 
     async def _expire(self) -> None:
-        await until_expired(self._runtime.auth, self._asked.grant)
+        await self._runtime.auth.until_expired(self._asked.grant)
         self.stop(over=False)

@@ -20,22 +20,20 @@ from ..protocol.messages import ErrorCode, ErrorMessage, Pong
 from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
 from ..protocol.snapshot import ENDED
 from ..state import checks
+from .answers import failed, not_found
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError
-from .auth.expiry import until_expired
 from .auth.grants import Credentials, Grant
-from .error_messages import failed, not_found
-from .frames import close_frame
-from .inbound import Inbound
-from .list.sending import send_list
+from .encoder import close_frame
+from .list.pages import send_list
 from .outbox import Subscriber
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
-from .runtime import ServerRuntime, log_client_request
+from .runtime import ServerConnection, ServerRuntime, log_client_request
 from .schema import SUBPROTOCOL
-from .streaming import ServerConnection
+from .transport import Inbound
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from .http import Request
+    from .answers import Request
     from .transport import Transport
 
 HANDSHAKE: Final = 5.0
@@ -89,10 +87,7 @@ class WsConnection(ServerConnection):
         self._meter = meter
         self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._too_slow)
         open_wire = partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound)
-        super().__init__(
-            runtime.hub, runtime.any_open, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant
-        )
-        self._runtime = runtime
+        super().__init__(runtime, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant)
         self._list: trio.CancelScope | None = None
         self._list_request: Subscribe | None = None
         """How the list was asked for last."""
@@ -244,16 +239,7 @@ class WsConnection(ServerConnection):
         if request.labels:
             self._refuse("bad_request", "labels are for the list only", session)
             return
-        subscriber = Subscriber(
-            self._outbox,
-            session,
-            since=request.since,
-            interval=0.0 if request.max_hz is None else 1.0 / request.max_hz,
-            events=request.events,
-            wait=request.wait,
-            close=request.close,
-        )
-        await self._subscribe_to(subscriber)
+        await self._subscribe_to(Subscriber(self._outbox, request))
 
     def _begin_list(self, request: Subscribe) -> None:
         self._unsubscribe("*")
@@ -264,7 +250,7 @@ class WsConnection(ServerConnection):
     async def _send_list(self, request: Subscribe, scope: trio.CancelScope) -> None:
         with scope:
             try:
-                await send_list(self._runtime.list_feed, self._outbox, request.labels, request.max_hz)
+                await send_list(self._runtime.list_feed, self._outbox, request)
             except trio.BrokenResourceError:
                 pass
         if self._list is scope:
@@ -306,7 +292,7 @@ class WsConnection(ServerConnection):
         self._scope.cancel(reason=reason)
 
     def _subscription_over(self, subscriber: Subscriber, ended: bool) -> None:
-        if subscriber.close and ended:
+        if subscriber.request.close and ended:
             # Behind the end, which the wire has or is about to be given.
             self._wire.finish_soon(close_frame(1000, "the session has ended"))
             self._scope.cancel(reason="what was asked for has ended")
@@ -343,6 +329,6 @@ class WsConnection(ServerConnection):
         """Closes when the token expires, unless a newer one comes before."""
         while True:
             with trio.CancelScope() as self._until_expiry:
-                await until_expired(self._runtime.auth, self._outbox.grant)
+                await self._runtime.auth.until_expired(self._outbox.grant)
                 self._close(4005, "the token has expired: get a new one")
                 return

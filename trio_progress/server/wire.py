@@ -28,10 +28,8 @@ from typing import Final, final
 
 import trio
 
-from .frames import CLOSE, close_frame
-from .inbound import Inbound
-from .nonblocking import write_nowait
-from .transport import PIECE, Transport, close_now, socket_of
+from .encoder import CLOSE, close_frame, write_many_nowait
+from .transport import PIECE, Inbound, Transport, close_now, socket_of
 
 MOST_QUEUED: Final = 8
 """Frames of trio-websocket's that wait for the pump; a peer that pings and does not read makes them pile up."""
@@ -153,8 +151,8 @@ class Wire(trio.abc.Stream):
         """Writes a frame now if possible. True: it is on its way. False: nothing of it was begun. Never waits."""
         if not self.direct:
             return False
-        outcome = write_nowait(self.fileno(), data)
-        return outcome == len(data) or self.continue_write(data, outcome)
+        troubled = write_many_nowait((self.fileno(),), data)
+        return not troubled or self.continue_write(data, troubled[0][1])
 
     def continue_write(self, data: bytes, outcome: int) -> bool:
         """Goes on with a frame that was not written whole; returns what `write_nowait()` does.

@@ -20,6 +20,9 @@ PATIENCE: Final = 10.0
 
 UNAVAILABLE: Final = "authentication is temporarily unavailable; try again"
 
+LOOK_EVERY: Final = 30.0
+"""Seconds after which the wall clock is looked at again: it may be set, and a machine may sleep."""
+
 BEARER: Final = "bearer."
 """What a subprotocol that carries a token begins with."""
 
@@ -98,10 +101,6 @@ class Auth:
         wants_token = any(getattr(one, "wants_token", False) for one in self._authenticators)
         return "token" if wants_token else "other"
 
-    def now(self) -> float:
-        """Seconds since 1970, by the clock that decides about expiry."""
-        return self._wall_clock()
-
     async def grant(self, credentials: Credentials) -> Grant:
         """What the credentials grant.
 
@@ -115,12 +114,21 @@ class Auth:
         expired = False
         for authenticate in self._authenticators:
             grant = await self._ask(authenticate, credentials)
-            if grant is not None and not grant.expired(self.now()):
+            if grant is not None and not grant.expired(self._wall_clock()):
                 return grant
             expired = expired or grant is not None
         if expired:
             raise UnauthorizedError("the token has expired: get a new one", expired=True)
         raise UnauthorizedError("a token is required" if credentials.token is None else "the token is not valid")
+
+    async def until_expired(self, grant: Grant) -> None:
+        """Waits until the grant has ended; for ever, if it does not end."""
+        if grant.expires_at is None:
+            await trio.sleep_forever()
+        else:
+            while not grant.expired(now := self._wall_clock()):  # noqa: ASYNC110 - no event tells of a clock's time
+                await trio.sleep(min(max(grant.expires_at - now, 0.001), LOOK_EVERY))
+            await trio.lowlevel.checkpoint()
 
     async def _ask(self, authenticate: Authenticate, credentials: Credentials) -> Grant | None:
         with trio.move_on_after(PATIENCE):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, final, get_args
 
-from ...protocol.labels import has_labels
 from ...protocol.messages import Verb
+from ...protocol.page import has_labels
 from ...state import checks
 
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
@@ -42,10 +42,13 @@ class Grant:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "verbs", checked_verbs(self.verbs))
-        object.__setattr__(self, "sessions", checked_ids(self.sessions))
-        object.__setattr__(self, "labels", MappingProxyType(checked_labels(self.labels)))
-        object.__setattr__(self, "everything", checked_everything(self.everything, self.sessions, self.labels))
+        object.__setattr__(self, "verbs", _verbs(self.verbs))
+        object.__setattr__(self, "sessions", _ids(self.sessions))
+        object.__setattr__(self, "labels", MappingProxyType(_labels(self.labels)))
+        if type(self.everything) is not bool:
+            raise TypeError(f"everything must be True or False, not {self.everything!r:.200}")
+        if self.everything and (self.sessions or self.labels):
+            raise ValueError("everything=True grants all sessions: give no sessions and no labels beside it")
         if self.expires_at is not None and (
             type(self.expires_at) not in (int, float) or math.isnan(self.expires_at)  # which never comes
         ):
@@ -79,25 +82,23 @@ class Grant:
         return self.expires_at is not None and now >= self.expires_at
 
 
-def checked_ids(sessions: object) -> frozenset[str]:
-    """The ids of sessions, if they are such.
+def _verbs(verbs: object) -> frozenset[Verb]:
+    if isinstance(verbs, str) or not isinstance(verbs, Iterable):
+        raise TypeError(f"verbs must be several of {', '.join(VERBS)}, not {verbs!r:.200}")
+    given = frozenset(verbs)
+    if not given or not given <= set(VERBS):
+        raise ValueError(f"verbs must be some of {', '.join(VERBS)}, not {sorted(map(str, given))!r:.200}")
+    return given
 
-    Raises:
-        ValueError, TypeError: They are not.
-    """
+
+def _ids(sessions: object) -> frozenset[str]:
     if isinstance(sessions, (str, bytes, Mapping)) or not isinstance(sessions, Iterable):
         raise TypeError(f"sessions must be a collection of ids, such as ['r-42'], not {sessions!r:.200}")
     return frozenset(map(checks.session_id, sessions))
 
 
-def checked_labels(labels: object) -> dict[str, str]:
-    """The labels that a session must have, if they are such.
-
-    An empty value is refused although a session may have one: it is what an unset user turns into.
-
-    Raises:
-        ValueError, TypeError: They are not.
-    """
+def _labels(labels: object) -> dict[str, str]:
+    """An empty value is refused although a session may have one: it is what an unset user turns into."""
     if not isinstance(labels, Mapping):
         raise TypeError(f"labels must be a mapping such as {{'user': 'u1'}}, not {labels!r:.200}")
     for name, value in labels.items():
@@ -106,33 +107,6 @@ def checked_labels(labels: object) -> dict[str, str]:
         if not name or not value.strip():
             raise ValueError(f"the label {name!r:.100} must not be empty in what is granted, not {value!r:.100}")
     return dict(labels)
-
-
-def checked_everything(everything: object, sessions: object, labels: object) -> bool:
-    """Whether all sessions are granted.
-
-    Raises:
-        ValueError, TypeError: It is not a bool, or some sessions are named as well.
-    """
-    if type(everything) is not bool:
-        raise TypeError(f"everything must be True or False, not {everything!r:.200}")
-    if everything and (sessions or labels):
-        raise ValueError("everything=True grants all sessions: give no sessions and no labels beside it")
-    return everything
-
-
-def checked_verbs(verbs: object) -> frozenset[Verb]:
-    """The verbs, if they are such.
-
-    Raises:
-        ValueError, TypeError: They are not.
-    """
-    if isinstance(verbs, str) or not isinstance(verbs, Iterable):
-        raise TypeError(f"verbs must be several of {', '.join(VERBS)}, not {verbs!r:.200}")
-    given = frozenset(verbs)
-    if not given or not given <= set(VERBS):
-        raise ValueError(f"verbs must be some of {', '.join(VERBS)}, not {sorted(map(str, given))!r:.200}")
-    return given
 
 
 ALL: Final = Grant(verbs=frozenset(VERBS), everything=True)

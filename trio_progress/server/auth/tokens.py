@@ -22,7 +22,7 @@ from ...protocol.messages import Verb
 from ...state import checks
 from ...state.limits import Limits
 from ...telemetry.logs import Throttle, log_event
-from .grants import ALL, Credentials, Grant, checked_everything, checked_ids, checked_labels, checked_verbs
+from .grants import ALL, Credentials, Grant
 
 AUDIENCE: Final = "trio-progress"
 ALGORITHM: Final = "HS256"
@@ -99,15 +99,16 @@ def issue_token(
     """
     import jwt
 
-    wanted = checks.labels(checked_labels({} if labels is None else labels), Limits())
+    given: dict[str, Any] = {"verbs": verbs, "sessions": sessions, "labels": {} if labels is None else labels}
+    grant = Grant(**given, everything=everything)  # Which checks them, whatever they are.
     claim: dict[str, Any] = {
-        "verbs": sorted(checked_verbs(verbs)),
-        "sessions": sorted(checked_ids(sessions)),
-        "labels": wanted,
+        "verbs": sorted(grant.verbs),
+        "sessions": sorted(grant.sessions),
+        "labels": checks.labels(dict(grant.labels), Limits()),
     }
-    if checked_everything(everything, claim["sessions"], wanted):
+    if everything:
         claim["everything"] = True
-    elif not claim["sessions"] and not wanted:
+    elif not (grant.sessions or grant.labels):
         raise ValueError(
             "the token would grant nothing: sessions and labels are empty; name some, "
             "or say everything=True for a token that is for all sessions"

@@ -1,4 +1,4 @@
-"""Pages of the sessions that somebody may see, read so that no other session is looked at.
+"""The sessions that somebody may see, sent to one connection or by pages, and read so that no other one is looked at.
 
 Filtering a page of all sessions would do for what is in it. But where a page ends, its cursor names the last one that
 was looked at: whoever may see none could go through the ids of all.
@@ -10,20 +10,60 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from ...errors import ProgressError
 from ...live.listing import list_heads, list_sessions, named_sessions
-from ...protocol.labels import has_labels
-from ...protocol.page import check_page
+from ...protocol.clock import utc
+from ...protocol.messages import Listing, Subscribed
+from ...protocol.page import check_page, has_labels
 from ...protocol.snapshot import Head, Snapshot
+from ..answers import unavailable
+from .feed import ListFeed, ListView
 
 if TYPE_CHECKING:
     from ...live.hub import Hub
+    from ...protocol.requests import Subscribe
     from ..auth.grants import Grant
+    from ..outbox import Outbox
 
 HeadT = TypeVar("HeadT", bound=Head)
 VisiblePage: TypeAlias = tuple[list[HeadT], str | None]
 """Sessions, newest first, and the cursor of those that follow."""
 
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+FIRST: Final = 1000
+"""Sessions that a new subscriber is sent at once, ended ones included."""
+
+MAX_HZ: Final = 4.0
+"""Rounds a second, unless the client asks for another pace."""
+
+
+async def send_list(feed: ListFeed, outbox: Outbox, request: Subscribe) -> None:
+    """Sends all sessions that the client may see, and their changes, until it is cancelled or the tracker is left.
+
+    What changes while the client does not read conflates: it is sent each session's newest state.
+
+    Args:
+        feed: The changes.
+        outbox: The connection's; what its grant shows is sent.
+        request: What the client asked for: sessions that have all of its labels, and its pace in rounds a second.
+
+    Raises:
+        trio.BrokenResourceError: The connection is over.
+    """
+    grant, hub, labels = outbox.grant, outbox.hub, request.labels
+    view = ListView(grant.bare, tuple(sorted(labels.items())), outbox.encode)
+    try:
+        async with feed.subscribe(view, 1.0 / (request.max_hz or MAX_HZ)) as changes:
+            found, cursor = await visible_heads(hub, grant, labels, FIRST)
+            await outbox.give(Subscribed(session="*", recovered=False, reason="new", server_time=utc(hub.clock.wall())))
+            for piece in changes.initial(found):
+                await outbox.hand(piece)
+            await outbox.give(Listing(complete=cursor is None, cursor=cursor))
+            while (changed := await changes.next()) is not None:
+                await outbox.hand(changed)
+    except ProgressError:
+        await outbox.give(unavailable("*"))
 
 
 async def visible_sessions(
