@@ -33,6 +33,7 @@ from trio_progress import (
 from trio_progress.client import connection as client
 from trio_progress.client import subscription
 from trio_progress.client.subscription import RemoteSubscription, connect
+from trio_progress.protocol.messages import SUBPROTOCOL
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +85,7 @@ class Script:
         if isinstance(step, int):
             await request.reject(step)
             return
-        connection = await request.accept(subprotocol=client.SUBPROTOCOL)
+        connection = await request.accept(subprotocol=SUBPROTOCOL)
         try:
             asked = json.loads(await connection.get_message())
             self.asked.append(asked)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import trio
 
 from ..errors import ProgressError, ProtocolError
+from ..protocol.messages import SUBPROTOCOL
 from ..telemetry.redaction import redacted, redacted_url
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 SocketStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-
-SUBPROTOCOL: Final = "trio-progress.v1"
 
 CONNECT: Final = 10.0
 """Seconds in which a connection is to be open, and what is sent is to be taken."""

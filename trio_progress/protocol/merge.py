@@ -10,18 +10,12 @@ The two messages that change a state stand here with it; `messages` has them all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import msgspec
 
 from ..errors import ProtocolError
-from .clock import datetime_class
-from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot
-
-if TYPE_CHECKING:
-    from datetime import datetime
-else:
-    datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
+from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot, datetime
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):

@@ -17,20 +17,17 @@ connection: `Listed`, `Listing`, `Unlisted`, `ErrorMessage`, `Pong`. `server/PRO
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ..errors import ProtocolError
-from .clock import datetime_class
 from .merge import Bookmark as Bookmark  # noqa: PLC0414 - given on: all messages are had here
 from .merge import Update as Update  # noqa: PLC0414
-from .snapshot import Head, SessionStatus, Snapshot, as_text
+from .snapshot import Head, SessionStatus, Snapshot, as_text, datetime
 
-if TYPE_CHECKING:
-    from datetime import datetime
-else:
-    datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
+SUBPROTOCOL: Final = "trio-progress.v1"
+"""The name of the protocol, and of the WebSocket subprotocol that carries it."""
 
 Verb: TypeAlias = Literal["read", "cancel", "delete"]
 """What somebody may do with a session."""
@@ -180,7 +177,6 @@ _Any: TypeAlias = _Followed | Listed | Listing | Unlisted | ErrorMessage | Pong
 _ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER: msgspec.json.Decoder[_Followed] = msgspec.json.Decoder(_Followed)
 _WIRE_DECODER: msgspec.json.Decoder[_Any] = msgspec.json.Decoder(_Any)
-_T = TypeVar("_T")
 
 
 def encode_message(message: WireMessage) -> bytes:
@@ -197,8 +193,8 @@ def decode_message(data: bytes | str) -> Message:
     Raises:
         ProtocolError: It is not one.
     """
-    message = _decoded(_DECODER, data)
-    return message.message() if isinstance(message, SnapshotFrame) else message
+    message: Message = _decoded(_DECODER, data)
+    return message
 
 
 def decode_wire_message(data: bytes | str) -> WireMessage:
@@ -207,12 +203,13 @@ def decode_wire_message(data: bytes | str) -> WireMessage:
     Raises:
         ProtocolError: It is not one.
     """
-    message = _decoded(_WIRE_DECODER, data)
-    return message.message() if isinstance(message, SnapshotFrame) else message
+    message: WireMessage = _decoded(_WIRE_DECODER, data)
+    return message
 
 
-def _decoded(decoder: msgspec.json.Decoder[_T], data: bytes | str) -> _T:
+def _decoded(decoder: msgspec.json.Decoder[Any], data: bytes | str) -> Any:
     try:
-        return decoder.decode(data)
+        message = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from None
+    return message.message() if isinstance(message, SnapshotFrame) else message

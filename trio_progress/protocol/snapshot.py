@@ -9,7 +9,7 @@ import msgspec
 from .clock import datetime_class
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime as datetime  # noqa: PLC0414 - given on
 else:
     datetime = datetime_class()  # Where this is imported while the time is frozen, the name is a subclass.
 

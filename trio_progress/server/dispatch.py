@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import trio
 
+from ..protocol.messages import SUBPROTOCOL
 from .answers import Answer, Request, Response, Upgrade, error
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
 from .auth.grants import Credentials
-from .schema import SUBPROTOCOL
 
 if TYPE_CHECKING:
     from .routes import Routes

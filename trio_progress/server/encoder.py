@@ -15,14 +15,13 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
-from ..live.cursor import Cursor, count, peek
+from ..live.cursor import Consumer, Cursor, count, peek
 from ..protocol.messages import CustomEvent, Gap, Message, Position, Update, WireMessage, encode_message
 from ..protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ..live.feed import Feed
     from ..telemetry.statistics import Tally
-    from .outbox import Subscriber
 
 logger = logging.getLogger("trio_progress")
 
@@ -86,6 +85,47 @@ def write_many_nowait(descriptors: Iterable[int], data: bytes) -> list[tuple[int
     return troubled
 
 
+class Member:
+    """A subscriber that is written to together with others while it stands where they do.
+
+    Args:
+        fileno: Tells the descriptor that it is written to by, as long as its wire is `direct`.
+        continue_write: Goes on with a frame that was not written whole; see `Wire`.
+        consumer: What it has been sent, and what it is owed; brought up to date by `part()`.
+    """
+
+    __slots__ = ("_consumer", "continue_write", "fileno", "group")
+
+    def __init__(
+        self, fileno: Callable[[], int], continue_write: Callable[[bytes, int], bool], consumer: Consumer
+    ) -> None:
+        self.fileno = fileno
+        self.continue_write = continue_write
+        self._consumer = consumer
+        self.group: Group | None = None
+        """Those with whom it stands; None where it stands apart."""
+
+    @property
+    def consumer(self) -> Consumer:
+        """What it has been sent, and what it is owed. Whoever looks at it makes it stand apart."""
+        self.part()
+        return self._consumer
+
+    def part(self) -> None:
+        """It stands apart from now on."""
+        group, self.group = self.group, None
+        if group is not None:
+            self._consumer.cursor = self._consumer.cursor._replace(position=group.part(self))
+
+    def stand(self) -> Position | None:
+        """Where it stands, if it can be sent what is new together with others; else None."""
+        raise NotImplementedError
+
+    def notify(self) -> None:
+        """Something new was published: it is sent what it is owed, as soon as its peer takes it."""
+        raise NotImplementedError
+
+
 @final
 class Encoder:
     """Encodes messages, each once for all who are sent the same.
@@ -138,23 +178,23 @@ class Group:
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
-        self._apart: dict[Subscriber, None] = {}
-        self._alike: dict[Subscriber, int] = {}
+        self._apart: dict[Member, None] = {}
+        self._alike: dict[Member, int] = {}
         """Those who all stand at `_cursor`, with the descriptors of their wires, which are direct."""
         self._descriptors: array[int] | None = None
         """The same descriptors, closely packed; None once they are others."""
         self._cursor = Cursor()
 
-    def add(self, subscriber: Subscriber) -> None:
+    def add(self, subscriber: Member) -> None:
         """One more; it stands apart until it was sent something."""
         self._apart[subscriber] = None
 
-    def discard(self, subscriber: Subscriber) -> None:
+    def discard(self, subscriber: Member) -> None:
         """One less."""
         subscriber.part()
         self._apart.pop(subscriber, None)
 
-    def part(self, subscriber: Subscriber) -> Position:
+    def part(self, subscriber: Member) -> Position:
         """One of those who stand alike goes its own way, from the position that is returned."""
         del self._alike[subscriber]
         self._descriptors = None
@@ -171,14 +211,14 @@ class Group:
             if subscriber in self._apart:
                 self._line_up(subscriber)
 
-    def _line_up(self, subscriber: Subscriber) -> None:
+    def _line_up(self, subscriber: Member) -> None:
         """It is written to with the others from now on, if it stands where they do and owes nothing else."""
         position = subscriber.stand()
         if position is None or (self._alike and position != self._cursor.position):
             return
         del self._apart[subscriber]
         self._cursor = Cursor(position)
-        self._alike[subscriber] = subscriber.wire.fileno()
+        self._alike[subscriber] = subscriber.fileno()
         self._descriptors = None
         subscriber.group = self
 
@@ -214,7 +254,7 @@ class Group:
         for place, outcome in troubled:
             subscriber = subscribers[place]
             consumer = subscriber.consumer  # From here on it stands apart, where all stood before.
-            if subscriber.wire.continue_write(data, outcome):
+            if subscriber.continue_write(data, outcome):
                 consumer.cursor = consumer.cursor._replace(position=after.position)
         self._cursor = after
         return True

@@ -20,7 +20,7 @@ import trio
 from ..live.cursor import Consumer
 from ..protocol.messages import End, Message, Position, Subscribed, Verb, WireMessage
 from .answers import not_found
-from .encoder import AT_ONCE, Encoder
+from .encoder import AT_ONCE, Encoder, Member
 from .wire import Source, Wire
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..live.hub import Hub
     from ..protocol.requests import Subscribe
     from .auth.grants import Grant
-    from .encoder import Group
 
 logger = logging.getLogger("trio_progress")
 
@@ -40,50 +39,32 @@ MOST_LETTERS: Final = 256
 
 
 @final
-class Subscriber:
+class Subscriber(Member):
     """One session, as one connection is sent it: a subscriber of its topic that asks who may see it.
-
-    While it stands where others do, it is written to together with them.
 
     Args:
         outbox: The connection's.
         request: What the client asked for.
     """
 
-    __slots__ = (
-        "_consumer", "_outbox", "group", "id", "keyed", "new_group", "refused", "request", "topic", "verbs", "wait",
-        "wire",
-    )  # fmt: skip
+    __slots__ = ("_outbox", "id", "keyed", "new_group", "refused", "request", "topic", "verbs", "wait", "wire")
 
     def __init__(self, outbox: Outbox, request: Subscribe) -> None:
         self._outbox = outbox
+        self.wire = wire = outbox.wire
         interval = 0.0 if request.max_hz is None else 1.0 / request.max_hz
-        self._consumer = Consumer(since=request.since, interval=interval, tally=outbox.hub.tally)
+        consumer = Consumer(since=request.since, interval=interval, tally=outbox.hub.tally)
+        super().__init__(wire.fileno, wire.continue_write, consumer)
         self.new_group = outbox.encode.new_group
-        self.group: Group | None = None
-        """Those with whom it stands; None where it stands apart."""
         self.request = request
         self.id = request.session
         self.wait = request.wait
-        self.wire = outbox.wire
         self.topic: Topic | None = None
         self.verbs: tuple[Verb, ...] = ()
         self.refused = False
         """Whether the session may not be seen: then it is as if there were none."""
         self.keyed = False
         """Whether it was attached to a session, allowed or not."""
-
-    @property
-    def consumer(self) -> Consumer:
-        """What it has been sent, and what it is owed. Whoever looks at it makes it stand apart."""
-        self.part()
-        return self._consumer
-
-    def part(self) -> None:
-        """It stands apart from now on: its cursor is brought up to date."""
-        group, self.group = self.group, None
-        if group is not None:
-            self._consumer.cursor = self._consumer.cursor._replace(position=group.part(self))
 
     def stand(self) -> Position | None:
         """Where it stands, if it can be sent what is new together with others; else None."""

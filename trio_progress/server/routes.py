@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, final
 import msgspec
 
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
-from ..protocol.messages import Unlisted
+from ..protocol.messages import SUBPROTOCOL, Unlisted
 from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
 from ..protocol.snapshot import ENDED, Snapshot, as_text
 from ..state import checks
@@ -20,7 +20,7 @@ from .auth.grants import VERBS, Grant
 from .files import matches
 from .list.pages import visible_sessions
 from .runtime import ServerRuntime, log_client_request
-from .schema import SUBPROTOCOL, Config, Readiness, SessionList, encoded
+from .schema import Config, Readiness, SessionList, encoded
 
 
 @final

@@ -14,10 +14,8 @@ import msgspec
 
 from .._version import __version__
 from ..protocol import messages, requests
+from ..protocol.messages import SUBPROTOCOL
 from ..protocol.snapshot import Snapshot
-
-SUBPROTOCOL: Final = "trio-progress.v1"
-"""The name of the protocol, and of the WebSocket subprotocol that carries it."""
 
 FROM_SERVER: Final = (
     messages.Subscribed,
@@ -76,10 +74,9 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 def schema() -> dict[str, Any]:
     """The schema as JSON data: in `$defs` are `ServerMessage`, `ClientMessage` and all that they are made of."""
-    (*_, state, listed, config), definitions = msgspec.json.schema_components(
+    _, definitions = msgspec.json.schema_components(
         (*FROM_SERVER, *FROM_CLIENT, Snapshot, SessionList, Config), ref_template="#/$defs/{name}"
     )
-    del state, listed, config
     # A docstring is indented as it stands in the source, but for CPython 3.13 and newer.
     definitions = {
         name: one | {"description": inspect.cleandoc(one["description"])} if "description" in one else one

@@ -16,7 +16,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from ..errors import ProgressError, ProtocolError, SessionNotFoundError
-from ..protocol.messages import ErrorCode, ErrorMessage, Pong
+from ..protocol.messages import SUBPROTOCOL, ErrorCode, ErrorMessage, Pong
 from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
 from ..protocol.snapshot import ENDED
 from ..state import checks
@@ -28,7 +28,6 @@ from .list.pages import send_list
 from .outbox import Subscriber
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
 from .runtime import ServerConnection, ServerRuntime, log_client_request
-from .schema import SUBPROTOCOL
 from .transport import Inbound
 from .wire import Wire
 

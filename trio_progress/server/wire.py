@@ -73,25 +73,9 @@ class Wire(trio.abc.Stream):
     """
 
     __slots__ = (
-        "_blocked",
-        "_evicted",
-        "_inbound",
-        "_last",
-        "_opened",
-        "_partial",
-        "_patience",
-        "_plain",
-        "_queue",
-        "_replay",
-        "_transport",
-        "_wake",
-        "closing",
-        "dead",
-        "direct",
-        "fileno",
-        "flushed",
-        "source",
-    )
+        "_blocked", "_evicted", "_inbound", "_last", "_opened", "_partial", "_patience", "_plain", "_queue", "_replay",
+        "_transport", "_wake", "closing", "dead", "direct", "fileno", "flushed", "source",
+    )  # fmt: skip
 
     def __init__(
         self,

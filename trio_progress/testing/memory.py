@@ -13,12 +13,11 @@ from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, We
 
 from ..contexts import BodyError
 from ..errors import ProtocolError
-from ..protocol.messages import WireMessage, decode_wire_message
+from ..protocol.messages import SUBPROTOCOL, WireMessage, decode_wire_message
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
 from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
 from ..server.runtime import ServerRuntime
-from ..server.schema import SUBPROTOCOL
 from ..server.settings import ServerSettings
 from ..server.transport import SocketlessTransport
 from ..tracker import ProgressTracker

@@ -110,17 +110,12 @@ class Origins:
         return origin is not None and origin.lower() in self._origins
 
     def _own(self, origin: str, headers: Mapping[str, str]) -> bool:
+        """Whether it is the server's own, by the name that the request has for it."""
         try:
-            parts = urlsplit(origin)
-            port = parts.port
+            own = {checked_origin(f"{scheme}://{headers.get('host', '')}") for scheme in self._schemes}
+            return checked_origin(origin) in own
         except ValueError:
             return False
-        match = _HOST.match(headers.get("host", ""))
-        if match is None or parts.scheme not in self._schemes:
-            return False
-        usual = _USUAL[parts.scheme]
-        host = match[1].strip("[]").lower()
-        return (parts.hostname or "").lower() == host and (port or usual) == int(match[2] or usual)
 
     def cors(self, headers: Mapping[str, str]) -> dict[str, str]:
         """What is added to a response, so that a page of an allowed origin can read it."""
