@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import msgspec
 
-from ..errors import CorruptEntryError, ProgressError
+from ..errors import CorruptEntryError, ProgressError, SessionNotFoundError
 from ..protocol.messages import ErrorCode, ErrorMessage
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class RefusedError(Exception):
 
     def __init__(self, status: int, code: ErrorCode, message: str, **headers: str) -> None:
         super().__init__(message)
+        self.code = code
         self.response = error(status, code, message, **headers)
 
 
@@ -106,6 +107,8 @@ def not_found(session_id: str) -> ErrorMessage:
 
 def failed(problem: ProgressError, session_id: str) -> ErrorMessage:
     """That a session cannot be followed, and whether trying again helps."""
+    if isinstance(problem, SessionNotFoundError):
+        return not_found(session_id)
     if isinstance(problem, CorruptEntryError):
         return ErrorMessage(code="unreadable", message=UNREADABLE, session=session_id)
     return unavailable(session_id)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from .routes import Routes
     from .runtime import ServerRuntime
 
-Check: TypeAlias = Callable[[Request], Response | None]
-"""Answers a request that is not to be looked at any further; None for the others."""
-
 
 @final
 class Dispatcher:
@@ -33,13 +29,6 @@ class Dispatcher:
         self._runtime = runtime
         self._routes = routes
         self._base: Final = runtime.settings.base_path
-        self._checks: Final[tuple[Check, ...]] = (
-            self._check_host,
-            self._check_origin,
-            self._answer_preflight,
-            self._check_path,
-            self._answer_public,
-        )
 
     async def dispatch(self, request: Request, address: str, *, trusted: bool) -> Answer | Upgrade:
         """What a request is answered.
@@ -49,11 +38,10 @@ class Dispatcher:
             address: The client's.
             trusted: Whether it came through a trusted proxy.
         """
-        for check in self._checks:
-            answered = check(request)
-            if answered is not None:
-                await trio.lowlevel.checkpoint()
-                return answered
+        answered = self._answer_anybody(request)
+        if answered is not None:
+            await trio.lowlevel.checkpoint()
+            return answered
         headers = request.headers
         credentials = Credentials(
             token=token_of(headers),
@@ -62,7 +50,7 @@ class Dispatcher:
             address=address,
             trusted=trusted,
         )
-        path = self._path(request)
+        path = request.path[len(self._base) :]
         if path == "ws":
             return await self._upgrade(request, credentials)
         try:
@@ -75,37 +63,21 @@ class Dispatcher:
             return self._routes.config(grant)
         return await self._routes.answer(request, path, grant, address)
 
-    def _path(self, request: Request) -> str:
-        """The path behind the base path."""
-        return request.path[len(self._base) :]
-
-    def _check_host(self, request: Request) -> Response | None:
-        if self._runtime.origins.hosted(request.headers):
-            return None
-        return error(421, "not_allowed", "this host name is not served: add it to `hosts` (--hosts)")
-
-    def _check_origin(self, request: Request) -> Response | None:
-        base = self._base
+    def _answer_anybody(self, request: Request) -> Response | None:
+        """Answers what is not to be looked at any further, and what is for everybody; None for all else."""
+        base, headers, origins = self._base, request.headers, self._runtime.origins
+        if not origins.hosted(headers):
+            return error(421, "not_allowed", "this host name is not served: add it to `hosts` (--hosts)")
         page = request.method == "GET" and request.path in (base, base.rstrip("/"), f"{base}index.html")
-        if not self._runtime.origins.foreign(request.headers, page=page):
-            return None
-        return error(403, "not_allowed", "this origin is not allowed: add it to `origins` (--origins)")
-
-    def _answer_preflight(self, request: Request) -> Response | None:
-        if request.method != "OPTIONS":
-            return None
-        origins = self._runtime.origins
-        allowed = origins.allowed(request.headers.get("origin"))
-        return Response(status=204, headers=origins.preflight() if allowed else {})
-
-    def _check_path(self, request: Request) -> Response | None:
-        base = self._base
+        if origins.foreign(headers, page=page):
+            return error(403, "not_allowed", "this origin is not allowed: add it to `origins` (--origins)")
+        if request.method == "OPTIONS":
+            return Response(status=204, headers=origins.preflight() if origins.allowed(headers.get("origin")) else {})
         if base != "/" and request.path == base.rstrip("/"):
             return Response(status=308, headers={"Location": base})
-        return None if request.path.startswith(base) else error(404, "not_found", "there is no such path")
-
-    def _answer_public(self, request: Request) -> Response | None:
-        path = self._path(request)
+        if not request.path.startswith(base):
+            return error(404, "not_found", "there is no such path")
+        path = request.path[len(base) :]
         probe = self._routes.probe(path) if self._runtime.settings.admin_port is None else None
         return probe or self._routes.public(request, path)
 

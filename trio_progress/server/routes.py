@@ -13,7 +13,7 @@ import msgspec
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..protocol.messages import SUBPROTOCOL, Unlisted
 from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
-from ..protocol.snapshot import ENDED, Snapshot, as_text
+from ..protocol.snapshot import ENDED, as_text
 from ..state import checks
 from .answers import UNREADABLE, Answer, EventStream, RefusedError, Request, Response, as_json, error
 from .auth.grants import VERBS, Grant
@@ -138,9 +138,7 @@ class Routes:
             verbs=() if grant is None else tuple(verb for verb in VERBS if verb in grant.verbs),
             keepalive=self._runtime.settings.keepalive,
         )
-        response = as_json(config)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return as_json(config, Cache_Control="no-store")
 
     async def answer(self, request: Request, path: str, grant: Grant, address: str) -> Answer:
         """What is answered to somebody with this grant, at this address."""
@@ -176,19 +174,8 @@ class Routes:
             return error(403, "not_allowed", "metrics are for those who may read all sessions")
         return self.metrics(call.request)
 
-    async def _seen(self, call: Call) -> Snapshot:
-        """The session, if there is one that may be seen.
-
-        Raises:
-            SessionNotFoundError: There is none, or it may not be seen.
-        """
-        feed = await self._runtime.hub.seen(
-            call.session, lambda labels: call.grant.allows("read", call.session, labels)
-        )
-        return feed.snapshot()
-
     async def _session(self, call: Call) -> Response:
-        snapshot = await self._seen(call)
+        snapshot = await self._runtime.seen(call.grant, call.session)
         etag = f'W/"{snapshot.epoch:x}.{snapshot.seq:x}.{snapshot.liveness}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Authorization, Cookie"}
         if matches(call.request, etag):
@@ -205,9 +192,7 @@ class Routes:
         except (ValueError, TypeError) as problem:
             raise RefusedError(400, "bad_request", str(problem)) from None
         seen = tuple(one for one in sessions if grant.allows("read", one.id, one.labels))
-        response = as_json(SessionList(sessions=seen, cursor=after))
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return as_json(SessionList(sessions=seen, cursor=after), Cache_Control="no-store")
 
     async def _list_events(self, call: Call) -> EventStream:
         return _stream(call, labels=_labels(call.request))
@@ -217,7 +202,7 @@ class Routes:
         since = request.headers.get("last-event-id") or query.get("since") or None
         wait = _flag(query, "wait")
         try:
-            snapshot = await self._seen(call)
+            snapshot = await self._runtime.seen(call.grant, call.session)
         except SessionNotFoundError:
             if not wait:
                 raise
@@ -228,9 +213,7 @@ class Routes:
 
     async def _cancel(self, call: Call) -> Response:
         request, session = call.request, call.session
-        snapshot = await self._seen(call)
-        if not call.grant.allows("cancel", session, snapshot.labels):
-            return error(403, "not_allowed", "you may not cancel this session")
+        snapshot = await self._runtime.seen(call.grant, session, "cancel")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.body and kind != "application/json":
             raise RefusedError(400, "bad_request", "the body must be application/json")
@@ -238,17 +221,12 @@ class Routes:
             asked = decode_cancel(request.body)
         except ProtocolError as problem:
             raise RefusedError(400, "bad_request", str(problem)) from None
-        if snapshot.status in ENDED:
-            return error(409, "ended", f"the session has ended already: {snapshot.status}")
-        log_client_request("cancel", session, call.address)
-        await self._runtime.tracker.cancel(session, asked.reason)
+        await self._runtime.cancel(snapshot, asked.reason, call.address)
         return as_json({"session": session}, 202)
 
     async def _delete(self, call: Call) -> Response:
         session = call.session
-        snapshot = await self._seen(call)
-        if not call.grant.allows("delete", session, snapshot.labels):
-            return error(403, "not_allowed", "you may not delete this session")
+        snapshot = await self._runtime.seen(call.grant, session, "delete")
         log_client_request("delete", session, call.address)
         try:
             await self._runtime.tracker.delete(session)

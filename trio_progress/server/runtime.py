@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from ..errors import ProgressError, SessionNotFoundError
+from ..errors import ProgressError
 from ..live.hub import Hub
+from ..protocol.snapshot import ENDED
 from ..telemetry.logs import log_event
-from .answers import failed, not_found
+from .answers import RefusedError, failed
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies
 from .capacity import AddressLimit
@@ -23,6 +24,7 @@ from .outbox import Outbox, Subscriber
 
 if TYPE_CHECKING:
     from ..protocol.messages import Unlisted, Verb
+    from ..protocol.snapshot import Snapshot
     from ..tracker import ProgressTracker
     from .auth.grants import Grant
     from .files import StaticFile
@@ -81,13 +83,10 @@ class ServerConnection(ABC):
         """Subscribes, or tells the client why not; returns which."""
         try:
             await self._outbox.subscribe(subscriber)
-        except SessionNotFoundError:
-            self._outbox.say(not_found(subscriber.id))
         except ProgressError as problem:
             self._outbox.say(failed(problem, subscriber.id))
-        else:
-            return True
-        return False
+            return False
+        return True
 
     def kill(self) -> None:
         """Leaves all sessions and closes the transport. Does not wait."""
@@ -169,11 +168,7 @@ class ServerRuntime:
     """
 
     def __init__(
-        self,
-        tracker: ProgressTracker,
-        settings: ServerSettings,
-        files: dict[str, StaticFile],
-        most: int | None = None,
+        self, tracker: ProgressTracker, settings: ServerSettings, files: dict[str, StaticFile], most: int | None = None
     ) -> None:
         # The one name of the tracker that is not public: a server hears of changes as the tracker's own subscribers do.
         runtime = getattr(tracker, "_runtime", None)
@@ -201,6 +196,32 @@ class ServerRuntime:
     def any_open(self) -> bool:
         """Whether the tracker has any open session. A stop asks often, so this costs the same for any number."""
         return bool(self._open)
+
+    async def seen(self, grant: Grant, session: str, verb: Verb = "read") -> Snapshot:
+        """The session as it is now, if there is one that may be seen, and with which `verb` may be done.
+
+        Raises:
+            SessionNotFoundError: There is none, or it may not be seen.
+            RefusedError: It may be seen, but `verb` may not be done.
+            StoreError: The store did not answer.
+        """
+        feed = await self.hub.seen(session, lambda labels: grant.allows("read", session, labels))
+        snapshot = feed.snapshot()
+        if not grant.allows(verb, session, snapshot.labels):
+            raise RefusedError(403, "not_allowed", f"you may not {verb} this session")
+        return snapshot
+
+    async def cancel(self, session: Snapshot, reason: str | None, address: str) -> None:
+        """Cancels a session for the client at this address.
+
+        Raises:
+            RefusedError: It has ended already.
+            ProgressError: It cannot be cancelled now.
+        """
+        if session.status in ENDED:
+            raise RefusedError(409, "ended", f"the session has ended already: {session.status}")
+        log_client_request("cancel", session.id, address)
+        await self.tracker.cancel(session.id, reason)
 
     def forget(self, message: Unlisted, labels: Mapping[str, str]) -> None:
         """A session that had these labels was deleted: those who watch the list hear of it."""

@@ -31,13 +31,7 @@ FROM_SERVER: Final = (
     messages.ErrorMessage,
     messages.Pong,
 )
-FROM_CLIENT: Final = (
-    requests.Subscribe,
-    requests.Unsubscribe,
-    requests.Auth,
-    requests.Cancel,
-    requests.Ping,
-)
+FROM_CLIENT: Final = (requests.Subscribe, requests.Unsubscribe, requests.Auth, requests.Cancel, requests.Ping)
 
 
 class SessionList(msgspec.Struct, frozen=True, kw_only=True):

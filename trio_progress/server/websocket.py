@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from ..errors import ProgressError, ProtocolError, SessionNotFoundError
+from ..errors import ProgressError, ProtocolError
 from ..protocol.messages import SUBPROTOCOL, ErrorCode, ErrorMessage, Pong
 from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, decode_request
-from ..protocol.snapshot import ENDED
 from ..state import checks
-from .answers import failed, not_found
+from .answers import RefusedError, failed, not_found
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError
 from .auth.grants import Credentials, Grant
 from .encoder import close_frame
 from .list.pages import send_list
 from .outbox import Subscriber
 from .rate_limit import BYTES_BURST, BYTES_RATE, LARGEST_MESSAGE, ExcessError, FrameMeter, RateLimit
-from .runtime import ServerConnection, ServerRuntime, log_client_request
+from .runtime import ServerConnection, ServerRuntime
 from .transport import Inbound
 from .wire import Wire
 
@@ -263,19 +262,14 @@ class WsConnection(ServerConnection):
             self._list = None
 
     async def _cancel(self, request: Cancel) -> None:
-        session, grant = request.session, self._outbox.grant
+        session = request.session
         try:
             checks.session_id(session)
-            feed = await self._runtime.hub.seen(session, lambda labels: grant.allows("read", session, labels))
-            snapshot = feed.snapshot()
-            if not grant.allows("cancel", session, snapshot.labels):
-                self._refuse("not_allowed", "you may not cancel this session", session)
-            elif snapshot.status in ENDED:
-                self._refuse("ended", f"the session has ended already: {snapshot.status}", session)
-            else:
-                log_client_request("cancel", session, self._credentials.address)
-                await self._runtime.tracker.cancel(session, request.reason)
-        except (SessionNotFoundError, ValueError):
+            snapshot = await self._runtime.seen(self._outbox.grant, session, "cancel")
+            await self._runtime.cancel(snapshot, request.reason, self._credentials.address)
+        except RefusedError as refused:
+            self._refuse(refused.code, str(refused), session)
+        except ValueError:
             self._outbox.say(not_found(session))
         except ProgressError as problem:
             self._outbox.say(failed(problem, session))

@@ -17,9 +17,6 @@ from ...telemetry.redaction import redacted
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
-ALLOWED_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID, If-None-Match"
-ALLOWED_METHODS: Final = "GET, HEAD, POST, DELETE"
-
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
 
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
@@ -132,8 +129,8 @@ class Origins:
     def preflight() -> dict[str, str]:
         """What is added to the answer to a preflight."""
         return {
-            "Access-Control-Allow-Methods": ALLOWED_METHODS,
-            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, If-None-Match",
             "Access-Control-Max-Age": "600",
         }
 
