@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, NoReturn, Self, Ty
 
 import trio
 
+from ..protocol.labels import has_labels
 from ..protocol.messages import Message
-from ..protocol.page import has_labels
 from ..protocol.snapshot import Snapshot
 from .cursor import Consumer
 

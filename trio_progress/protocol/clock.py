@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, cast, overload
 
 
@@ -59,6 +59,5 @@ def moment(stamp: float | None) -> datetime | None:
         return None
 
 
-def shown_seconds(seconds: float) -> float:
-    """A duration as it is published: in whole milliseconds, which are shorter to send than what a clock gives."""
-    return round(seconds, 3)
+shown_seconds: Final[Callable[[float], float]] = partial(round, ndigits=3)
+"""A duration as it is published: in whole milliseconds, which are shorter to send than what a clock gives."""

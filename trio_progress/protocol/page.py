@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final, get_args, overload
 
@@ -47,8 +47,3 @@ def check_page(status: str | None, limit: int, cursor: str | None) -> None:
         raise ValueError(f"limit must be a whole number from 1 to {LONGEST_PAGE}, not {limit!r:.200}")
     if cursor is not None and not isinstance(cursor, str):
         raise TypeError(f"cursor must be the `cursor` of a page, not {cursor!r:.200}")
-
-
-def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether all of the wanted labels are among these, with the same values; where none is wanted, they are."""
-    return all(labels.get(name) == value for name, value in wanted.items())

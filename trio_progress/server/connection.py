@@ -17,7 +17,7 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from .answers import EventStream, RefusedError, Request, Response, error
+from .answers import EventStream, RefusedError, Request, Response
 from .capacity import AddressFullError, PortLimit
 from .dispatch import Dispatcher
 from .http_connection import HttpConnection
@@ -105,44 +105,36 @@ class ConnectionHandler:
         """
         runtime, settings = self._runtime, self._runtime.settings
         patience = settings.request_timeout
-        direct: Count = runtime.addresses.counting
+        direct: Count = _uncounted
         each: Count = _uncounted
-        if self._admin:
-            direct = _uncounted
-        elif runtime.proxies.trusts(peer):  # Each request says whose it is.
-            direct, each = _uncounted, runtime.addresses.counting
+        if not self._admin:
+            if runtime.proxies.trusts(peer):  # Each request says whose it is.
+                each = runtime.addresses.counting
+            else:
+                direct = runtime.addresses.counting
         text = "the server has as many connections as it can take; try again later"
-        full = error(503, "too_many", text, Retry_After="5")
+        full = RefusedError(503, "too_many", text, Retry_After="5")
         try:
             with direct(peer):
                 if self.limit.room_for(peer):
                     with self.limit.counting(peer):
                         http = HttpConnection(transport, head_patience=patience, write_patience=settings.write_timeout)
-                        await self._serve(transport, http, peer, patience, each)
+                        await self._serve(http, peer, each)
                     return
         except AddressFullError as refused:
-            full = refused.response
+            full = refused
         if self._turned_away < MOST_TURNED_AWAY:
             self._turned_away += 1
             try:
-                patience = min(patience, LINGER)
-                http = HttpConnection(transport, head_patience=patience, write_patience=LINGER)
-                await self._serve(transport, http, peer, patience, _uncounted, full)
+                http = HttpConnection(transport, head_patience=min(patience, LINGER), write_patience=LINGER)
+                await self._serve(http, peer, _uncounted, full)
             finally:
                 self._turned_away -= 1
 
-    async def _serve(
-        self,
-        transport: Transport,
-        http: HttpConnection,
-        peer: str,
-        patience: float,
-        count: Count,
-        full: Response | None = None,
-    ) -> None:
+    async def _serve(self, http: HttpConnection, peer: str, count: Count, full: RefusedError | None = None) -> None:
         """Answers the requests of one connection, each of which `count` counts by its address while it is answered.
 
-        Within `patience` TLS must be agreed on, and the first request come. Where there is no room, it is refused.
+        Within its patience TLS must be agreed on, and the first request come. Where there is no room, it is refused.
         """
         runtime = self._runtime
         came = trio.current_time()
@@ -150,42 +142,35 @@ class ConnectionHandler:
             runtime.connections.over_http(http) as scope,
             nullcontext() if full else self.limit.evictable(peer, http, scope),
         ):
-            if isinstance(transport, trio.SSLStream):
-                with trio.move_on_after(patience) as handshake:
-                    await transport.do_handshake()
+            if isinstance(http.transport, trio.SSLStream):
+                with trio.move_on_after(http.head_patience) as handshake:
+                    await http.transport.do_handshake()
                 if handshake.cancelled_caught:
                     return
             spent = trio.current_time() - came
-            while True:
-                try:
-                    request = await http.request(spent=spent)
-                    if request is None:
-                        return
+            try:
+                while (request := await http.request(spent=spent)) is not None:
                     if full is not None:
-                        await self._refuse(http, transport, full)
-                        return
+                        raise full
                     spent = 0.0
                     self.limit.keep(peer, http)
                     address = runtime.proxies.client(peer, request.headers)
                     with count(address):
-                        if not await self._answer(transport, http, request, address, peer):
+                        if not await self._answer(http, request, address, peer):
                             return
-                except RefusedError as refused:
-                    await self._refuse(http, transport, refused.response)
-                    return
+            except RefusedError as refused:
+                await self._refuse(http, refused.response)
 
-    async def _refuse(self, http: HttpConnection, transport: Transport, response: Response) -> None:
+    async def _refuse(self, http: HttpConnection, response: Response) -> None:
         """Answers what was never understood, and reads on for a moment: closing at once could take the answer back."""
         await http.respond(None, _with_headers(response))
         with trio.move_on_after(LINGER):
-            await half_close(transport)
+            await half_close(http.transport)
             for _ in range(64):
-                if not await transport.receive_some(65536):
+                if not await http.transport.receive_some(65536):
                     break
 
-    async def _answer(
-        self, transport: Transport, http: HttpConnection, request: Request, address: str, peer: str
-    ) -> bool:
+    async def _answer(self, http: HttpConnection, request: Request, address: str, peer: str) -> bool:
         """Answers one request; True where another may follow."""
         runtime = self._runtime
         if self._admin:
@@ -197,9 +182,9 @@ class ConnectionHandler:
         connection: ServerConnection
         if isinstance(answer, EventStream):
             answer.headers.update({**ALWAYS, **cors})
-            connection = SseConnection(runtime, transport, answer)
+            connection = SseConnection(runtime, http.transport, answer)
         else:
-            connection = WsConnection(runtime, transport, request, answer.credentials, answer.grant, answer.turned_away)
+            connection = WsConnection(runtime, http.transport, request, answer)
         with runtime.connections.streaming(connection):
             try:
                 await connection.run()

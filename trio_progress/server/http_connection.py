@@ -47,8 +47,8 @@ class HttpConnection:
     """
 
     def __init__(self, transport: Transport, *, head_patience: float, write_patience: float) -> None:
-        self._transport = transport
-        self._head_patience = head_patience
+        self.transport = transport
+        self.head_patience = head_patience
         self._write_patience = write_patience
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD)
         self._raw = bytearray()
@@ -71,7 +71,7 @@ class HttpConnection:
         """
         self.waiting = not self._raw
         self.receiving = True
-        with trio.move_on_after(max(self._head_patience - spent, 0.0)):
+        with trio.move_on_after(max(self.head_patience - spent, 0.0)):
             try:
                 request = await self._read()
                 self.receiving = False
@@ -152,7 +152,7 @@ class HttpConnection:
             event = self._h11.next_event()
             if event is not h11.NEED_DATA:
                 return event
-            data = bytes(await self._transport.receive_some(16384))
+            data = bytes(await self.transport.receive_some(16384))
             self.waiting = False
             if len(self._raw) < 2 * LARGEST_HEAD:
                 self._raw += data
@@ -210,7 +210,7 @@ class HttpConnection:
     async def _send(self, data: bytes) -> None:
         for at in range(0, len(data), PIECE):
             with trio.move_on_after(self._write_patience) as scope:
-                await self._transport.send_all(data[at : at + PIECE])
+                await self.transport.send_all(data[at : at + PIECE])
             if scope.cancelled_caught:
                 raise trio.BrokenResourceError("the client does not read")
 

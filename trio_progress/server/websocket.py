@@ -21,7 +21,7 @@ from ..protocol.requests import Auth, Cancel, Ping, Subscribe, Unsubscribe, deco
 from ..state import checks
 from .answers import RefusedError, failed, not_found
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError
-from .auth.grants import Credentials, Grant
+from .auth.grants import Grant
 from .encoder import close_frame
 from .list.pages import send_list
 from .outbox import Subscriber
@@ -31,7 +31,7 @@ from .transport import Inbound
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from .answers import Request
+    from .answers import Request, Upgrade
     from .transport import Transport
 
 HANDSHAKE: Final = 5.0
@@ -55,23 +55,15 @@ class WsConnection(ServerConnection):
     """One client on a WebSocket.
 
     Args:
-        grant: What it may do; None where its first message must say who asks.
-        turned_away: Close at once, with this code and reason.
+        request: Its handshake.
+        asked: Who it is, and what it may do; no grant where its first message must say who asks.
     """
 
-    def __init__(
-        self,
-        runtime: ServerRuntime,
-        transport: Transport,
-        request: Request,
-        credentials: Credentials,
-        grant: Grant | None,
-        turned_away: tuple[int, str] | None,
-    ) -> None:
+    def __init__(self, runtime: ServerRuntime, transport: Transport, request: Request, asked: Upgrade) -> None:
         settings = runtime.settings
-        self._credentials = credentials
-        self._granted = grant is not None
-        self._turned_away = turned_away
+        self._credentials = asked.credentials
+        self._granted = asked.grant is not None
+        self._turned_away = asked.turned_away
         self._until_expiry = trio.CancelScope()
         """Around the wait for the end of the grant."""
         self._unread = False
@@ -85,7 +77,7 @@ class WsConnection(ServerConnection):
         self._meter = meter
         self._inbound = Inbound(transport, request.trailing, self._inspect, meter.left, self._too_slow)
         open_wire = partial(Wire, transport, patience=settings.write_timeout, replay=request.raw, inbound=self._inbound)
-        super().__init__(runtime, open_wire, runtime.as_frames, NO_SESSION if grant is None else grant)
+        super().__init__(runtime, open_wire, runtime.as_frames, asked.grant or NO_SESSION)
         self._list: trio.CancelScope | None = None
         self._list_request: Subscribe | None = None
         """How the list was asked for last."""

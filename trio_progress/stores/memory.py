@@ -8,7 +8,7 @@ from typing import final
 
 import trio
 
-from ..protocol.page import has_labels
+from ..protocol.labels import has_labels
 from ..state.quantities import whole
 from .base import (
     ASKS_KEPT,

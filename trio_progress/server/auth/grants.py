@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeAlias, final, get_args
 
+from ...protocol.labels import has_labels
 from ...protocol.messages import Verb
-from ...protocol.page import has_labels
 from ...state import checks
 
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)

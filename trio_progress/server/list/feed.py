@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from ...errors import ProgressError, StoreError
+from ...protocol.labels import has_labels
 from ...protocol.messages import Listed, Unlisted, Verb
-from ...protocol.page import has_labels
 from ...protocol.snapshot import Head, Snapshot, headed
 from ...stores.paging import InTurns
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from ...errors import ProgressError
 from ...live.listing import list_heads, list_sessions, named_sessions
 from ...protocol.clock import utc
+from ...protocol.labels import has_labels
 from ...protocol.messages import Listing, Subscribed
-from ...protocol.page import check_page, has_labels
+from ...protocol.page import check_page
 from ...protocol.snapshot import Head, Snapshot
 from ..answers import unavailable
 from .feed import ListFeed, ListView
