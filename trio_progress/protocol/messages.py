@@ -173,10 +173,11 @@ class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
 
 
 _Followed: TypeAlias = Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End
-_Any: TypeAlias = _Followed | Listed | Listing | Unlisted | ErrorMessage | Pong
+ServerMessage: TypeAlias = _Followed | Listed | Listing | Unlisted | ErrorMessage | Pong
+"""All that a server sends, as it travels."""
 _ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER: msgspec.json.Decoder[_Followed] = msgspec.json.Decoder(_Followed)
-_WIRE_DECODER: msgspec.json.Decoder[_Any] = msgspec.json.Decoder(_Any)
+_WIRE_DECODER: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
 
 def encode_message(message: WireMessage) -> bytes:

@@ -19,7 +19,6 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from .answers import EventStream, RefusedError, Request, Response
 from .capacity import AddressFullError, PortLimit
-from .dispatch import Dispatcher
 from .http_connection import HttpConnection
 from .sse import SseConnection
 from .transport import Transport, close_now, half_close, socket_of
@@ -79,7 +78,6 @@ class ConnectionHandler:
     def __init__(self, runtime: ServerRuntime, routes: Routes, *, admin: bool = False) -> None:
         self._runtime = runtime
         self._routes = routes
-        self._dispatcher = Dispatcher(runtime, routes)
         self._admin = admin
         self.limit: Final = PortLimit(MOST_FOR_ADMIN if admin else runtime.most)
         self._turned_away = 0
@@ -176,7 +174,7 @@ class ConnectionHandler:
         if self._admin:
             return await http.respond(request, _with_headers(self._routes.admin(request)), last=runtime.draining)
         cors = runtime.origins.cors(request.headers)
-        answer = await self._dispatcher.dispatch(request, address, trusted=runtime.proxies.trusts(peer))
+        answer = await self._routes.dispatch(request, address, trusted=runtime.proxies.trusts(peer))
         if isinstance(answer, Response):
             return await http.respond(request, _with_headers(answer, cors), last=runtime.draining)
         connection: ServerConnection

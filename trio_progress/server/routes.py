@@ -1,7 +1,12 @@
-"""What is answered to each request, once the client is known to be allowed to ask at all."""
+"""What becomes of each request: the checks in their order, who asks, and then the path.
+
+In this order, and before anything is looked at: `Host`, origin, base path, credentials.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import importlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,14 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, final
 
 import msgspec
+import trio
 
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..protocol.messages import SUBPROTOCOL, Unlisted
 from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
 from ..protocol.snapshot import ENDED, as_text
 from ..state import checks
-from .answers import UNREADABLE, Answer, EventStream, RefusedError, Request, Response, as_json, error
-from .auth.grants import VERBS, Grant
+from .answers import UNREADABLE, Answer, EventStream, RefusedError, Request, Response, Upgrade, as_json, error
+from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
+from .auth.grants import VERBS, Credentials, Grant
 from .files import matches
 from .list.pages import visible_sessions
 from .runtime import ServerRuntime, log_client_request
@@ -61,6 +68,7 @@ class Routes:
 
     def __init__(self, runtime: ServerRuntime) -> None:
         self._runtime = runtime
+        self._base: Final = runtime.settings.base_path
         self._schema = encoded()
         self._paths: Final[dict[str, Methods]] = {
             "sessions": {"GET": self._sessions},
@@ -74,7 +82,74 @@ class Routes:
             "cancel": {"POST": self._cancel},
         }
 
-    def public(self, request: Request, path: str) -> Response | None:
+    async def dispatch(self, request: Request, address: str, *, trusted: bool) -> Answer | Upgrade:
+        """What a request over the main port is answered.
+
+        Args:
+            request: What is asked.
+            address: The client's.
+            trusted: Whether it came through a trusted proxy.
+        """
+        answered = self._answer_anybody(request)
+        if answered is not None:
+            await trio.lowlevel.checkpoint()
+            return answered
+        headers, path = request.headers, request.path[len(self._base) :]
+        cookies = cookies_of(headers.get("cookie", ""))
+        credentials = Credentials(
+            token=token_of(headers), headers=headers, cookies=cookies, address=address, trusted=trusted
+        )
+        try:
+            if path == "ws":
+                return await self._upgrade(request, credentials)
+            grant = await self._runtime.auth.grant(credentials)
+        except AuthUnavailableError as problem:
+            return error(503, "unavailable", str(problem))
+        except UnauthorizedError as problem:
+            if path == "config":
+                return self._config(None)
+            return error(401, "unauthorized", str(problem), WWW_Authenticate='Bearer realm="trio-progress"')
+        if path == "config":
+            return self._config(grant)
+        return await self.answer(request, path, grant, address)
+
+    def _answer_anybody(self, request: Request) -> Response | None:
+        """Answers what is not to be looked at any further, and what is for everybody; None for all else."""
+        base, headers, origins = self._base, request.headers, self._runtime.origins
+        if not origins.hosted(headers):
+            return error(421, "not_allowed", "this host name is not served: add it to `hosts` (--hosts)")
+        page = request.method == "GET" and request.path in (base, base.rstrip("/"), f"{base}index.html")
+        if origins.foreign(headers, page=page):
+            return error(403, "not_allowed", "this origin is not allowed: add it to `origins` (--origins)")
+        if request.method == "OPTIONS":
+            return Response(status=204, headers=origins.preflight() if origins.allowed(headers.get("origin")) else {})
+        if base != "/" and request.path == base.rstrip("/"):
+            return Response(status=308, headers={"Location": base})
+        if not request.path.startswith(base):
+            return error(404, "not_found", "there is no such path")
+        path = request.path[len(base) :]
+        probe = self._probe(path) if self._runtime.settings.admin_port is None else None
+        return probe or self._public(request, path)
+
+    async def _upgrade(self, request: Request, credentials: Credentials) -> Response | Upgrade:
+        refused = _check_upgrade(request)
+        if refused is None and self._runtime.draining:
+            refused = error(503, "unavailable", "the server stops")
+        if refused is not None:
+            return refused
+        auth = self._runtime.auth
+        try:
+            return Upgrade(credentials, await auth.grant(credentials))
+        except UnauthorizedError as problem:
+            if problem.expired:
+                return Upgrade(credentials, None, (4005, str(problem)))
+            if credentials.token is None and auth.kind == "token":
+                return Upgrade(credentials, None)
+            if "authorization" in request.headers or auth.kind == "other":
+                raise
+            return Upgrade(credentials, None, (4500, str(problem)))
+
+    def _public(self, request: Request, path: str) -> Response | None:
         """What needs no grant: the page and what it is made of, the schema; None for everything else."""
         files = self._runtime.files
         name = {"": "index.html", "index.html": "index.html"}.get(path, path.removeprefix("static/"))
@@ -97,9 +172,9 @@ class Routes:
             return _not_allowed("GET, HEAD")
         if path == "metrics":
             return self.metrics(request)
-        return self.probe(path) or error(404, "not_found", "there is no such path")
+        return self._probe(path) or error(404, "not_found", "there is no such path")
 
-    def probe(self, path: str) -> Response | None:
+    def _probe(self, path: str) -> Response | None:
         """The probes, which say nothing of any session; None for everything else."""
         if path == "healthz":
             return Response(body=b"ok\n", content_type="text/plain; charset=utf-8")
@@ -127,7 +202,7 @@ class Routes:
         content_type, body = exposition(self._runtime.tracker, request.headers.get("accept"))
         return Response(body=body, content_type=content_type)
 
-    def config(self, grant: Grant | None) -> Response:
+    def _config(self, grant: Grant | None) -> Response:
         """What a page needs to know."""
         auth = self._runtime.auth.kind
         config = Config(
@@ -285,3 +360,24 @@ def _labels(request: Request) -> dict[str, str]:
     if len(found) > 32:
         raise RefusedError(400, "bad_request", "at most 32 labels")
     return found
+
+
+def _check_upgrade(request: Request) -> Response | None:
+    """Refuses what is no handshake of this protocol (RFC 6455, section 4.2.1)."""
+    headers = request.headers
+    if request.method != "GET" or not request.upgrades:
+        return error(426, "bad_request", "this path takes only WebSockets", Upgrade="websocket")
+    if headers.get("sec-websocket-version") != "13":
+        return error(426, "bad_request", "Sec-WebSocket-Version must be 13", Sec_WebSocket_Version="13")
+    if not _is_key(headers.get("sec-websocket-key", "")):
+        return error(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")
+    if SUBPROTOCOL not in map(str.strip, headers.get("sec-websocket-protocol", "").split(",")):
+        return error(400, "bad_request", f"Sec-WebSocket-Protocol must offer {SUBPROTOCOL}")
+    return None
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -17,21 +17,8 @@ from ..protocol import messages, requests
 from ..protocol.messages import SUBPROTOCOL
 from ..protocol.snapshot import Snapshot
 
-FROM_SERVER: Final = (
-    messages.Subscribed,
-    messages.SnapshotFrame,
-    messages.Update,
-    messages.CustomEvent,
-    messages.Bookmark,
-    messages.Gap,
-    messages.End,
-    messages.Listed,
-    messages.Listing,
-    messages.Unlisted,
-    messages.ErrorMessage,
-    messages.Pong,
-)
-FROM_CLIENT: Final = (requests.Subscribe, requests.Unsubscribe, requests.Auth, requests.Cancel, requests.Ping)
+FROM_SERVER: Final = get_args(messages.ServerMessage)
+FROM_CLIENT: Final = get_args(requests.Request)
 
 
 class SessionList(msgspec.Struct, frozen=True, kw_only=True):
