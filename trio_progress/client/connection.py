@@ -137,13 +137,12 @@ def first_error(group: BaseExceptionGroup[Any]) -> Exception:
     return leaf
 
 
-def classify(error: Exception, token: Token, patience: float) -> Exception:
+def _classified(error: Exception, token: Token) -> Exception:
     """A `RetryableError` where another connection may do better, else the error to raise to the reader.
 
     Args:
         error: How the connection has ended.
         token: What the server was shown.
-        patience: Seconds that the server had to answer in.
     """
     import h11
     from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError
@@ -151,13 +150,13 @@ def classify(error: Exception, token: Token, patience: float) -> Exception:
     if isinstance(error, (RetryableError, ProgressError, ssl.SSLCertVerificationError)):
         return error
     if isinstance(error, ConnectionClosed):
-        return _classify_close(error.reason, token)
+        return _classified_close(error.reason, token)
     if isinstance(error, ConnectionRejected):
         if error.status_code in _FINAL_STATUSES:
             return ProtocolError(f"the server refuses: HTTP {error.status_code}")
         return RetryableError(f"HTTP {error.status_code}")
     if isinstance(error, trio.TooSlowError):
-        return RetryableError(f"it does not answer within {patience:g} s")
+        return RetryableError(f"it does not answer within {CONNECT:g} s")
     if isinstance(error, h11.ProtocolError):
         return RetryableError(f"it does not answer as a WebSocket: {error}")
     if isinstance(error, (OSError, trio.BrokenResourceError, trio.ClosedResourceError, HandshakeError)):
@@ -165,7 +164,7 @@ def classify(error: Exception, token: Token, patience: float) -> Exception:
     return error
 
 
-def _classify_close(reason: Any, token: Token) -> Exception:
+def _classified_close(reason: Any, token: Token) -> Exception:
     code = 1006 if reason is None else reason.code
     text = f"closed with {code}" + (f" ({reason.reason})" if reason is not None and reason.reason else "")
     if code == 4500 and token is None:
@@ -255,7 +254,7 @@ async def open_connection(
         if not isinstance(failure, (ProgressError, ConnectionError)):
             failure = first_error(group)
     if failure is not None:
-        raise classify(failure, token, CONNECT)
+        raise _classified(failure, token)
 
 
 async def _shaken_hands(

@@ -12,7 +12,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -46,17 +46,15 @@ LABELS: Final = 20_000
 
 
 @final
+@dataclass(slots=True, eq=False)
 class Change:
     """The head of one session after one change. It does not change itself."""
 
-    __slots__ = ("_encoded", "head", "labels_before", "number")
-
-    def __init__(self, head: Head, number: int = 0, labels_before: Mapping[str, str] | None = None) -> None:
-        self.head = head
-        self.number = number
-        self.labels_before = labels_before
-        """The labels that the session had before, where they were others."""
-        self._encoded: dict[tuple[Encoder, tuple[Verb, ...]], bytes] = {}
+    head: Head
+    number: int = 0
+    labels_before: Mapping[str, str] | None = None
+    """The labels that the session had before, where they were others."""
+    _encoded: dict[tuple[Encoder, tuple[Verb, ...]], bytes] = field(default_factory=dict, init=False)
 
     def encoded(self, encode: Encoder, verbs: tuple[Verb, ...]) -> bytes:
         """The message that all are sent who may do the same with the session, made once."""
