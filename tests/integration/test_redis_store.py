@@ -343,7 +343,7 @@ def test_who_watches_a_burst_above_the_limit_passes_over_nothing_that_cannot_be_
         (found,) = backend.changes(mark, {"a": known}, lambda seconds: True).sessions
         known = Seen(found.key, found.heartbeat, found.alive)
         assert list(found.events) == [data for _, data in burst[-50:]]
-    assert backend.unreadable == 0
+    assert backend.corrupt.count == 0
 
 
 def test_what_is_too_large_is_that_session_s_alone(backend: RedisBackend) -> None:
@@ -403,14 +403,14 @@ def test_as_long_as_there_is_no_news_it_is_told_when_that_was_last_known(start_r
     for _ in range(3):
         now = time.monotonic()
         deadline = now + 10
-        while backend.looked_at <= now:
+        while backend.watcher.looked_at <= now:
             assert time.monotonic() < deadline
             time.sleep(0.005)
     server.freeze()
     time.sleep(0.1)
-    known = backend.looked_at
+    known = backend.watcher.looked_at
     time.sleep(0.2)
-    assert backend.looked_at == known
+    assert backend.watcher.looked_at == known
     server.thaw()
     stop.set()
     watch.join(10)
@@ -451,7 +451,7 @@ def test_what_cannot_be_read_is_counted_logged_once_and_passed_over(
         for name in poisons:
             with pytest.raises(StoreError, match="cannot be read"):
                 backend.read(name)
-    assert backend.unreadable > 3 * len(poisons)
+    assert backend.corrupt.count > 3 * len(poisons)
     assert 1 <= len(caplog.records) <= 10, "told once, and no flood"
 
     # Who watches them goes on, and hears of the others.
@@ -497,7 +497,7 @@ def test_requests_that_cannot_be_read_are_passed_over(backend: RedisBackend, cli
     found = backend.changes(mark, {}, lambda seconds: True)
     # Word of a watched session has an id only, which the last two have.
     assert list(found.asked) == [Ask("a", "cancel", "mine"), Ask("a", "watch")]
-    assert backend.unreadable == 6
+    assert backend.corrupt.count == 6
 
 
 def test_a_server_begun_anew_by_a_clock_that_is_behind_is_still_heard(

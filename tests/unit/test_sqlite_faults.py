@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_counted_each_time_and_logged_once(path: Path, ca
         other.execute("UPDATE sessions SET epoch = 'x' WHERE id = 's1'")
     for _ in range(3):
         assert sorted(one.id for one in backend.list(Query()).sessions) == ["s0", "s2"]
-    assert backend.unreadable == 3
+    assert backend.corrupt.count == 3
     assert caplog.text.count("'s1'") == 1
     backend.close()
 
@@ -293,7 +293,7 @@ def test_a_poisoned_request_is_passed_over(path: Path, caplog: pytest.LogCapture
             other.execute("INSERT INTO asks (session, what, at) VALUES (?, ?, 1.0)", (session, what))
     asked = backend.changes(mark, {}, lambda seconds: False).asked
     assert [(ask.id, ask.what) for ask in asked] == [("fine", "cancel")]
-    assert backend.unreadable == 2
+    assert backend.corrupt.count == 2
     backend.close()
 
 

@@ -184,6 +184,24 @@ class Fenced:
 Outcome: TypeAlias = Claimed | Refused | Moved | Done | Fenced | Exception
 
 
+def claimed_epoch(claim: Claim, newest: Key | None, *, alive: bool, above: int = -1) -> int | Refused | Moved:
+    """The epoch that a claim is given, or why it is given none; not for one that was made before.
+
+    In Redis a script decides the same, for only there are reading and writing one moment.
+
+    Args:
+        claim: What is asked for.
+        newest: The newest key of the session; None: nothing is stored of it.
+        alive: Whether anybody has a lease of it.
+        above: The highest epoch that was given to a session which is gone.
+    """
+    if alive:
+        return Refused()
+    if claim.expect is not None and newest != claim.expect:
+        return Moved()
+    return max(claim.proposal, above + 1, 0 if newest is None else newest.epoch + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which sessions to list, newest first."""

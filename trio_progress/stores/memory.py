@@ -22,7 +22,6 @@ from .base import (
     Fenced,
     Index,
     Key,
-    Moved,
     Outcome,
     Page,
     Query,
@@ -31,6 +30,7 @@ from .base import (
     Seen,
     Stored,
     Write,
+    claimed_epoch,
     smoothed,
 )
 from .decoding import decode_cursor, encode_cursor
@@ -109,13 +109,11 @@ class MemoryStore:
             if claim.lease is not None:
                 log.lease_until = now + claim.lease
             return Claimed(log.key.epoch, None, typical)
-        if log is not None and _alive(log, now):
-            return Refused()
         newest = None if log is None else log.key
-        if claim.expect is not None and newest != claim.expect:
-            return Moved()
+        epoch = claimed_epoch(claim, newest, alive=log is not None and _alive(log, now))
+        if not isinstance(epoch, int):
+            return epoch
         previous = None if log is None else _stored(claim.id, log, now)
-        epoch = claim.proposal if newest is None else max(claim.proposal, newest.epoch + 1)
         log = self._logs[claim.id] = _Log(
             Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep
         )

@@ -15,6 +15,7 @@ import trio
 
 if TYPE_CHECKING:
     from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
+    from .decoding import CorruptEntries
 
 Pause: TypeAlias = Callable[[float], bool]
 """Sleeps for at most so many seconds; False: do not wait any longer, and return what there is."""
@@ -29,7 +30,9 @@ WATCHERS: Final = 2
 class Backend(Protocol):
     """A store whose calls block. Safe to be called by several threads at once; see `Store` for what each does.
 
-    All methods raise `StoreError` when the store does not answer, within a time of their own.
+    All methods raise `StoreError` when the store does not answer, within a time of their own, or cannot be used, with
+    what to do about it; `read` where the entry is corrupt, `changes` where the mark is another store's.
+    `list` raises `ValueError` where `query.after` is not the `next` of a page.
     """
 
     @property
@@ -38,8 +41,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def unreadable(self) -> int:
-        """How many corrupt entries were passed over, each time that one was come across."""
+    def corrupt(self) -> CorruptEntries:
+        """What was passed over."""
         ...
 
     def open(self) -> None:
@@ -84,7 +87,7 @@ class ThreadedStore:
     @property
     def unreadable(self) -> int:
         """How many corrupt entries were passed over, each time that one was come across."""
-        return self._backend.unreadable
+        return self._backend.corrupt.count
 
     async def open(self) -> None:
         """Makes sure that the store is there and can be used; otherwise the first call does.

@@ -11,34 +11,142 @@
 5. Pub/sub is not used: it loses what is published while nobody listens; see `redis.watch`.
 6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
+Calls to Redis block, and are bounded in time:
+
+7. A call takes a connection, sends its commands in one go and reads a reply for each. When anything goes wrong
+   in between, be it a timeout or an exception of any kind, the connection is closed: what it still has to say
+   is nobody's. The replies of one call can so never become another's. Those that lie idle are closed with it: what
+   has broken one has likely broken them, and each would cost a call to find out.
+8. Nothing is retried here. redis-py would, by default ten times and with pauses, in a thread that cannot be
+   cancelled; who calls has its own way to try again.
+9. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
+   everybody's, and is raised.
+
 Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
 from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
-from .calls import Calls, Server, evaluated
 from .keys import DEFAULT_PREFIX, Keys
 from .reads import Reads
-from .scripts import PROBE
-from .watch import Mark, Watcher
+from .scripts import PROBE, Command, Script, Steps
+from .server import Server, everybodys, explained
+from .watch import Watcher
 from .writes import Writer
 
 if TYPE_CHECKING:
     from ..threaded import Pause  # Who blocks needs no Trio.
 
+T = TypeVar("T")
+
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
+
+
+@final
+class Calls:
+    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
+
+    Args:
+        server: Where.
+        timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
+            in all, by the end of each. Within a reply it is seconds without a byte.
+    """
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self.address = server.address
+        self._timeout = timeout
+        self._pool = server.pool(timeout)
+        self._closed = False
+
+    def __call__(self, commands: Sequence[Command]) -> list[Any]:
+        """A reply for each command; an error that is that command's alone stands for its reply.
+
+        Scripts that the server does not know yet are made after everything else.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        if not commands:
+            return []
+        if self._closed:
+            raise StoreError(f"store {self.address}: it was closed")
+        until = time.monotonic() + 3 * self._timeout
+        connection = None
+        replies: list[Any] = []
+        try:
+            connection = self._pool.get_connection()
+            connection.send_packed_command(
+                connection.pack_commands(
+                    [("EVALSHA", each[0].sha, *each[1:]) if type(each[0]) is Script else each for each in commands]
+                )
+            )
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+                if time.monotonic() > until:
+                    raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
+            if not self._closed:
+                self._pool.release(connection)
+                connection = None
+        except (RedisError, OSError) as error:
+            self._pool.disconnect(inuse_connections=False)
+            raise explained(self.address, error, self._timeout) from error
+        finally:
+            if connection is not None:
+                connection.disconnect()
+                self._pool.release(connection)
+        unknown: list[int] = []
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                unknown.append(place)
+            elif isinstance(reply, ResponseError) and (code := everybodys(reply)) is not None:
+                if code in ("READONLY", "MASTERDOWN"):
+                    # Behind a name, or a proxy, another one may be the primary by now.
+                    self._pool.disconnect(inuse_connections=False)
+                raise explained(self.address, reply, self._timeout) from reply
+        texts = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
+        for place, reply in zip(unknown, self(texts), strict=True):
+            replies[place] = reply
+        return replies
+
+    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
+        """Takes all of them to their end, with as many round trips as the longest needs.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        results: dict[int, T] = {}
+        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
+        while replies:
+            asked: list[tuple[int, Sequence[Command]]] = []
+            for which, reply in replies.items():
+                try:
+                    asked.append((which, steps[which].send(reply)))
+                except StopIteration as end:
+                    results[which] = end.value
+            answers = iter(self([command for _, commands in asked for command in commands]))
+            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
+        return [results[which] for which in range(len(steps))]
+
+    def close(self) -> None:
+        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
+        self._closed = True
+        self._pool.disconnect()
 
 
 @final
@@ -75,60 +183,31 @@ class RedisBackend:
         self._keys = keys = Keys(given)
         self._calls = Calls(server, timeout)
         self._waits = Calls(server, beat + timeout)
-        self._corrupt = corrupt = CorruptEntries(server.address)
-        self._writer = Writer(keys, event_limit, corrupt)
-        self._reads = Reads(self._calls, keys, event_limit, corrupt)
-        self._watcher = Watcher(self._calls, self._waits, keys, self._reads, beat, corrupt)
-        self._first_mark: Mark | None = None
-        self._lock = threading.Lock()
+        self.corrupt: Final = CorruptEntries(server.address)
+        self.address: Final = server.address
+        """The URL without user, password and options; the same in every process that names the host alike."""
+        self._writer = Writer(keys, event_limit, self.corrupt)
+        self._reads = Reads(self._calls, keys, event_limit, self.corrupt)
+        self.watcher: Final = Watcher(self._calls, self._waits, keys, self._reads, beat, self.corrupt)
         self._writing = threading.Lock()
 
-    @property
-    def address(self) -> str:
-        """The URL without user, password and options; the same in every process that names the host alike."""
-        return self._calls.address
-
-    @property
-    def unreadable(self) -> int:
-        """How many corrupt entries were passed over, each time that one was come across."""
-        return self._corrupt.count
-
-    @property
-    def looked_at(self) -> float:
-        """When it was last known, by `time.monotonic()`, what news there was; see `StoreWatcher.lag`."""
-        return self._watcher.looked_at
-
     def open(self) -> None:
-        """Connects, and sees that Redis is new enough and can be written.
-
-        Raises:
-            StoreError: It cannot be used; the message says why.
-        """
+        """Connects, and sees that Redis is new enough and can be written."""
         name = self._keys.probe
-        steps = evaluated(PROBE, [name], [])
-        (evaluation,) = self._calls.run([steps])
-        replies = self._calls(
+        replies = self._calls([(PROBE, 1, name)])
+        replies += self._calls(
             [
                 ("DEL", name),
                 ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
                 ("XRANGE", name, "(1-1", "+", "COUNT", 1),
             ]
         )
-        for reply in (evaluation, *replies):
+        for reply in replies:
             if isinstance(reply, ResponseError):
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
-        self._mark()
-
-    def _mark(self) -> Mark:
-        """Where the requests to owners stood when this store was first spoken to: none since then is missed."""
-        if self._first_mark is None:
-            mark = self._watcher.first_mark()
-            with self._lock:
-                if self._first_mark is None:
-                    self._first_mark = mark
-        return self._first_mark
+        self.watcher.begin()
 
     def close(self) -> None:
         """Closes all connections; later calls raise `StoreError`."""
@@ -136,13 +215,9 @@ class RedisBackend:
         self._waits.close()
 
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        """Makes the writes, with an outcome for each.
-
-        Raises:
-            StoreError: Redis did not answer, or takes no writes; any of them may have been made.
-        """
-        if self._first_mark is None:
-            self._mark()
+        """Makes the writes, with an outcome for each; where it raises, any of them may have been made."""
+        if self.watcher.began is None:
+            self.watcher.begin()
         # The writes of one session are made one after the other, and beside those of all others.
         by_session: dict[str, list[int]] = {}
         for place, write in enumerate(batch):
@@ -159,35 +234,18 @@ class RedisBackend:
         return [outcomes[place] for place in range(len(batch))]
 
     def read(self, session_id: str) -> Stored | None:
-        """The newest entry of a session, with its events.
-
-        Raises:
-            StoreError: Redis did not answer, or the entry cannot be read.
-        """
+        """The newest entry of a session, with its events."""
         try:
             return self._reads.one(session_id)
         except CorruptEntryError as error:
-            raise self._corrupt.refuse(session_id, error) from None
+            raise self.corrupt.refuse(session_id, error) from None
 
     def list(self, query: Query) -> Page:
-        """The newest entries of the sessions that `query` names; what cannot be read is left out.
-
-        Raises:
-            ValueError: `query.after` is not the `next` of a page.
-            StoreError: Redis did not answer.
-        """
+        """The newest entries of the sessions that `query` names; what cannot be read is left out."""
         return self._reads.page(query)
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
-        """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew.
-
-        Raises:
-            StoreError: Redis did not answer, or the mark is another store's.
-        """
+        """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew."""
         if mark is None:
-            return Changes(str(self._mark()), (), (), ())
-        try:
-            since = Mark.of(mark)
-        except ValueError:
-            raise StoreError(f"{mark!r:.200} is no mark of store {self.address}: begin without one") from None
-        return self._watcher.changes(since, seen, pause)
+            return Changes(self.watcher.begin(), (), (), ())
+        return self.watcher.changes(mark, seen, pause)

@@ -73,6 +73,6 @@ class Keys:
         """The stream that wakes one process."""
         return f"{self.base}b:{name}"
 
-    def durations(self, pipeline: str) -> str:
+    def durations(self, pipeline: str | None) -> str:
         """How long phases took."""
-        return f"{self.base}d:{pipeline}"
+        return f"{self.base}d:{pipeline or ''}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
@@ -26,9 +26,11 @@ from ..decoding import (
     has_labels,
     label_text,
 )
-from .calls import Calls, Steps, evaluated
 from .keys import Keys, session_keys
-from .scripts import LIST, READ
+from .scripts import LIST, READ, Command, Steps
+
+if TYPE_CHECKING:
+    from .backend import Calls
 
 LOOKED_AT: Final = 500
 """Sessions that one look at the list goes through; Redis does nothing else meanwhile, for well below 10 ms."""
@@ -89,7 +91,7 @@ class Reads:
         before = known[1] if known is not None else ()
         while True:
             after = before[-1][0] if before else 0
-            reply = yield from evaluated(READ, keys[:3], [keys.leases, limit, after])
+            (reply,) = yield [(READ, 3, *keys[:3], keys.leases, limit, after)]
             if not before or known is None or not isinstance(reply, list) or reply[:1] == [str(known[0]).encode()]:
                 break
             before = ()  # It has another epoch now.
@@ -118,7 +120,12 @@ class Reads:
         sessions: list[Stored] = []
         while True:
             ended, score, last, ids = self._look(query, score, last, query.limit - len(sessions))
-            sessions += self._read_all(ids, query)
+            replies = self._calls.run([self._steps_listed(session, query) for session in ids])
+            for session, reply in zip(ids, replies, strict=True):
+                if isinstance(reply, CorruptEntryError):
+                    self._corrupt.pass_over(session, reply)
+                elif reply is not None:
+                    sessions.append(reply.stored)
             if ended:
                 return Page(sessions, None)
             if len(sessions) >= query.limit:
@@ -128,9 +135,9 @@ class Reads:
         """One part of the list: whether it is the last one, where it ends, and the sessions that fit."""
         statuses = [] if query.status is None else sorted(query.status)
         labels = [label_text(name, value) for name, value in query.labels.items()]
-        arguments = [self._base, score, last, LOOKED_AT, wanted, int(query.lapsed)]
-        arguments += [-1 if query.status is None else len(statuses), *statuses, *labels]
-        (reply,) = self._calls.run([evaluated(LIST, [self._index], arguments)])
+        command: Command = (LIST, 1, self._index, self._base, score, last, LOOKED_AT, wanted, int(query.lapsed))
+        number = -1 if query.status is None else len(statuses)
+        (reply,) = self._calls([(*command, number, *statuses, *labels)])
         if isinstance(reply, ResponseError) or not isinstance(reply, list) or len(reply) != 4:
             raise StoreError(f"store {self._calls.address}: its list of sessions cannot be read: {reply!r:.200}")
         ids: list[str] = []
@@ -140,16 +147,6 @@ class Reads:
             except CorruptEntryError as error:
                 self._corrupt.pass_over(each, error)
         return reply[0] == 1, reply[1].decode(), reply[2].decode("utf-8", "surrogateescape"), ids
-
-    def _read_all(self, ids: Sequence[str], query: Query) -> list[Stored]:
-        sessions: list[Stored] = []
-        replies = self._calls.run([self._steps_listed(session, query) for session in ids])
-        for session, reply in zip(ids, replies, strict=True):
-            if isinstance(reply, CorruptEntryError):
-                self._corrupt.pass_over(session, reply)
-            elif reply is not None:
-                sessions.append(reply.stored)
-        return sessions
 
     def _steps_listed(self, session: str, query: Query) -> Steps[Read | CorruptEntryError | None]:
         """Reads one session, if it has the labels: what was found has them somewhere in the text of its labels."""

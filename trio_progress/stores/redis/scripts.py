@@ -8,7 +8,16 @@ of epochs are below 2**53, so Lua's doubles hold them exactly.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Command: TypeAlias = Sequence[Any]
+"""A command and its arguments (str, bytes, int or float), or a `Script`, how many keys it is given, and these."""
+
+Steps: TypeAlias = Generator[Sequence[Command], Any, T]
+"""Something that needs several round trips: yields commands, is sent a reply for each, returns what came of it."""
 
 
 class Script(NamedTuple):

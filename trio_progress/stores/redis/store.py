@@ -45,4 +45,4 @@ class RedisStore(ThreadedStore):
     @property
     def looked_at(self) -> float:
         """When it was last known, by `time.monotonic()`, what news there was; long ago where nobody waits for any."""
-        return self.redis.looked_at
+        return self.redis.watcher.looked_at

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from redis.exceptions import ResponseError
 
@@ -30,7 +30,8 @@ from .reads import Event, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
     from ..threaded import Pause
-    from .calls import Calls, Command
+    from .backend import Calls
+    from .scripts import Command
 
 GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""
@@ -46,47 +47,8 @@ CHECK: Final = 5.0
 
 _START: Final = "0-0"
 
-
-class Place(NamedTuple):
-    """The id of an entry in a stream that Redis numbers: by milliseconds, and within one."""
-
-    at: int
-    nth: int
-
-    @classmethod
-    def of(cls, text: str) -> Place:
-        """The place that stands in `text`.
-
-        Raises:
-            ValueError: None does.
-        """
-        at, _, nth = text.partition("-")
-        return cls(int(at), int(nth))
-
-
-@final
-class Mark:
-    """Where reading goes on: in the stream of requests, and in that of words."""
-
-    __slots__ = ("asks", "words")
-
-    def __init__(self, asks: str, words: str) -> None:
-        self.asks = asks
-        self.words = words
-
-    def __str__(self) -> str:
-        return f"{self.asks} {self.words}"
-
-    @classmethod
-    def of(cls, text: str) -> Mark:
-        """The mark that was written as `text`.
-
-        Raises:
-            ValueError: It is no mark.
-        """
-        asks, _, words = text.partition(" ")
-        Place.of(asks), Place.of(words)
-        return cls(asks, words)
+Since: TypeAlias = dict[str, str]
+"""The entries that reading goes on from: in the stream of requests, and in that of words."""
 
 
 @final
@@ -128,40 +90,57 @@ class Watcher:
         """Sessions whose stream cannot be read, and when that was seen."""
         self._events: dict[str, tuple[int, Sequence[Event]]] = {}
         self._returned_at = self._checked = 0.0
+        self.began: str | None = None
+        """The mark of when this store was first spoken to."""
         self.looked_at = float("-inf")
         """When it was last known, by `time.monotonic()`, what news there was."""
 
-    def first_mark(self) -> Mark:
-        """The mark of this moment.
+    def begin(self) -> str:
+        """The mark of when this store was first spoken to: nothing that was asked of its owners since then is missed.
 
         Raises:
             StoreError: Redis did not answer.
         """
-        replies = self._calls([_newest_of(self._keys.asks), _newest_of(self._keys.words)])
-        asks, words = (_newest(reply) or Place(0, 0) for reply in replies)
-        return Mark(f"{asks.at}-{asks.nth}", f"{words.at}-{words.nth}")
+        began = self.began
+        if began is None:
+            replies = self._calls([_newest_of(self._keys.asks), _newest_of(self._keys.words)])
+            mark = " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
+            with self._lock:
+                began = self.began = self.began or mark
+        return began
 
-    def changes(self, mark: Mark, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
+    def changes(self, mark: str, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """See `Store.changes`.
 
         Raises:
-            StoreError: Redis did not answer.
+            StoreError: Redis did not answer, or the mark is another store's.
         """
+        try:
+            since = dict(zip((self._keys.asks, self._keys.words), mark.split(" "), strict=True))
+            for entry in since.values():
+                _place(entry)
+        except ValueError:
+            raise StoreError(f"{mark!r:.200} is no mark of store {self._calls.address}: begin without one") from None
         self._ring()
         with self._lock:
             self._blocked += 1
+        sessions: Sequence[Stored] = ()
+        gone: Sequence[str] = ()
+        asked: Sequence[Ask] = ()
         try:
             # The one before has been woken, or will be within a beat.
             while not self._turn.acquire(timeout=0.05):
                 if not pause(0):
-                    return Changes(str(mark), (), (), ())
-            try:
-                return self._wait(mark, seen, pause)
-            finally:
-                self._turn.release()
+                    break
+            else:
+                try:
+                    sessions, gone, asked = self._wait(since, seen, pause)
+                finally:
+                    self._turn.release()
         finally:
             with self._lock:
                 self._blocked -= 1
+        return Changes(" ".join(since.values()), sessions, gone, asked)
 
     def _ring(self) -> None:
         with self._lock:
@@ -173,32 +152,33 @@ class Watcher:
         if isinstance(replies[0], bytes):
             self._rung = replies[0].decode()
 
-    def _wait(self, mark: Mark, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
+    def _wait(
+        self, since: Since, seen: Mapping[str, Seen | None], pause: Pause
+    ) -> tuple[Sequence[Stored], Sequence[str], Sequence[Ask]]:
+        """The sessions that have changed, those that are gone, and what was asked of owners."""
         for known in (self._looked, self._past, self._spoiled, self._events):
             for session in [session for session in known if session not in seen]:
                 del known[session]
         block = 0.0
-        while True:
-            rest = self._returned_at + GATHER - time.monotonic()
-            if rest > 0 and not pause(rest):
-                return Changes(str(mark), (), (), ())
-            woken, asked = self._read(mark, seen, block)
-            sessions, gone = self._look(woken, mark, seen)
+        while (rest := self._returned_at + GATHER - time.monotonic()) <= 0 or pause(rest):
+            woken, asked = self._read(since, seen, block)
+            sessions, gone = self._look(woken, since, seen)
             self.looked_at = time.monotonic()
             if sessions or gone or asked:
                 self._returned_at = time.monotonic()
-                return Changes(str(mark), sessions, gone, asked)
+                return sessions, gone, asked
             if not pause(0):
-                return Changes(str(mark), (), (), ())
+                break
             block = self._beat
+        return (), (), ()
 
     # Streams
 
-    def _read(self, mark: Mark, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
+    def _read(self, since: Since, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
         """The sessions whose stream has something new, and what was asked; waits so long for either."""
         keys = self._keys
-        names = [keys.asks, keys.words, self._bell]
-        ids = [mark.asks, mark.words, self._rung]
+        names = [*since, self._bell]
+        ids = [*since.values(), self._rung]
         sessions: dict[bytes, str] = {}
         for session, known in seen.items():
             if session not in self._spoiled:
@@ -218,9 +198,9 @@ class Watcher:
             if name in sessions:
                 woken.add(sessions[name])
             elif name == keys.asks.encode():
-                asked += self._asked(mark)
+                asked += self._asked(since)
             elif name == keys.words.encode():
-                asked += self._words(mark)
+                asked += self._words(since)
             elif entries:
                 self._rung = entries[-1][0].decode()
         return woken, asked
@@ -247,29 +227,30 @@ class Watcher:
         if not found:
             raise StoreError(f"store {self._calls.address}: waiting for news failed: {error}") from error
 
-    def _entries(self, name: str, after: str) -> list[tuple[str, Any]]:
-        (reply,) = self._calls([("XRANGE", name, f"({after}", "+", "COUNT", READ_AT_ONCE)])
+    def _entries(self, name: str, since: Since) -> list[tuple[str, Any]]:
+        """What is new in a stream; the next reading goes on behind it."""
+        (reply,) = self._calls([("XRANGE", name, f"({since[name]}", "+", "COUNT", READ_AT_ONCE)])
         if isinstance(reply, ResponseError):
             raise StoreError(f"store {self._calls.address}: {name} cannot be read: {reply}") from reply
-        return [(each[0].decode(), each[1]) for each in reply]
+        entries = [(each[0].decode(), each[1]) for each in reply]
+        if entries:
+            since[name] = entries[-1][0]
+        return entries
 
-    def _asked(self, mark: Mark) -> list[Ask]:
+    def _asked(self, since: Since) -> list[Ask]:
         asked: list[Ask] = []
-        for identity, given in self._entries(self._keys.asks, mark.asks):
-            mark.asks = identity
+        for _, given in self._entries(self._keys.asks, since):
             try:
                 asked.append(ask(given))
             except CorruptEntryError as error:
                 self._corrupt.pass_over("?", f"a request: {error}")
         return asked
 
-    def _words(self, mark: Mark) -> list[Ask]:
+    def _words(self, since: Since) -> list[Ask]:
         """Who is said to be watched; what was said long before the last is out of date."""
-        entries = self._entries(self._keys.words, mark.words)
         watched: dict[str, None] = {}
-        for identity, given in entries:
-            mark.words = identity
-            if Place.of(entries[-1][0]).at - Place.of(identity).at > WORD_HOLDS * 1000:
+        for identity, given in self._entries(self._keys.words, since):
+            if _place(since[self._keys.words])[0] - _place(identity)[0] > WORD_HOLDS * 1000:
                 continue
             try:
                 watched[decode_id(fields(given).get(b"i"))] = None
@@ -279,9 +260,9 @@ class Watcher:
 
     # Leases, heartbeats, and sessions that are gone
 
-    def _look(self, woken: set[str], mark: Mark, seen: Mapping[str, Seen | None]) -> tuple[list[Stored], list[str]]:
+    def _look(self, woken: set[str], since: Since, seen: Mapping[str, Seen | None]) -> tuple[list[Stored], list[str]]:
         """Reads the sessions that have news, or may have."""
-        suspects = list(woken) + [session for session in self._changed(mark, seen) if session not in woken]
+        suspects = list(woken) + [session for session in self._changed(since, seen) if session not in woken]
         if not suspects:
             return [], []
         sessions: list[Stored] = []
@@ -310,7 +291,7 @@ class Watcher:
         if isinstance(reply, list) and reply:
             self._past[session] = (known, reply[0][0].decode())
 
-    def _changed(self, mark: Mark, seen: Mapping[str, Seen | None]) -> list[str]:
+    def _changed(self, since: Since, seen: Mapping[str, Seen | None]) -> list[str]:
         """Sessions that stand otherwise than they are known to; each is looked at once in a beat."""
         now = time.monotonic()
         for session in [session for session, since in self._spoiled.items() if now - since >= self._beat]:
@@ -323,7 +304,7 @@ class Watcher:
         commands: list[Command] = []
         if now - self._checked >= CHECK:
             self._checked = now
-            commands += [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
+            commands += [_newest_of(name) for name in since]
         of_streams = len(commands)
         for session, known in due:
             self._looked[session] = now
@@ -331,13 +312,10 @@ class Watcher:
             commands.append(("HMGET", keys.meta, "e", "f"))
             commands.append(("GET", f"{keys.leases}{known.key.epoch}"))
         replies = self._calls(commands)
-        if of_streams:
-            # Lower than where we are: Redis was begun anew, by a clock that is behind.
-            asks, words = map(_newest, replies[:2])
-            if asks is not None and asks < Place.of(mark.asks):
-                mark.asks = _START
-            if words is not None and words < Place.of(mark.words):
-                mark.words = _START
+        for name, reply in zip(list(since), replies[:of_streams], strict=False):
+            newest = _newest(reply)
+            if newest is not None and newest < _place(since[name]):
+                since[name] = _START  # Lower than where we are: Redis was begun anew, by a clock that is behind.
         pairs = zip(replies[of_streams::2], replies[of_streams + 1 :: 2], strict=True)
         return [
             session for (session, known), (meta, lease) in zip(due, pairs, strict=True) if _differs(known, meta, lease)
@@ -348,9 +326,19 @@ def _newest_of(stream: str) -> Command:
     return "XREVRANGE", stream, "+", "-", "COUNT", 1
 
 
-def _newest(reply: Any) -> Place | None:
+def _newest(reply: Any) -> tuple[int, int] | None:
     """The newest entry of a stream, of which one was asked for."""
-    return Place.of(reply[0][0].decode()) if isinstance(reply, list) and reply else None
+    return _place(reply[0][0].decode()) if isinstance(reply, list) and reply else None
+
+
+def _place(entry: str) -> tuple[int, int]:
+    """The id of an entry in a stream that Redis numbers: by milliseconds, and within one.
+
+    Raises:
+        ValueError: It is no such id.
+    """
+    at, _, nth = entry.partition("-")
+    return int(at), int(nth)
 
 
 def _differs(known: Seen, meta: Any, lease: Any) -> bool:

@@ -46,10 +46,9 @@ from ..base import (
     Write,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
-from .calls import Command, Steps, evaluated
 from .keys import Keys, SessionKeys, session_keys
 from .reads import durations, entry, epoch, stamp
-from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED
+from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
@@ -117,6 +116,10 @@ class Writer:
             outcome: Outcome
             try:
                 match write:
+                    case Append(record=record, events=events) | Claim(record=record, events=events) if len(
+                        record
+                    ) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in events):
+                        outcome = too_large(write.id)
                     case Append():
                         outcome = yield from self._append(write)
                     case Renew():
@@ -136,8 +139,6 @@ class Writer:
     # Appending
 
     def _append(self, append: Append) -> Steps[Outcome]:
-        if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
-            return too_large(append.id)
         own = self._own.get(append.id)
         if (
             own is None
@@ -210,23 +211,13 @@ class Writer:
             arguments += (phase, repr(float(seconds)))
         for n, data in append.events[-self._event_limit :]:
             arguments += (n, data)
-        durations_key = self._keys.durations(append.index.pipeline or "")
-        names = [*keys[:3], self._keys.index, durations_key, f"{keys.leases}{at}"]
-        reply = yield from evaluated(APPEND, names, arguments)
-        match _words(reply):
-            case [b"done"]:
-                if append.lease is None:
-                    self._own.pop(session, None)
-                else:
-                    self._learn(session, at, seq, append.index, append.keep)
-                return Done()
-            case [b"fenced", newer]:
-                self._own.pop(session, None)
-                return Fenced(epoch(newer))
-            case [b"gone"]:
-                self._own.pop(session, None)
-                return Fenced(None)
-        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
+        names = [*keys[:3], self._keys.index, self._keys.durations(append.index.pipeline), f"{keys.leases}{at}"]
+        outcome = _outcome((yield from _decided(APPEND, names, arguments)))
+        if isinstance(outcome, Done) and append.lease is not None:
+            self._learn(session, at, seq, append.index, append.keep)
+        else:
+            self._own.pop(session, None)
+        return outcome
 
     def _learn(self, session: str, at: int, seq: int, index: Index, keep: float) -> None:
         if len(self._own) >= KNOWN:
@@ -239,23 +230,15 @@ class Writer:
     def _renew(self, renew: Renew) -> Steps[Outcome]:
         keys = session_keys(self._keys.base, renew.id)
         names = [*keys[:3], f"{keys.leases}{renew.epoch}", self._keys.index]
-        reply = yield from evaluated(RENEW, names, [renew.epoch, _ms(renew.lease), repr(renew.heartbeat), renew.id])
-        match _words(reply):
-            case [b"done"]:
-                return Done()
-            case [b"fenced", newer]:
-                self._own.pop(renew.id, None)
-                return Fenced(epoch(newer))
-            case [b"gone"]:
-                self._own.pop(renew.id, None)
-                return Fenced(None)
-        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
+        arguments = [renew.epoch, _ms(renew.lease), repr(renew.heartbeat), renew.id]
+        outcome = _outcome((yield from _decided(RENEW, names, arguments)))
+        if not isinstance(outcome, Done):
+            self._own.pop(renew.id, None)
+        return outcome
 
     def _claim(self, claim: Claim) -> Steps[Outcome]:
         session, index = claim.id, claim.index
         keys = session_keys(self._keys.base, session)
-        if len(claim.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in claim.events):
-            return too_large(session)
         arguments: list[Any] = [
             keys.leases,
             session,
@@ -271,15 +254,10 @@ class Writer:
         ]
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)
-        durations_key = self._keys.durations(index.pipeline or "")
-        names = [*keys[:3], self._keys.index, durations_key, keys.ahead, keys.word]
+        names = [*keys[:3], self._keys.index, self._keys.durations(index.pipeline), keys.ahead, keys.word]
         self._own.pop(session, None)
-        reply = yield from evaluated(CLAIM, names, arguments)
-        match _words(reply):
-            case [b"refused"]:
-                return Refused()
-            case [b"moved"]:
-                return Moved()
+        reply = yield from _decided(CLAIM, names, arguments)
+        match reply:
             case [b"again", at, took]:
                 return Claimed(epoch(at), None, durations(took))
             case [b"claimed", at, took, *before]:
@@ -287,7 +265,7 @@ class Writer:
                 if claim.lease is not None:
                     self._learn(session, number, claim.seq, index, claim.keep)
                 return Claimed(number, self._previous(session, before), durations(took))
-        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
+        return _outcome(reply)
 
     def _previous(self, session: str, before: Sequence[Any]) -> Stored | None:
         """What a claim has replaced: an entry, and the last heartbeat that was renewed after it."""
@@ -306,21 +284,13 @@ class Writer:
         keys = session_keys(self._keys.base, delete.id)
         self._own.pop(delete.id, None)
         names = [*keys[:3], self._keys.index, keys.word]
-        reply = yield from evaluated(DELETE, names, [keys.leases, delete.id])
-        match _words(reply):
-            case [b"refused"]:
-                return Refused()
-            case [b"done", int(found)]:
-                return Done(found=found > 0)
-        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
+        return _outcome((yield from _decided(DELETE, names, [keys.leases, delete.id])))
 
     def _ask(self, ask: Ask) -> Steps[Outcome]:
         keys = self._keys
         if ask.what == "watch" and ask.reason is None:
             names = [session_keys(keys.base, ask.id).word, keys.words]
-            reply = yield from evaluated(WATCHED, names, [ask.id, _ms(WORD_EVERY), WORDS, _ms(WORD_KEEP)])
-            _words(reply)
-            return Done()
+            return _outcome((yield from _decided(WATCHED, names, [ask.id, _ms(WORD_EVERY), WORDS, _ms(WORD_KEEP)])))
         reason = () if ask.reason is None else ("r", ask.reason)
         replies = yield [
             ("XADD", keys.asks, "MAXLEN", "~", ASKS_KEPT, "*", "i", ask.id, "a", ask.what, *reason),
@@ -346,15 +316,35 @@ def _is_behind(error: ResponseError) -> bool:
     return "equal or smaller" in str(error)
 
 
-def _words(reply: Any) -> list[Any]:
-    """A script's reply.
+def _decided(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Steps[Any]:
+    """Runs a script, and gives its reply.
 
     Raises:
-        ResponseError: The script has failed.
-        CorruptEntryError: It is no list.
+        ResponseError: It has failed.
     """
+    (reply,) = yield [(script, len(keys), *keys, *arguments)]
     if isinstance(reply, ResponseError):
         raise reply
-    if not isinstance(reply, list):
-        raise CorruptEntryError(f"Redis answered {reply!r:.100}")
     return reply
+
+
+def _outcome(reply: Any) -> Outcome:
+    """What a script's reply says.
+
+    Raises:
+        CorruptEntryError: It says nothing that is known.
+    """
+    match reply:
+        case [b"done"]:
+            return Done()
+        case [b"done", int(found)]:
+            return Done(found=found > 0)
+        case [b"fenced", newer]:
+            return Fenced(epoch(newer))
+        case [b"gone"]:
+            return Fenced(None)
+        case [b"refused"]:
+            return Refused()
+        case [b"moved"]:
+            return Moved()
+    raise CorruptEntryError(f"Redis answered {reply!r:.100}")

@@ -91,36 +91,20 @@ class SqliteBackend:
         self._clock = MachineClock() if clock is None else clock
         self._connections = Connections(self.path, busy_timeout)
         self._lock = threading.Lock()
-        self._corrupt = CorruptEntries(self.address)
+        self.address: Final = f"sqlite:{self.path}"
+        """The URL of the file; the same in every process that has the same folder for it."""
+        self.corrupt: Final = CorruptEntries(self.address)
         self._first_mark: int | None = None
         self._next_sweep = self._next_scrub = self._clock.monotonic()
         self._to_scrub = False
 
-    @property
-    def unreadable(self) -> int:
-        """How many corrupt rows were passed over, each time that one was come across."""
-        return self._corrupt.count
-
-    @property
-    def address(self) -> str:
-        """The URL of the file; the same in every process that has the same folder for it."""
-        return f"sqlite:{self.path}"
-
     def open(self) -> None:
-        """Makes the file if need be, and sees that it can be read; not held up by somebody who writes.
-
-        Raises:
-            StoreError: It cannot be used; the message says why.
-        """
+        """Makes the file if need be, and sees that it can be read; not held up by somebody who writes."""
         with self._connections.reading() as opened:
             self._reads(opened)
 
     def open_to_write(self) -> None:
-        """The same, and sees that it can be written.
-
-        Raises:
-            StoreError: It cannot be used; the message says why.
-        """
+        """The same, and sees that it can be written."""
         with self._connections.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
@@ -133,13 +117,9 @@ class SqliteBackend:
     # Writing
 
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        """Makes the writes in one transaction, with an outcome for each.
-
-        Raises:
-            StoreError: The file could not be written; then none of them was made.
-        """
+        """Makes the writes in one transaction, with an outcome for each; where it raises, none of them was made."""
         with self._connections.writing() as connection:
-            writer = Writer(connection, self._clock, self._event_limit, self._corrupt)
+            writer = Writer(connection, self._clock, self._event_limit, self.corrupt)
             connection.execute("BEGIN IMMEDIATE")
             if not is_current(connection):
                 raise StoreError(
@@ -169,7 +149,7 @@ class SqliteBackend:
 
     def _sweep(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        writer = Writer(connection, self._clock, self._event_limit, self._corrupt)
+        writer = Writer(connection, self._clock, self._event_limit, self.corrupt)
         if writer.sweep():
             self._next_sweep = self._clock.monotonic()
         connection.execute("COMMIT")
@@ -182,24 +162,15 @@ class SqliteBackend:
     # Reading
 
     def read(self, session_id: str) -> Stored | None:
-        """The newest entry of a session, with its events.
-
-        Raises:
-            StoreError: The file cannot be read, or the entry.
-        """
+        """The newest entry of a session, with its events."""
         with self._connections.reading() as opened:
             try:
                 return self._reads(opened).one(session_id)
             except CorruptEntryError as error:
-                raise self._corrupt.refuse(session_id, error) from None
+                raise self.corrupt.refuse(session_id, error) from None
 
     def list(self, query: Query) -> Page:
-        """The newest entries of the sessions that `query` names; rows that cannot be read are left out.
-
-        Raises:
-            ValueError: `query.after` is not the `next` of a page.
-            StoreError: The file cannot be read.
-        """
+        """The newest entries of the sessions that `query` names; rows that cannot be read are left out."""
         with self._connections.reading() as opened:
             return self._reads(opened).page(query)
 
@@ -207,14 +178,10 @@ class SqliteBackend:
         if self._first_mark is None:
             # What is asked of owners from here on is for sessions of this process.
             self._first_mark = newest_ask(opened.connection)
-        return Reads(opened.connection, self._clock, self._corrupt)
+        return Reads(opened.connection, self._clock, self.corrupt)
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
-        """Waits for news by polling; see `Store.changes` and `threaded.Pause`.
-
-        Raises:
-            StoreError: The file cannot be read, or the mark is another store's.
-        """
+        """Waits for news by polling; see `Store.changes` and `threaded.Pause`."""
         if mark is not None and not mark.isdecimal():
             raise StoreError(f"{mark!r:.200} is no mark of store {self.address}: begin without one")
         if mark is None:

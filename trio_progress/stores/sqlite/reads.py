@@ -1,19 +1,59 @@
-"""Reading sessions and requests from the SQLite file: one transaction, and so one moment, for each call."""
+"""Reading from the SQLite file: one transaction, and so one moment, for each call.
+
+Rows are decoded strictly, for SQLite keeps any type in any column; see `stores.decoding`.
+"""
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, final
+from typing import Any, Final, NamedTuple, final
 
 from ...errors import CorruptEntryError
-from ..base import Ask, Changes, Page, Query, Seen, Stored
-from ..decoding import CorruptEntries, decode_ask, decode_cursor, decode_id, encode_cursor, has_labels, label_text
-from .rows import SELECT_ALL, SELECT_HEAD, events_of, head, stored
+from ...state.limits import MAX_UNITS
+from ..base import Ask, Changes, Key, Page, Query, Seen, Stored
+from ..decoding import (
+    LARGEST_RECORD,
+    LATEST,
+    CorruptEntries,
+    decode_ask,
+    decode_cursor,
+    decode_id,
+    encode_cursor,
+    has_labels,
+    label_text,
+)
+from .machine import Lease, MachineClock
 
-if TYPE_CHECKING:
-    from .machine import MachineClock
+_HEAD: Final = "epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires"
+
+SELECT_HEAD: Final = f"SELECT {_HEAD} FROM sessions WHERE id = ?"  # noqa: S608 - a constant
+
+# What is too long is not read at all.
+SELECT_ALL: Final = f"""SELECT {_HEAD}, CASE WHEN length(record) <= {LARGEST_RECORD} THEN record END
+FROM sessions WHERE id = ?"""  # noqa: S608 - constants
+
+SELECT_EVENTS: Final = f"""SELECT n, CASE WHEN length(data) <= {LARGEST_RECORD} THEN data END
+FROM events WHERE session = ? ORDER BY n"""  # noqa: S608 - constants
+
+
+class Head(NamedTuple):
+    """All of a session's row but its record."""
+
+    key: Key
+    heartbeat: float | None
+    lease: Lease
+    expires: float
+
+    def seen(self, clock: MachineClock) -> Seen:
+        """What a reader compares."""
+        return Seen(self.key, self.heartbeat, clock.left(self.lease) > 0)
+
+    def gone(self, clock: MachineClock) -> bool:
+        """Whether it has expired, though nobody has removed it yet."""
+        return self.expires <= clock.wall() and clock.left(self.lease) <= 0
 
 
 @contextmanager
@@ -166,3 +206,63 @@ def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
         f"SELECT queued_at, id, labels FROM sessions WHERE {' AND '.join(where)} "  # noqa: S608 - no values in it
         "ORDER BY queued_at DESC, id DESC"
     ), values
+
+
+# Decoding
+
+
+def head(row: Sequence[Any]) -> Head:
+    """The first columns of a row of SELECT_HEAD or SELECT_ALL.
+
+    Raises:
+        CorruptEntryError: They are not what they should be.
+    """
+    epoch, seq, heartbeat, boot, until, wall, expires = row[:7]
+    for what, value in (("epoch", epoch), ("seq", seq)):
+        if type(value) is not int or not 0 <= value < MAX_UNITS:
+            raise CorruptEntryError(f"{what} is {value!r:.100}")
+    stamped = heartbeat is None or (type(heartbeat) is float and 0 <= heartbeat <= LATEST)
+    if not stamped or type(expires) is not float:
+        raise CorruptEntryError(f"heartbeat is {heartbeat!r:.100}, expires is {expires!r:.100}")
+    for what, value in (("lease_until", until), ("lease_wall", wall)):
+        if value is not None and (type(value) is not float or not math.isfinite(value)):
+            raise CorruptEntryError(f"{what} is {value!r:.100}")
+    if boot is not None and type(boot) is not bytes:
+        raise CorruptEntryError(f"lease_boot is {boot!r:.100}")
+    lease = Lease(None if boot is None else boot.decode("ascii", "replace"), until, wall)
+    return Head(Key(epoch, seq), heartbeat, lease, expires)
+
+
+def stored(session: str, row: Sequence[Any], clock: MachineClock, events: Sequence[bytes] = ()) -> Stored:
+    """What a row of SELECT_ALL says of `session`.
+
+    Raises:
+        CorruptEntryError: It is not what it should be.
+    """
+    found = head(row)
+    record = row[7]
+    if type(record) is not bytes:
+        raise CorruptEntryError(
+            "its record is longer than any that is written" if record is None else "it has no record"
+        )
+    return Stored(session, found.key, record, clock.left(found.lease) > 0, found.heartbeat, events)
+
+
+def events_of(connection: sqlite3.Connection, session: str) -> tuple[tuple[bytes, ...], str | None]:
+    """The retained events of a session, oldest first; and what was wrong with those that are left out.
+
+    A log of events has no holes, for its readers count from its end: what stands before a hole is left out.
+    """
+    data: list[bytes] = []
+    wrong = None
+    expected = None
+    for n, event in connection.execute(SELECT_EVENTS, (session,)):
+        if type(n) is not int or type(event) is not bytes:
+            wrong = f"event {n!r:.100} has no data"
+            continue
+        if n != expected and expected is not None:
+            wrong = wrong or f"events before {n} are missing"
+            data.clear()
+        data.append(event)
+        expected = n + 1
+    return tuple(data), wrong

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.limits import MAX_UNITS
@@ -18,20 +19,22 @@ from ..base import (
     Delete,
     Done,
     Fenced,
+    Index,
     Key,
-    Moved,
     Outcome,
     Refused,
     Renew,
-    Stored,
     Write,
+    claimed_epoch,
     smoothed,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, decode_seconds, encode_labels, too_large
-from .rows import SELECT_ALL, SELECT_HEAD, Head, head, stored
+from .reads import SELECT_ALL, SELECT_HEAD, head, stored
 
 if TYPE_CHECKING:
     from .machine import MachineClock
+
+T = TypeVar("T")
 
 DURATIONS: Final = 10_000
 """Phases, of all pipelines, whose durations are kept; those not heard of for longest go first."""
@@ -86,6 +89,10 @@ class Writer:
         """Makes one write. One that SQLite cannot take is that write's alone, and has a `StoreError` for outcome."""
         try:
             match write:
+                case Append(record=record, events=events) | Claim(record=record, events=events) if len(
+                    record
+                ) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in events):
+                    return too_large(write.id)
                 case Append():
                     return self._append(write)
                 case Renew():
@@ -100,9 +107,7 @@ class Writer:
             return StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
 
     def _append(self, append: Append) -> Outcome:
-        clock, index, key = self._clock, append.index, append.key
-        if len(append.record) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in append.events):
-            return too_large(append.id)
+        clock, key = self._clock, append.key
         lease = clock.lease(append.lease)
         expires = self._expires(append.keep, append.lease)
         changed = self._execute(
@@ -110,10 +115,7 @@ class Writer:
             (
                 key.seq,
                 append.record,
-                index.status,
-                index.pipeline,
-                encode_labels(index.labels).decode(),
-                index.queued_at,
+                *_listed(append.index),
                 append.heartbeat,
                 *lease,
                 expires,
@@ -173,28 +175,24 @@ class Writer:
 
     def _claim(self, claim: Claim) -> Outcome:
         clock = self._clock
-        if len(claim.record) > LARGEST_RECORD:
-            return too_large(claim.id)
         typical = self._typical(claim.index.pipeline or "")
         row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
-        found = None if row is None else self._head(claim.id, row)
-        if found is not None and found.lease.until is not None and not found.gone(clock):
+        found = None if row is None else self._readable(lambda: head(row), claim.id)
+        newest = None if found is None or found.gone(clock) else found.key
+        if found is not None and newest is not None and found.lease.until is not None:
             mine = self._execute("SELECT owner = ? FROM sessions WHERE id = ?", (claim.owner, claim.id)).fetchone()[0]
             if mine:
                 if claim.lease is not None:
                     self._execute(_HOLD, (*clock.lease(claim.lease), claim.id))
-                return Claimed(found.key.epoch, None, typical)
-            if clock.left(found.lease) > 0:
-                return Refused()
-        newest = None if found is None or found.gone(clock) else found.key
-        if claim.expect is not None and newest != claim.expect:
-            return Moved()
-        previous = None if newest is None else self._stored(claim.id, row)
-        above = max(self._floor(), 0 if found is None else found.key.epoch)
-        if found is None and row is not None and type(row[0]) is int and 0 <= row[0] < MAX_UNITS:
-            above = max(above, row[0])
-        epoch = max(claim.proposal, above + 1)
-        index = claim.index
+                return Claimed(newest.epoch, None, typical)
+        # Also above what has expired, or cannot be read.
+        at = None if row is None else row[0]
+        above = max(self._floor(), at if type(at) is int and 0 <= at < MAX_UNITS else 0)
+        alive = found is not None and clock.left(found.lease) > 0
+        epoch = claimed_epoch(claim, newest, alive=alive, above=above)
+        if not isinstance(epoch, int):
+            return epoch
+        previous = None if newest is None else self._readable(lambda: stored(claim.id, row, clock), claim.id)
         self._execute(
             _CLAIM,
             (
@@ -204,10 +202,7 @@ class Writer:
                 *clock.lease(claim.lease),
                 self._expires(claim.keep, claim.lease),
                 claim.owner,
-                index.status,
-                index.pipeline,
-                encode_labels(index.labels).decode(),
-                index.queued_at,
+                *_listed(claim.index),
                 claim.record,
             ),
         )
@@ -216,16 +211,9 @@ class Writer:
             self._add_events(claim.id, claim.events)
         return Claimed(epoch, previous, typical)
 
-    def _head(self, session: str, row: tuple[object, ...]) -> Head | None:
+    def _readable(self, decode: Callable[[], T], session: str) -> T | None:
         try:
-            return head(row)
-        except CorruptEntryError as error:
-            self._corrupt.pass_over(session, error)
-            return None
-
-    def _stored(self, session: str, row: tuple[object, ...]) -> Stored | None:
-        try:
-            return stored(session, row, self._clock)
+            return decode()
         except CorruptEntryError as error:
             self._corrupt.pass_over(session, error)
             return None
@@ -234,7 +222,7 @@ class Writer:
         row = self._execute(SELECT_HEAD, (delete.id,)).fetchone()
         if row is None:
             return Done(found=False)
-        found = self._head(delete.id, row)
+        found = self._readable(lambda: head(row), delete.id)
         if found is not None and self._clock.left(found.lease) > 0:
             return Refused()
         self._forget(delete.id, None if found is None else found.key)
@@ -294,7 +282,7 @@ class Writer:
                 self._corrupt.pass_over(identity, error)
                 self._remove_row(number)  # Or it would be found again each time, in the place of others.
                 continue
-            found = self._head(session, tuple(row))
+            found = self._readable(partial(head, row), session)
             if found is None or found.gone(self._clock):
                 self._forget(session, None if found is None else found.key)
         self._execute("DELETE FROM asks WHERE at <= ?", (now - ASKS_KEPT_FOR,))
@@ -304,3 +292,8 @@ class Writer:
             (DURATIONS,),
         )
         return len(rows) == EXPIRED_AT_ONCE
+
+
+def _listed(index: Index) -> tuple[str, str | None, str, float]:
+    """The columns of the index, in the order of the statements."""
+    return index.status, index.pipeline, encode_labels(index.labels).decode(), index.queued_at

@@ -1,22 +1,12 @@
-"""Calls to Redis that block: many commands in one round trip, each bounded in time, none repeated by itself.
+"""One Redis: how connections to it are made, and what its errors mean to whoever runs it.
 
-1. A call takes a connection, sends its commands in one go and reads a reply for each. When anything goes wrong
-   in between, be it a timeout or an exception of any kind, the connection is closed: what it still has to say
-   is nobody's. The replies of one call can so never become another's. Those that lie idle are closed with it: what
-   has broken one has likely broken them, and each would cost a call to find out.
-2. Nothing is retried here. redis-py would, by default ten times and with pauses, in a thread that cannot be
-   cancelled; who calls has its own way to try again.
-3. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
-   everybody's, and is raised.
-4. No message contains a password, or a URL that may have one.
+No message contains a password, or a URL that may have one.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
@@ -29,17 +19,6 @@ from redis.sentinel import SentinelConnectionPool
 from ...errors import StoreError
 from ...telemetry.redaction import redacted
 from .keys import DEFAULT_PREFIX
-
-if TYPE_CHECKING:
-    from .scripts import Script
-
-T = TypeVar("T")
-
-Command: TypeAlias = Sequence[Any]
-"""A command and its arguments: str, bytes, int or float."""
-
-Steps: TypeAlias = Generator[Sequence[Command], Any, T]
-"""Something that needs several round trips: yields commands, is sent a reply for each, returns what came of it."""
 
 _OURS: Final = ("prefix", "decode_responses", "retry_on_timeout", "retry_on_error", "protocol", "max_connections")
 """Options of a URL that are not for the connections."""
@@ -199,111 +178,34 @@ def _address(settings: dict[str, Any], prefix: str, scheme: str | None = None) -
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.get('port', 6379)}/{database}{suffix}"
 
 
-@final
-class Calls:
-    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
+def everybodys(reply: object) -> str | None:
+    """The code of an error that no command of ours would fare better with; None: any other reply.
+
+    A full server, a replica, one that is loading.
+    """
+    found = _EVERYBODYS.search(_text(reply)) if isinstance(reply, ResponseError) else None
+    return None if found is None else found[1] or "NOPERM"
+
+
+def explained(address: str, error: Exception, timeout: float) -> StoreError:
+    """What went wrong, and what can be done about it.
 
     Args:
-        server: Where.
-        timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
-            in all, by the end of each. Within a reply it is seconds without a byte.
+        address: The server's.
+        error: From redis-py, or the system.
+        timeout: Seconds that were waited for an answer.
     """
-
-    def __init__(self, server: Server, timeout: float) -> None:
-        self.address = server.address
-        self._timeout = timeout
-        self._pool = server.pool(timeout)
-        self._closed = False
-
-    def __call__(self, commands: Sequence[Command]) -> list[Any]:
-        """A reply for each command; an error that is that command's alone stands for its reply.
-
-        Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
-        """
-        if not commands:
-            return []
-        if self._closed:
-            raise StoreError(f"store {self.address}: it was closed")
-        until = time.monotonic() + 3 * self._timeout
-        connection = None
-        replies: list[Any] = []
-        try:
-            connection = self._pool.get_connection()
-            connection.send_packed_command(connection.pack_commands(commands))
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-                if time.monotonic() > until:
-                    raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
-            if not self._closed:
-                self._pool.release(connection)
-                connection = None
-        except (RedisError, OSError) as error:
-            self._pool.disconnect(inuse_connections=False)
-            raise self.explained(error) from error
-        finally:
-            if connection is not None:
-                connection.disconnect()
-                self._pool.release(connection)
-        for reply in replies:
-            if isinstance(reply, ResponseError) and (found := _EVERYBODYS.search(_text(reply))) is not None:
-                if found[1] in ("READONLY", "MASTERDOWN"):
-                    # Behind a name, or a proxy, another one may be the primary by now.
-                    self._pool.disconnect(inuse_connections=False)
-                raise self.explained(reply) from reply
-        return replies
-
-    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
-        """Takes all of them to their end, with as many round trips as the longest needs.
-
-        Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
-        """
-        results: dict[int, T] = {}
-        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
-        while replies:
-            asked: list[tuple[int, Sequence[Command]]] = []
-            for which, reply in replies.items():
-                try:
-                    asked.append((which, steps[which].send(reply)))
-                except StopIteration as end:
-                    results[which] = end.value
-            answers = iter(self([command for _, commands in asked for command in commands]))
-            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
-        return [results[which] for which in range(len(steps))]
-
-    def explained(self, error: Exception) -> StoreError:
-        """What went wrong, and what can be done about it."""
-        text = _text(error)
-        found = _EVERYBODYS.search(text) if isinstance(error, ResponseError) else None
-        advice = _ADVICE["NOPERM" if found[1] is None else found[1]] if found is not None else None
-        if isinstance(error, AuthenticationError):
-            advice = "the user or the password is wrong, or one is needed: redis://USER:PASSWORD@HOST:PORT/DB"
-        elif isinstance(error, redis.BusyLoadingError):
-            advice = _ADVICE["LOADING"]
-        elif isinstance(error, (redis.TimeoutError, TimeoutError)):
-            advice = f"it has not answered for {self._timeout:g} s"
-        elif "CERTIFICATE_VERIFY_FAILED" in text:
-            advice = (
-                "its certificate is not that of a host of this name, or of none that is trusted (?ssl_ca_certs=FILE)"
-            )
-        return StoreError(f"store {self.address}: {f'{advice} ({text})' if advice else text}")
-
-    def close(self) -> None:
-        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
-        self._closed = True
-        self._pool.disconnect()
-
-
-def evaluated(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Steps[Any]:
-    """Runs a script, by its digest where the server knows it."""
-    (reply,) = yield [("EVALSHA", script.sha, len(keys), *keys, *arguments)]
-    if isinstance(reply, redis.exceptions.NoScriptError):
-        (reply,) = yield [("EVAL", script.text, len(keys), *keys, *arguments)]
-    return reply
+    text = _text(error)
+    advice = _ADVICE.get(everybodys(error) or "")
+    if isinstance(error, AuthenticationError):
+        advice = "the user or the password is wrong, or one is needed: redis://USER:PASSWORD@HOST:PORT/DB"
+    elif isinstance(error, redis.BusyLoadingError):
+        advice = _ADVICE["LOADING"]
+    elif isinstance(error, (redis.TimeoutError, TimeoutError)):
+        advice = f"it has not answered for {timeout:g} s"
+    elif "CERTIFICATE_VERIFY_FAILED" in text:
+        advice = "its certificate is not that of a host of this name, or of none that is trusted (?ssl_ca_certs=FILE)"
+    return StoreError(f"store {address}: {f'{advice} ({text})' if advice else text}")
 
 
 def _text(error: Exception) -> str:
