@@ -129,12 +129,12 @@ MUTANTS = (
     Mutant(
         "a lost wake-up: the committer makes its event anew after it has looked",
         "storage/committer.py",
-        """            if not self._waiting:
-                self._wake = trio.Event()
+        """                    if not self._waiting:
+                        self._wake = trio.Event()
 """,
-        """            if not self._waiting:
-                await trio.lowlevel.checkpoint()
-                self._wake = trio.Event()
+        """                    if not self._waiting:
+                        await trio.lowlevel.checkpoint()
+                        self._wake = trio.Event()
 """,
         ("store_down_and_back", "one_session_two_workers", "start_and_cleanup_of_one_id"),
     ),

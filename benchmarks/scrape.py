@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from trio_progress import Pipeline, ProgressTracker, metrics, open_tracker
 from trio_progress.metrics.families import FAMILIES
-from trio_progress.telemetry import histograms as ours
+from trio_progress.telemetry import statistics as ours
 
 from .harness import Timing, Values, interleave
 from .hot import Bare

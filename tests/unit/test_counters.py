@@ -28,7 +28,7 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.protocol.messages import Message
-from trio_progress.telemetry.histograms import (
+from trio_progress.telemetry.statistics import (
     OTHER,
     PHASES,
     PIPELINES,

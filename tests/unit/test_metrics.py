@@ -29,7 +29,7 @@ from tests.support import RecordingStore
 from trio_progress import Pipeline, ProgressTracker, SessionClosedError, StoreError, metrics, open_tracker
 from trio_progress.metrics import collector as collector_module
 from trio_progress.metrics.families import FAMILIES, PREFIX
-from trio_progress.telemetry.histograms import OTHER, PHASES, PIPELINES
+from trio_progress.telemetry.statistics import OTHER, PHASES, PIPELINES
 
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2})
 

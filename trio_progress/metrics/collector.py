@@ -23,8 +23,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from ..telemetry.histograms import OTHER, PHASES, PIPELINES, BoundedLabels, Distribution
 from ..telemetry.logs import log_event
+from ..telemetry.statistics import OTHER, PHASES, PIPELINES, BoundedLabels, Distribution
 from .families import FAMILIES, PREFIX, Family, Labels, Value, Values, values
 
 if TYPE_CHECKING:

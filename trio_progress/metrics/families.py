@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from ..telemetry.histograms import Distribution
-    from ..telemetry.statistics import TrackerStatistics
+    from ..telemetry.statistics import Distribution, TrackerStatistics
 
 PREFIX: Final = "trio_progress_"
 

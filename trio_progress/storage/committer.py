@@ -39,15 +39,12 @@ class Writer(Protocol):
 
     def operation(self) -> Write | None:
         """What to write now; None where there is nothing any more. Must not raise."""
-        ...
 
     def settled(self, outcome: Outcome) -> None:
         """The store has answered: what became of the write."""
-        ...
 
     def failed(self, error: Exception) -> bool:
         """The store did not answer. True to be tried again."""
-        ...
 
 
 class Committer:
@@ -124,50 +121,41 @@ class Committer:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Writes until closed. Shielded: only `close()` and `abandon()` end it."""
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
         try:
             with self._scope:
-                await self._run()
+                while self._waiting or not self.closing:
+                    now = trio.current_time()
+                    for writer in [writer for writer, until in self._resting.items() if until <= now]:
+                        del self._resting[writer]
+                        self._waiting[writer] = None
+                    if not self._waiting:
+                        self._wake = trio.Event()
+                        with trio.move_on_at(min(self._resting.values(), default=float("inf"))):
+                            await self._wake.wait()
+                        continue
+                    writers: list[Writer] = []
+                    batch: list[Write] = []
+                    while self._waiting and len(batch) < BATCH:
+                        writer = next(iter(self._waiting))
+                        del self._waiting[writer]
+                        write = writer.operation()
+                        if write is not None:
+                            writers.append(writer)
+                            batch.append(write)
+                    if batch:
+                        await self._commit(writers, batch)
+                        if self.up:
+                            backoff.reset()
+                        else:
+                            await trio.sleep(backoff.pause())
         finally:
             self.closing = True
             for writer in (*self._asking, *self._waiting):
                 writer.failed(StoreError("the tracker was left before the store had answered"))
             self.ended.set()
 
-    async def _run(self) -> None:
-        backoff: Backoff | None = None
-        while self._waiting or not self.closing:
-            now = trio.current_time()
-            for writer in [writer for writer, until in self._resting.items() if until <= now]:
-                del self._resting[writer]
-                self._waiting[writer] = None
-            if not self._waiting:
-                self._wake = trio.Event()
-                with trio.move_on_at(min(self._resting.values(), default=float("inf"))):
-                    await self._wake.wait()
-                continue
-            writers, batch = self._gather()
-            if not batch:
-                continue
-            if await self._commit(writers, batch):
-                backoff = None
-            else:
-                backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
-                await trio.sleep(backoff.pause())
-
-    def _gather(self) -> tuple[list[Writer], list[Write]]:
-        writers: list[Writer] = []
-        batch: list[Write] = []
-        while self._waiting and len(batch) < BATCH:
-            writer = next(iter(self._waiting))
-            del self._waiting[writer]
-            write = writer.operation()
-            if write is not None:
-                writers.append(writer)
-                batch.append(write)
-        return writers, batch
-
-    async def _commit(self, writers: list[Writer], batch: list[Write]) -> bool:
-        """Makes one batch; False where the store did not answer."""
+    async def _commit(self, writers: list[Writer], batch: list[Write]) -> None:
         began = trio.current_time()
         self._asking = writers
         try:
@@ -190,7 +178,7 @@ class Committer:
             for writer in writers:
                 if writer.failed(error):
                     self.submit(writer)
-            return False
+            return
         self._asking = ()
         self.up = True
         if self._logged_down:
@@ -215,7 +203,6 @@ class Committer:
                     self._resting[writer] = trio.current_time() + jittered(LONGEST_PAUSE, self._rng)
             else:
                 writer.settled(outcome)
-        return True
 
 
 class Once:

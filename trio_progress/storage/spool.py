@@ -48,7 +48,6 @@ class Addressed(Protocol):
     @property
     def address(self) -> str:
         """The URL of the store, the same in every process; without secrets."""
-        ...
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

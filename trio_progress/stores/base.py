@@ -259,15 +259,12 @@ class Store(Protocol):
 
         Called by one task only, and not cancelled before its own timeout has passed.
         """
-        ...
 
     async def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events. May be cancelled, and called by many tasks."""
-        ...
 
     async def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names. May be cancelled."""
-        ...
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits until there is something new on the sessions in `seen`, or something is asked of an owner.
@@ -276,8 +273,6 @@ class Store(Protocol):
         known yet is given as None. Called by one task only; cancelled whenever
         that task's interest changes, after which the same `mark` is given again.
         """
-        ...
 
     async def aclose(self) -> None:
         """Lets go of connections and threads; called last."""
-        ...

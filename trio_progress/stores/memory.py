@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import trio
@@ -36,20 +37,18 @@ from .base import (
 from .decoding import decode_cursor, encode_cursor
 
 
+@dataclass(slots=True)
 class _Log:
     """One session's entries."""
 
-    __slots__ = ("events", "expires", "heartbeat", "index", "key", "lease_until", "owner", "record")
-
-    def __init__(self, key: Key, owner: str, record: bytes, index: Index, expires: float) -> None:
-        self.key = key
-        self.owner = owner
-        self.record = record
-        self.index = index
-        self.expires = expires
-        self.heartbeat: float | None = None
-        self.lease_until: float | None = None
-        self.events: deque[tuple[int, bytes]] = deque()
+    key: Key
+    owner: str
+    record: bytes
+    index: Index
+    expires: float
+    heartbeat: float | None = None
+    lease_until: float | None = None
+    events: deque[tuple[int, bytes]] = field(default_factory=deque)
 
 
 @final

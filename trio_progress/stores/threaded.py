@@ -38,36 +38,28 @@ class Backend(Protocol):
     @property
     def address(self) -> str:
         """The URL of the store, the same in every process; without secrets."""
-        ...
 
     @property
     def corrupt(self) -> CorruptEntries:
         """What was passed over."""
-        ...
 
     def open(self) -> None:
         """Makes sure that the store is there and can be used."""
-        ...
 
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes, with an outcome for each."""
-        ...
 
     def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events."""
-        ...
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names."""
-        ...
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """Waits for news by calling `pause`; once that returns False, it returns what there is."""
-        ...
 
     def close(self) -> None:
         """Lets go of everything; later calls raise `StoreError`."""
-        ...
 
 
 class ThreadedStore:

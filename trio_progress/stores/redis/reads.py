@@ -42,20 +42,16 @@ Event = tuple[int, bytes]
 
 
 class Read(NamedTuple):
-    """One session, and its events with their numbers."""
+    """One session, its events with their numbers, and what was wrong with those that are left out."""
 
     stored: Stored
     events: Sequence[Event]
+    wrong: str | None
 
 
 @final
 class Reads:
-    """Reads by blocking calls. Safe to be used by several threads.
-
-    Args:
-        event_limit: Events of a session that are read; the newest.
-        corrupt: Counts what cannot be read.
-    """
+    """Reads by blocking calls. Safe to be used by several threads."""
 
     def __init__(self, calls: Calls, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._calls = calls
@@ -65,12 +61,7 @@ class Reads:
         self._corrupt = corrupt
 
     def one(self, session: str) -> Stored | None:
-        """The newest entry of a session, with its events.
-
-        Raises:
-            CorruptEntryError: It cannot be read.
-            StoreError: Redis did not answer.
-        """
+        """The newest entry of a session, with its events; raises `CorruptEntryError` where it cannot be read."""
         (reply,) = self._calls.run([self.steps(session)])
         if isinstance(reply, CorruptEntryError):
             raise reply
@@ -96,23 +87,15 @@ class Reads:
                 break
             before = ()  # It has another epoch now.
         try:
-            there = found(session, reply, before, limit)
+            read = found(session, reply, before, limit)
         except CorruptEntryError as error:
             return error
-        if there is None:
-            return None
-        stored, read, wrong = there
-        if wrong is not None:
-            self._corrupt.pass_over(session, wrong)
-        return Read(stored, read)
+        if read is not None and read.wrong is not None:
+            self._corrupt.pass_over(session, read.wrong)
+        return read
 
     def page(self, query: Query) -> Page:
-        """The newest entries of the sessions that `query` names; what cannot be read is left out.
-
-        Raises:
-            ValueError: `query.after` is not the `next` of a page.
-            StoreError: Redis did not answer.
-        """
+        """The newest entries of the sessions that `query` names; what cannot be read is left out."""
         score = last = ""
         if query.after is not None:
             queued_at, last = decode_cursor(query.after)
@@ -160,15 +143,11 @@ class Reads:
         return (yield from self.steps(session, events=False))
 
 
-# Decoding
+# Decoding: each raises `CorruptEntryError` where something is not what it should be.
 
 
 def key(value: object) -> Key:
-    """The key that the id of an entry is.
-
-    Raises:
-        CorruptEntryError: It is not one.
-    """
+    """The key that the id of an entry is."""
     match = _KEY.fullmatch(value) if type(value) is bytes else None
     if match is None:
         raise CorruptEntryError(f"its entry's id is {value!r:.100}")
@@ -179,22 +158,14 @@ def key(value: object) -> Key:
 
 
 def epoch(value: object) -> int:
-    """An epoch as it stands in a hash or a reply.
-
-    Raises:
-        CorruptEntryError: It is not one.
-    """
+    """An epoch as it stands in a hash or a reply."""
     if type(value) is bytes and value.isdigit() and len(value) <= 16 and int(value) < MAX_UNITS:
         return int(value)
     raise CorruptEntryError(f"its epoch is {value!r:.100}")
 
 
 def stamp(what: str, value: object) -> float | None:
-    """Seconds since 1970; None for an empty value.
-
-    Raises:
-        CorruptEntryError: It is something else.
-    """
+    """Seconds since 1970; None for an empty value."""
     if value is None or value == b"":
         return None
     try:
@@ -207,22 +178,14 @@ def stamp(what: str, value: object) -> float | None:
 
 
 def fields(value: object) -> Mapping[bytes, bytes]:
-    """The fields of an entry, which come as one list.
-
-    Raises:
-        CorruptEntryError: It is no such list.
-    """
+    """The fields of an entry, which come as one list."""
     if not isinstance(value, list) or len(value) % 2 or not all(type(each) is bytes for each in value):
         raise CorruptEntryError(f"its entry has the fields {value!r:.100}")
     return dict(zip(value[::2], value[1::2], strict=True))
 
 
-def entry(identity: object, given: object) -> tuple[Key, bytes, float | None]:
-    """The key of a state, its record, and the heartbeat of that moment.
-
-    Raises:
-        CorruptEntryError: It is no entry of ours.
-    """
+def entry(identity: object, given: object, *renewed: object) -> tuple[Key, bytes, float | None]:
+    """The key of a state, its record, and its newest heartbeat: of that moment, or `renewed` since."""
     at = key(identity)
     of = fields(given)
     record = of.get(b"d")
@@ -230,22 +193,18 @@ def entry(identity: object, given: object) -> tuple[Key, bytes, float | None]:
         raise CorruptEntryError(
             "it has no record" if record is None else "its record is longer than any that is written"
         )
-    return at, record, stamp("heartbeat", of.get(b"h"))
+    beats = [stamp("heartbeat", beat) for beat in (of.get(b"h"), *renewed)]
+    return at, record, max((beat for beat in beats if beat is not None), default=None)
 
 
-def found(
-    session: str, reply: object, known: Sequence[Event] = (), limit: int = 0
-) -> tuple[Stored, Sequence[Event], str | None] | None:
-    """The session that READ has found, its events, and what was wrong with those that are left out; None: no session.
+def found(session: str, reply: object, known: Sequence[Event] = (), limit: int = 0) -> Read | None:
+    """What READ has found; None: no session.
 
     Args:
         session: Its id.
         reply: The script's reply, with the events behind the `known` ones.
         known: Events that were read before.
         limit: Events to return, the newest; 0: all.
-
-    Raises:
-        CorruptEntryError: It is not what it should be.
     """
     if reply is None:
         return None
@@ -253,16 +212,13 @@ def found(
         raise CorruptEntryError(f"its keys cannot be read: {reply}")
     if not isinstance(reply, list) or len(reply) != 6:
         raise CorruptEntryError(f"Redis answered {reply!r:.100}")
-    at, record, beat = entry(reply[1], reply[2])
+    at, record, beat = entry(*reply[1:5])
     if reply[0] != str(at.epoch).encode():
         raise CorruptEntryError(f"its epoch is {reply[0]!r:.100}, its newest entry is of {at.epoch}")
-    beats = [
-        seconds for seconds in (beat, stamp("lease", reply[3]), stamp("heartbeat", reply[4])) if seconds is not None
-    ]
     events, wrong = events_of(at.epoch, reply[5], known)
     events = events[-limit:]
     data = tuple(data for _, data in events)
-    return Stored(session, at, record, reply[3] is not None, max(beats, default=None), data), events, wrong
+    return Read(Stored(session, at, record, reply[3] is not None, beat, data), events, wrong)
 
 
 def events_of(of: int, entries: object, known: Sequence[Event]) -> tuple[Sequence[Event], str | None]:
@@ -305,10 +261,6 @@ def durations(reply: object) -> dict[str, float]:
 
 
 def ask(given: object) -> Ask:
-    """A request to an owner, from the fields of its entry.
-
-    Raises:
-        CorruptEntryError: It is not one.
-    """
+    """A request to an owner, from the fields of its entry."""
     of = fields(given)
     return decode_ask(of.get(b"i"), of.get(b"a"), of.get(b"r"))

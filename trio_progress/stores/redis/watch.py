@@ -59,17 +59,10 @@ class Watcher:
         calls: For short calls.
         waits: For calls that wait for `beat` seconds.
         beat: Seconds.
-        corrupt: Counts what cannot be read.
     """
 
     def __init__(
-        self,
-        calls: Calls,
-        waits: Calls,
-        keys: Keys,
-        reads: Reads,
-        beat: float,
-        corrupt: CorruptEntries,
+        self, calls: Calls, waits: Calls, keys: Keys, reads: Reads, beat: float, corrupt: CorruptEntries
     ) -> None:
         self._calls = calls
         self._waits = waits

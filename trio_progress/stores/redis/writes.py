@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
@@ -47,7 +48,7 @@ from ..base import (
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from .keys import Keys, SessionKeys, session_keys
-from .reads import durations, entry, epoch, stamp
+from .reads import durations, entry, epoch
 from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
@@ -78,30 +79,23 @@ _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 """Of a stream that is there; what is dropped is whole blocks, and so cheap."""
 
 
+@dataclass(slots=True)
 class _Own:
     """What this process knows to have written last of a session that it owns."""
 
-    __slots__ = ("epoch", "index", "keys", "listed", "refresh", "seq")
-
-    def __init__(self, at: int, seq: int, index: Index, keys: SessionKeys, refresh: float) -> None:
-        self.epoch = at
-        self.seq = seq
-        self.index = index
-        self.keys = keys
-        self.refresh = refresh
-        """When the expiry of its keys is to be set anew."""
-        self.listed = time.monotonic()
-        """When it was put into the list."""
+    epoch: int
+    seq: int
+    index: Index
+    keys: SessionKeys
+    refresh: float
+    """When the expiry of its keys is to be set anew."""
+    listed: float = field(default_factory=time.monotonic)
+    """When it was put into the list."""
 
 
 @final
 class Writer:
-    """Makes steps of writes. Used by one thread at a time.
-
-    Args:
-        event_limit: Events kept for each session.
-        corrupt: Counts what cannot be read.
-    """
+    """Makes steps of writes. Used by one thread at a time."""
 
     def __init__(self, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._keys = keys
@@ -116,9 +110,9 @@ class Writer:
             outcome: Outcome
             try:
                 match write:
-                    case Append(record=record, events=events) | Claim(record=record, events=events) if len(
-                        record
-                    ) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in events):
+                    case Append() | Claim() if (
+                        max(map(len, (write.record, *dict(write.events).values()))) > LARGEST_RECORD
+                    ):
                         outcome = too_large(write.id)
                     case Append():
                         outcome = yield from self._append(write)
@@ -272,10 +266,8 @@ class Writer:
         try:
             if not before or before[0] is None:
                 return None
-            at, record, beat = entry(*before[0])
-            renewed = stamp("heartbeat", before[1] if len(before) > 1 else None)
-            beats = [seconds for seconds in (beat, renewed) if seconds is not None]
-            return Stored(session, at, record, False, max(beats, default=None))
+            at, record, beat = entry(*before[0], *before[1:])
+            return Stored(session, at, record, False, beat)
         except (CorruptEntryError, TypeError) as error:
             self._corrupt.pass_over(session, error)
             return None

@@ -77,13 +77,7 @@ def newest_ask(connection: sqlite3.Connection) -> int:
 
 @final
 class Reads:
-    """Reads on one connection.
-
-    Args:
-        connection: In no transaction.
-        clock: What leases and expiry go by.
-        corrupt: Counts what cannot be read.
-    """
+    """Reads on one connection, which is in no transaction."""
 
     def __init__(self, connection: sqlite3.Connection, clock: MachineClock, corrupt: CorruptEntries) -> None:
         self._connection = connection
@@ -91,11 +85,7 @@ class Reads:
         self._corrupt = corrupt
 
     def one(self, session: str) -> Stored | None:
-        """The newest entry of a session, with its events.
-
-        Raises:
-            CorruptEntryError: It cannot be read.
-        """
+        """The newest entry of a session, with its events; raises `CorruptEntryError` where it cannot be read."""
         with _moment(self._connection):
             return self._one(session, events=True)
 
@@ -111,11 +101,7 @@ class Reads:
         return stored(session, row, self._clock, data)
 
     def page(self, query: Query) -> Page:
-        """The newest entries of the sessions that `query` names; rows that cannot be read are left out.
-
-        Raises:
-            ValueError: `query.after` is not the `next` of a page.
-        """
+        """The newest entries of the sessions that `query` names; rows that cannot be read are left out."""
         statement, values = _listing(query, self._clock)
         sessions: list[Stored] = []
         last = None
@@ -208,15 +194,11 @@ def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
     ), values
 
 
-# Decoding
+# Decoding: each raises `CorruptEntryError` where something is not what it should be.
 
 
 def head(row: Sequence[Any]) -> Head:
-    """The first columns of a row of SELECT_HEAD or SELECT_ALL.
-
-    Raises:
-        CorruptEntryError: They are not what they should be.
-    """
+    """The first columns of a row of SELECT_HEAD or SELECT_ALL."""
     epoch, seq, heartbeat, boot, until, wall, expires = row[:7]
     for what, value in (("epoch", epoch), ("seq", seq)):
         if type(value) is not int or not 0 <= value < MAX_UNITS:
@@ -234,11 +216,7 @@ def head(row: Sequence[Any]) -> Head:
 
 
 def stored(session: str, row: Sequence[Any], clock: MachineClock, events: Sequence[bytes] = ()) -> Stored:
-    """What a row of SELECT_ALL says of `session`.
-
-    Raises:
-        CorruptEntryError: It is not what it should be.
-    """
+    """What a row of SELECT_ALL says of `session`."""
     found = head(row)
     record = row[7]
     if type(record) is not bytes:

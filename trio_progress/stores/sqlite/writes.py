@@ -61,21 +61,10 @@ expires = max(expires, ?) WHERE id = ? AND epoch = ?"""
 
 @final
 class Writer:
-    """Makes writes on one connection.
-
-    Args:
-        connection: Within a transaction whenever a method is called.
-        clock: What leases and expiry go by.
-        event_limit: Events kept for each session.
-        corrupt: Counts what cannot be read.
-    """
+    """Makes writes on one connection, which is within a transaction whenever a method is called."""
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        clock: MachineClock,
-        event_limit: int,
-        corrupt: CorruptEntries,
+        self, connection: sqlite3.Connection, clock: MachineClock, event_limit: int, corrupt: CorruptEntries
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
@@ -89,9 +78,7 @@ class Writer:
         """Makes one write. One that SQLite cannot take is that write's alone, and has a `StoreError` for outcome."""
         try:
             match write:
-                case Append(record=record, events=events) | Claim(record=record, events=events) if len(
-                    record
-                ) > LARGEST_RECORD or any(len(data) > LARGEST_RECORD for _, data in events):
+                case Append() | Claim() if max(map(len, (write.record, *dict(write.events).values()))) > LARGEST_RECORD:
                     return too_large(write.id)
                 case Append():
                     return self._append(write)
