@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ..storage.committer import Committer
-from ..storage.spool import Addressed, Spool
+from ..storage.spool import Spool
 from ..storage.spool_delivery import SpoolDelivery
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class TrackerRuntime:
 def new_runtime(store: Store, settings: Settings, hub: Hub, spool: bool, rng: random.Random) -> TrackerRuntime:
     """What the sessions of a new tracker share, none of it running yet."""
     committer = Committer(store, hub.tally, rng)
-    kept = Spool(store.address, wall=hub.clock.wall) if spool and isinstance(store, Addressed) else None
+    address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
+    kept = Spool(address, wall=hub.clock.wall) if spool and address is not None else None
     return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer, rng), hub, hub.tally, {})
 
 

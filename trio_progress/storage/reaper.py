@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
     from ..telemetry.statistics import Tally
     from .committer import Committer
 
+LAPSED: Final = Query(status=frozenset({"running"}), limit=500, lapsed=True)
+
 ROUNDS: Final = 3
 """Looks at the store in one `lost_after`."""
 
 SUSPECTS: Final = 1000
 """Sessions that are kept in mind at once, or a few more; others are met when these are done with."""
-
-
-class _Suspect(NamedTuple):
-    seen: Seen
-    since: float
 
 
 @final
@@ -56,7 +53,8 @@ class Reaper:
         self._settings = settings
         self._tally = tally
         self._here = here
-        self._suspects: dict[str, _Suspect] = {}
+        self._suspects: dict[str, tuple[Seen, float]] = {}
+        """What was seen of each session without a lease, and since when."""
         self._scope = trio.CancelScope()
 
     @property
@@ -78,7 +76,7 @@ class Reaper:
                 if trio.current_time() - slept > 2 * interval:
                     self._suspects.clear()  # We were not there to see whether the owner was.
                 try:
-                    found = await self._lapsed()
+                    found = [each async for each in every(self._store, LAPSED, SUSPECTS) if each.id not in self._here]
                 except Exception as error:
                     # The reader and the committer say it aloud.
                     log_event(
@@ -88,22 +86,17 @@ class Reaper:
                     continue
                 await self._judge(found)
 
-    async def _lapsed(self) -> list[Stored]:
-        query = Query(status=frozenset({"running"}), limit=500, lapsed=True)
-        return [stored async for stored in every(self._store, query, SUSPECTS) if stored.id not in self._here]
-
     async def _judge(self, found: list[Stored]) -> None:
         now = trio.current_time()
-        suspects: dict[str, _Suspect] = {}
+        suspects: dict[str, tuple[Seen, float]] = {}
         for stored in found:
-            seen = stored.seen
-            known = self._suspects.get(stored.id)
-            if known is None or known.seen != seen:
-                suspects[stored.id] = _Suspect(seen, now)
-            elif now - known.since < self._settings.lost_after:
-                suspects[stored.id] = known
+            seen, since = self._suspects.get(stored.id, (None, now))
+            if seen != stored.seen:
+                suspects[stored.id] = (stored.seen, now)
+            elif now - since < self._settings.lost_after:
+                suspects[stored.id] = (stored.seen, since)
             else:
-                await self._write_off(stored.id, seen)
+                await self._write_off(stored.id, stored.seen)
         self._suspects = suspects
 
     async def _write_off(self, session_id: str, seen: Seen) -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, final, runtime_checkable
+from typing import Final, final
 
 import msgspec
 
@@ -39,15 +39,6 @@ LARGEST_FILE: Final = 64 * 1024 * 1024
 
 _FORMAT: Final = 1
 _SUFFIX: Final = ".json"
-
-
-@runtime_checkable
-class Addressed(Protocol):
-    """A store that outlives its process, and so can be brought what it has missed."""
-
-    @property
-    def address(self) -> str:
-        """The URL of the store, the same in every process; without secrets."""
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,15 +109,10 @@ class Spool:
         try:
             return self._save(append, claimed=claimed, owner=owner)
         except Exception as error:
+            what = "session %r: its final state could not be spooled: %s"
+            shown = None if isinstance(error, (OSError, RuntimeError)) else error
             log_event(
-                logging.ERROR,
-                "spooling_failed",
-                "session %r: its final state could not be spooled: %s",
-                append.id,
-                error,
-                error=None if isinstance(error, (OSError, RuntimeError)) else error,
-                session=append.id,
-                reason=error,
+                logging.ERROR, "spooling_failed", what, append.id, error, error=shown, session=append.id, reason=error
             )
             return False
 
@@ -158,20 +144,10 @@ class Spool:
             make_own(made)
         taken = sum(1 for _ in folder.iterdir())
         if len(data) > LARGEST_FILE or taken >= FILES:
-            log_event(
-                logging.ERROR,
-                "spooling_failed",
-                "session %r: its final state is not spooled: it has %d bytes (at most %d), and there are %d files "
-                "(at most %d) in %s",
-                append.id,
-                len(data),
-                LARGEST_FILE,
-                taken,
-                FILES,
-                folder,
-                session=append.id,
-                reason="full",
-            )
+            what = "session %r: its final state is not spooled: it has %d bytes (at most %d), and there are %d files "
+            bounds = (len(data), LARGEST_FILE, taken, FILES, folder)
+            what += "(at most %d) in %s"
+            log_event(logging.ERROR, "spooling_failed", what, append.id, *bounds, session=append.id, reason="full")
             return False
         # A later end of the session has another epoch, so whoever delivers this one removes no other.
         path = folder / f"{_digest(append.id)}-{append.key.epoch}{_SUFFIX}"

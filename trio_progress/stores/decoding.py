@@ -1,7 +1,8 @@
 """Strict reading of what a shared store holds: it may be truncated, of other types, huge, or from another time.
 
 Whoever can write the store can write anything into it. An entry is taken whole or not at all; a store passes over one
-that is corrupt, which is counted each time and logged once, and goes on with the others.
+that is corrupt, which is counted each time and logged once, and goes on with the others. Each `decode_` raises
+`CorruptEntryError` for what this program has not written.
 """
 
 from __future__ import annotations
@@ -62,17 +63,9 @@ class CorruptEntries:
             if len(self._logged) >= LOGGED:
                 self._logged.clear()
             self._logged.add((name, why))
+        what = ("store %s: passed over a corrupt entry of session %r: %s", self._address, name, why)
         log_event(
-            logging.WARNING,
-            "entry_unreadable",
-            "store %s: passed over a corrupt entry of session %r: %s",
-            self._address,
-            name,
-            why,
-            throttle=self._throttle,
-            most=BURST,
-            session=name,
-            reason=why,
+            logging.WARNING, "entry_unreadable", *what, throttle=self._throttle, most=BURST, session=name, reason=why
         )
 
     def refuse(self, session: str, error: CorruptEntryError) -> CorruptEntryError:
@@ -88,11 +81,7 @@ def _shown(name: object) -> str:
 
 
 def decode_id(value: object) -> str:
-    """A session's id.
-
-    Raises:
-        CorruptEntryError: `value` is no session's id.
-    """
+    """A session's id."""
     try:
         return checks.session_id(value.decode("ascii") if type(value) is bytes else value)
     except ValueError:
@@ -100,11 +89,7 @@ def decode_id(value: object) -> str:
 
 
 def decode_ask(name: object, what: object, reason: object) -> Ask:
-    """A request to the owner of a session.
-
-    Raises:
-        CorruptEntryError: It is not one that this program makes.
-    """
+    """A request to the owner of a session."""
     if type(what) is not bytes or not 0 < len(what) <= LONGEST_WHAT:
         raise CorruptEntryError(f"its request is {what!r:.100}")
     if reason is not None and (type(reason) is not bytes or len(reason) > LONGEST_REASON):
@@ -132,11 +117,7 @@ def label_text(name: str, value: str) -> str:
 
 
 def has_labels(stored: Any, wanted: Mapping[str, str]) -> bool:
-    """Whether the stored labels have all that are wanted.
-
-    Raises:
-        CorruptEntryError: They are no labels.
-    """
+    """Whether the stored labels have all that are wanted."""
     try:
         labels = msgspec.json.decode(stored, type=dict[str, str])
     except (msgspec.MsgspecError, TypeError, UnicodeError):

@@ -45,7 +45,7 @@ BURST: Final = 10
 
 
 class Fields(TypedDict, total=False):
-    """What `tell` can be given; see `FIELDS`."""
+    """What `log_event` can be given; see `FIELDS`."""
 
     session: str
     pipeline: str | None
