@@ -28,7 +28,7 @@ import trio
 from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.storage.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
-from trio_progress.stores.sqlite.store import SqliteStore
+from trio_progress.stores.threaded import SqliteStore
 
 from .harness import Values, interleave
 from .report import Report

@@ -20,8 +20,8 @@ from tests.redis_server import RedisServer, client_of, host_of
 from tests.support import Seeds
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
-from trio_progress.stores.redis.backend import Calls, RedisBackend
-from trio_progress.stores.redis.server import Server
+from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.calls import Calls, Server
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration

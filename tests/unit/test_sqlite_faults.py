@@ -18,8 +18,8 @@ from trio_progress.stores.decoding import LARGEST_RECORD
 from trio_progress.stores.sqlite.backend import SqliteBackend
 from trio_progress.stores.sqlite.machine import MachineClock
 from trio_progress.stores.sqlite.schema import MIGRATIONS, Opened, connect
-from trio_progress.stores.sqlite.store import SqliteStore
 from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
+from trio_progress.stores.threaded import SqliteStore
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 INDEX = Index("running", "p", {"user": "u1"}, 5.0)

@@ -17,7 +17,7 @@ a timeout on every call that is below the tracker's `flush_timeout`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -244,6 +244,10 @@ class Changes:
     """Sessions that are no longer stored."""
     asked: Sequence[Ask]
     """What owners are asked to do."""
+
+
+Pause: TypeAlias = Callable[[float], bool]
+"""Sleeps for at most so many seconds; False: do not wait any longer, and return what there is."""
 
 
 @runtime_checkable

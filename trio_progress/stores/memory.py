@@ -50,6 +50,20 @@ class _Log:
     lease_until: float | None = None
     events: deque[tuple[int, bytes]] = field(default_factory=deque)
 
+    def alive(self, now: float) -> bool:
+        return self.lease_until is not None and self.lease_until > now
+
+    def stored(self, session_id: str, now: float, *, events: bool = False) -> Stored:
+        data = tuple(data for _, data in self.events) if events else ()
+        return Stored(session_id, self.key, self.record, self.alive(now), self.heartbeat, data)
+
+    def matches(self, query: Query, now: float) -> bool:
+        if query.status is not None and self.index.status not in query.status:
+            return False
+        if query.lapsed and self.alive(now):
+            return False
+        return has_labels(self.index.labels, query.labels)
+
 
 @final
 class MemoryStore:
@@ -93,7 +107,7 @@ class MemoryStore:
                 return self._renew(write, now)
             case Delete():
                 log = self._logs.get(write.id)
-                if log is not None and _alive(log, now):
+                if log is not None and log.alive(now):
                     return Refused()
                 return Done(found=self._logs.pop(write.id, None) is not None)
             case Ask():
@@ -109,10 +123,10 @@ class MemoryStore:
                 log.lease_until = now + claim.lease
             return Claimed(log.key.epoch, None, typical)
         newest = None if log is None else log.key
-        epoch = claimed_epoch(claim, newest, alive=log is not None and _alive(log, now))
+        epoch = claimed_epoch(claim, newest, alive=log is not None and log.alive(now))
         if not isinstance(epoch, int):
             return epoch
-        previous = None if log is None else _stored(claim.id, log, now)
+        previous = None if log is None else log.stored(claim.id, now)
         log = self._logs[claim.id] = _Log(
             Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep
         )
@@ -154,7 +168,7 @@ class MemoryStore:
         if now < self._next_sweep:
             return
         self._next_sweep = now + 1.0
-        for session_id in [key for key, log in self._logs.items() if log.expires <= now and not _alive(log, now)]:
+        for session_id in [key for key, log in self._logs.items() if log.expires <= now and not log.alive(now)]:
             del self._logs[session_id]
 
     async def read(self, session_id: str) -> Stored | None:
@@ -163,7 +177,7 @@ class MemoryStore:
         now = trio.current_time()
         self._sweep(now)
         log = self._logs.get(session_id)
-        return None if log is None else _stored(session_id, log, now, events=True)
+        return None if log is None else log.stored(session_id, now, events=True)
 
     async def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names."""
@@ -171,7 +185,7 @@ class MemoryStore:
         now = trio.current_time()
         self._sweep(now)
         found = sorted(
-            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if _matches(log, query, now)),
+            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if log.matches(query, now)),
             reverse=True,
         )
         if query.after is not None:
@@ -179,7 +193,7 @@ class MemoryStore:
             found = [place for place in found if place < after]
         page = found[: query.limit]
         more = encode_cursor(*page[-1]) if len(found) > len(page) else None
-        return Page([_stored(session_id, self._logs[session_id], now) for _, session_id in page], more)
+        return Page([self._logs[session_id].stored(session_id, now) for _, session_id in page], more)
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits for news; a lease that lapses is news as well."""
@@ -199,8 +213,8 @@ class MemoryStore:
                 if log is None:
                     if known is not None:
                         gone.append(session_id)
-                elif known != Seen(log.key, log.heartbeat, _alive(log, now)):
-                    sessions.append(_stored(session_id, log, now, events=True))
+                elif known != Seen(log.key, log.heartbeat, log.alive(now)):
+                    sessions.append(log.stored(session_id, now, events=True))
                 elif log.lease_until is not None and log.lease_until > now:
                     lapse = min(lapse, log.lease_until)
             asked = [ask for ordinal, ask in self._asked if ordinal > read]
@@ -216,26 +230,3 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Keeps everything: another tracker may go on with it."""
         await trio.lowlevel.checkpoint()
-
-
-def _alive(log: _Log, now: float) -> bool:
-    return log.lease_until is not None and log.lease_until > now
-
-
-def _stored(session_id: str, log: _Log, now: float, *, events: bool = False) -> Stored:
-    return Stored(
-        session_id,
-        log.key,
-        log.record,
-        _alive(log, now),
-        log.heartbeat,
-        tuple(data for _, data in log.events) if events else (),
-    )
-
-
-def _matches(log: _Log, query: Query, now: float) -> bool:
-    if query.status is not None and log.index.status not in query.status:
-        return False
-    if query.lapsed and _alive(log, now):
-        return False
-    return has_labels(log.index.labels, query.labels)

@@ -51,12 +51,12 @@ async def open_store(
     timeout = max(min(STORE_TIMEOUT, flush_timeout / 2), 0.01)
     opened: ThreadedStore
     if store.startswith("sqlite:"):
-        from .sqlite.store import SqliteStore
+        from .threaded import SqliteStore
 
         opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)
     elif store.startswith(REDIS):
         _backend_class()
-        from .redis.store import RedisStore
+        from .threaded import RedisStore
 
         opened = RedisStore(store, event_limit=event_limit, timeout=timeout)
     else:

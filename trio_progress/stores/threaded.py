@@ -3,22 +3,24 @@
 A thread cannot be cancelled. What writes is therefore waited for, and must come back by its own timeout;
 what reads is left to end by itself, and its answer is dropped. Threads that were left still count against
 the limits here, so a store that hangs holds a handful of them, not one for each try.
+
+What a kind of store needs is imported when one is made.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
 if TYPE_CHECKING:
-    from .base import Changes, Outcome, Page, Query, Seen, Stored, Write
-    from .decoding import CorruptEntries
+    import redis
 
-Pause: TypeAlias = Callable[[float], bool]
-"""Sleeps for at most so many seconds; False: do not wait any longer, and return what there is."""
+    from .base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
+    from .decoding import CorruptEntries
 
 READERS: Final = 4
 """Threads that read at once; more callers wait for one of them."""
@@ -123,3 +125,76 @@ class ThreadedStore:
     async def aclose(self) -> None:
         """Closes the store. Waits for what writes, and shortly for what reads; called last."""
         await trio.to_thread.run_sync(self._backend.close, limiter=self._writer)
+
+
+@final
+class SqliteStore(ThreadedStore):
+    """Sessions in a SQLite file on a local disk, for trackers of all processes that open it.
+
+    Blocking is done in threads of its own limits: one that writes, and some that read. It is opened by the first
+    call, or by `open()`, and closed by `aclose()`.
+
+    Args:
+        path: The file; made, with mode 0600, where there is none. Its folder must exist.
+        event_limit: Events kept for each session, at least 1; the oldest go first.
+        busy_timeout: Seconds that a call waits while another process writes, above 0; less than the tracker's
+            `flush_timeout`.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, event_limit: int = 1000, busy_timeout: float = 1.0) -> None:
+        from .sqlite.backend import SqliteBackend
+
+        self.sqlite: Final = SqliteBackend(path, event_limit=event_limit, busy_timeout=busy_timeout)
+        super().__init__(self.sqlite)
+
+    async def open(self) -> None:
+        """Makes the file if need be, and sees that it can be written; otherwise the first call does.
+
+        Cancelled, it returns when that is known, at the latest after `busy_timeout`.
+
+        Raises:
+            StoreError: It cannot be used; the message says why.
+        """
+        await trio.to_thread.run_sync(self.sqlite.open_to_write, limiter=self._writer)
+
+
+@final
+class RedisStore(ThreadedStore):
+    """Sessions in Redis, for the trackers of all processes that open it.
+
+    Blocking is done in threads of its own limits: one that writes, and some that read. It is opened by the first
+    call, or by `open()`, and closed by `aclose()`, which leaves a client that was given as it is.
+
+    Args:
+        store: A URL such as `redis://HOST:6379/0` or `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp`, or a
+            `redis.Redis` client that says how to connect.
+        prefix: What all keys begin with, 1 to 64 of `A-Z a-z 0-9 . _ : -`; the one of the URL, or `tp`, where it is
+            None.
+        event_limit: Events kept for each session, at least 1; the oldest go first.
+        timeout: Seconds without an answer after which a call gives up, above 0; less than half of the tracker's
+            `flush_timeout`.
+
+    Raises:
+        ValueError, TypeError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        store: str | redis.Redis,
+        *,
+        prefix: str | None = None,
+        event_limit: int = 1000,
+        timeout: float = 1.0,
+    ) -> None:
+        from .redis.backend import RedisBackend
+
+        self.redis: Final = RedisBackend(store, prefix=prefix, event_limit=event_limit, timeout=timeout)
+        super().__init__(self.redis)
+
+    @property
+    def looked_at(self) -> float:
+        """When it was last known, by `time.monotonic()`, what news there was; long ago where nobody waits for any."""
+        return self.redis.watcher.looked_at

@@ -11,142 +11,31 @@
 5. Pub/sub is not used: it loses what is published while nobody listens; see `redis.watch`.
 6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
-Calls to Redis block, and are bounded in time:
-
-7. A call takes a connection, sends its commands in one go and reads a reply for each. When anything goes wrong
-   in between, be it a timeout or an exception of any kind, the connection is closed: what it still has to say
-   is nobody's. The replies of one call can so never become another's. Those that lie idle are closed with it: what
-   has broken one has likely broken them, and each would cost a call to find out.
-8. Nothing is retried here. redis-py would, by default ten times and with pauses, in a thread that cannot be
-   cancelled; who calls has its own way to try again.
-9. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
-   everybody's, and is raised.
-
 Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import Final, final
 
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
-from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
+from .calls import Calls, Server
 from .keys import DEFAULT_PREFIX, Keys
 from .reads import Reads
-from .scripts import PROBE, Command, Script, Steps
-from .server import Server, everybodys, explained
+from .scripts import PROBE
 from .watch import Watcher
 from .writes import Writer
 
-if TYPE_CHECKING:
-    from ..threaded import Pause  # Who blocks needs no Trio.
-
-T = TypeVar("T")
-
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
-
-
-@final
-class Calls:
-    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
-
-    Args:
-        server: Where.
-        timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
-            in all, by the end of each. Within a reply it is seconds without a byte.
-    """
-
-    def __init__(self, server: Server, timeout: float) -> None:
-        self.address = server.address
-        self._timeout = timeout
-        self._pool = server.pool(timeout)
-        self._closed = False
-
-    def __call__(self, commands: Sequence[Command]) -> list[Any]:
-        """A reply for each command; an error that is that command's alone stands for its reply.
-
-        Scripts that the server does not know yet are made after everything else.
-
-        Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
-        """
-        if not commands:
-            return []
-        if self._closed:
-            raise StoreError(f"store {self.address}: it was closed")
-        until = time.monotonic() + 3 * self._timeout
-        connection = None
-        replies: list[Any] = []
-        try:
-            connection = self._pool.get_connection()
-            connection.send_packed_command(
-                connection.pack_commands(
-                    [("EVALSHA", each[0].sha, *each[1:]) if type(each[0]) is Script else each for each in commands]
-                )
-            )
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-                if time.monotonic() > until:
-                    raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
-            if not self._closed:
-                self._pool.release(connection)
-                connection = None
-        except (RedisError, OSError) as error:
-            self._pool.disconnect(inuse_connections=False)
-            raise explained(self.address, error, self._timeout) from error
-        finally:
-            if connection is not None:
-                connection.disconnect()
-                self._pool.release(connection)
-        unknown: list[int] = []
-        for place, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                unknown.append(place)
-            elif isinstance(reply, ResponseError) and (code := everybodys(reply)) is not None:
-                if code in ("READONLY", "MASTERDOWN"):
-                    # Behind a name, or a proxy, another one may be the primary by now.
-                    self._pool.disconnect(inuse_connections=False)
-                raise explained(self.address, reply, self._timeout) from reply
-        texts = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
-        for place, reply in zip(unknown, self(texts), strict=True):
-            replies[place] = reply
-        return replies
-
-    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
-        """Takes all of them to their end, with as many round trips as the longest needs.
-
-        Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
-        """
-        results: dict[int, T] = {}
-        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
-        while replies:
-            asked: list[tuple[int, Sequence[Command]]] = []
-            for which, reply in replies.items():
-                try:
-                    asked.append((which, steps[which].send(reply)))
-                except StopIteration as end:
-                    results[which] = end.value
-            answers = iter(self([command for _, commands in asked for command in commands]))
-            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
-        return [results[which] for which in range(len(steps))]
-
-    def close(self) -> None:
-        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
-        self._closed = True
-        self._pool.disconnect()
 
 
 @final

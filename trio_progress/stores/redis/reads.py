@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
@@ -26,11 +26,9 @@ from ..decoding import (
     has_labels,
     label_text,
 )
+from .calls import Calls
 from .keys import Keys, session_keys
 from .scripts import LIST, READ, Command, Steps
-
-if TYPE_CHECKING:
-    from .backend import Calls
 
 LOOKED_AT: Final = 500
 """Sessions that one look at the list goes through; Redis does nothing else meanwhile, for well below 10 ms."""

@@ -23,14 +23,13 @@ from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.checks import new_id
-from ..base import Ask, Changes, Seen, Stored
+from ..base import Ask, Changes, Pause, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
 from .keys import Keys, session_keys
 from .reads import Event, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
-    from ..threaded import Pause
-    from .backend import Calls
+    from .calls import Calls
     from .scripts import Command
 
 GATHER: Final = 0.01

@@ -19,21 +19,18 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.quantities import whole
 from ...telemetry.logs import log_event
-from ..base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .machine import MachineClock
 from .pool import Connections
 from .reads import Reads, data_version, newest_ask
 from .schema import Opened, is_current
 from .writes import Writer
-
-if TYPE_CHECKING:
-    from ..threaded import Pause  # Who blocks needs no Trio.
 
 IDLE_POLL: Final = 0.1
 BUSY_POLL: Final = 0.025
@@ -181,7 +178,7 @@ class SqliteBackend:
         return Reads(opened.connection, self._clock, self.corrupt)
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
-        """Waits for news by polling; see `Store.changes` and `threaded.Pause`."""
+        """Waits for news by polling; see `Store.changes` and `base.Pause`."""
         if mark is not None and not mark.isdecimal():
             raise StoreError(f"{mark!r:.200} is no mark of store {self.address}: begin without one")
         if mark is None:

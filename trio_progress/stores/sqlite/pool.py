@@ -31,12 +31,7 @@ _INHERITED: Final[list[Opened]] = []
 
 @final
 class Connections:
-    """See above. Safe to be used by several threads.
-
-    Args:
-        path: The file; absolute.
-        busy_timeout: Seconds to wait for a lock that another process holds.
-    """
+    """See above. Safe to be used by several threads."""
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self.path = path

@@ -1,24 +1,37 @@
-"""One Redis: how connections to it are made, and what its errors mean to whoever runs it.
+"""Calls to Redis that block: many commands in one round trip, each bounded in time, none repeated by itself.
 
-No message contains a password, or a URL that may have one.
+1. A call takes a connection, sends its commands in one go and reads a reply for each. When anything goes wrong
+   in between, be it a timeout or an exception of any kind, the connection is closed: what it still has to say
+   is nobody's. The replies of one call can so never become another's. Those that lie idle are closed with it: what
+   has broken one has likely broken them, and each would cost a call to find out.
+2. Nothing is retried here. redis-py would, by default ten times and with pauses, in a thread that cannot be
+   cancelled; who calls has its own way to try again.
+3. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
+   everybody's, and is raised.
+4. No message contains a password, or a URL that may have one.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, final
+import time
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from ...errors import StoreError
 from ...telemetry.redaction import redacted
 from .keys import DEFAULT_PREFIX
+from .scripts import Command, Script, Steps
+
+T = TypeVar("T")
 
 _OURS: Final = ("prefix", "decode_responses", "retry_on_timeout", "retry_on_error", "protocol", "max_connections")
 """Options of a URL that are not for the connections."""
@@ -178,25 +191,110 @@ def _address(settings: dict[str, Any], prefix: str, scheme: str | None = None) -
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.get('port', 6379)}/{database}{suffix}"
 
 
-def everybodys(reply: object) -> str | None:
-    """The code of an error that no command of ours would fare better with; None: any other reply.
+@final
+class Calls:
+    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
 
-    A full server, a replica, one that is loading.
+    Args:
+        server: Where.
+        timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
+            in all, by the end of each. Within a reply it is seconds without a byte.
     """
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self.address = server.address
+        self._timeout = timeout
+        self._pool = server.pool(timeout)
+        self._closed = False
+
+    def __call__(self, commands: Sequence[Command]) -> list[Any]:
+        """A reply for each command; an error that is that command's alone stands for its reply.
+
+        Scripts that the server does not know yet are made after everything else.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        if not commands:
+            return []
+        if self._closed:
+            raise StoreError(f"store {self.address}: it was closed")
+        until = time.monotonic() + 3 * self._timeout
+        connection = None
+        replies: list[Any] = []
+        try:
+            connection = self._pool.get_connection()
+            connection.send_packed_command(
+                connection.pack_commands(
+                    [("EVALSHA", each[0].sha, *each[1:]) if type(each[0]) is Script else each for each in commands]
+                )
+            )
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+                if time.monotonic() > until:
+                    raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
+            if not self._closed:
+                self._pool.release(connection)
+                connection = None
+        except (RedisError, OSError) as error:
+            self._pool.disconnect(inuse_connections=False)
+            raise _explained(self.address, error, self._timeout) from error
+        finally:
+            if connection is not None:
+                connection.disconnect()
+                self._pool.release(connection)
+        unknown: list[int] = []
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                unknown.append(place)
+            elif isinstance(reply, ResponseError) and (code := _everybodys(reply)) is not None:
+                if code in ("READONLY", "MASTERDOWN"):
+                    # Behind a name, or a proxy, another one may be the primary by now.
+                    self._pool.disconnect(inuse_connections=False)
+                raise _explained(self.address, reply, self._timeout) from reply
+        texts = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
+        for place, reply in zip(unknown, self(texts), strict=True):
+            replies[place] = reply
+        return replies
+
+    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
+        """Takes all of them to their end, with as many round trips as the longest needs.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        results: dict[int, T] = {}
+        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
+        while replies:
+            asked: list[tuple[int, Sequence[Command]]] = []
+            for which, reply in replies.items():
+                try:
+                    asked.append((which, steps[which].send(reply)))
+                except StopIteration as end:
+                    results[which] = end.value
+            answers = iter(self([command for _, commands in asked for command in commands]))
+            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
+        return [results[which] for which in range(len(steps))]
+
+    def close(self) -> None:
+        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
+        self._closed = True
+        self._pool.disconnect()
+
+
+def _everybodys(reply: object) -> str | None:
+    """The code of an error that is the server's state, so that all commands meet it; None: any other reply."""
     found = _EVERYBODYS.search(_text(reply)) if isinstance(reply, ResponseError) else None
     return None if found is None else found[1] or "NOPERM"
 
 
-def explained(address: str, error: Exception, timeout: float) -> StoreError:
-    """What went wrong, and what can be done about it.
-
-    Args:
-        address: The server's.
-        error: From redis-py, or the system.
-        timeout: Seconds that were waited for an answer.
-    """
+def _explained(address: str, error: Exception, timeout: float) -> StoreError:
+    """What went wrong, and what can be done about it."""
     text = _text(error)
-    advice = _ADVICE.get(everybodys(error) or "")
+    advice = _ADVICE.get(_everybodys(error) or "")
     if isinstance(error, AuthenticationError):
         advice = "the user or the password is wrong, or one is needed: redis://USER:PASSWORD@HOST:PORT/DB"
     elif isinstance(error, redis.BusyLoadingError):
