@@ -219,6 +219,11 @@ except ModuleNotFoundError as error:
     assert "pip install 'trio-progress[server]'" in run(code)
 
 
+def test_a_star_does_without_redis_py() -> None:
+    code = "import sys; sys.modules['redis'] = None; from trio_progress import *; print(RedisStore.__name__)"
+    assert run(code) == "RedisStore"
+
+
 def test_importing_the_package_alone_loads_no_event_loop() -> None:
     code = "import sys, trio_progress; print([name for name in ('trio', 'msgspec', 'argparse') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
