@@ -110,8 +110,8 @@ class Writer:
             outcome: Outcome
             try:
                 match write:
-                    case Append() | Claim() if (
-                        max(map(len, (write.record, *dict(write.events).values()))) > LARGEST_RECORD
+                    case Append() | Claim() if len(write.record) > LARGEST_RECORD or any(
+                        len(data) > LARGEST_RECORD for _, data in write.events
                     ):
                         outcome = too_large(write.id)
                     case Append():

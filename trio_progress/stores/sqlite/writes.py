@@ -78,7 +78,9 @@ class Writer:
         """Makes one write. One that SQLite cannot take is that write's alone, and has a `StoreError` for outcome."""
         try:
             match write:
-                case Append() | Claim() if max(map(len, (write.record, *dict(write.events).values()))) > LARGEST_RECORD:
+                case Append() | Claim() if len(write.record) > LARGEST_RECORD or any(
+                    len(data) > LARGEST_RECORD for _, data in write.events
+                ):
                     return too_large(write.id)
                 case Append():
                     return self._append(write)
