@@ -222,6 +222,7 @@ class Calls:
         until = time.monotonic() + 3 * self._timeout
         connection = None
         replies: list[Any] = []
+        failed: list[int] = []
         try:
             connection = self._pool.get_connection()
             connection.send_packed_command(
@@ -233,6 +234,7 @@ class Calls:
                 try:
                     replies.append(connection.read_response())
                 except ResponseError as error:
+                    failed.append(len(replies))
                     replies.append(error)
                 if time.monotonic() > until:
                     raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
@@ -247,10 +249,11 @@ class Calls:
                 connection.disconnect()
                 self._pool.release(connection)
         unknown: list[int] = []
-        for place, reply in enumerate(replies):
+        for place in failed:
+            reply = replies[place]
             if isinstance(reply, NoScriptError):
                 unknown.append(place)
-            elif isinstance(reply, ResponseError) and (code := _everybodys(reply)) is not None:
+            elif (code := _everybodys(reply)) is not None:
                 if code in ("READONLY", "MASTERDOWN"):
                     # Behind a name, or a proxy, another one may be the primary by now.
                     self._pool.disconnect(inuse_connections=False)
