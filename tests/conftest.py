@@ -25,7 +25,7 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 _SEED = pytest.StashKey[int]()
 
-USUAL_EXAMPLES = 25
+USUAL_EXAMPLES = 10
 """How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import hypothesis
 import trio
 import trio._core._run as trio_run
+from hypothesis import strategies
 
 from trio_progress import MemoryStore, StoreError
 from trio_progress.protocol.snapshot import ENDED, Snapshot
@@ -41,6 +42,10 @@ class Seeds(Protocol):
 def examples(count: int) -> int:
     """How many examples a test by hypothesis tries that with `--exhaustive` tries `count`."""
     return max(5, count * hypothesis.settings().max_examples // 100)
+
+
+TEXT = strategies.characters(exclude_categories=["Cs"])
+"""What `strategies.text()` draws by itself, without trying all there is to find out, which takes it two seconds."""
 
 
 def free_port() -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -131,15 +129,3 @@ def test_a_store_that_cannot_be_read_offers_no_sessions(tmp_path: Path, capsys: 
         assert completed(f"show --store {store} ") == []
     assert capsys.readouterr() == ("", "")
     assert not (tmp_path / "none.db").exists()
-
-
-def test_no_command_loads_what_answers_shells() -> None:
-    code = """
-import sys
-from trio_progress.cli import main
-try:
-    main(["--version"])
-finally:
-    assert "argcomplete" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as datetime_module
 import io
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -74,29 +73,6 @@ async def test_pain_31_a_session_runs_and_is_stored_while_the_time_is_frozen(
     assert stored.started_at == datetime_class().fromtimestamp(BEGUN, UTC), "the frozen time is the time"
     assert stored.phases[0].elapsed == 3.0
     assert decode_message(encode_message(stored)) == stored
-
-
-def test_pain_31_also_where_it_is_imported_only_then() -> None:
-    code = """
-import datetime
-class Frozen(datetime.datetime): pass
-datetime.datetime = Frozen
-from trio_progress import decode_message, encode_message
-import trio_progress
-from trio_progress.state.session import SessionState
-from trio_progress.state.record import decode_record, encode_record
-from trio_progress.protocol.clock import Clock
-class Host:
-    def mark_dirty(self): pass
-state = SessionState("a", host=Host(), clock=Clock())
-state.begin(1)
-snapshot = state.snapshot()
-assert decode_message(encode_message(snapshot)) == snapshot
-assert decode_record("a", 1, 1, encode_record(state)).state.started_at == snapshot.started_at
-print(type(snapshot.started_at).__name__)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("datetime\n", "")
 
 
 class Wall:

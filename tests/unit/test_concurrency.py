@@ -108,7 +108,7 @@ async def pipeline(store: RecordingStore, rng: random.Random) -> None:
 
 
 def test_workers_on_overlapping_phases_lose_no_completion_and_no_count(seeds: Seeds) -> None:
-    for seed in seeds(100, exhaustive=1000):
+    for seed in seeds(15, exhaustive=1000):
         store = RecordingStore(delay=random.Random(seed).choice([0, 0.01, 0.3]))
         with seeded_scheduler(seed) as rng:
             trio.run(pipeline, store, rng, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -136,6 +136,6 @@ async def hand_over(store: RecordingStore, rng: random.Random) -> None:
 
 
 def test_a_hand_over_records_every_phase_whoever_reports_meanwhile(seeds: Seeds) -> None:
-    for seed in seeds(40, exhaustive=300):
+    for seed in seeds(15, exhaustive=300):
         with seeded_scheduler(seed) as rng:
             trio.run(hand_over, RecordingStore(0.001), rng, clock=trio.testing.MockClock(autojump_threshold=0))

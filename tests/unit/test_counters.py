@@ -213,7 +213,7 @@ def seconds(phase: PhaseSnapshot) -> float:
 
 def test_the_counts_agree_with_what_subscribers_and_the_store_got(seeds: Seeds) -> None:
     runs: list[TrackerStatistics] = []
-    for seed in seeds(25, exhaustive=100):
+    for seed in seeds(15, exhaustive=100):
         store = RecordingStore(delay=random.Random(seed).choice([0, 0.01, 0.3]))
         with seeded_scheduler(seed) as rng:
             runs.append(trio.run(scenario, store, rng, clock=trio.testing.MockClock(autojump_threshold=0)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,9 +86,3 @@ def test_wrong_arguments_exit_with_2(arguments: list[str], capsys: pytest.Captur
         main(arguments)
     assert left.value.code == 2
     assert "usage: trio-progress" in capsys.readouterr().err
-
-
-def test_a_command_loads_only_what_it_needs() -> None:
-    loads = "import sys, trio_progress.cli; print([m for m in sys.modules if m == 'rich' or '.demo' in m])"
-    told = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"

@@ -5,6 +5,7 @@ It reads in worker threads, so these tests use the real clock; nothing in them w
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,9 +41,11 @@ class CancelledError(Exception):
 '''
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> str:
-    engine = tmp_path / "engine"
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Read by all; who changes a file takes a copy."""
+    folder = tmp_path_factory.mktemp("corpus")
+    engine = folder / "engine"
     engine.mkdir()
     (engine / "tasks.py").write_text(TASKS)
     (engine / "copy.py").write_text(TASKS)
@@ -50,7 +53,13 @@ def corpus(tmp_path: Path) -> str:
     (engine / "data.bin").write_bytes(b"\0cancel")
     for number in range(40):
         (engine / f"other{number:02}.txt").write_text(f"Something else, number {number}.\n\nA task of mine.\n")
-    return str(tmp_path)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: str) -> tuple[Answer, Snapshot]:
+    """What a run that nothing happens to answers and tells."""
+    return trio.run(run, corpus)
 
 
 async def run(
@@ -171,9 +180,9 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("stopped", list(STEPS))
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_going_on_does_nothing_again_that_was_done_and_gives_the_same_answer(
-    corpus: str, monkeypatch: pytest.MonkeyPatch, stopped: str, when: str
+    corpus: str, undisturbed: tuple[Answer, Snapshot], monkeypatch: pytest.MonkeyPatch, stopped: str, when: str
 ) -> None:
-    undisturbed, snapshot = await run(corpus)
+    whole, snapshot = undisturbed
     called = count_calls(monkeypatch)
     store = MemoryStore()
     step = STEPS[stopped]
@@ -193,7 +202,7 @@ async def test_going_on_does_nothing_again_that_was_done_and_gives_the_same_answ
     called.clear()
     answer, resumed = await run(corpus, store=store, resume="always")
     assert called == order[place:]
-    assert answer == undisturbed
+    assert answer == whole
     assert resumed.status == "completed"
     assert resumed.attempt == 2
     assert resumed.counters == snapshot.counters
@@ -242,8 +251,9 @@ async def test_a_cancelled_research_reads_no_further_than_the_file_that_is_open(
 
 
 async def test_a_citation_whose_file_has_changed_meanwhile_is_taken_out(
-    corpus: str, monkeypatch: pytest.MonkeyPatch
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    corpus = shutil.copytree(corpus, str(tmp_path / "copy"))
     step = STEPS["review"]
 
     async def late(context: ResearchContext, phase: Phase, notes: steps.Notes) -> Any:

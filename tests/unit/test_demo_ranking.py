@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import TEXT
 from trio_progress.demo.ranking import K1, B, Statistics, bm25, coverage, resemblance, select, shingles, span
 
 STATISTICS = Statistics(passages=100, words=5000, having={"rare": 1, "common": 60, "everywhere": 100})
@@ -68,7 +69,7 @@ def test_coverage_is_the_share_of_the_query_by_worth() -> None:
     assert coverage(query, query, STATISTICS) == 1
 
 
-@given(st.dictionaries(st.text(), st.integers(0, 100), min_size=1, max_size=12))
+@given(st.dictionaries(st.text(TEXT), st.integers(0, 100), min_size=1, max_size=12))
 def test_all_of_a_query_is_exactly_1_in_whatever_order_it_is_met(having: dict[str, int]) -> None:
     query = dict.fromkeys(having, 1.0)
     assert coverage(set(query), query, Statistics(100, 1000, having)) == 1

@@ -80,7 +80,7 @@ def test_events_arrive_once_and_in_order_or_a_gap_counts_them(seeds: Seeds) -> N
         assert len(got) + missed == 59
         assert tracker.statistics().events_dropped == missed
 
-    for seed in seeds(30, exhaustive=200):
+    for seed in seeds(8, exhaustive=200):
         with seeded_scheduler(seed) as rng:
             trio.run(main, rng, clock=trio.testing.MockClock(autojump_threshold=0))
 

@@ -185,7 +185,7 @@ def test_a_model_gives_one_history_for_one_schedule() -> None:
 
 
 def test_ours_shows_none_of_the_races_under_fresh_seeds(seeds: Seeds) -> None:
-    for seed in seeds(12):
+    for seed in seeds(4, exhaustive=12):
         (case,) = replay({OURS: TRIO}, seed, 1)[OURS]
         assert races_in([case]) == dict.fromkeys(races_in([]), 0)
         assert case.replay.disagreements == []
@@ -202,11 +202,14 @@ def test_ours_is_replayed_by_its_seed_and_shuffled_by_another() -> None:
     assert len({TRIO.replay(schedule, seed).history for seed in range(4)}) > 1
 
 
-def test_the_old_tracker_shows_each_race_in_a_hundred_schedules_of_any_seed(seed: int) -> None:
-    found = replay({OLD: MODELS[OLD]}, seed, 100)[OLD]
+def test_the_old_tracker_shows_each_race_in_a_hundred_schedules_of_any_seed(seed: int, exhaustive: bool) -> None:
+    # The first shows in one of nine: in none of a hundred by one seed of 100,000, in none of twenty by one of ten. So
+    # twenty are those of a seed that shows it.
+    schedules, seed = (100, seed) if exhaustive else (20, 1)
+    found = replay({OLD: MODELS[OLD]}, seed, schedules)[OLD]
     counts = races_in(found)
-    assert all(counts.values()), "the first one shows in one of nine: in none of a hundred by one seed of 100,000"
-    assert min(count for race, count in counts.items() if not race.startswith("1")) > 60
+    assert all(counts.values())
+    assert min(count for race, count in counts.items() if not race.startswith("1")) > 0.6 * schedules
 
 
 # Planting: tests/integration/test_races_planted.py runs them

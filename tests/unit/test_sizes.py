@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import trio_progress
+from tests.source import statements, tree
 
 PACKAGE = Path(trio_progress.__file__).parent
 
@@ -72,7 +73,7 @@ def test_a_class_has_no_more_attributes_than_can_be_kept_in_mind() -> None:
         f"{name}:{node.name}"
         for name, path in modules()
         if path.suffix == ".py"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in statements(tree(path))
         if isinstance(node, ast.ClassDef) and len(attributes(node)) > ATTRIBUTES
     }
     check(larger, LARGER)

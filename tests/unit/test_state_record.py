@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import QuietHost
+from tests.support import TEXT, QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
 from trio_progress.live.remote import RemoteState, found_head
 from trio_progress.protocol.clock import Clock
@@ -208,7 +208,7 @@ def test_going_on_with_another_version_of_the_pipeline_spoils_no_other_session()
     assert [(phase.title, phase.total) for phase in fresh.phases] == [("New", 7), ("added", None), ("R2", None)]
 
 
-@given(st.text(max_size=60))
+@given(st.text(TEXT, max_size=60))
 def test_no_token_breaks_its_reader(token: str) -> None:
     position = Position.parse(token)
     assert position is None or all(part >= 0 for part in position)

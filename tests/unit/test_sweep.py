@@ -222,7 +222,9 @@ def test_a_cancel_or_a_ctrl_c_at_any_step_leaves_nothing_and_ends_each_session_o
 ) -> None:
     outcomes: dict[str, int] = {}
     steps = 0
-    for step, statuses in sweep(scenario, kind, seed, whole, 1 if exhaustive else 4, monkeypatch):
+    # Of the one that cancels itself few steps end by the cancel or the Ctrl-C that comes at them.
+    usual = 4 if scenario is cancelled_by_itself else 12
+    for step, statuses in sweep(scenario, kind, seed, whole, 1 if exhaustive else usual, monkeypatch):
         steps = step
         for status in statuses:
             outcomes[status] = outcomes.get(status, 0) + 1
@@ -231,10 +233,10 @@ def test_a_cancel_or_a_ctrl_c_at_any_step_leaves_nothing_and_ends_each_session_o
     assert outcomes.get(expected, 0) > 0, outcomes
 
 
-def test_a_second_ctrl_c_while_leaving_changes_nothing(seed: int) -> None:
+def test_a_second_ctrl_c_while_leaving_changes_nothing(seed: int, exhaustive: bool) -> None:
     hit = 0
     for first in range(5, 60, 5):
-        for later in range(1, 25, 2):
+        for later in range(1, 25, 2) if exhaustive else range(1 + seed % 8, 25, 8):
             store, seen = RecordingStore(delay=0.05), Seen()
 
             count = At(first, lambda: signal.raise_signal(signal.SIGINT))
@@ -255,14 +257,14 @@ def test_a_second_ctrl_c_while_leaving_changes_nothing(seed: int) -> None:
             assert interrupted == (count.steps >= first)
             check(store, seen, None, f"Ctrl-C at {first} and {first + later}")
             hit += bool(store.taken)
-    assert hit > 50
+    assert hit > (50 if exhaustive else 12)
 
 
 def test_the_same_id_again_and_again_from_many_tasks_never_leaks_and_never_breaks(
     seeds: Seeds,
 ) -> None:
     """The seed's third race: start and cleanup of one id, concurrently."""
-    for seed in seeds(20, exhaustive=100):
+    for seed in seeds(8, exhaustive=100):
         store = RecordingStore(delay=0.001)
         begun = refused = 0
 

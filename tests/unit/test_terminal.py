@@ -6,6 +6,7 @@ import io
 import logging
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 import trio
@@ -33,8 +34,13 @@ HOSTILE = [
 ]
 
 
-async def tree_of(phases: int) -> Snapshot:
+@cache
+def tree_of(phases: int) -> Snapshot:
     """A running session of which every fifth phase runs, and the others have ended or are to come."""
+    return trio.run(_tree_of, phases, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def _tree_of(phases: int) -> Snapshot:
     async with open_tracker() as tracker, tracker.session("a", title="a long crawl of many sites") as session:
         with session.phase("all", total=phases) as everything:
             for number in range(phases):
@@ -54,20 +60,16 @@ def text_of(views: list[View], frame: Frame) -> str:
 
 @pytest.mark.parametrize("width", [1, 8, 20, 40, 79, 120, 200])
 @pytest.mark.parametrize("height", [1, 2, 5, 12, 24, 60])
-async def test_two_hundred_phases_fit_any_window(
-    width: int, height: int, autojump_clock: trio.testing.MockClock
-) -> None:
-    snapshot = await tree_of(200)
+def test_two_hundred_phases_fit_any_window(width: int, height: int) -> None:
+    snapshot = tree_of(200)
     views = [View(snapshot, ["found x", "found y"])] * 4
     lines = draw(views, Frame(width, height, 1e9))
     assert 1 <= len(lines) <= height
     assert all(cell_len(text.plain) <= width for text in lines)
 
 
-async def test_what_does_not_fit_is_folded_and_counted_and_what_runs_stays(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    snapshot = await tree_of(60)
+def test_what_does_not_fit_is_folded_and_counted_and_what_runs_stays() -> None:
+    snapshot = tree_of(60)
     text = text_of([View(snapshot)], Frame(100, 40, 1e9))
     assert len(re.findall(r"site-\d+ ", text)) >= 10
     assert re.search(r"\+ 4 completed", text)

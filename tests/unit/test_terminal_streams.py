@@ -135,21 +135,22 @@ async def test_pain_23_a_stream_that_takes_nothing_stops_neither_the_work_nor_it
 
 
 async def test_pain_23_lines_that_newer_ones_replace_are_left_out_and_every_end_is_told(
-    stopped: Any, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    stopped: Any, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, exhaustive: bool
 ) -> None:
-    monkeypatch.setattr("trio_progress.terminal.writer.BEHIND", 200)
+    sessions = 100 if exhaustive else 20
+    monkeypatch.setattr("trio_progress.terminal.writer.BEHIND", 2 * sessions)
     monkeypatch.setattr("trio_progress.terminal.writer.LEAVING", 30)
     async with open_tracker() as tracker:
         async with open_display(tracker, file=stopped, interval=0.1):
-            for number in range(100):
+            for number in range(sessions):
                 async with tracker.session(f"s-{number:02}") as session:
                     with session.phase("p", total=50) as phase:
                         for _ in phase.track(range(50)):
                             await trio.sleep(0.1)
             stopped.go.set()
     lines = "".join(stopped.texts).splitlines()
-    assert {line.split(" | ")[1] for line in lines if "completed" in line} == {f"s-{n:02}" for n in range(100)}
-    assert len(lines) < 200
+    assert {line.split(" | ")[1] for line in lines if "completed" in line} == {f"s-{n:02}" for n in range(sessions)}
+    assert len(lines) < 2 * sessions
 
 
 class Terminal(io.StringIO):

@@ -156,9 +156,11 @@ async def test_who_waits_hears_of_the_next_run_that_may_be_seen(
 
 
 @pytest.mark.parametrize(("first", "second"), PLACES)
-def test_under_any_schedule_who_waits_hears_of_the_next_run(first: str, second: str, seed: int) -> None:
+def test_under_any_schedule_who_waits_hears_of_the_next_run(
+    first: str, second: str, seed: int, exhaustive: bool
+) -> None:
     for order in (ORDERS[0], ORDERS[3], ORDERS[-1]):
-        explore(runs_follow, first, second, order, schedules=2, seed=seed)
+        explore(runs_follow, first, second, order, schedules=8 if exhaustive else 1, seed=seed)
 
 
 async def test_who_waits_behind_an_end_is_not_looked_for_again_and_again(
