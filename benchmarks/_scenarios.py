@@ -2,7 +2,7 @@
 
 Each is an async function without arguments that asserts. They are small, so that a thousand schedules are
 a matter of seconds, and each has one subject. `python -m benchmarks explore` runs them as often as one
-likes; tests/unit/test_schedules.py runs them on every commit; `_mutants` breaks the package under them.
+likes; tests/unit/scenarios/test_schedules.py runs them on every commit; `_mutants` breaks the package under them.
 """
 
 from __future__ import annotations

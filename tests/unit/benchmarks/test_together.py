@@ -16,7 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.report import Report
 from benchmarks.suites import MissingError, Suite, discover
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 def report(name: str, ours: list[float], rival: list[float]) -> Report:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-CI = Path(__file__).resolve().parents[2] / ".ci"
+CI = Path(__file__).resolve().parents[3] / ".ci"
 
 DEMO = """\
 # A title

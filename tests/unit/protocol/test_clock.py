@@ -34,7 +34,7 @@ from trio_progress.terminal.layout import Frame, View, draw
 from trio_progress.terminal.plain_lines import line
 from trio_progress.terminal.symbols import UNICODE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 JUMPS = [3600.0, -3600.0, 365 * 86400.0, -365 * 86400.0]
 BEGUN = 1_774_747_800.0
 """The night in which Europe's clocks go from 1 to 3: 2026-03-29, 01:30 UTC."""

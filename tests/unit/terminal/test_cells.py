@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from tests.unit.test_terminal_words import NOW, phase, snapshot
+from tests.unit.terminal.test_words import NOW, phase, snapshot
 from trio_progress import Snapshot
 from trio_progress.terminal.cells import cells, cut, fit, padded
 from trio_progress.terminal.layout import Frame, View, draw

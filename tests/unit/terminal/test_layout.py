@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.test_terminal_words import NOW, phase, snapshot
+from tests.unit.terminal.test_words import NOW, phase, snapshot
 from trio_progress import Snapshot
 from trio_progress.terminal.display_model import DisplayModel
 from trio_progress.terminal.layout import Frame, View, draw

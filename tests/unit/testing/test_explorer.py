@@ -6,7 +6,6 @@ import itertools
 import random
 import sys
 import threading
-from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -26,8 +25,6 @@ from trio_progress.testing import (
     seeded_random,
 )
 from trio_progress.testing.explorer import SEED_VARIABLE, run_schedule
-
-ROOT = Path(__file__).parents[2]
 
 
 class Account:
