@@ -15,7 +15,7 @@ import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
-from .null import NullTicker
+from .current import NullTicker
 from .processes import tell_of_forks
 from .slow_loop import LoopWatch
 from .thread_ticker import ThreadTicker

@@ -33,8 +33,8 @@ from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
 from ..telemetry.logs import log_event
 from .broadcaster import Broadcaster
-from .context import current
 from .core import SessionCore
+from .current import current
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of

@@ -14,7 +14,7 @@ from ..state.phase import PhaseNode
 from ..state.quantities import Number
 from ..state.reading import phase_eta
 from .core import SessionCore
-from .null import NULL_PHASE, NullPhase
+from .current import NULL_PHASE, NullPhase
 from .outcome import phase_end
 from .processes import OneProcess
 from .thread_ticker import ThreadTicker

@@ -11,7 +11,7 @@ from ..errors import SessionClosedError
 from ..state import checks
 from ..state.fields import copied
 from ..state.guard import REFUSED, UNSET, Unset
-from .null import NULL_PHASE
+from .current import NULL_PHASE
 from .phase import Phase, PhaseScope, phase_of, phase_scope
 from .processes import OneProcess
 
