@@ -113,16 +113,18 @@ MUTANTS = (
     Mutant(
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "session/broadcaster.py",
-        """                    not_before = trio.current_time() + self._interval
-                    self._state.publish()
-                    self._topic.announce()
+        """                        not_before = trio.current_time() + self._interval
+                        self._state.publish()
+                        self._topic.announce()
 """,
-        """                    not_before = trio.current_time() + self._interval
-                    self._state.publish()
-                    self._topic.announce()
-                    with trio.move_on_after(self._interval):
-                        await self._left.wait()
-                    self._wake.pending and await anext(self._wake)
+        """                        not_before = trio.current_time() + self._interval
+                        self._state.publish()
+                        self._topic.announce()
+                        with trio.move_on_after(self._interval):
+                            await self._left.wait()
+                        if self._wake.pending:
+                            await anext(tokens)
+                            self._wake.pending = False
 """,
         ("burst_and_debounce",),
     ),
@@ -155,14 +157,14 @@ MUTANTS = (
     Mutant(
         "a second end: the final state is written twice",
         "session/persister.py",
-        """                await self._store()
-        finally:
-            self.flushed.set()""",
-        """                await self._store()
-                self.stored = None
-                await self._store()
-        finally:
-            self.flushed.set()""",
+        """                    await self._store()
+            finally:
+                self.flushed.set()""",
+        """                    await self._store()
+                    self.stored = None
+                    await self._store()
+            finally:
+                self.flushed.set()""",
         ("start_and_cleanup_of_one_id",),
     ),
     Mutant(
@@ -214,7 +216,7 @@ MUTANTS = (
     Mutant(
         "End comes before the flush, and does not say what the store holds",
         "session/broadcaster.py",
-        "                await self._flushed.wait()\n",
+        "                    await self._flushed.wait()\n",
         "",
         ("leaving_while_being_cancelled",),
     ),

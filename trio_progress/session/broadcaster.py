@@ -10,8 +10,7 @@ import trio
 if TYPE_CHECKING:
     from ..live.feed import Topic
     from ..state.session import SessionState
-    from .slow_loop import LoopWatch
-    from .wake import WakeUp
+    from .core import ChildWatch, WakeUp
 
 
 @final
@@ -28,7 +27,7 @@ class Broadcaster:
         flushed: Set when the store holds the final state, or when that was given up.
         finish: Ends the streams; then the rest of the session may go.
         left: Set when the session is left.
-        loop: Is told when it ran.
+        watch: Notices when it ran.
     """
 
     __slots__ = (
@@ -36,11 +35,11 @@ class Broadcaster:
         "_flushed",
         "_interval",
         "_left",
-        "_loop",
         "_scope",
         "_state",
         "_topic",
         "_wake",
+        "_watch",
     )
 
     def __init__(
@@ -52,7 +51,7 @@ class Broadcaster:
         flushed: trio.Event,
         finish: Callable[[], None],
         left: trio.Event,
-        loop: LoopWatch,
+        watch: ChildWatch,
     ) -> None:
         self._state = state
         self._topic = topic
@@ -62,27 +61,29 @@ class Broadcaster:
         self._finish = finish
         self._scope = trio.CancelScope(shield=True)
         self._left = left
-        self._loop = loop
+        self._watch = watch
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Tells the subscribers until the session has ended. Shielded; ends once it is flushed."""
-        try:
-            with self._scope, self._wake:
-                not_before = 0.0
-                async for _ in self._wake:
-                    due = self._wake.since
-                    if trio.current_time() < not_before:
-                        due = max(due, not_before)
-                        with trio.move_on_at(not_before):
-                            await self._left.wait()
-                    self._loop.ran(due)
-                    # From its beginning: to tell a thousand takes a while, which is not to come on top.
-                    not_before = trio.current_time() + self._interval
+        with self._watch:
+            try:
+                with self._scope, self._wake.tokens as tokens:
+                    not_before = 0.0
+                    async for _ in tokens:
+                        self._wake.pending = False
+                        due = self._wake.since
+                        if trio.current_time() < not_before:
+                            due = max(due, not_before)
+                            with trio.move_on_at(not_before):
+                                await self._left.wait()
+                        self._watch.ran(due)
+                        # From its beginning: to tell a thousand takes a while, which is not to come on top.
+                        not_before = trio.current_time() + self._interval
+                        self._state.publish()
+                        self._topic.announce()
                     self._state.publish()
                     self._topic.announce()
-                self._state.publish()
-                self._topic.announce()
-                await self._flushed.wait()
-        finally:
-            self._finish()
+                    await self._flushed.wait()
+            finally:
+                self._finish()

@@ -1,6 +1,11 @@
 """`SessionCore`: the inside of an open session, which its state, its children and its phases call.
 
-The author of a pipeline holds a `Session` and its `Phase`s, which show of this what an author may use.
+The author of a pipeline holds a `Session` and its `Phase`s, which show of this what an author may use. The children are
+woken by a token in a memory channel, of which there is at most one.
+
+A blocking call in the work, such as a synchronous iterator in `phase.track(...)`, stops every task of the process, and
+what watches with it. That is allowed, and is to be known. The hot path has no part in this: it is seen from how late
+the children run.
 """
 
 from __future__ import annotations
@@ -9,7 +14,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Unpack, final
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Unpack, final
 
 import trio
 
@@ -17,9 +23,7 @@ from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
 from .current import NullTicker
 from .processes import tell_of_forks
-from .slow_loop import LoopWatch
 from .thread_ticker import ThreadTicker
-from .wake import WakeUp
 
 if TYPE_CHECKING:
     from ..live.feed import Topic
@@ -27,6 +31,87 @@ if TYPE_CHECKING:
     from ..state.session import SessionState
     from ..telemetry.statistics import Tally
     from .persister import Persister
+
+SLOW: Final = 0.5
+"""Seconds by which a child must be late for the event loop to have stood still."""
+
+
+@final
+class WakeUp:
+    """Wakes one child, which iterates over `tokens` until it is closed, and notes of each that nothing is `pending`."""
+
+    __slots__ = ("_send", "pending", "since", "tokens")
+
+    def __init__(self) -> None:
+        self._send, self.tokens = trio.open_memory_channel[None](1)
+        self.pending = False
+        """Whether a token lies in the channel: to try another one costs more than most updates."""
+        self.since = 0.0
+        """When the newest token was sent, on Trio's clock."""
+
+    def wake(self) -> None:
+        """Wakes the child, unless it is to be woken already; does not wait. One that has gone is no matter."""
+        if not self.pending:
+            self.pending = True
+            self.since = trio.current_time()
+            try:
+                self._send.send_nowait(None)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    def close(self) -> None:
+        """Nothing more will come: the child's loop ends, after a token that is still there."""
+        self._send.close()
+
+
+@final
+class ChildWatch:
+    """What is noticed of the children of one session: how late they ran, and the bug that one has crashed of.
+
+    All of a tracker's sessions count one standstill of the event loop once. Each child runs `with` it.
+    """
+
+    __slots__ = ("_logged", "_state", "_tally", "bug")
+
+    def __init__(self, state: SessionState, tally: Tally) -> None:
+        self._state = state
+        self._tally = tally
+        self._logged = False
+        self.bug: Exception | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.bug = error
+
+    def ran(self, due: float) -> None:
+        """A child runs that was to run at `due`, of a session that somebody follows."""
+        now = self._state.clock.monotonic()
+        if now - due < SLOW:
+            return
+        tally, state = self._tally, self._state
+        if due >= tally.slow_until:
+            tally.slow_loops += 1
+            tally.slow_until = now
+        if not self._logged:
+            self._logged = log_event(
+                logging.WARNING,
+                "slow_loop",
+                "session %r: the event loop stood still for %.1f s while somebody watched: something blocks it, such "
+                "as a synchronous iterator in phase.track(). Have a thread do that: "
+                "`await trio.to_thread.run_sync(next, iterator)`. It is told once for a session, and counted",
+                state.id,
+                now - due,
+                throttle=tally.throttle,
+                session=state.id,
+                pipeline=state.pipeline_name,
+                epoch=state.epoch,
+                reason=f"{now - due:.3f} s",
+            )
 
 
 @final
@@ -48,7 +133,7 @@ class SessionCore:
         "body",
         "broadcast_wake",
         "cancel_reason",
-        "loop",
+        "children",
         "persist_wake",
         "persister",
         "state",
@@ -59,7 +144,7 @@ class SessionCore:
     def __init__(
         self,
         make_state: Callable[[SessionCore], SessionState],
-        make_persister: Callable[[SessionState, WakeUp], Persister],
+        make_persister: Callable[[SessionCore], Persister],
         tally: Tally,
     ) -> None:
         self.body = trio.CancelScope()
@@ -78,8 +163,8 @@ class SessionCore:
         """Whether the process is being stopped politely."""
         self.cancel_reason: str | None = None
         self.state: SessionState = make_state(self)
-        self.persister = make_persister(self.state, self.persist_wake)
-        self.loop = LoopWatch(self.state, tally)
+        self.children = ChildWatch(self.state, tally)
+        self.persister = make_persister(self)
         tell_of_forks(self)
 
     # Who may call

@@ -10,7 +10,7 @@ import trio
 if TYPE_CHECKING:
     from ..live.feed import Topic
     from ..state.session import SessionState
-    from .slow_loop import LoopWatch
+    from .core import ChildWatch
 
 
 @final
@@ -19,37 +19,37 @@ class Heartbeat:
 
     Args:
         renew: Has the lease renewed; does not wait.
-        loop: Is told when it ran.
+        watch: Notices when it ran.
     """
 
     __slots__ = (
         "_interval",
-        "_loop",
         "_renew",
         "_scope",
         "_state",
         "_topic",
+        "_watch",
     )
 
     def __init__(
-        self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None], loop: LoopWatch
+        self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None], watch: ChildWatch
     ) -> None:
         self._state = state
         self._topic = topic
         self._interval = interval
         self._renew = renew
-        self._loop = loop
+        self._watch = watch
         self._scope = trio.CancelScope(shield=True)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Beats until `stop()`. Shielded: nothing else ends it."""
-        with self._scope:
+        with self._watch, self._scope:
             while True:
                 due = trio.current_time() + self._interval
                 await trio.sleep_until(due)
                 if self._topic.watched():
-                    self._loop.ran(due)
+                    self._watch.ran(due)
                 self._state.beat()
                 self._topic.bookmark()
                 self._renew()

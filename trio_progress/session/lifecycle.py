@@ -40,7 +40,6 @@ from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
 from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
-from .wake import WakeUp
 
 
 @final
@@ -53,7 +52,6 @@ class SessionLifecycle:
     __slots__ = (
         "_adopts",
         "_broadcaster",
-        "_bug",
         "_context",
         "_expect",
         "_feed",
@@ -74,7 +72,6 @@ class SessionLifecycle:
         self._runtime = runtime
         self._options = options
         self._fenced = False
-        self._bug: Exception | None = None
         self._left = trio.Event()
         self._expect: Key | None = None
         self._adopts = False
@@ -85,14 +82,12 @@ class SessionLifecycle:
         self._owner = checks.new_id()
         self._persister = self.core.persister
 
-    def _make_persister(self, state: SessionState, wake: WakeUp) -> Persister:
-        runtime = self._runtime
+    def _make_persister(self, core: SessionCore) -> Persister:
         return Persister(
-            state,
-            runtime.committer,
-            runtime.settings,
-            runtime.tally,
-            wake,
+            core.state,
+            self._runtime,
+            core.persist_wake,
+            core.children,
             self._claim,
             self._on_claimed,
             self._on_fenced,
@@ -171,7 +166,7 @@ class SessionLifecycle:
     def discard(self) -> None:
         """Lets go of a session that was not begun."""
         for wake in (self.core.persist_wake, self.core.broadcast_wake):
-            with wake:
+            with wake.tokens:
                 wake.close()
 
     def _on_claimed(self, claimed: Claimed) -> None:
@@ -205,8 +200,7 @@ class SessionLifecycle:
         """Starts the children and lets the session be seen. Has no checkpoint."""
         runtime, core, state, settings = self._runtime, self.core, self.state, self._runtime.settings
         core.topic = topic = runtime.hub.open(state.id, self._feed)
-        loop = core.loop
-        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, loop)
+        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, core.children)
         self._broadcaster = Broadcaster(
             state,
             topic,
@@ -215,12 +209,12 @@ class SessionLifecycle:
             self._persister.flushed,
             self._finish,
             self._left,
-            loop,
+            core.children,
         )
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._nursery_manager.__aenter__()
         for child in (self._persister, self._broadcaster, self._heartbeat):
-            nursery.start_soon(self._run, child, name=f"{type(child).__name__} of session {state.id}")
+            nursery.start_soon(child.run, name=f"{type(child).__name__} of session {state.id}")
         runtime.tally.sessions_begun += 1
         if state.pipeline is not None:
             runtime.tally.ledger.begin(state.pipeline.name, (spec.name for spec in state.pipeline))
@@ -228,14 +222,6 @@ class SessionLifecycle:
             core.mark_dirty()
         core.body.__enter__()
         self._context: Token[Session | None] = current.set(self.session)
-
-    @trio.lowlevel.enable_ki_protection
-    async def _run(self, child: Persister | Broadcaster | Heartbeat) -> None:
-        try:
-            await child.run()
-        except Exception as error:
-            self._bug = error
-            raise
 
     # Leaving
 
@@ -270,7 +256,7 @@ class SessionLifecycle:
             unended.append(raised)
             self._end_badly(raised)
         came = [*unended, *await self._children_gone()]
-        if self._bug is not None:
+        if self.core.children.bug is not None:
             mine = [] if left is None or only_cancelled(left) else [left]
             raise BaseExceptionGroup("a bug in trio_progress", [*mine, *came]) from None
         if came:
@@ -294,7 +280,7 @@ class SessionLifecycle:
         return (None, True) if body.cancelled_caught else (error, False)
 
     def _status(self, left: BaseException | None, cancelled: trio.Cancelled | None, quiet: bool) -> SessionStatus:
-        if self._bug is not None or self._fenced:
+        if self.core.children.bug is not None or self._fenced:
             return "failed"
         status: SessionStatus = "cancelled" if quiet else conclude(left, cancelled)
         if status == "failed" and self.state.finished_but_for_the_result(left):
@@ -306,7 +292,7 @@ class SessionLifecycle:
     def _end(self, status: SessionStatus, error: BaseException | None) -> None:
         """Step 1, and what sets the others going."""
         reason = self.core.cancel_reason if status == "cancelled" else None
-        shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self._bug or error
+        shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self.core.children.bug or error
         self.state.end(status, describe(status, shown, reason, self._options.pipeline))
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
@@ -327,7 +313,7 @@ class SessionLifecycle:
 
     def _end_badly(self, bug: Exception) -> None:
         """Step 1 where that has failed itself: the children are told all the same, or all would wait for ever."""
-        self._bug = self._bug or bug
+        self.core.children.bug = self.core.children.bug or bug
         with suppress(Exception):
             self.state.end("failed", ErrorInfo(type=type(bug).__name__))
         self._let_go()
@@ -357,7 +343,7 @@ class SessionLifecycle:
         except BaseExceptionGroup as group:
             came = [inner for inner in group.exceptions if not only_cancelled(inner)]
         finally:
-            if self._bug is not None:
+            if self.core.children.bug is not None:
                 await self._rescue()  # noqa: ASYNC102 - shields itself, with a deadline
             tally, state = self._runtime.tally, self.state
             tally.sessions_ended += 1

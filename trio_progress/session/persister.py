@@ -14,12 +14,10 @@ from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outc
 from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
-    from ..settings import Settings
     from ..state.session import SessionState
-    from ..storage.committer import Committer
     from ..storage.spool_delivery import SpoolDelivery
-    from ..telemetry.statistics import Tally
-    from .wake import WakeUp
+    from .core import ChildWatch, WakeUp
+    from .runtime import TrackerRuntime
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
@@ -74,6 +72,7 @@ class Persister:
         "_stored_event",
         "_tally",
         "_wake",
+        "_watch",
         "_watched_until",
         "answered",
         "fenced",
@@ -86,20 +85,20 @@ class Persister:
     def __init__(
         self,
         state: SessionState,
-        committer: Committer,
-        settings: Settings,
-        tally: Tally,
+        runtime: TrackerRuntime,
         wake: WakeUp,
+        watch: ChildWatch,
         claim: Callable[[], Claim],
         on_claimed: Callable[[Claimed], None],
         on_fenced: Callable[[], None],
         left: trio.Event,
     ) -> None:
         self._state = state
-        self._committer = committer
-        self._settings = settings
-        self._tally = tally
+        self._committer = runtime.committer
+        self._settings = runtime.settings
+        self._tally = runtime.tally
         self._wake = wake
+        self._watch = watch
         self._claim = claim
         self._claimed = False
         self._claiming: Claim | None = None
@@ -227,16 +226,18 @@ class Persister:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Stores until the session is left and its final state is stored. Shielded; ends by its deadline."""
-        try:
-            with self._scope, self._wake:
-                async for _ in self._wake:
+        with self._watch:
+            try:
+                with self._scope, self._wake.tokens as tokens:
+                    async for _ in tokens:
+                        self._wake.pending = False
+                        await self._store()
+                        await self._pause()
                     await self._store()
-                    await self._pause()
-                await self._store()
-        finally:
-            self.flushed.set()
-            self._committer.withdraw(self)
-            self._wake_waiting()
+            finally:
+                self.flushed.set()
+                self._committer.withdraw(self)
+                self._wake_waiting()
 
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
