@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "an update lacks what changed in the very state that follows its own",
-        "state/session.py",
+        "state/reading.py",
         "            phases=tuple(phase_changes(self.root, since)),",
         "            phases=tuple(phase_changes(self.root, since + 1)),",
         ("subscribe_while_it_is_published", "slow_and_dying_subscribers"),

@@ -15,8 +15,6 @@ from ..state.events import EventLog
 from ..state.guard import guarded
 from ..state.phase import PhaseNode
 from ..state.session import SessionState
-from ..state.transitions import PhaseTransitions
-from ..state.tree import PhaseTree
 from .core import SessionCore
 from .phase import Phase, PhaseScope
 from .session import Session
@@ -26,9 +24,7 @@ def protect() -> None:
     """Marks every synchronous method that changes a session, but for those that run the user's code."""
     for owner in (
         PhaseNode,
-        PhaseTree,
-        PhaseTransitions,
-        SessionState,
+        *SessionState.__mro__[:-1],
         EventLog,
         Phase,
         PhaseScope,

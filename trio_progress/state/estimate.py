@@ -25,12 +25,14 @@ FARTHEST: Final = 10 * 365 * 24 * 3600.0
 class Rate:
     """A smoothed rate of something that grows, in units a second."""
 
-    __slots__ = ("at", "seconds", "units")
+    __slots__ = ("at", "seconds", "units", "value")
 
     def __init__(self, at: float) -> None:
         self.at = at
         self.units = 0.0
         self.seconds = 0.0
+        self.value: float | None = None
+        """Units a second; None while too little time was measured or nothing was done."""
 
     def sample(self, units: float, at: float) -> None:
         """Adds what was done since the last sample, measured at `at` on a monotonic clock."""
@@ -44,13 +46,8 @@ class Rate:
             self.at = at
             units *= weight / passed
         self.units += units
-
-    @property
-    def value(self) -> float | None:
-        """Units a second; None while too little time was measured or nothing was done."""
-        if self.seconds < WARM_UP or self.units <= 0:
-            return None
-        return self.units / self.seconds or None
+        known = self.seconds >= WARM_UP and self.units > 0
+        self.value = (self.units / self.seconds or None) if known else None
 
 
 class Part(NamedTuple):

@@ -13,52 +13,48 @@
 the phase runs *and* is already marked as changed since the last published state; then counting is one flag test, one
 test of what comes in and one addition. What is added there is a plain int or float, so that the count is one: numpy's
 narrow numbers wrap, and Decimals refuse floats.
+
+Its fraction, 0 to 1:
+
+1. It is below 1 as long as the phase's scope has not exited, and exactly 1 once it is completed or skipped. The
+   fraction of one that failed stays where it was.
+2. With children it is the weighted mean of theirs and of the phase's own units (which weigh 1). An indeterminate
+   part counts as nothing done.
+3. A child that weighs nothing is how one of the own units is done: what it has done of that is added. So is one that
+   is given no weight where there are own units to be done.
+4. What has been reached is not taken back: a child that is done once more still counts as done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
 from .estimate import Rate
 from .fields import checked_fields, merged_fields
-from .guard import REFUSED, UNSET, Noting, Unset, guarded
-from .limits import MAX_UNITS, Limits
-from .loops import Loop, Loops
+from .guard import REFUSED, UNSET, Unset, guarded
+from .limits import MAX_UNITS
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
+    from .loops import Loops
     from .quantities import Number
+    from .tree import PhaseTree
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
+
+CAP: Final = 0.9999
+"""The largest fraction of what has not ended: people read 100 % as done."""
 
 _ONE: Final = 1
 """The `n` of a call that gives none: CPython has one object for it."""
 
 _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
-
-
-class Whole(Protocol):
-    """What a phase needs of the state that it is part of."""
-
-    strict: bool
-    limits: Limits
-    over: bool
-    started_mono: float
-
-    @property
-    def host(self) -> Noting:
-        """Who notes what came late, or was dropped."""
-        ...
-
-    def mark_dirty(self, node: PhaseNode) -> None:
-        """Something of the phase is about to change, and the next published state has it."""
-        ...
 
 
 class PhaseNode:
@@ -109,7 +105,7 @@ class PhaseNode:
 
     def __init__(
         self,
-        state: Whole,
+        state: PhaseTree,
         parent: PhaseNode | None,
         name: str,
         *,
@@ -235,31 +231,6 @@ class PhaseNode:
             if not isinstance(message, Unset):
                 self.message = message
 
-    def begin_loop(self, owner: object, length: int | None) -> Loop | None:
-        """A loop over so many items begins, or over nobody knows how many.
-
-        Returns:
-            The loop; None where the total was said otherwise, or nothing can be counted, and so it is no matter.
-        """
-        if self.status != "running" or (self.total is not None and self.loops is None):
-            return None
-        if self.loops is None:
-            self.loops = Loops(self.done)
-        loop = Loop(owner, length, self._take_total)
-        self.loops.add(loop)
-        self._take_total()
-        return loop
-
-    @guarded
-    def _take_total(self) -> None:
-        """Takes over what the loops over this phase know of how much there is to do."""
-        if self.loops is None or self.status != "running":
-            return
-        total = self.loops.total()
-        if total != self.total:
-            self.state.mark_dirty(self)
-            self.total = total
-
     @guarded
     def set(self, fields: dict[str, Any]) -> None:
         """Sets fields: JSON values by name, shown beside the phase; the newest value of each wins."""
@@ -360,3 +331,59 @@ class PhaseNode:
     def rate(self) -> float | None:
         """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
         return None if self.pace is None else self.pace.value
+
+
+def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
+    """How far the phase is while it has not completed, and the part of that which needed no work."""
+    own, own_free = None, 0.0
+    if node.total is not None:
+        own, own_free = (node.done / node.total, node.skipped / node.total) if node.total > 0 else (0.0, 0.0)
+    if not node.children and not node.folded:
+        return (None if own is None else min(own, CAP)), min(own_free, CAP)
+    weight = part = node.folded_weight
+    free = node.folded_free
+    under_way = 0.0
+    for child in node.children.values():
+        fraction = 1.0 if child.was_done else child.fraction or 0.0
+        weight += child.weight
+        part += child.weight * fraction
+        free += child.weight * child.free
+        if not child.weight and not child.was_done and child.status == "running":
+            under_way += fraction
+    if own is not None:
+        if under_way and node.total:
+            own = (node.done + under_way) / node.total
+        weight += 1.0
+        part += min(own, 1.0)
+        free += min(own_free, 1.0)
+    return (min(part / weight, CAP), free / weight) if weight > 0 else (None, 0.0)
+
+
+def free_in_the_end(node: PhaseNode) -> float:
+    """The part of the whole that needed no work, of a phase that has completed."""
+    if node.total is None and not node.children and not node.folded:
+        return float(node.skipped / node.done) if node.done else 0.0
+    fraction, free = fraction_of(node)
+    return min(free / fraction, 1.0) if fraction else 0.0
+
+
+def refresh(node: PhaseNode, seq: int, now: float) -> bool:
+    """Takes a phase, after its children, into the published state `seq`. True where its count has moved."""
+    moved = node.marked and node.settle(now)
+    node.v = seq
+    node.snapshot = None
+    if node.status == "running":
+        node.fraction, node.free = fraction_of(node)
+        worked = max((node.fraction or 0.0) - node.free, 0.0)
+        before = worked if node.worked is None else node.worked  # What it begins with was not made by now.
+        node.worked = worked
+        if node.children or node.folded:
+            if node.child_pace is None:
+                node.child_pace = Rate(now if node.began is None else node.began)
+            node.child_pace.sample(max(worked - before, 0.0), now)
+    elif node.status == "completed":
+        node.free = free_in_the_end(node)
+        node.fraction = 1.0
+    elif node.status == "skipped":
+        node.fraction = node.free = 1.0
+    return moved

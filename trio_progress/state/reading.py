@@ -1,17 +1,25 @@
-"""What readers are given of a session's state: frozen values of its phases and of the whole, made once for a change."""
+"""A session's values, and what readers are given of them: frozen, of the phases and of the whole, made once a change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.clock import utc
-from ..protocol.snapshot import Liveness, PhaseSnapshot, PhaseUpdate
+import msgspec
+
+from ..protocol.clock import Clock, shown_seconds, utc
+from ..protocol.messages import Position, Update
+from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import FARTHEST, Part, remaining
+from .events import EventLog
+from .limits import Limits
 from .phase import OVER, PhaseNode
+from .transitions import PhaseTransitions
 
 if TYPE_CHECKING:
+    from .host import Host
+    from .pipeline import Pipeline
     from .tree import PhaseTree
 
 
@@ -139,3 +147,144 @@ def eta(state: PhaseTree) -> float | None:
         )
         for node in nodes
     )
+
+
+class SessionReading(PhaseTransitions):
+    """The tree with the session's own values, and what readers get of it; `SessionState` is the whole."""
+
+    __slots__ = (
+        "_snapshot",
+        "attempt",
+        "counters",
+        "ended",
+        "ended_mono",
+        "epoch",
+        "error",
+        "event_log",
+        "failure",
+        "fields",
+        "heartbeat",
+        "labels",
+        "message",
+        "pipeline_name",
+        "queued",
+        "result",
+        "saved",
+        "started",
+        "title",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        host: Host,
+        clock: Clock,
+        pipeline: Pipeline | None = None,
+        title: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        strict: bool = True,
+        event_limit: int = 1000,
+        stall_after: float | None = 60.0,
+    ) -> None:
+        super().__init__(
+            session_id,
+            host=host,
+            clock=clock,
+            pipeline=pipeline,
+            limits=Limits() if limits is None else limits,
+            strict=strict,
+            stall_after=stall_after,
+        )
+        self.pipeline_name = None if pipeline is None else pipeline.name
+        self.title = session_id if title is None else title
+        self.labels = dict(labels or {})
+        self.epoch = 0
+        self.attempt = 1
+        self.message: str | None = None
+        self.counters: dict[str, int | float] = {}
+        self.fields: dict[str, Any] = {}
+        self.saved: Any = None
+        self.result: Any = None
+        self.error: ErrorInfo | None = None
+        self.failure: ErrorInfo | None = None
+        """What `fail()` has said, until the end takes it."""
+        self.queued: float | None = None
+        self.started: float | None = None
+        self.heartbeat: float | None = None
+        self.ended: float | None = None
+        self.ended_mono: float | None = None
+        self.event_log = EventLog(event_limit)
+        self.result_refused = None
+        self._snapshot: tuple[Head, Snapshot] | None = None
+        """The newest one, and the head that it was made of."""
+
+    def liveness(self) -> Liveness:
+        """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
+        return liveness(self)[0]
+
+    def head(self) -> Head:
+        """The newest published state without its phases; built once for one change, but for how alive it is."""
+        alive, stall_after = liveness(self)
+        head = self._head
+        if head is None:
+            # Until it last advanced; in all once it has ended.
+            ran = (self.progressed_mono if self.ended_mono is None else self.ended_mono) - self.started_mono
+            head = self._head = Head(
+                id=self.id,
+                pipeline=self.pipeline_name,
+                title=self.title,
+                labels=self.labels,
+                epoch=self.epoch,
+                seq=self.seq,
+                attempt=self.attempt,
+                status=self.status,
+                liveness=alive,
+                progress=self.progress,
+                raw=self.raw,
+                eta=eta(self),
+                message=self.message,
+                counters=dict(self.counters),
+                fields=self.fields,
+                result=self.result,
+                error=self.error,
+                queued_at=utc(self.queued),
+                started_at=utc(self.started),
+                progressed_at=utc(self.progressed),
+                heartbeat_at=utc(self.heartbeat),
+                ended_at=utc(self.ended),
+                stall_after=stall_after,
+                events=self.event_log.newest,
+                elapsed=None if self.started is None else shown_seconds(ran),
+            )
+        elif head.liveness != alive:
+            head = self._head = msgspec.structs.replace(head, liveness=alive)
+        return head
+
+    def snapshot(self) -> Snapshot:
+        """The state of this moment, published for it: for the author and the persister, who are no readers."""
+        self.publish()
+        return self.published_state()
+
+    def published_state(self) -> Snapshot:
+        """The newest published state."""
+        head = self.head()
+        if self._snapshot is None or self._snapshot[0] is not head:
+            phases = tuple(phase_snapshot(node) for node in self.root.children.values())
+            resume = Position(self.epoch, self.seq, self.event_log.newest).token()
+            self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
+        return self._snapshot[1]
+
+    def update_since(self, since: int, resume: str) -> Update:
+        """What changed after the published state `since`, which must not lie before `oldest_delta`."""
+        folded = tuple(tombstone.path for tombstone in self.tombstones if tombstone.seq > since)
+        return Update(
+            session=self.id,
+            from_=since,
+            seq=self.seq,
+            resume=resume,
+            head=self.head(),
+            phases=tuple(phase_changes(self.root, since)),
+            folded=folded,
+        )

@@ -14,23 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from ..protocol.clock import Clock, shown_seconds, utc
-from ..protocol.messages import Position, Update
-from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseStatus, SessionStatus, Snapshot
+from ..protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
 from . import checks
-from .events import EventLog, LoggedEvent
+from .events import LoggedEvent
 from .fields import checked_fields, merged_fields
 from .guard import UNSET, Unset, guarded
-from .limits import Limits
 from .phase import OVER
-from .reading import eta, liveness, phase_changes, phase_snapshot
-from .transitions import PhaseTransitions
+from .reading import SessionReading
 
 if TYPE_CHECKING:
-    from .host import Host
-    from .pipeline import Pipeline
     from .quantities import Number
 
 _PHASE_END: Mapping[str, PhaseStatus] = {
@@ -43,76 +35,10 @@ _PHASE_END: Mapping[str, PhaseStatus] = {
 """What becomes of the phases that are open when the session ends."""
 
 
-class SessionState(PhaseTransitions):
+class SessionState(SessionReading):
     """One session's state in one epoch."""
 
-    __slots__ = (
-        "_snapshot",
-        "attempt",
-        "counters",
-        "ended",
-        "ended_mono",
-        "epoch",
-        "error",
-        "event_log",
-        "failure",
-        "fields",
-        "heartbeat",
-        "labels",
-        "message",
-        "pipeline_name",
-        "queued",
-        "result",
-        "saved",
-        "started",
-        "title",
-    )
-
-    def __init__(
-        self,
-        session_id: str,
-        *,
-        host: Host,
-        clock: Clock,
-        pipeline: Pipeline | None = None,
-        title: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        limits: Limits | None = None,
-        strict: bool = True,
-        event_limit: int = 1000,
-        stall_after: float | None = 60.0,
-    ) -> None:
-        super().__init__(
-            session_id,
-            host=host,
-            clock=clock,
-            pipeline=pipeline,
-            limits=Limits() if limits is None else limits,
-            strict=strict,
-            stall_after=stall_after,
-        )
-        self.pipeline_name = None if pipeline is None else pipeline.name
-        self.title = session_id if title is None else title
-        self.labels = dict(labels or {})
-        self.epoch = 0
-        self.attempt = 1
-        self.message: str | None = None
-        self.counters: dict[str, int | float] = {}
-        self.fields: dict[str, Any] = {}
-        self.saved: Any = None
-        self.result: Any = None
-        self.error: ErrorInfo | None = None
-        self.failure: ErrorInfo | None = None
-        """What `fail()` has said, until the end takes it."""
-        self.queued: float | None = None
-        self.started: float | None = None
-        self.heartbeat: float | None = None
-        self.ended: float | None = None
-        self.ended_mono: float | None = None
-        self.event_log = EventLog(event_limit)
-        self.result_refused = None
-        self._snapshot: tuple[Head, Snapshot] | None = None
-        """The newest one, and the head that it was made of."""
+    __slots__ = ()
 
     # The session's own values
 
@@ -278,80 +204,3 @@ class SessionState(PhaseTransitions):
         self.publish()
         self.over = True
         self.root.status = _PHASE_END[status]
-
-    # Reading
-
-    @property
-    def elapsed(self) -> float | None:
-        """Seconds that the attempt ran until it last advanced, and in all once it has ended; None: not begun."""
-        if self.started is None:
-            return None
-        until = self.progressed_mono if self.ended_mono is None else self.ended_mono
-        return shown_seconds(until - self.started_mono)
-
-    def liveness(self) -> Liveness:
-        """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
-        return liveness(self)[0]
-
-    def head(self) -> Head:
-        """The newest published state without its phases; built once for one change, but for how alive it is."""
-        alive, stall_after = liveness(self)
-        head = self._head
-        if head is None:
-            head = self._head = Head(
-                id=self.id,
-                pipeline=self.pipeline_name,
-                title=self.title,
-                labels=self.labels,
-                epoch=self.epoch,
-                seq=self.seq,
-                attempt=self.attempt,
-                status=self.status,
-                liveness=alive,
-                progress=self.progress,
-                raw=self.raw,
-                eta=eta(self),
-                message=self.message,
-                counters=dict(self.counters),
-                fields=self.fields,
-                result=self.result,
-                error=self.error,
-                queued_at=utc(self.queued),
-                started_at=utc(self.started),
-                progressed_at=utc(self.progressed),
-                heartbeat_at=utc(self.heartbeat),
-                ended_at=utc(self.ended),
-                stall_after=stall_after,
-                events=self.event_log.newest,
-                elapsed=self.elapsed,
-            )
-        elif head.liveness != alive:
-            head = self._head = msgspec.structs.replace(head, liveness=alive)
-        return head
-
-    def snapshot(self) -> Snapshot:
-        """The state of this moment, published for it: for the author and the persister, who are no readers."""
-        self.publish()
-        return self.published_state()
-
-    def published_state(self) -> Snapshot:
-        """The newest published state."""
-        head = self.head()
-        if self._snapshot is None or self._snapshot[0] is not head:
-            phases = tuple(phase_snapshot(node) for node in self.root.children.values())
-            resume = Position(self.epoch, self.seq, self.event_log.newest).token()
-            self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
-        return self._snapshot[1]
-
-    def update_since(self, since: int, resume: str) -> Update:
-        """What changed after the published state `since`, which must not lie before `oldest_delta`."""
-        folded = tuple(tombstone.path for tombstone in self.tombstones if tombstone.seq > since)
-        return Update(
-            session=self.id,
-            from_=since,
-            seq=self.seq,
-            resume=resume,
-            head=self.head(),
-            phases=tuple(phase_changes(self.root, since)),
-            folded=folded,
-        )

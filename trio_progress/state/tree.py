@@ -18,8 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import PhaseError, SessionClosedError
-from .fraction import refresh
-from .phase import OVER, PhaseNode
+from .phase import OVER, PhaseNode, refresh
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
