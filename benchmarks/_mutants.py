@@ -143,8 +143,8 @@ MUTANTS = (
     Mutant(
         "an unshielded flush: a cancel around the session stops the persister",
         "session/persister.py",
-        "        self._scope = trio.CancelScope(shield=True)\n        self._settled",
-        "        self._scope = trio.CancelScope()\n        self._settled",
+        "field(default_factory=lambda: trio.CancelScope(shield=True))",
+        "field(default_factory=lambda: trio.CancelScope())",
         ("leaving_while_being_cancelled",),
     ),
     Mutant(

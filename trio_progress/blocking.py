@@ -24,7 +24,7 @@ from .protocol.page import SessionPage, check_page
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
 from .state.limits import Limits
-from .state.queued import queued_state
+from .state.session import queued_state
 from .storage.ownerless import cancellation, declaration
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Stored, Write
 from .stores.opening import open_backend

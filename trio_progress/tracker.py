@@ -26,7 +26,7 @@ from .session.shared_tasks import SharedTasks
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks
 from .state.pipeline import Pipeline
-from .state.queued import checked_pipeline, queued_state
+from .state.session import checked_pipeline, queued_state
 from .stores.base import Store
 from .stores.opening import open_store
 from .telemetry.statistics import TrackerStatistics

@@ -112,7 +112,7 @@ PLANTS: Final = (
         "a persist that comes too early is skipped, and writes the time back",
         "2. snapshot skipped: schedules with it",
         (
-            Change("session/persister.py", "@final\nclass Persister:", "_LAST: dict = {}\n\n@final\nclass Persister:"),
+            Change("session/persister.py", "@final\n@dataclass", "_LAST: dict = {}\n\n@final\n@dataclass"),
             Change(
                 "session/persister.py",
                 """
@@ -121,7 +121,7 @@ PLANTS: Final = (
                 """,
                 """
                 now = trio.current_time()
-                if now - _LAST.get(id(self), -10.0) > self._settings.persist_interval:
+                if now - _LAST.get(id(self), -10.0) > self._runtime.settings.persist_interval:
                     await self._store()
                 _LAST[id(self)] = now
                 await trio.lowlevel.checkpoint()

@@ -14,75 +14,18 @@ others follow, the token for the broadcaster's next tick lies there already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, final
 
 if TYPE_CHECKING:
-    from ..protocol.clock import Clock
     from ..protocol.messages import Update
-    from ..protocol.snapshot import Liveness, SessionStatus, Snapshot
-    from ..state.events import EventLog
+    from ..protocol.snapshot import SessionStatus, Snapshot
+    from ..state.session import SessionState
     from .remote import RemoteState
 
 REMEMBERED: Final = 16
 """Updates that are kept for those who stand alike. After a standstill each of a thousand may stand elsewhere, and an
 update of a large tree is large."""
-
-
-class Source(Protocol):
-    """What a feed reads: the newest published state and what led to it. A `SessionState`, or a `RemoteState`."""
-
-    @property
-    def id(self) -> str:
-        """The session."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """What times are told by."""
-        ...
-
-    @property
-    def epoch(self) -> int:
-        """The ownership that it is about."""
-        ...
-
-    @property
-    def seq(self) -> int:
-        """The newest published state."""
-        ...
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The session's labels, at less than a snapshot costs: they say who may see it."""
-        ...
-
-    @property
-    def published(self) -> float:
-        """When `seq` was published, or known here, on the monotonic clock."""
-        ...
-
-    @property
-    def oldest_delta(self) -> int:
-        """The oldest state that an update can start from."""
-        ...
-
-    @property
-    def event_log(self) -> EventLog:
-        """The retained custom events."""
-        ...
-
-    def published_state(self) -> Snapshot:
-        """The state `seq`: of one `(epoch, seq)` all are sent the same, but for how alive it is."""
-        ...
-
-    def update_since(self, since: int, resume: str) -> Update:
-        """What changed after the state `since`."""
-        ...
-
-    def liveness(self) -> Liveness:
-        """How alive the session is now."""
-        ...
 
 
 class Ended(NamedTuple):
@@ -148,7 +91,7 @@ class Feed:
 
     __slots__ = ("_at", "_publish", "_updates", "ended", "remote", "source")
 
-    def __init__(self, source: Source, publish: Callable[[], object] | None = None) -> None:
+    def __init__(self, source: SessionState | RemoteState, publish: Callable[[], object] | None = None) -> None:
         self.source = source
         self.remote: RemoteState | None = None
         """The source, where another process owns the session; None: it is open here."""

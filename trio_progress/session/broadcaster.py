@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @final
+@dataclass(slots=True, eq=False, repr=False)
 class Broadcaster:
     """Ticks at once at the first change, and then at most once an interval; never waits for a subscriber.
 
@@ -21,47 +23,21 @@ class Broadcaster:
 
     When the session is left it offers the ended state at once, waits until that is flushed, and then ends
     the subscribers' streams.
-
-    Args:
-        wake: Wakes it; closed when the session is left.
-        flushed: Set when the store holds the final state, or when that was given up.
-        finish: Ends the streams; then the rest of the session may go.
-        left: Set when the session is left.
-        watch: Notices when it ran.
     """
 
-    __slots__ = (
-        "_finish",
-        "_flushed",
-        "_interval",
-        "_left",
-        "_scope",
-        "_state",
-        "_topic",
-        "_wake",
-        "_watch",
-    )
-
-    def __init__(
-        self,
-        state: SessionState,
-        topic: Topic,
-        interval: float,
-        wake: WakeUp,
-        flushed: trio.Event,
-        finish: Callable[[], None],
-        left: trio.Event,
-        watch: ChildWatch,
-    ) -> None:
-        self._state = state
-        self._topic = topic
-        self._interval = interval
-        self._wake = wake
-        self._flushed = flushed
-        self._finish = finish
-        self._scope = trio.CancelScope(shield=True)
-        self._left = left
-        self._watch = watch
+    _state: SessionState
+    _topic: Topic
+    _interval: float
+    _wake: WakeUp
+    """Closed when the session is left."""
+    _flushed: trio.Event
+    """Set when the store holds the final state, or when that was given up."""
+    _finish: Callable[[], None]
+    """Ends the streams; then the rest of the session may go."""
+    _left: trio.Event
+    """Set when the session is left."""
+    _watch: ChildWatch
+    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -14,32 +15,17 @@ if TYPE_CHECKING:
 
 
 @final
+@dataclass(slots=True, eq=False, repr=False)
 class Heartbeat:
-    """Stamps the state, tells the subscribers, and has the lease renewed; at every interval until stopped.
+    """Stamps the state, tells the subscribers, and has the lease renewed; at every interval until stopped."""
 
-    Args:
-        renew: Has the lease renewed; does not wait.
-        watch: Notices when it ran.
-    """
-
-    __slots__ = (
-        "_interval",
-        "_renew",
-        "_scope",
-        "_state",
-        "_topic",
-        "_watch",
-    )
-
-    def __init__(
-        self, state: SessionState, topic: Topic, interval: float, renew: Callable[[], None], watch: ChildWatch
-    ) -> None:
-        self._state = state
-        self._topic = topic
-        self._interval = interval
-        self._renew = renew
-        self._watch = watch
-        self._scope = trio.CancelScope(shield=True)
+    _state: SessionState
+    _topic: Topic
+    _interval: float
+    _renew: Callable[[], None]
+    """Has the lease renewed; does not wait."""
+    _watch: ChildWatch
+    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:

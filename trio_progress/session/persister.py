@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -37,94 +38,50 @@ def events_of(state: SessionState, after: int = 0) -> list[tuple[int, bytes]]:
 
 
 @final
+@dataclass(slots=True, eq=False, repr=False)
 class Persister:
     """Writes through the committer, which asks for the newest state whenever the store can take one.
 
     Woken by a token, it has the state stored, and then pauses for the interval, unless something urgent
     has happened. When the session is left it goes on until the store holds the final state, or until its
     deadline. It never gives up on a store that is down, and never holds anything but the newest state.
-
-    Args:
-        wake: Wakes it; closed when the session is left.
-        claim: Makes the claim, from the state as it is.
-        on_claimed: Called with the outcome of the claim, once.
-        on_fenced: Called when another owner has taken the session.
-        left: Set when the session is left.
     """
 
-    __slots__ = (
-        "_bug",
-        "_claim",
-        "_claimed",
-        "_claiming",
-        "_committer",
-        "_hurry",
-        "_left",
-        "_on_claimed",
-        "_on_fenced",
-        "_renew",
-        "_renewing",
-        "_scope",
-        "_sent",
-        "_settings",
-        "_settled",
-        "_state",
-        "_stored_event",
-        "_tally",
-        "_wake",
-        "_watch",
-        "_watched_until",
-        "answered",
-        "fenced",
-        "flushed",
-        "refused",
-        "stored",
-        "waiting_since",
-    )
-
-    def __init__(
-        self,
-        state: SessionState,
-        runtime: TrackerRuntime,
-        wake: WakeUp,
-        watch: ChildWatch,
-        claim: Callable[[], Claim],
-        on_claimed: Callable[[Claimed], None],
-        on_fenced: Callable[[], None],
-        left: trio.Event,
-    ) -> None:
-        self._state = state
-        self._committer = runtime.committer
-        self._settings = runtime.settings
-        self._tally = runtime.tally
-        self._wake = wake
-        self._watch = watch
-        self._claim = claim
-        self._claimed = False
-        self._claiming: Claim | None = None
-        self._on_claimed = on_claimed
-        self._on_fenced = on_fenced
-        self._scope = trio.CancelScope(shield=True)
-        self._settled = trio.Event()
-        self._hurry = trio.Event()
-        self._left = left
-        self._renew = False
-        self._renewing = False
-        self._sent = (0, 0)
-        self._stored_event = 0
-        self._bug: Exception | None = None
-        self._watched_until = float("-inf")
-        self.stored: int | None = None
-        """The newest `seq` that the store holds; None: none yet."""
-        self.refused: Outcome | None = None
-        """Why the store has not given the session to this owner."""
-        self.fenced = False
-        self.waiting_since: float | None = None
-        """Since when it has waited for the store to take the newest state, on Trio's clock; None: it does not."""
-        self.answered = trio.Event()
-        """Set when the store has answered the claim, or is known not to answer."""
-        self.flushed = trio.Event()
-        """Set when all is stored, or when that was given up."""
+    _state: SessionState
+    _runtime: TrackerRuntime
+    _wake: WakeUp
+    """Closed when the session is left."""
+    _watch: ChildWatch
+    _claim: Callable[[], Claim]
+    """Makes the claim, from the state as it is."""
+    _on_claimed: Callable[[Claimed], None]
+    """Called with the outcome of each claim that was granted."""
+    _on_fenced: Callable[[], None]
+    """Called when another owner has taken the session."""
+    _left: trio.Event
+    """Set when the session is left."""
+    _claimed: bool = False
+    _claiming: Claim | None = None
+    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
+    _settled: trio.Event = field(default_factory=trio.Event)
+    _hurry: trio.Event = field(default_factory=trio.Event)
+    _renew: bool = False
+    _renewing: bool = False
+    _sent: tuple[int, int] = (0, 0)
+    _stored_event: int = 0
+    _bug: Exception | None = None
+    _watched_until: float = float("-inf")
+    stored: int | None = None
+    """The newest `seq` that the store holds; None: none yet."""
+    refused: Outcome | None = None
+    """Why the store has not given the session to this owner."""
+    fenced: bool = False
+    waiting_since: float | None = None
+    """Since when it has waited for the store to take the newest state, on Trio's clock; None: it does not."""
+    answered: trio.Event = field(default_factory=trio.Event)
+    """Set when the store has answered the claim, or is known not to answer."""
+    flushed: trio.Event = field(default_factory=trio.Event)
+    """Set when all is stored, or when that was given up."""
 
     # As a writer
 
@@ -145,7 +102,7 @@ class Persister:
             return None
 
     def _append_or_renew(self) -> Write | None:
-        state, settings = self._state, self._settings
+        state, settings = self._state, self._runtime.settings
         newest = self._publish()
         lease = settings.lost_after
         if not self._behind(*newest):
@@ -180,17 +137,17 @@ class Persister:
             case Done():
                 self._renew = False
                 if self._renewing:
-                    self._tally.renewals += 1
+                    self._runtime.tally.renewals += 1
                 else:
                     if self.stored is not None:
-                        self._tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
+                        self._runtime.tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
                     self.stored, self._stored_event = self._sent
             case Fenced(by=by) if by is None or by < self._state.epoch:
                 # What was stored is gone (expired, or flushed), or the store went back to before the claim (a backup,
                 # a replica that lagged): it is claimed again, and stored anew.
                 self._claimed = False
                 self.stored, self._stored_event = None, 0
-                self._committer.submit(self)
+                self._runtime.committer.submit(self)
             case Fenced():
                 self._lose(outcome)
             case _:
@@ -236,7 +193,7 @@ class Persister:
                     await self._store()
             finally:
                 self.flushed.set()
-                self._committer.withdraw(self)
+                self._runtime.committer.withdraw(self)
                 self._wake_waiting()
 
     async def _store(self) -> None:
@@ -244,12 +201,12 @@ class Persister:
         self._hurry = trio.Event()
         goal = self._publish()
         if not self._behind(*goal):
-            self._tally.persists_unchanged += 1
+            self._runtime.tally.persists_unchanged += 1
         self.waiting_since = trio.current_time()
         while not self.fenced and self._behind(*goal):
             if self._bug is not None:
                 raise self._bug
-            self._committer.submit(self)
+            self._runtime.committer.submit(self)
             await self._settled.wait()
         self.waiting_since = None
 
@@ -258,10 +215,10 @@ class Persister:
         if self._left.is_set():
             return
         begun = trio.current_time()
-        with trio.move_on_at(begun + self._settings.persist_interval):
+        with trio.move_on_at(begun + self._runtime.settings.persist_interval):
             if begun >= self._watched_until:
                 await self._hurry.wait()
-            with trio.move_on_at(begun + self._settings.broadcast_interval):
+            with trio.move_on_at(begun + self._runtime.settings.broadcast_interval):
                 await self._left.wait()
 
     # What others call
@@ -280,14 +237,14 @@ class Persister:
             if self.flushed.is_set():
                 raise SessionClosedError(f"session {self._state.id!r} was left before it could be flushed")
             self.hurry()
-            self._committer.submit(self)
+            self._runtime.committer.submit(self)
             await self._settled.wait()
 
     async def rescue(self) -> None:
         """Stores the final state after a child has crashed. A last try, which may be cancelled."""
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
-                self.settled(await self._committer.write(write))
+                self.settled(await self._runtime.committer.write(write))
         except Exception as error:
             self._log_unsaved("the final state of session %r could not be rescued", error)
 
@@ -320,9 +277,9 @@ class Persister:
     def renew(self) -> None:
         """The lease should be renewed; does not wait."""
         self._renew = True
-        self._committer.submit(self)
+        self._runtime.committer.submit(self)
 
     def leave(self) -> None:
         """The state is final: flush it, at most until the flush timeout."""
         self._hurry.set()
-        self._scope.deadline = trio.current_time() + self._settings.flush_timeout
+        self._scope.deadline = trio.current_time() + self._runtime.settings.flush_timeout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, ov
 
 from ..errors import PhaseError
 from ..protocol.snapshot import PhaseStatus
-from ..state.fields import copied
+from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
 from ..state.phase import PhaseNode
 from ..state.quantities import Number

@@ -9,7 +9,7 @@ import trio
 
 from ..errors import SessionClosedError
 from ..state import checks
-from ..state.fields import copied
+from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
 from .current import NULL_PHASE
 from .phase import Phase, PhaseScope, phase_of, phase_scope

@@ -152,3 +152,28 @@ def _instead(value: object) -> str:
     if hasattr(value, "isoformat"):
         return "its `.isoformat()`"
     return "a float or a str" if hasattr(value, "__float__") else "what of it is of use, as a str or a dict"
+
+
+def checked_fields(fields: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The fields that are to be set, each of which is one that can be."""
+    return {
+        name("a field's name", key, limits): data(f"field {key!r}", value, limits.value_bytes, "value_bytes")
+        for key, value in fields.items()
+    }
+
+
+def merged_fields(old: dict[str, Any], new: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The fields after setting `new`; a new dict, so that snapshots which hold the old one stay as they are."""
+    merged = {**old, **new}
+    if len(merged) > limits.fields:
+        raise ValueError(f"at most {limits.fields} fields are kept (limit 'fields'), this would make {len(merged)}")
+    return merged
+
+
+def copied(value: Any) -> Any:
+    """A copy of JSON data: whoever is given it may change it, and nothing that is kept changes."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    return value

@@ -1,12 +1,19 @@
-"""What a call with bad input does: raises at once, or, where the session is not strict, is noted and dropped."""
+"""What a session's state asks of its owner, and what a call with bad input does.
+
+Such a call raises at once, or, where the session is not strict, is noted and dropped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError, SessionClosedError
+
+if TYPE_CHECKING:
+    from .phase import PhaseNode
+    from .tree import PhaseTree
 
 REFUSED: Final = (
     ValueError,
@@ -30,8 +37,8 @@ class Unset:
 UNSET: Final = Unset()
 
 
-class Noting(Protocol):
-    """Who notes calls that change nothing."""
+class Host(Protocol):
+    """The owner of a state, as far as the state needs it: nothing here waits."""
 
     def late(self, what: str, where: str) -> None:
         """An update came for something that has ended."""
@@ -39,20 +46,23 @@ class Noting(Protocol):
     def drop(self, error: Exception) -> None:
         """Bad input was dropped, because the session is not strict."""
 
+    def mark_dirty(self) -> None:
+        """Something has changed since the last published state; called once until the next `publish()`."""
 
-class _State(Protocol):
-    strict: bool
+    def request_persist(self) -> None:
+        """Something was published that should not wait for the next interval to be stored."""
 
-    @property
-    def host(self) -> Noting: ...
+    def drain(self, node: PhaseNode) -> None:
+        """A phase is about to end: what threads have counted on it is to be brought in now."""
+
+    def timed(self, node: PhaseNode) -> None:
+        """A phase has completed: how long it took can be counted."""
+
+    def refuse_result(self, error: Exception) -> None:
+        """A result came that cannot be kept."""
 
 
-class _Guarded(Protocol):
-    @property
-    def state(self) -> _State: ...
-
-
-_G = TypeVar("_G", bound=_Guarded)
+_G = TypeVar("_G", bound="PhaseNode | PhaseTree")
 _P = ParamSpec("_P")
 
 

@@ -28,13 +28,14 @@ Its fraction, 0 to 1:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
+from .checks import checked_fields, merged_fields
 from .estimate import Rate
-from .fields import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Unset, guarded
 from .limits import MAX_UNITS
 
@@ -57,115 +58,71 @@ _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class PhaseNode:
     """A phase in the tree of a session. One flat record: it is what a session has thousands of, and counts on."""
 
-    __slots__ = (
-        "_seen",
-        "attempt",
-        "began",
-        "child_pace",
-        "children",
-        "declared",
-        "depth",
-        "done",
-        "elapsed",
-        "ended",
-        "failing",
-        "fields",
-        "folded",
-        "folded_free",
-        "folded_weight",
-        "fraction",
-        "free",
-        "handle",
-        "loops",
-        "marked",
-        "message",
-        "name",
-        "pace",
-        "parent",
-        "skipped",
-        "slow",
-        "snapshot",
-        "spent",
-        "stall_after",
-        "started",
-        "started_after",
-        "state",
-        "status",
-        "title",
-        "total",
-        "unit",
-        "v",
-        "was_done",
-        "weight",
-        "worked",
-    )
+    state: PhaseTree
+    parent: PhaseNode | None
+    name: str
+    title: str
+    _: KW_ONLY
+    weight: float = 1.0
+    unit: str | None = None
+    total: float | None = None
+    stall_after: float | None = None
+    declared: bool = False
+    depth: int = 0
+    status: PhaseStatus = "pending"
+    attempt: int = 0
+    slow: bool = True
+    marked: bool = False
+    v: int = 0
+    """The `seq` of the published state that it last changed in."""
+    done: int | float = 0
+    skipped: int | float = 0
+    message: str | None = None
+    fields: dict[str, Any] = field(init=False)
+    """Replaced, never changed."""
+    children: dict[str, PhaseNode] = field(init=False)
+    """Replaced by `PhaseTree.add` where it is the shared one."""
+    folded: int = 0
+    folded_weight: float = 0.0
+    folded_free: float = 0.0
+    """The part of that which needed no work; of an earlier attempt it is not known."""
+    fraction: float | None = 0.0
+    free: float = 0.0
+    """The part of `fraction` that needed no work."""
+    was_done: bool = False
+    """Whether it has completed in an earlier attempt of this epoch, and so counts as done in its parent."""
+    failing: bool = False
+    """Whether the session was said to have failed while it was open."""
+    started: float | None = None
+    ended: float | None = None
+    began: float | None = None
+    """When it was entered, on the monotonic clock; None while it does not run."""
+    started_after: float | None = None
+    """Seconds after the session's beginning at which it was entered; None: not in this attempt of the session."""
+    elapsed: float | None = None
+    """Seconds that its newest attempt took; None until that has ended."""
+    spent: float = 0.0
+    """Seconds of the attempts that have ended."""
+    loops: Loops | None = None
+    """The loops that the total is from; None where it was said otherwise."""
+    pace: Rate | None = None
+    """Of its own units."""
+    child_pace: Rate | None = None
+    """Of its fraction, where it has children."""
+    _seen: int | float = 0
+    worked: float | None = None
+    """How far it has come by work, of `fraction`; None until that is known of this attempt."""
+    snapshot: PhaseSnapshot | None = None
+    handle: object | None = None
+    """What the owner of the state has handed out for this phase: the same object each time."""
 
-    def __init__(
-        self,
-        state: PhaseTree,
-        parent: PhaseNode | None,
-        name: str,
-        *,
-        title: str | None = None,
-        weight: float = 1.0,
-        unit: str | None = None,
-        total: float | None = None,
-        stall_after: float | None = None,
-        declared: bool = False,
-    ) -> None:
-        self.state = state
-        self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
-        self.name = name
-        self.title = name.replace("_", " ") if title is None else title
-        self.weight = weight
-        self.unit = unit
-        self.total = total
-        self.stall_after = stall_after
-        self.declared = declared
-        self.status: PhaseStatus = "pending"
-        self.attempt = 0
-        self.slow, self.marked = True, False
-        self.v = 0  # The `seq` of the published state that it last changed in.
-        self.done: int | float = 0
-        self.skipped: int | float = 0
-        self.message: str | None = None
-        self.fields: dict[str, Any] = _NONE  # Replaced, never changed.
-        self.children: dict[str, PhaseNode] = _NONE  # Replaced by `SessionState.add`.
-        self.folded, self.folded_weight, self.folded_free = 0, 0.0, 0.0
-        """The part of that which needed no work; of an earlier attempt it is not known."""
-        self.fraction: float | None = 0.0
-        self.free = 0.0
-        """The part of `fraction` that needed no work."""
-        self.was_done = False
-        """Whether it has completed in an earlier attempt of this epoch, and so counts as done in its parent."""
-        self.failing = False
-        """Whether the session was said to have failed while it was open."""
-        self.started: float | None = None
-        self.ended: float | None = None
-        self.began: float | None = None
-        """When it was entered, on the monotonic clock; None while it does not run."""
-        self.started_after: float | None = None
-        """Seconds after the session's beginning at which it was entered; None: not in this attempt of the session."""
-        self.elapsed: float | None = None
-        """Seconds that its newest attempt took; None until that has ended."""
-        self.spent = 0.0
-        """Seconds of the attempts that have ended."""
-        self.loops: Loops | None = None
-        """The loops that the total is from; None where it was said otherwise."""
-        self.pace: Rate | None = None
-        """Of its own units."""
-        self.child_pace: Rate | None = None
-        """Of its fraction, where it has children."""
-        self._seen: int | float = 0
-        self.worked: float | None = None
-        """How far it has come by work, of `fraction`; None until that is known of this attempt."""
-        self.snapshot: PhaseSnapshot | None = None
-        self.handle: object | None = None
-        """What the owner of the state has handed out for this phase: the same object each time."""
+    def __post_init__(self) -> None:
+        self.depth = 0 if self.parent is None else self.parent.depth + 1
+        self.fields = self.children = _NONE
 
     # Counting
 

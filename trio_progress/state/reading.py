@@ -1,4 +1,4 @@
-"""A session's values, and what readers are given of them: frozen, of the phases and of the whole, made once a change."""
+"""A session's values, and what readers are given of them: frozen values, made once for a change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .phase import OVER, PhaseNode
 from .transitions import PhaseTransitions
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .guard import Host
     from .pipeline import Pipeline
     from .tree import PhaseTree
 

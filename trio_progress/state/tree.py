@@ -23,7 +23,7 @@ from .phase import OVER, PhaseNode, refresh
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
     from ..protocol.snapshot import Head, SessionStatus
-    from .host import Host
+    from .guard import Host
     from .limits import Limits
     from .pipeline import Pipeline
 
@@ -113,7 +113,7 @@ class PhaseTree:
         self._moved = False
         """Whether the next published state is one in which the work has advanced."""
         self._nodes = 0
-        self.root = PhaseNode(self, None, "")
+        self.root = PhaseNode(self, None, "", "")
         self.root.status = "running"
         for spec in () if pipeline is None else pipeline.phases:
             self.add(
@@ -170,9 +170,9 @@ class PhaseTree:
 
     # The tree
 
-    def add(self, parent: PhaseNode, name: str, **given: Any) -> PhaseNode:
+    def add(self, parent: PhaseNode, name: str, title: str | None = None, **given: Any) -> PhaseNode:
         """Puts a pending phase into the tree, without publishing that."""
-        node = PhaseNode(self, parent, name, **given)
+        node = PhaseNode(self, parent, name, name.replace("_", " ") if title is None else title, **given)
         if not parent.children:
             parent.children = {}
         parent.children[name] = node
