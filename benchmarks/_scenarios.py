@@ -47,7 +47,7 @@ def nothing_left(tracker: ProgressTracker) -> None:
     """After a session's scope nothing of it is in the tracker."""
     runtime = tracker._runtime
     assert not runtime.open
-    assert not runtime.hub._topics
+    assert not runtime.hub.topics
     assert not runtime.committer._waiting
 
 

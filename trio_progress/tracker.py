@@ -19,7 +19,7 @@ from .protocol import clock
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session import commands
-from .session.processes import OneProcess, end_forked, tell_of_forks
+from .session.processes import ToldOfForks, end_forked
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .session.shared_tasks import SharedTasks
@@ -33,7 +33,7 @@ from .telemetry.statistics import TrackerStatistics
 
 
 @final
-class ProgressTracker(OneProcess):
+class ProgressTracker(ToldOfForks):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled
@@ -49,6 +49,7 @@ class ProgressTracker(OneProcess):
         spool: bool,
         signals: ExitStack,
     ) -> None:
+        super().__init__()  # A copy is without the tasks and threads that the tracker stands on.
         # From the module, so that whoever seeds that (as `testing.explore` does) has the same pauses again.
         rng = random.Random(random.random())  # noqa: S311 - jitter
         self._tasks = SharedTasks(store, settings, wall_clock, spool, rng, nursery, signals, self._interrupted)
@@ -58,13 +59,6 @@ class ProgressTracker(OneProcess):
         self._scope = trio.CancelScope()
         self.interrupted_by: int | None = None
         """The number of the signal that `interrupt_on` has received; None while there was none."""
-        self._process = os.getpid()
-        self._foreign = False
-        tell_of_forks(self)
-
-    def _forked(self) -> None:
-        """This process is a copy, without the tasks and threads that the tracker stands on."""
-        self._foreign = True
 
     @property
     def _runtime(self) -> TrackerRuntime:

@@ -221,7 +221,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         def tell(n: int) -> None:
             session.set(n=n)
             session.snapshot()
-            topic = hub.topic("r-1")
+            topic = hub.topics.get("r-1")
             assert topic is not None
             topic.announce()
 

@@ -384,7 +384,7 @@ async def test_being_cancelled_while_entering_leaves_nothing_registered(autojump
                         await trio.lowlevel.checkpoint()
                     nursery.cancel_scope.cancel()
                 assert tracker.statistics().subscribers == 0
-                assert not tracker._runtime.hub._observers
+                assert not tracker._runtime.hub.observers
 
 
 LATE: dict[str, Callable[[ProgressTracker], Awaitable[object]]] = {

@@ -218,10 +218,6 @@ class Topic:
         for subscriber in subscribers:
             subscriber.notify()
 
-    def watched(self) -> bool:
-        """Whether there is any subscriber."""
-        return bool(self.subscribers)
-
     @property
     def keen(self) -> bool:
         """Whether there is a subscriber who wants states at broadcast pace, whoever owns the session."""

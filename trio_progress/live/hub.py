@@ -77,8 +77,9 @@ class Hub:
         self.tally = tally
         self.store = store
         self._event_limit = event_limit
-        self._topics: dict[str, Topic] = {}
-        self._observers: dict[SessionObserver, bool] = {}
+        self.topics: dict[str, Topic] = {}
+        """By id; there as long as anybody needs it."""
+        self.observers: dict[SessionObserver, bool] = {}
         """Those who watch all, and whether only those of this process."""
         self._ended: dict[str, tuple[Stored, Feed]] = {}
         """By id: what was stored of sessions that have ended, and its feed; asked for last, last."""
@@ -94,7 +95,7 @@ class Hub:
         topic = self._topic(session_id)
         self._on_idle(session_id)
         topic.open(feed)
-        for observer in list(self._observers):
+        for observer in list(self.observers):
             observer.follow(topic)
         return topic
 
@@ -112,7 +113,7 @@ class Hub:
 
     def show(self, snapshot: Snapshot) -> None:
         """A session was declared here."""
-        for observer in list(self._observers):
+        for observer in list(self.observers):
             observer.show(snapshot)
 
     # Subscribers
@@ -138,11 +139,11 @@ class Hub:
             SessionClosedError: The tracker has been left.
         """
         self._check_open()
-        topic = self._topics.get(session_id)
+        topic = self.topics.get(session_id)
         if topic is None or topic.feed is None or not _allowed(topic.feed, allows):
             stored = await self._stored(session_id, allows)
             self._check_open()
-            topic = self._topics.get(session_id)
+            topic = self.topics.get(session_id)
             if topic is None or topic.feed is None:
                 if stored is None or not self._visible(stored, allows):
                     if not wait:
@@ -218,8 +219,8 @@ class Hub:
             SessionClosedError: The tracker has been left.
         """
         self._check_open()
-        self._observers[observer] = here
-        for topic in self._topics.values():
+        self.observers[observer] = here
+        for topic in self.topics.values():
             if topic.feed is not None and topic.feed.owned_here:
                 observer.follow(topic)
         if not here:
@@ -228,16 +229,16 @@ class Hub:
     @property
     def watched_everywhere(self) -> bool:
         """Whether anybody watches all sessions of all processes."""
-        return not all(self._observers.values())
+        return not all(self.observers.values())
 
     def meet(self, stored: Stored) -> None:
         """There is a session in the store that those may not know who watch all; one that runs they follow."""
-        self._meet(stored, [observer for observer, here in self._observers.items() if not here])
+        self._meet(stored, [observer for observer, here in self.observers.items() if not here])
 
     def _meet(self, stored: Stored, whom: Sequence[SessionObserver]) -> None:
         if not whom:
             return  # The last one has left meanwhile, and nobody would ever leave what is opened here.
-        topic = self._topics.get(stored.id)
+        topic = self.topics.get(stored.id)
         if topic is None or topic.feed is None:
             try:
                 remote = self.remote(stored)
@@ -257,15 +258,15 @@ class Hub:
 
     def leave_all(self, observer: SessionObserver) -> None:
         """Takes it out again."""
-        self._observers.pop(observer, None)
+        self.observers.pop(observer, None)
 
     def shut(self) -> None:
         """The tracker is left: all streams end once what there is has been read, and no new ones begin."""
         self._shut = True
-        for topic in list(self._topics.values()):  # A subscriber may leave at once.
+        for topic in list(self.topics.values()):  # A subscriber may leave at once.
             for subscriber in list(topic.subscribers):
                 subscriber.shut()
-        for observer in list(self._observers):
+        for observer in list(self.observers):
             observer.close()
 
     def _check_open(self) -> None:
@@ -349,26 +350,22 @@ class Hub:
 
     def feed(self, session_id: str) -> Feed | None:
         """The feed of a session that is open here, or watched from here."""
-        topic = self._topics.get(session_id)
+        topic = self.topics.get(session_id)
         return None if topic is None else topic.feed
-
-    def topic(self, session_id: str) -> Topic | None:
-        """The topic of that id, if anybody needs it now."""
-        return self._topics.get(session_id)
 
     @property
     def subscribers(self) -> int:
         """How many subscribers there are."""
-        return sum(len(topic.subscribers) for topic in self._topics.values())
+        return sum(len(topic.subscribers) for topic in self.topics.values())
 
     def _topic(self, session_id: str) -> Topic:
-        topic = self._topics.get(session_id)
+        topic = self.topics.get(session_id)
         if topic is None:
-            topic = self._topics[session_id] = Topic(session_id)
+            topic = self.topics[session_id] = Topic(session_id)
         return topic
 
     def _release(self, topic: Topic) -> None:
         remote = topic.feed is not None and not topic.feed.owned_here
-        if ((remote and not topic.subscribers) or topic.idle) and self._topics.get(topic.id) is topic:
-            del self._topics[topic.id]
+        if ((remote and not topic.subscribers) or topic.idle) and self.topics.get(topic.id) is topic:
+            del self.topics[topic.id]
             self._on_idle(topic.id)

@@ -161,7 +161,7 @@ class StoreWatcher:
         """Tells the owners of what is watched from here, who store more often then; and when to do it again."""
         now = trio.current_time()
         for session_id, seen in self._seen.items():
-            topic = hub.topic(session_id)
+            topic = hub.topics.get(session_id)
             if seen is None or not seen.alive or topic is None or not topic.keen:
                 self._asked_at.pop(session_id, None)
             elif self._asked_at.get(session_id, float("-inf")) + WATCH_RENEWAL <= now:
@@ -187,7 +187,7 @@ class StoreWatcher:
 
     def _lose(self, hub: Hub, session_id: str) -> None:
         """What is stored of a session was deleted, or has expired."""
-        topic = hub.topic(session_id)
+        topic = hub.topics.get(session_id)
         remote = None if topic is None or topic.feed is None else topic.feed.remote
         if topic is None or remote is None:
             return
@@ -197,7 +197,7 @@ class StoreWatcher:
             hub.close(topic, Ended(status, None))
 
     def _show(self, hub: Hub, stored: Stored) -> None:
-        topic = hub.topic(stored.id)
+        topic = hub.topics.get(stored.id)
         if topic is None:
             return
         remote = None if topic.feed is None else topic.feed.remote

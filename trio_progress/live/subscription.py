@@ -218,9 +218,7 @@ class Watch(Stream[Snapshot]):
         """Something new was published, or it has ended."""
         self._wake()
 
-    def bookmark(self) -> None:
-        """The session lives; whether it advances may have changed."""
-        self._wake()
+    bookmark = notify  # Whether it advances may have changed.
 
     def shut(self) -> None:
         """The tracker is left."""
@@ -270,8 +268,7 @@ class _Entry:
     def notify(self) -> None:
         self._all.changed(self)
 
-    def bookmark(self) -> None:
-        self._all.changed(self)
+    bookmark = notify
 
     def shut(self) -> None:
         """The whole ends, and with it this part."""

@@ -22,7 +22,7 @@ import trio
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
 from .current import NullTicker
-from .processes import tell_of_forks
+from .processes import ToldOfForks
 from .thread_ticker import ThreadTicker
 
 if TYPE_CHECKING:
@@ -115,17 +115,14 @@ class ChildWatch:
 
 
 @final
-class SessionCore:
+class SessionCore(ToldOfForks):
     """What the state of an open session calls, as its `Host`, and what its phases and its tracker hold of it.
 
     All of it belongs to the event loop's thread.
     """
 
     __slots__ = (
-        "__weakref__",
-        "_foreign",
         "_logged",
-        "_process",
         "_tally",
         "_thread",
         "_tickers",
@@ -152,8 +149,6 @@ class SessionCore:
         self.broadcast_wake = WakeUp()
         self._tally = tally
         self._thread = threading.get_ident()
-        self._process = os.getpid()
-        self._foreign = False
         self._trio_token = trio.lowlevel.current_trio_token()
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
         self._logged: set[str] = set()
@@ -165,7 +160,7 @@ class SessionCore:
         self.state: SessionState = make_state(self)
         self.children = ChildWatch(self.state, tally)
         self.persister = make_persister(self)
-        tell_of_forks(self)
+        super().__init__()
 
     # Who may call
 
@@ -175,8 +170,8 @@ class SessionCore:
         return self._foreign
 
     def _forked(self) -> None:
-        """This process is a copy: from here on each change is refused, also one by the hot path."""
-        self._foreign = True
+        """From here on each change is refused, also one by the hot path."""
+        super()._forked()
         self.state.unmark()
 
     def check_process(self) -> None:
@@ -233,36 +228,20 @@ class SessionCore:
     def late(self, what: str, where: str) -> None:
         """Counts a late update, and logs one."""
         self._tally.late += 1
-        if "late" not in self._logged:
-            self._note(
-                "late",
-                logging.WARNING,
-                "late_update",
-                "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
-                self.state.id,
-                what,
-                f"phase {where!r}" if where else "the session",
-                session=self.state.id,
-                phase=where or None,
-                epoch=self.state.epoch,
-                reason=f"{what}()",
-            )
+        self._note(
+            "late",
+            "late_update",
+            "session %r: %s() on %s, which has ended, changed nothing; further late updates are only counted",
+            what,
+            f"phase {where!r}" if where else "the session",
+            phase=where or None,
+            reason=f"{what}()",
+        )
 
     def drop(self, error: Exception) -> None:
         """Counts bad input that was dropped, and logs one of its kind."""
         self._tally.refused += 1
-        if type(error).__name__ not in self._logged:
-            self._note(
-                type(error).__name__,
-                logging.WARNING,
-                "call_dropped",
-                "session %r: a call was dropped: %s",
-                self.state.id,
-                error,
-                session=self.state.id,
-                epoch=self.state.epoch,
-                reason=error,
-            )
+        self._note(type(error).__name__, "call_dropped", "session %r: a call was dropped: %s", error, reason=error)
 
     def refuse_result(self, error: Exception) -> None:
         """Logs that a result cannot be kept: it is what the work was for."""
@@ -280,10 +259,13 @@ class SessionCore:
             reason=error,
         )
 
-    def _note(self, kind: str, level: int, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
+    def _note(self, kind: str, event: str, text: str, *args: object, **fields: Unpack[Fields]) -> None:
         """Logs one of a kind; a later one, where those of other sessions came too often at the time of the first."""
-        if log_event(level, event, text, *args, throttle=self._tally.throttle, kind=kind, **fields):
-            self._logged.add(kind)
+        if kind not in self._logged:
+            fields["session"], fields["epoch"] = self.state.id, self.state.epoch
+            throttle = self._tally.throttle
+            if log_event(logging.WARNING, event, text, self.state.id, *args, throttle=throttle, kind=kind, **fields):
+                self._logged.add(kind)
 
     def timed(self, node: PhaseNode) -> None:
         """Counts how long a phase took that has completed."""

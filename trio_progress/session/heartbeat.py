@@ -34,7 +34,7 @@ class Heartbeat:
             while True:
                 due = trio.current_time() + self._interval
                 await trio.sleep_until(due)
-                if self._topic.watched():
+                if self._topic.subscribers:
                     self._watch.ran(due)
                 self._state.beat()
                 self._topic.bookmark()

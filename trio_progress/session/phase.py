@@ -16,7 +16,7 @@ from ..state.reading import phase_eta
 from .core import SessionCore
 from .current import NULL_PHASE, NullPhase
 from .outcome import phase_end
-from .processes import OneProcess
+from .processes import OneProcess, ReadOnly
 from .thread_ticker import ThreadTicker
 from .tracking import track
 
@@ -38,7 +38,7 @@ _INSTEAD: Final = {
 
 
 @final
-class Phase(OneProcess):
+class Phase(ReadOnly):
     """A phase of a session: counts, fields, children. Entered by `with session.phase(...)`.
 
     Leaving the `with` block ends it: completed when the block returned, failed when it raised,
@@ -48,7 +48,6 @@ class Phase(OneProcess):
 
     __slots__ = ("_core", "_node")
 
-    _core: SessionCore
     _node: PhaseNode
 
     def __init__(self, core: SessionCore, node: PhaseNode) -> None:
@@ -280,6 +279,9 @@ class Phase(OneProcess):
             return  # A forked process ends, or fails, in the middle of the parent's block: that is what it says.
         self._core.state.leave(self._node, phase_end(error), error)
 
+    def _read_only(self) -> tuple[str, Mapping[str, str]]:
+        return self.label, _INSTEAD
+
     def __repr__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"
         return f"<Phase {self.label!r} {self.status} {self.done}{of}>"
@@ -291,16 +293,6 @@ class Phase(OneProcess):
 
         async def __aexit__(self, *_: object) -> None:
             raise AssertionError("never entered")
-
-        def __setattr__(self, name: str, value: object) -> None:
-            self._core.refuse(AttributeError(self._read_only(name)))
-
-        def __delattr__(self, name: str) -> None:
-            self._core.refuse(AttributeError(self._read_only(name)))
-
-        def _read_only(self, name: str) -> str:
-            instead = _INSTEAD.get(name, f"a phase keeps what `phase.set({name}=...)` is given")
-            return f"{name!r} of phase {self.label!r} cannot be assigned: {instead}"
 
 
 def phase_of(core: SessionCore, node: PhaseNode) -> Phase:

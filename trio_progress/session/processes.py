@@ -5,33 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Final, NoReturn, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NoReturn
 from weakref import WeakSet
 
-
-class Copied(Protocol):
-    """What wants to know that the process which it is in now is a copy of its own."""
-
-    def _forked(self) -> None:
-        """Called in the child of a fork, once. Must not wait: the locks of other threads are never released here."""
-        ...
-
-
-_OPEN: Final[WeakSet[Copied]] = WeakSet()
-
-
-def tell_of_forks(thing: Copied) -> None:
-    """Has `_forked()` called in each child process that is forked while `thing` lives."""
-    _OPEN.add(thing)
-
-
-def _after_fork() -> None:
-    for thing in list(_OPEN):
-        thing._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+if TYPE_CHECKING:
+    from .core import SessionCore
 
 
 def end_forked(what: str, error: BaseException | None) -> NoReturn:
@@ -72,3 +51,54 @@ class OneProcess:
             "not travel between processes. Send the worker plain values, return what it has done by the results of "
             "your pool or a queue, and count that here"
         )
+
+
+class ToldOfForks(OneProcess):
+    """What learns that the process which it is in now was forked from its own."""
+
+    __slots__ = ("__weakref__", "_foreign", "_process")
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._foreign = False
+        """Whether this is a copy, in a process that was forked meanwhile."""
+        _OPEN.add(self)
+
+    def _forked(self) -> None:
+        """Called in the child of a fork, once. Must not wait: the locks of other threads are never released here."""
+        self._foreign = True
+
+
+_OPEN: Final[WeakSet[ToldOfForks]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for thing in list(_OPEN):
+        thing._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class ReadOnly(OneProcess):
+    """What authors hold of a session or a phase: its values are read, and its methods change them."""
+
+    __slots__ = ()
+
+    _core: SessionCore
+
+    def _read_only(self) -> tuple[str, Mapping[str, str]]:
+        """What it is called, and what to do instead of assigning to an attribute."""
+        raise NotImplementedError
+
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
+
+        def __setattr__(self, name: str, value: object) -> None:
+            kind = type(self).__name__.lower()
+            called, others = self._read_only()
+            instead = others.get(name, f"a {kind} keeps what `{kind}.set({name}=...)` is given")
+            self._core.refuse(AttributeError(f"{name!r} of {kind} {called!r} cannot be assigned: {instead}"))
+
+        def __delattr__(self, name: str) -> None:
+            self.__setattr__(name, None)

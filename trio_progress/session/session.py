@@ -13,7 +13,7 @@ from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
 from .current import NULL_PHASE
 from .phase import Phase, PhaseScope, phase_of, phase_scope
-from .processes import OneProcess
+from .processes import ReadOnly
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import SessionStatus, Snapshot
@@ -68,7 +68,7 @@ class _Phases(Mapping[str, Phase]):
 
 
 @final
-class Session(OneProcess):
+class Session(ReadOnly):
     """One tracked run, from `async with tracker.session(...) as session`.
 
     All methods but `flush()` are synchronous, have no checkpoint, and take effect at once. They belong to
@@ -77,8 +77,6 @@ class Session(OneProcess):
     """
 
     __slots__ = ("_core",)
-
-    _core: SessionCore
 
     def __init__(self, core: SessionCore) -> None:
         object.__setattr__(self, "_core", core)
@@ -292,14 +290,5 @@ class Session(OneProcess):
     def __repr__(self) -> str:
         return f"<Session {self.id!r} {self.status} {self._core.state.progress:.0%}>"
 
-    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
-
-        def __setattr__(self, name: str, value: object) -> None:
-            self._core.refuse(AttributeError(self._read_only(name)))
-
-        def __delattr__(self, name: str) -> None:
-            self._core.refuse(AttributeError(self._read_only(name)))
-
-        def _read_only(self, name: str) -> str:
-            instead = _INSTEAD.get(name, f"a session keeps what `session.set({name}=...)` is given")
-            return f"{name!r} of session {self.id!r} cannot be assigned: {instead}"
+    def _read_only(self) -> tuple[str, Mapping[str, str]]:
+        return self.id, _INSTEAD

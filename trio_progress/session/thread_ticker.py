@@ -12,7 +12,7 @@ from ..errors import ForeignProcessError
 from ..state import checks
 from ..state.guard import UNSET, Unset
 from ..state.limits import MAX_UNITS
-from .processes import OneProcess, tell_of_forks
+from .processes import ToldOfForks
 
 if TYPE_CHECKING:
     from ..state.phase import PhaseNode
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @final
-class ThreadTicker(OneProcess):
+class ThreadTicker(ToldOfForks):
     """Counts on one phase from any thread. Never waits for the event loop, and never loses a count.
 
     What several threads add between two rounds of the event loop arrives as one sum. Counts that come
@@ -28,27 +28,22 @@ class ThreadTicker(OneProcess):
     """
 
     __slots__ = (
-        "__weakref__",
         "_absolute",
         "_added",
-        "_foreign",
         "_lock",
         "_phase",
-        "_process",
         "_scheduled",
         "_token",
     )
 
     def __init__(self, phase: PhaseNode, token: trio.lowlevel.TrioToken) -> None:
+        super().__init__()  # In a copy not even the lock is to be touched, which a thread may have held.
         self._phase = phase
         self._token = token
         self._lock = threading.Lock()
         self._added: int | float = 0
         self._absolute: dict[str, object] = {}
         self._scheduled = False
-        self._process = os.getpid()
-        self._foreign = False
-        tell_of_forks(self)
 
     def advance(self, n: Number = 1) -> None:
         """Counts `n` more units as done; finite, at least 0.
@@ -113,10 +108,6 @@ class ThreadTicker(OneProcess):
 
     def _refuse_process(self) -> NoReturn:
         raise ForeignProcessError(f"the counter of phase {self._phase.label!r}", self._process, os.getpid())
-
-    def _forked(self) -> None:
-        """Called in a process that is a copy: not even the lock is to be touched, which a thread may have held."""
-        self._foreign = True
 
     def _schedule(self) -> None:
         if not self._scheduled:

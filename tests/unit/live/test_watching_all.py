@@ -182,4 +182,4 @@ async def test_nothing_is_followed_for_who_has_left_in_the_middle_of_a_look(
                     await Seen().follow(other)
                 await trio.sleep(5)
                 assert other.statistics().sessions_followed == 0
-                assert not other._runtime.hub._topics
+                assert not other._runtime.hub.topics

@@ -185,7 +185,7 @@ def check(store: RecordingStore, seen: Seen, tracker: ProgressTracker | None, ab
             assert (last.status, last.persisted_seq) == (stored_end.status, stored_end.seq), about
     if tracker is not None:
         assert tracker._runtime.open == {}, about
-        assert tracker._runtime.hub._topics == {}, about
+        assert tracker._runtime.hub.topics == {}, about
         assert tracker._runtime.committer._waiting == {}, about
 
 

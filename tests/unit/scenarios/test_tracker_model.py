@@ -735,7 +735,7 @@ class TrackerModel(RuleBasedStateMachine):
         await trio.sleep(CALM)  # Slow readers read what there was to its end.
         runtime = process.tracker._runtime
         assert not runtime.open
-        assert not runtime.hub._topics
+        assert not runtime.hub.topics
         assert not runtime.committer._waiting
         assert all(run.left.is_set() for run in self.runs if run.process is process)
 

@@ -233,7 +233,7 @@ async def test_every_message_of_every_session_is_recorded_in_order(autojump_cloc
                 await trio.sleep(1)
             early.increment("n")
         assert tracker.statistics().broadcasts == 0, "a recording is no subscriber"
-        assert tracker._runtime.hub._topics == {}
+        assert tracker._runtime.hub.topics == {}
     of = messages.of("b")
     assert of[1:] == only[1:]
     assert isinstance(of[0], Subscribed)
