@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "race 4: the subscriber is registered by what was there before the store was read",
         "live/hub.py",
-        """            topic = self._topics.get(session_id)
+        """            topic = self.topics.get(session_id)
             if topic is None or topic.feed is None:
                 if stored is None or not self._visible(stored, allows):""",
         """            if topic is None or topic.feed is None:

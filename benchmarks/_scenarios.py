@@ -28,6 +28,7 @@ from trio_progress import (
 from trio_progress.state.record import decode_record
 from trio_progress.stores.base import Append
 from trio_progress.testing import FaultyStore, Subscriber, assert_progress, jitter, recorded, seeded_random
+from trio_progress.tracker import runtime_of
 
 NAMES = ("search", "analysis", "report")
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -45,10 +46,8 @@ async def stored(store: FaultyStore, session_id: str = "a") -> Snapshot:
 
 def nothing_left(tracker: ProgressTracker) -> None:
     """After a session's scope nothing of it is in the tracker."""
-    runtime = tracker._runtime
-    assert not runtime.open
-    assert not runtime.hub.topics
-    assert not runtime.committer._waiting
+    held = runtime_of(tracker).held()
+    assert not any(held.values()), held
 
 
 def same_state(*states: Snapshot | None) -> None:

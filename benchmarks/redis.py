@@ -29,6 +29,7 @@ import trio
 from trio_progress import Pipeline, open_tracker
 from trio_progress.storage.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
+from trio_progress.tracker import runtime_of
 
 from .harness import interleave
 from .report import Report
@@ -203,7 +204,7 @@ async def _record() -> bytes:
         with session.phase("phase-0", total=100) as phase:
             phase.advance(7)
             await session.flush()
-            stored = await tracker._runtime.store.read("measured")
+            stored = await runtime_of(tracker).store.read("measured")
     assert stored is not None
     return stored.record
 

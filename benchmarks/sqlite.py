@@ -29,6 +29,7 @@ from trio_progress import Pipeline, ProgressTracker, Session, open_tracker
 from trio_progress.storage.committer import BATCH
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key
 from trio_progress.stores.threaded import SqliteStore
+from trio_progress.tracker import runtime_of
 
 from .harness import Values, interleave
 from .report import Report
@@ -120,7 +121,7 @@ async def _record() -> bytes:
         with session.phase("phase-0", total=100) as phase:
             phase.advance(7)
             await session.flush()
-            stored = await tracker._runtime.store.read("measured")
+            stored = await runtime_of(tracker).store.read("measured")
     assert stored is not None
     return stored.record
 

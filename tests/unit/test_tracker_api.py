@@ -41,6 +41,7 @@ from trio_progress.live.listing import list_heads
 from trio_progress.protocol.messages import Message, Position
 from trio_progress.state.session import SessionState
 from trio_progress.stores.paging import TURN
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -845,3 +846,17 @@ async def test_who_was_not_there_is_not_found_and_wait_waits(autojump_clock: tri
             assert tracker.statistics().subscribers == 0
             rest = [message async for message in messages]
             assert isinstance(rest[-1], End)
+
+
+async def test_the_debug_view_shows_what_a_tracker_holds_on_to_until_it_is_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker:
+        held = runtime_of(tracker).held
+        async with tracker.session("a") as session, tracker.watch_all(here=True) as everything:
+            session.update(message="something to write")
+            assert (held()["sessions"], held()["topics"], held()["observers"]) == (("a",), ("a",), (everything,))
+            core = runtime_of(tracker).open["a"].core
+            assert core is not None
+            assert core.state.message == "something to write"
+        assert held() == {"sessions": (), "topics": (), "observers": (), "writers": ()}

@@ -65,6 +65,18 @@ class TrackerRuntime:
     interrupting: bool = False
     """Whether a polite stop of the process is under way."""
 
+    def held(self) -> dict[str, tuple[object, ...]]:
+        """The debug view: what the tracker holds on to, by kind; all of it empty once sessions and readers have gone.
+
+        Of an open session, `open[id].core` has the state and the persister.
+        """
+        return {
+            "sessions": tuple(self.open),
+            "topics": tuple(self.hub.topics),
+            "observers": tuple(self.hub.observers),
+            "writers": self.committer.waiting,
+        }
+
 
 def new_runtime(store: Store, settings: Settings, hub: Hub, spool: bool, rng: random.Random) -> TrackerRuntime:
     """What the sessions of a new tracker share, none of it running yet."""

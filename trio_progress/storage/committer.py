@@ -74,6 +74,11 @@ class Committer:
         """Whether something waits for a store that did not answer the last time; without that, nobody asks it again."""
         return not self.up and bool(self._asking or self._waiting or self._resting)
 
+    @property
+    def waiting(self) -> tuple[Writer, ...]:
+        """Those that have handed themselves in, and have not been asked yet what they have to write."""
+        return tuple(self._waiting)
+
     def submit(self, writer: Writer) -> None:
         """Has the writer asked for what it has to write, soon; once, however often it is handed in."""
         self._waiting[writer] = None
