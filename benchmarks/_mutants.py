@@ -205,10 +205,10 @@ MUTANTS = (
     Mutant(
         "an owner that was fenced goes on",
         "session/persister.py",
-        """            case Fenced():
+        """            case _:
                 self._lose(outcome)
 """,
-        """            case Fenced():
+        """            case _:
                 self.stored, self._stored_event = self._sent
 """,
         ("two_owners_and_fencing",),

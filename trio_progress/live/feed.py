@@ -222,8 +222,3 @@ class Topic:
     def keen(self) -> bool:
         """Whether there is a subscriber who wants states at broadcast pace, whoever owns the session."""
         return any(self.subscribers.values())
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody needs the topic any more."""
-        return self.feed is None and not self.subscribers

@@ -365,7 +365,7 @@ class Hub:
         return topic
 
     def _release(self, topic: Topic) -> None:
-        remote = topic.feed is not None and not topic.feed.owned_here
-        if ((remote and not topic.subscribers) or topic.idle) and self.topics.get(topic.id) is topic:
+        owned_here = topic.feed is not None and topic.feed.owned_here
+        if not owned_here and not topic.subscribers and self.topics.get(topic.id) is topic:
             del self.topics[topic.id]
             self._on_idle(topic.id)

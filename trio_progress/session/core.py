@@ -175,20 +175,12 @@ class SessionCore(ToldOfForks):
         self.state.unmark()
 
     def check_process(self) -> None:
-        """Refuses processes that were forked from the session's own.
-
-        Raises:
-            ForeignProcessError: This is one.
-        """
+        """Refuses processes that were forked from the session's own, by a `ForeignProcessError`."""
         if self._foreign:
             raise ForeignProcessError(f"session {self.state.id!r}", self._process, os.getpid())
 
     def check_caller(self) -> None:
-        """Refuses foreign threads and processes.
-
-        Raises:
-            ForeignThreadError, ForeignProcessError: The caller is one.
-        """
+        """Refuses foreign threads and processes, by a `ForeignThreadError` or a `ForeignProcessError`."""
         self.check_process()
         if threading.get_ident() != self._thread:
             raise ForeignThreadError(
@@ -280,12 +272,7 @@ class SessionCore(ToldOfForks):
     # What the phases call
 
     def ticker(self, node: PhaseNode) -> ThreadTicker | NullTicker:
-        """What threads count with on the phase; where bad input is dropped, one that counts nothing.
-
-        Raises:
-            PhaseError: The phase is not open.
-            ForeignProcessError: The caller is not in the session's process.
-        """
+        """What threads count with on the phase; where bad input is dropped, one that counts nothing."""
         try:
             self.check_process()
             if node.status != "running":

@@ -124,8 +124,8 @@ class SessionLifecycle:
         """Claims the session and waits until that is answered, or the store is known to be slow or down.
 
         A checkpoint first; from there on it cannot be cancelled, so that no claim is left behind. A
-        Ctrl-C that comes meanwhile is handed back. `refused` says whether the session is ours; without an
-        answer the claim is pending and the session can begin.
+        Ctrl-C that comes meanwhile is handed back. `core.persister.refused` says whether the session is ours;
+        without an answer the claim is pending and the session can begin.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         state = self.state
@@ -157,11 +157,6 @@ class SessionLifecycle:
             seq=state.seq,
             events=events_of(state),
         )
-
-    @property
-    def refused(self) -> object | None:
-        """Why the store has refused the claim; None where it has not."""
-        return self._persister.refused
 
     def discard(self) -> None:
         """Lets go of a session that was not begun."""

@@ -148,8 +148,6 @@ class Persister:
                 self._claimed = False
                 self.stored, self._stored_event = None, 0
                 self._runtime.committer.submit(self)
-            case Fenced():
-                self._lose(outcome)
             case _:
                 self._lose(outcome)
         self.answered.set()
@@ -224,12 +222,7 @@ class Persister:
     # What others call
 
     async def flush(self) -> None:
-        """Waits until the store holds what was published when this was called.
-
-        Raises:
-            FencedError: Another owner has taken the session over.
-            SessionClosedError: The session was left before the store took it.
-        """
+        """Waits until the store holds what was published when this was called; see `Session.flush`."""
         goal = self._publish()
         while self._behind(*goal):
             if self.fenced:

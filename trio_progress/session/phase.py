@@ -303,7 +303,6 @@ def phase_of(core: SessionCore, node: PhaseNode) -> Phase:
     return held
 
 
-@final
 class Children(Mapping[str, Phase]):
     """The children of a phase by name, in their order."""
 

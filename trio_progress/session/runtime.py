@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
 
-from ..storage.committer import Committer
-from ..storage.spool import Spool
-from ..storage.spool_delivery import SpoolDelivery
-
 if TYPE_CHECKING:
     from ..live.hub import Hub
     from ..settings import Settings
     from ..state.pipeline import Pipeline
+    from ..storage.committer import Committer
+    from ..storage.spool_delivery import SpoolDelivery
     from ..stores.base import Store
     from ..telemetry.statistics import Tally
     from .core import SessionCore
@@ -76,14 +73,6 @@ class TrackerRuntime:
             "observers": tuple(self.hub.observers),
             "writers": self.committer.waiting,
         }
-
-
-def new_runtime(store: Store, settings: Settings, hub: Hub, spool: bool, rng: random.Random) -> TrackerRuntime:
-    """What the sessions of a new tracker share, none of it running yet."""
-    committer = Committer(store, hub.tally, rng)
-    address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
-    kept = Spool(address, wall=hub.clock.wall) if spool and address is not None else None
-    return TrackerRuntime(settings, store, committer, SpoolDelivery(kept, store, committer, rng), hub, hub.tally, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

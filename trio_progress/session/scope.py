@@ -137,7 +137,7 @@ class SessionScope(OneProcess):
                         )
                         resume_from(lifecycle.state, record, events, self._runtime.settings.event_limit)
                 interrupt = await lifecycle.claim(expect)
-                refused = lifecycle.refused
+                refused = lifecycle.core.persister.refused
             except BaseException:
                 lifecycle.discard()
                 raise

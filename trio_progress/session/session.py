@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
@@ -12,7 +12,7 @@ from ..state import checks
 from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
 from .current import NULL_PHASE
-from .phase import Phase, PhaseScope, phase_of, phase_scope
+from .phase import Children, Phase, PhaseScope, phase_of, phase_scope
 from .processes import ReadOnly
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ _INSTEAD: Final = {
 
 
 @final
-class _Phases(Mapping[str, Phase]):
+class _Phases(Children):
     """The top-level phases of a session by name or alias, in their order."""
 
-    __slots__ = ("_core",)
-
-    def __init__(self, core: SessionCore) -> None:
-        self._core = core
+    __slots__ = ()
 
     def __getitem__(self, name: str) -> Phase:
         node = self._core.state.get(name)
@@ -56,15 +53,6 @@ class _Phases(Mapping[str, Phase]):
         """The phase of that name, or else the default, also where the session is not strict."""
         node = self._core.state.get(name)
         return default if node is None else phase_of(self._core, node)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._core.state.root.children)
-
-    def __len__(self) -> int:
-        return len(self._core.state.root.children)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 @final
@@ -116,7 +104,7 @@ class Session(ReadOnly):
     @property
     def phases(self) -> Mapping[str, Phase]:
         """Every top-level phase by name; also how workers far away get at an open one."""
-        return _Phases(self._core)
+        return _Phases(self._core, self._core.state.root)
 
     def snapshot(self) -> Snapshot:
         """The session as it is now, frozen."""

@@ -24,12 +24,14 @@ from ..live.hub import Hub
 from ..live.store_watcher import StoreWatcher
 from ..protocol.clock import Clock
 from ..state import checks
-from ..storage.committer import Once
+from ..storage.committer import Committer, Once
 from ..storage.reaper import Reaper
+from ..storage.spool import Spool
+from ..storage.spool_delivery import SpoolDelivery
 from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally, TrackerStatistics
 from .commands import cancel_here
-from .runtime import TrackerRuntime, new_runtime
+from .runtime import TrackerRuntime
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -75,7 +77,11 @@ class SharedTasks:
             on_idle=self._watcher.forget,
             on_everywhere=self._discovery.wake,
         )
-        self.runtime: Final = new_runtime(store, settings, hub, spool, rng)
+        committer = Committer(store, tally, rng)
+        address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
+        kept = Spool(address, wall=clock.wall) if spool and address is not None else None
+        delivery = SpoolDelivery(kept, store, committer, rng)
+        self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {})
         self._nursery = nursery
         self._signals = signals
         self._on_signal = on_signal

@@ -2,7 +2,7 @@
 
 1. Each transition is published at once, as one state: a hand-over completes, skips and begins together.
 2. What ends takes along what is open within it.
-3. A transition that is refused has changed nothing.
+3. A transition that is refused has changed nothing. What refuses it is said at `Session` and `Phase`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,7 @@ class PhaseTransitions(PhaseTree):
         unit: str | None = None,
         again: bool = False,
     ) -> Given:
-        """The values that a phase is to be entered with; raises where it could not be entered under that name.
-
-        Raises:
-            PhaseError: The name is unknown, the weight is the pipeline's, or it would nest too deeply.
-            ValueError, TypeError: A value is out of range.
-        """
+        """The values that a phase is to be entered with; raises where it could not be entered under that name."""
         checks.name("a phase's name", name, self.limits)
         if type(again) is not bool:
             raise TypeError(f"again must be True or False, not {again!r:.200}")
@@ -82,13 +77,7 @@ class PhaseTransitions(PhaseTree):
     # Transitions
 
     def enter(self, parent: PhaseNode, name: str, **values: Any) -> PhaseNode:
-        """Begins a phase, with the values that `check_phase` takes, and publishes that.
-
-        Raises:
-            PhaseError: It is unknown, open, completed (and not entered `again`) or skipped; or its parent is not open.
-            ValueError, TypeError: A value is out of range.
-            SessionClosedError: The session has ended.
-        """
+        """Begins a phase, with the values that `check_phase` takes, and publishes that."""
         given = self.check_phase(parent, name, **values)
         self.check_open(f"phase {name!r} cannot be entered")
         if parent is not self.root and parent.status != "running":
@@ -125,11 +114,6 @@ class PhaseTransitions(PhaseTree):
 
         For a phase that runs already it only sets what is given. For one that the hand-over has passed
         it changes nothing and is counted as late.
-
-        Raises:
-            PhaseError: The phase is unknown.
-            ValueError, TypeError: A value is out of range.
-            SessionClosedError: The session has ended.
         """
         given = self.check_phase(self.root, name, **values)
         self.check_open(f"the hand-over to phase {name!r} cannot be made")
@@ -191,12 +175,7 @@ class PhaseTransitions(PhaseTree):
 
     @guarded
     def skip_phase(self, name: str, reason: str | None = None) -> None:
-        """Marks a phase that will not be worked on; it counts as done.
-
-        Raises:
-            PhaseError: It is unknown, open or completed.
-            SessionClosedError: The session has ended.
-        """
+        """Marks a phase that will not be worked on; it counts as done."""
         text = checks.message("reason", reason, self.limits)
         node = self.find(name)
         self.check_open(f"phase {name!r} cannot be skipped")
