@@ -19,14 +19,12 @@ from typing import IO, Any
 import trio
 
 from tests.doors import Answer, ask
+from tests.support import PATIENCE
 from trio_progress import Bookmark, CustomEvent, End, Gap, Snapshot, Subscribed, Update, connect
 
 ROOT = Path(__file__).resolve().parents[1]
 FARM = Path(__file__).with_name("integration") / "worker_farm.py"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
-
-PATIENCE = 60.0
-"""Seconds in which anything comes to pass, on a machine that is slow and busy."""
 
 LOST_AFTER = 1.0
 WORKING: dict[str, Any] = {

@@ -74,7 +74,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--exhaustive",
         action="store_true",
-        help="run those tests alone that else take a part of their seeds, examples or steps, and have them take all",
+        help="run those tests alone that else take a part of their seeds, examples or steps, and have them take all; "
+        "and those that are marked `exhaustive`, which else are left out",
     )
     parser.addoption(
         "--frames",
@@ -109,20 +110,22 @@ def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
     everything = exhaustive
 
     def draw(count: int, *, exhaustive: int | None = None) -> Iterator[int]:
-        given = request.config.getoption("--seed")
-        if everything and exhaustive is not None:
-            count = exhaustive
-        for seed in [secrets.randbits(32) for _ in range(count)] if given is None else [given]:
-            request.node.stash[_SEED] = seed
-            yield seed
+        return _drawn(request, exhaustive if everything and exhaustive is not None else count)
 
     return draw
 
 
+def _drawn(request: pytest.FixtureRequest, count: int) -> Iterator[int]:
+    given = request.config.getoption("--seed")
+    for seed in [secrets.randbits(32) for _ in range(count)] if given is None else [given]:
+        request.node.stash[_SEED] = seed
+        yield seed
+
+
 @pytest.fixture
-def seed(seeds: Seeds) -> int:
-    """One seed; told when the test fails."""
-    return next(seeds(1))
+def seed(request: pytest.FixtureRequest) -> int:
+    """One seed; told when the test fails. Unlike `seeds`, it makes no case for `--exhaustive` of the test."""
+    return next(_drawn(request, 1))
 
 
 @pytest.fixture
@@ -140,6 +143,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and _SEED in item.stash:
         seed = item.stash[_SEED]
         replay = f"python -m pytest {shlex.quote(item.nodeid)} --seed {seed}"
+        if not _is_for_every_day(item):
+            replay = f"{replay} --exhaustive"
         report.sections.append(("seed", f"{seed}; this replays it:\n{replay}"))
     return report
 
@@ -162,18 +167,23 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves those that `--exhaustive` is about; and workers agree on one order, whichever they were found in."""
+    """Leaves those that the options ask for; and workers agree on one order, whichever they were found in."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path)
-    if config.getoption("--exhaustive"):
-        others = [item for item in items if not _takes_a_part(item)]
-        items[:] = [item for item in items if _takes_a_part(item)]
+    chosen = _is_for_exhaustive if config.getoption("--exhaustive") else _is_for_every_day
+    others = [item for item in items if not chosen(item)]
+    if others:
+        items[:] = [item for item in items if chosen(item)]
         config.hook.pytest_deselected(items=others)
 
 
-def _takes_a_part(item: pytest.Item) -> bool:
+def _is_for_every_day(item: pytest.Item) -> bool:
+    return item.get_closest_marker("exhaustive") is None
+
+
+def _is_for_exhaustive(item: pytest.Item) -> bool:
     by_hypothesis = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    return by_hypothesis or "exhaustive" in getattr(item, "fixturenames", ())
+    return by_hypothesis or "exhaustive" in getattr(item, "fixturenames", ()) or not _is_for_every_day(item)
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

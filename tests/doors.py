@@ -11,6 +11,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from tests.support import PATIENCE
 from trio_progress import ProgressTracker, open_tracker
 from trio_progress.server import Server, open_server
 
@@ -86,7 +87,7 @@ async def ask(port: int, method: str, path: str, headers: Mapping[str, str] | No
             given["Content-Length"] = str(len(body))
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         await stream.send_all(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             answer = await read_answer(stream, head_only=method == "HEAD")
     assert answer is not None
     return answer
@@ -102,13 +103,13 @@ class Talk:
     async def say(self, **message: Any) -> None:
         await self.connection.send_message(json.dumps(message))
 
-    async def next(self, within: float = 5.0) -> dict[str, Any]:
+    async def next(self, within: float = PATIENCE) -> dict[str, Any]:
         with trio.fail_after(within):
             message: dict[str, Any] = json.loads(await self.connection.get_message())
         self.seen.append(message)
         return message
 
-    async def until(self, kind: str, within: float = 5.0) -> dict[str, Any]:
+    async def until(self, kind: str, within: float = PATIENCE) -> dict[str, Any]:
         """The next message of a type; those before it are in `seen`."""
         with trio.fail_after(within):
             while True:
@@ -116,7 +117,7 @@ class Talk:
                 if message["type"] == kind:
                     return message
 
-    async def closed(self, within: float = 5.0) -> tuple[int, str]:
+    async def closed(self, within: float = PATIENCE) -> tuple[int, str]:
         """How the server closes it; what it says before is in `seen`."""
         with trio.fail_after(within):
             while True:

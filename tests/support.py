@@ -39,6 +39,10 @@ class Seeds(Protocol):
     def __call__(self, count: int, *, exhaustive: int | None = None) -> Iterator[int]: ...
 
 
+PATIENCE = 60.0
+"""Seconds in which anything comes to pass that is bound to, on a machine that is slow and busy."""
+
+
 def examples(count: int) -> int:
     """How many examples a test by hypothesis tries that with `--exhaustive` tries `count`."""
     return max(5, count * hypothesis.settings().max_examples // 100)

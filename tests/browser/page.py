@@ -13,8 +13,12 @@ from typing import Any
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-# How long a page may take: it waits for no longer than it has to, and a machine may be busy.
-expect.set_options(timeout=30_000)
+PATIENCE = 60_000
+"""Milliseconds that anything on a page may take: it waits for no longer than it has to, and a machine may be busy."""
+
+expect.set_options(timeout=PATIENCE)
+
+VIEWPORT = {"width": 1280, "height": 860}
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).resolve().parents[2]

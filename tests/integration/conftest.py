@@ -12,6 +12,8 @@ import pytest
 from tests import redis_server
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
+
     from tests.browser.page import HostProcess
     from tests.forking import ForkServer
 
@@ -86,6 +88,26 @@ def host_process() -> Iterator[Callable[[], HostProcess]]:
 def shared_host(host_process: Callable[[], HostProcess]) -> HostProcess:
     """A tracker and a server in another process: this test's alone, in a process that tests share."""
     return host_process()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium that tests share."""
+    from tests.browser.page import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def browser_context(browser: Browser) -> Iterator[BrowserContext]:
+    """What pages of tests share, for one each costs more than most pages do; each has a server at a port of its own."""
+    from tests.browser.page import PATIENCE, VIEWPORT
+
+    context = browser.new_context(viewport=VIEWPORT)
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m benchmarks sessions` as a user runs it: each contender in a process of its own."""
+"""`python -m benchmarks` as a user runs it, each contender in a process of its own; most of them by `--exhaustive`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_pat
     assert "bare sqlite3, a batch" in run.stdout
 
 
+@pytest.mark.exhaustive
 def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_program: str, tmp_path: Path) -> None:
     out = tmp_path / "redis.json"
     small = ["--count", "1", "2", "--passes", "5", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
@@ -51,6 +52,7 @@ def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_p
     assert "redis-py, one command a thread call" in run.stdout
 
 
+@pytest.mark.exhaustive
 def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Path) -> None:
     for given, scenarios in ((["--count", "20"], 2), (["--seed", "7"], 1)):
         out = tmp_path / "faults.json"
@@ -61,6 +63,7 @@ def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Pat
         assert [(target["value"], target["met"]) for target in report["targets"]] == [(0.0, True)]
 
 
+@pytest.mark.exhaustive
 def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) -> None:
     out = tmp_path / "sessions.json"
     small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05", "--json", str(out)]
@@ -77,6 +80,7 @@ def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) ->
     assert "6 of 6 runs" in run.stderr
 
 
+@pytest.mark.exhaustive
 def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_drawn(tmp_path: Path) -> None:
     out = tmp_path / "fanout.json"
     small = ["--clients", "3", "--frames", "30", "--ticks", "3", "--rounds", "1", "--rivals", "websockets.broadcast"]
@@ -99,6 +103,7 @@ def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_dr
     assert "`websockets.broadcast`" in made
 
 
+@pytest.mark.exhaustive
 def test_lists_measures_ours_beside_a_floor_and_a_rival(tmp_path: Path) -> None:
     out = tmp_path / "lists.json"
     small = ["--pages", "3", "--sessions", "4", "--seconds", "0.6", "--pace", "0.02", "--rounds", "1"]
@@ -119,6 +124,7 @@ def test_lists_measures_ours_beside_a_floor_and_a_rival(tmp_path: Path) -> None:
     assert [target["limit"] for target in report["targets"]] == [1.0]
 
 
+@pytest.mark.exhaustive
 def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path) -> None:
     for small in (
         ["slow", "--clients", "4", "--ticks", "30", "--rounds", "1", "--rivals"],

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing: install the extra `test`")
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, chromium
+from tests.browser.page import CHROMIUM, HostProcess
 from tests.support import free_port
 
 pytestmark = [
@@ -52,12 +52,6 @@ def foreign(body: str, server: str) -> Iterator[str]:
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def host(shared_host: HostProcess) -> HostProcess:
     shared_host("kept['s'] = await open_session('r-1', {'search': 3, 'analysis': 1}, title='Who invented the zip?')")
@@ -66,7 +60,7 @@ def host(shared_host: HostProcess) -> HostProcess:
 
 
 @pytest.fixture
-def embed(browser: Browser, host: HostProcess) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
+def embed(browser_context: BrowserContext, host: HostProcess) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
     """A foreign page with this body, where `URL` is the server's address; and what the browser complains of."""
     with_sites: list[Callable[[], object]] = []
 
@@ -77,9 +71,8 @@ def embed(browser: Browser, host: HostProcess) -> Iterator[Callable[..., tuple[P
         origin = site.__enter__()
         with_sites.append(lambda: site.__exit__(None, None, None))
         assert host(f"return await start_server({port}, origins={[origin] if allowed else []})") == server
-        page = browser.new_page()
+        page = browser_context.new_page()
         with_sites.append(page.close)
-        page.set_default_timeout(15_000)
         complaints: list[str] = []
 
         def heard(message: ConsoleMessage) -> None:
@@ -176,7 +169,7 @@ def test_attributes_may_change_and_the_tag_may_come_and_go(
     page.evaluate("""document.querySelector("trio-progress").setAttribute("words", '{"running": "Läuft"}')""")
     expect(page.locator("trio-progress [part=said]")).to_have_text("Läuft")
     page.evaluate("globalThis.kept = document.querySelector('trio-progress'); kept.remove()")
-    for _ in range(50):
+    for _ in range(300):
         if host("return tracker.statistics().subscribers") == 0:
             break
         page.wait_for_timeout(100)
@@ -214,7 +207,7 @@ def test_a_token_that_the_page_gave_before_the_module_had_come_can_be_replaced_l
             document.querySelector("trio-progress").token = () => { globalThis.asked.push("later"); return null; };
         }"""
     )
-    for _ in range(30):
+    for _ in range(300):
         if page.evaluate("globalThis.asked.length") == 2:
             break
         page.wait_for_timeout(100)
@@ -277,7 +270,7 @@ def test_hostile_titles_are_text_there_as_well(embed: Callable[..., tuple[Page, 
     assert page.title() == ""
 
 
-def test_less_motion_means_none(browser: Browser, embed: Callable[..., tuple[Page, list[str]]]) -> None:
+def test_less_motion_means_none(embed: Callable[..., tuple[Page, list[str]]]) -> None:
     page, _ = embed('<trio-progress session="r-1" url="URL"></trio-progress>')
     page.emulate_media(reduced_motion="reduce")
     duration = "(element) => getComputedStyle(element.firstChild).transitionDuration"

@@ -33,7 +33,7 @@ class Terminal:
         self._tmux = ["tmux", "-L", name, "-f", os.devnull]
 
     def __call__(self, *arguments: str) -> str:
-        done = subprocess.run([*self._tmux, *arguments], check=True, capture_output=True, text=True, timeout=20)
+        done = subprocess.run([*self._tmux, *arguments], check=True, capture_output=True, text=True, timeout=60)
         return done.stdout
 
     def types(self, line: str) -> None:
@@ -44,7 +44,7 @@ class Terminal:
 
     def until(self, what: Callable[[list[str]], bool]) -> list[str]:
         lines: list[str] = []
-        for _ in range(150):
+        for _ in range(600):
             lines = self.screen()
             if what(lines):
                 return lines

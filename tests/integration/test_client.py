@@ -17,6 +17,7 @@ import trio
 import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
+from tests.support import PATIENCE
 from trio_progress import (
     Bookmark,
     CustomEvent,
@@ -311,7 +312,10 @@ async def test_a_certificate_that_is_not_to_be_trusted_is_named_at_once(trusted:
         serve = functools.partial(trio.serve_ssl_over_tcp, ssl_context=context, host="127.0.0.1")
         listeners = await nursery.start(serve, _say_nothing, 0)
         port = listeners[0].transport_listener.socket.getsockname()[1]
-        with trio.fail_after(5), pytest.raises(ssl.SSLCertVerificationError, match=r"not valid for|unable to get"):
+        with (
+            trio.fail_after(PATIENCE),
+            pytest.raises(ssl.SSLCertVerificationError, match=r"not valid for|unable to get"),
+        ):
             async with connect(f"wss://127.0.0.1:{port}", "a", ssl_context=own if trusted else None):
                 raise AssertionError("entered")
         nursery.cancel_scope.cancel()
@@ -354,7 +358,7 @@ async def test_what_answers_otherwise_is_named(
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(functools.partial(trio.serve_tcp, host="127.0.0.1"), handle, 0)
-        with trio.fail_after(5), pytest.raises(kind, match=says):
+        with trio.fail_after(PATIENCE), pytest.raises(kind, match=says):
             async with connect(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}", "a"):
                 raise AssertionError("entered")
         nursery.cancel_scope.cancel()
@@ -368,7 +372,7 @@ async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[b
         await trio.sleep_forever()
 
     script = Script(vanish, send(messages))
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with serving(script) as url, connect(url, "a") as stream:
             found = [message async for message in stream]
             assert isinstance(found[-1], End)
@@ -377,7 +381,7 @@ async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[b
 async def test_a_reader_that_is_busy_for_long_keeps_its_connection_and_misses_nothing(messages: list[bytes]) -> None:
     events = [message for message in messages if json.loads(message)["type"] == "event"]
     found: list[Any] = []
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with serving(Script(send([*messages[:2], *events, messages[-1]]))) as url, connect(url, "a") as stream:
             async for message in stream:
                 found.append(message)

@@ -101,6 +101,7 @@ def test_an_answer_without_a_reason_is_a_failure(answer: bytes, why: str) -> Non
     trio.run(look)
 
 
+@pytest.mark.exhaustive
 def test_a_flood_of_three_clients_is_measured_beside_a_server_at_rest(tmp_path: Path) -> None:
     report, _ = benchmark("--flood", "1", out=tmp_path / "flood.json")
     assert [target["limit"] for target in report["targets"]] == [50.0, 20.0, 100.0]

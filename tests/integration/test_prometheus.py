@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 ALERTS = re.findall(r"- alert: (\w+)\n", metrics.rules())
 RESEARCH = Pipeline("research", {"search": 3, "analysis": 2})
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds until a real Prometheus must have seen what it is shown, on a machine that is busy."""
 
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool (Debian: prometheus)")
@@ -101,14 +101,16 @@ def test_promtool_has_nothing_to_say_about_the_admin_port_of_the_command(tmp_pat
             assert "Serving" in served.stdout.readline()
             told = re.search(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", served.stdout.readline())
             assert told is not None
-            with urllib.request.urlopen(told[1], timeout=10) as answer:
+            with urllib.request.urlopen(told[1], timeout=60) as answer:
                 clean(answer.read())
         finally:
             served.terminate()
 
 
 @needs_promtool
-@pytest.mark.parametrize("broken", [None, *ALERTS])
+@pytest.mark.parametrize(
+    "broken", [None, ALERTS[0], *(pytest.param(alert, marks=pytest.mark.exhaustive) for alert in ALERTS[1:])]
+)
 def test_the_rules_fire_when_they_should_and_else_not(broken: str | None, tmp_path: Path) -> None:
     rules = metrics.rules()
     if broken is not None:  # Every rule is held by a case: one that never fires is found.
@@ -166,7 +168,7 @@ class Server:
 
         def ask() -> bytes:
             try:
-                with urllib.request.urlopen(url, timeout=10) as answer:
+                with urllib.request.urlopen(url, timeout=60) as answer:
                     body: bytes = answer.read()
                     return body
             except urllib.error.HTTPError as error:

@@ -179,7 +179,12 @@ MORE_PLUGINS = [
     pytest.param(("-p", "no:trio", "-p", "no:anyio"), "asyncio_mode = strict", id="pytest-asyncio strict"),
     pytest.param((), "asyncio_mode = auto", id="all, pytest-asyncio auto"),
     pytest.param((), "asyncio_mode = auto\ntrio_mode = true", id="all, in the modes that take every test"),
-    pytest.param(("-n", "2", "--dist", "loadfile"), "asyncio_mode = strict\ntrio_mode = true", id="all, in processes"),
+    pytest.param(
+        ("-n", "2", "--dist", "loadfile"),
+        "asyncio_mode = strict\ntrio_mode = true",
+        id="all, in processes",
+        marks=pytest.mark.exhaustive,
+    ),
 ]
 
 

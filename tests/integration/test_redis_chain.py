@@ -252,6 +252,7 @@ async def test_what_anybody_was_shown_is_there_when_redis_was_killed(
         assert viewer.holes == viewer.dropped == 0
 
 
+@pytest.mark.exhaustive
 async def test_an_outage_and_storms_of_client_kill_end_no_session_and_leave_nothing_out(
     start_redis: StartRedis, farm: Farm
 ) -> None:

@@ -96,7 +96,10 @@ if oldest() is not None:  # Its wheel is not there for each Python and each mach
     PLACES.append("acl of 6.2")
 
 
-@pytest.fixture(params=PLACES)
+EVERY_DAY = {"plain", "acl"}
+
+
+@pytest.fixture(params=[pytest.param(one, marks=() if one in EVERY_DAY else pytest.mark.exhaustive) for one in PLACES])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     prefix = f"test:{uuid.uuid4().hex[:12]}"
     if request.param == "tls":

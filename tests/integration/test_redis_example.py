@@ -21,9 +21,9 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing: install the extra `test`")
 
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.page import CHROMIUM, chromium
+from tests.browser.page import CHROMIUM
 from tests.support import free_port
 
 pytestmark = [
@@ -87,7 +87,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_the_example_of_a_company_works_as_it_stands_in_readme(redis_url: str, tmp_path: Path) -> None:
+def test_the_example_of_a_company_works_as_it_stands_in_readme(
+    redis_url: str, browser_context: BrowserContext, tmp_path: Path
+) -> None:
     assert [name for name, _ in FILES[:4]] == ["jobs.py", "front.py", "worker.py", "page.html"]
     for name, text in FILES[:4]:
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -110,9 +112,9 @@ def test_the_example_of_a_company_works_as_it_stands_in_readme(redis_url: str, t
         serve = ["-m", "trio_progress", "serve", "--port", port[gateway], "--store", environment["STORE"]]
         run(*serve, "--origins", front[:-1])
         worker = run("slow.py")
-        browser = stack.enter_context(chromium())
         until(lambda: answers(front) and answers(f"{gateway}readyz"))
-        page = browser.new_page()
+        page = browser_context.new_page()
+        stack.callback(page.close)
         page.goto(front)
         said = page.locator("output")
 

@@ -17,7 +17,7 @@ import trio
 from tests.fault_proxy import FAULTS, open_fault_proxy
 from tests.fault_scenario import Seen, run_scenario, told
 from tests.redis_server import RedisServer, client_of, host_of
-from tests.support import Seeds
+from tests.support import PATIENCE, Seeds
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
 from trio_progress.stores.redis.backend import RedisBackend
@@ -325,7 +325,7 @@ async def test_a_redis_that_comes_back_empty_gets_the_newest_state_of_every_sess
         a.set(n=2)
         b.set(n=2)
         await trio.to_thread.run_sync(server.start)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await a.flush()
             await b.flush()
         async with open_tracker(server.url, **options()) as other:
@@ -347,7 +347,7 @@ async def test_down_at_the_start_it_is_refused_or_begun_as_one_likes(start_redis
         async with tracker.session("early") as session:
             session.set(n=1)
             await trio.to_thread.run_sync(server.start)
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 await session.flush()
         async with open_tracker(server.url, **options()) as other:
             assert (await other.snapshot("early")).status == "completed"

@@ -58,6 +58,6 @@ def test_code_that_blocks_uses_the_same_sessions(store: str) -> None:
         client.declare("queued", PIPELINE, labels={"user": "u1"})
         assert [snapshot.id for snapshot in client.sessions(labels={"user": "u1"}).sessions] == ["queued"]
         client.cancel("queued", "not needed")
-        assert client.wait_ended("queued", timeout=10).status == "cancelled"
+        assert client.wait_ended("queued", timeout=60).status == "cancelled"
         client.delete("queued")
         assert client.sessions().sessions == ()

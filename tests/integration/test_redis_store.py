@@ -598,7 +598,7 @@ def test_what_answers_is_no_redis() -> None:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         assert "Protocol" in refusal(f"redis://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join(5)
+        thread.join(60)
 
 
 def test_it_does_not_answer_in_time() -> None:
@@ -606,7 +606,7 @@ def test_it_does_not_answer_in_time() -> None:
         began = time.monotonic()
         text = refusal(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=0.3)
         assert "not answered for 0.3 s" in text
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
 
 
 def test_the_password_is_wrong_or_missing(start_redis: StartRedis) -> None:
@@ -768,7 +768,7 @@ def test_through_sentinel_a_failover_is_followed(start_redis: StartRedis, redis_
     replica.client().execute_command("REPLICAOF", "NO", "ONE")
     primary.client().execute_command("REPLICAOF", "127.0.0.1", replica.port)
     sentinel.master = replica.port
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert one(backend, append(epoch, 2)) == Done()

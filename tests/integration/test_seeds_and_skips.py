@@ -33,6 +33,10 @@ def test_passes(seed):
 def test_skipped():
     pass
 
+@pytest.mark.exhaustive
+def test_costs_much(seed):
+    raise AssertionError
+
 @pytest.mark.xfail(reason="known", strict=True)
 def test_fails_as_expected():
     raise AssertionError
@@ -80,6 +84,14 @@ def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays
 
 def test_a_given_seed_is_the_only_one_that_is_drawn(run: Run) -> None:
     run("-k", "draws_many or passes", "--seed", "7").assert_outcomes(passed=2)
+
+
+def test_what_costs_much_is_left_out_unless_all_is_asked_for(run: Run) -> None:
+    chosen = ("test_inner.py::test_costs_much", "test_inner.py::test_passes")
+    run(*chosen).assert_outcomes(passed=1, deselected=1)
+    everything = run(*chosen, "--exhaustive")
+    everything.assert_outcomes(failed=1, deselected=1)
+    everything.stdout.re_match_lines([r"python -m pytest test_inner\.py::test_costs_much --seed \d+ --exhaustive"])
 
 
 def test_a_skip_is_a_skip_at_home_and_a_failure_with_its_reason_in_ci(

@@ -44,7 +44,7 @@ def serving(tmp_path: Path, soft: int, hard: int) -> Iterator[tuple[int, int, su
 
 
 def status(port: int, address: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(address, 0))
     try:
         connection.request("GET", "/healthz" if address == "127.0.0.1" else "/")
         return connection.getresponse().status

@@ -14,6 +14,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.doors import Door, Talk, ask, open_door, talk
+from tests.support import PATIENCE
 from trio_progress import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -74,7 +75,7 @@ async def read_events(door: Door, seen: list[dict[str, Any]]) -> None:
     async with stream:
         await stream.send_all(b"GET /sessions/r-2/events?wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         data = b""
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             async for more in stream:
                 data += more
     seen += [json.loads(line[5:]) for line in data.decode().splitlines() if line.startswith("data:")]
@@ -108,7 +109,7 @@ async def test_the_counts_of_the_door_agree_with_what_websockets_and_sqlite_got(
                 nursery.start_soon(partial(follow, many, session="r-2"))
                 nursery.start_soon(come_and_go, door, seen)
                 nursery.start_soon(read_events, door, seen)
-                with trio.fail_after(10):
+                with trio.fail_after(PATIENCE):
                     while door.tracker.statistics().subscribers < 5:  # noqa: ASYNC110 - the tracker tells nobody
                         await trio.sleep(0.01)
                 async with trio.open_nursery() as sessions:
@@ -147,7 +148,7 @@ async def stuck(door: Door, path: str) -> trio.SocketStream:
     await sock.connect(("127.0.0.1", door.port))
     stream = trio.SocketStream(sock)
     await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while door.tracker.statistics().subscribers == before:  # noqa: ASYNC110 - the tracker tells nobody
             await trio.sleep(0.01)
     return stream
@@ -170,7 +171,7 @@ async def test_each_client_that_is_let_go_because_it_does_not_read_is_counted_on
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
-                with trio.fail_after(30):
+                with trio.fail_after(PATIENCE):
                     while tracker.statistics().subscribers > 1:
                         for n in range(8):
                             session.set(**{f"pad_{n}": str(trio.current_time()) * 800})

@@ -15,7 +15,7 @@ import trio
 import trio.lowlevel
 
 from tests.doors import SECRET, ask, bearer, open_door, read_answer, talk
-from tests.support import RecordingStore
+from tests.support import PATIENCE, RecordingStore
 from trio_progress import CustomEvent, Snapshot, Update, connect, decode_message, open_progress
 
 pytestmark = pytest.mark.integration
@@ -111,7 +111,7 @@ async def test_head_of_a_stream_is_its_head_alone() -> None:
                 async with await trio.open_tcp_stream("127.0.0.1", door.port) as stream:
                     await stream.send_all(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                     data = b""
-                    with trio.fail_after(5):
+                    with trio.fail_after(PATIENCE):
                         while more := await stream.receive_some(65536):
                             data += more
                 head, _, body = data.partition(b"\r\n\r\n")
@@ -129,7 +129,7 @@ async def test_the_list_is_told_as_events() -> None:
             assert answer is not None
             data = answer.body
             async with door.tracker.session("r-1"):
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     while b'"status":"running"' not in data:
                         data += await stream.receive_some(65536)
 
@@ -208,7 +208,7 @@ async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
             assert (ready.status, ready.json["ready"], ready.json["read_lag"]) == (200, True, 0)
             store.mode = "down"
             session.set(x=1)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while door.tracker.statistics().store_up:  # noqa: ASYNC110 - the tracker tells nobody
                     await trio.sleep(0.02)
             unready = await ask(door.port, "GET", "/readyz")
@@ -286,7 +286,7 @@ async def test_connect_goes_on_where_it_stood_when_the_server_comes_back() -> No
                 session.emit("found", n)
                 await trio.sleep(0.01)
             async with open_server(tracker, port=port):
-                with trio.fail_after(10):
+                with trio.fail_after(PATIENCE):
                     while len(numbers) < 20:  # noqa: ASYNC110 - the reader is another task
                         await trio.sleep(0.02)
                 phase.advance(20)
@@ -295,7 +295,7 @@ async def test_connect_goes_on_where_it_stood_when_the_server_comes_back() -> No
                     await trio.sleep_forever()
         # The server is left before the session ends; the client learns the end from the next one.
         async with open_server(tracker, port=port):
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 while not states:  # noqa: ASYNC110
                     await trio.sleep(0.02)
     assert numbers == list(range(1, 21))
@@ -361,7 +361,7 @@ async def test_clients_that_others_wrote_end_on_the_same_state(name: str) -> Non
                 output.append(await run_client(*command, address))
 
             nursery.start_soon(client)
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 while not door.tracker.statistics().subscribers:  # noqa: ASYNC110 - the tracker tells nobody
                     await trio.sleep(0.02)
             async with door.tracker.session("r-1") as session:

@@ -17,6 +17,7 @@ from benchmarks.soak import soaked
 from benchmarks.soak_server import Soak
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, close_code, drained, masked, opened, raw
+from tests.support import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +45,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_counted_and_the_others
                 await stuck.send_all(masked(json.dumps({"type": "subscribe", "session": "r-1"}).encode()))
             else:
                 await stuck.send_all(b"GET /sessions/r-1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 while statistics().subscribers < 2:  # noqa: ASYNC110 - a tracker tells nobody of it
                     await trio.sleep(0.01)
                 n = 0
@@ -118,7 +119,7 @@ async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
             await client.until("snapshot")
         gone = await raw(door.port)
         await trio.aclose_forcefully(gone)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while door.tracker.statistics().subscribers:  # noqa: ASYNC110 - a tracker tells nobody of it
                 await trio.sleep(0.01)
         assert door.tracker.statistics().subscribers_dropped == 0

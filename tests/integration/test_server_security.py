@@ -22,6 +22,7 @@ import trio.testing
 import trustme
 
 from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, Answer, Door, Talk, ask, bearer, open_door, read_answer, talk
+from tests.support import PATIENCE
 from trio_progress import Session, open_tracker
 from trio_progress.protocol.messages import Verb
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, Trusted, issue_token, open_server
@@ -61,7 +62,7 @@ async def opened(port: int) -> trio.SocketStream:
     return stream
 
 
-async def drained(stream: trio.SocketStream, within: float = 5.0) -> bytes:
+async def drained(stream: trio.SocketStream, within: float = PATIENCE) -> bytes:
     """All that the server still says until it closes."""
     data = b""
     with trio.fail_after(within):
@@ -598,7 +599,7 @@ async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only(
             head = f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {mine}\r\n\r\n"
             await events.send_all(head.encode())
             told = b""
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while b'"listing"' not in told:
                     told += await events.receive_some(65536)
             for one in (client, other):
@@ -608,7 +609,7 @@ async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only(
                 assert (await ask(door.port, "DELETE", f"/sessions/{name}", bearer(admin))).status == 204
             assert (await client.until("unlisted"))["session"] == "mine"
             assert [(await other.until("unlisted"))["session"] for _ in range(2)] == ["theirs", "mine"]
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while b'"unlisted"' not in told:
                     told += await events.receive_some(65536)
             assert b"theirs" not in told
@@ -620,7 +621,7 @@ async def test_who_sends_much_where_events_are_streamed_to_him_is_not_listened_t
         answer = await read_answer(stream, head_only=True)
         assert answer is not None
         assert answer.status == 200
-        with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             for _ in range(1000):
                 await stream.send_all(b"x" * 4096)
                 await trio.sleep(0.001)
@@ -638,7 +639,7 @@ async def test_who_does_not_read_a_large_answer_is_dropped() -> None:
             await stream.send_all(b"GET /sessions HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await trio.sleep(1.0)
             received = 0
-            with trio.fail_after(20), suppress(trio.BrokenResourceError):
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
                 while data := await stream.receive_some(1 << 20):
                     received += len(data)
             assert 0 < received < 12_000_000
@@ -761,7 +762,7 @@ async def test_a_message_above_64_kib_closes_with_1009_fragments_included(fragme
         async with await opened(door.port) as stream:
             piece = b"x" * (70_000 // fragments)
             for n in range(fragments):
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     try:
                         await stream.send_all(masked(piece, 1 if n == 0 else 0, final=n == fragments - 1))
                     except trio.BrokenResourceError:
@@ -888,7 +889,7 @@ async def test_what_is_no_request_of_ours_is_refused_and_the_server_lives(reques
                 await stream.send_all(request_bytes)
             except trio.BrokenResourceError:
                 pass
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 answer = await read_answer(stream)
             assert answer is not None
             assert answer.status == status
@@ -913,9 +914,9 @@ async def test_idle_and_dripping_connections_are_closed_in_time(sent: bytes) -> 
                         pass
 
                 nursery.start_soon(drip)
-                data = await drained(stream, within=4)
+                data = await drained(stream)
             assert data == b"" if not sent else data.startswith(b"HTTP/1.1 4")
-        assert trio.current_time() - started < 3.0
+        assert trio.current_time() - started < 8.0, "not only after the usual ten seconds"
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"])
@@ -927,7 +928,7 @@ async def test_over_tls_too_idle_half_open_and_senseless_connections_are_closed_
     async with open_door(request_timeout=0.3, ssl_context=context) as door:
         async with await raw(door.port) as stream:
             await stream.send_all(sent)
-            await drained(stream, within=2)
+            await drained(stream, within=8)  # The usual is ten.
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -937,18 +938,18 @@ async def test_tls_and_the_first_request_share_one_patience() -> None:
     authority.issue_cert("localhost").configure_cert(context)
     theirs = ssl.create_default_context()
     authority.configure_trust(theirs)
-    async with open_door(request_timeout=1.5, ssl_context=context) as door:
+    async with open_door(request_timeout=3.0, ssl_context=context) as door:
         async with await raw(door.port) as stream:
+            await trio.sleep(2.0)
             started = trio.current_time()
-            await trio.sleep(1.2)
             client = trio.SSLStream(stream, theirs, server_hostname="localhost", https_compatible=True)
             await client.do_handshake()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 try:
                     assert await client.receive_some(1) == b""
                 except trio.BrokenResourceError:
                     pass
-            assert trio.current_time() - started < 2.4, "the handshake and the request have one deadline"
+            assert trio.current_time() - started < 2.7, "the handshake and the request have one deadline"
 
 
 async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle() -> None:
@@ -959,7 +960,7 @@ async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle(
                 answer = await read_answer(stream)
                 assert answer is not None
                 assert answer.status == 200
-            assert await drained(stream, within=2) == b""
+            assert await drained(stream, within=8) == b""  # The usual is ten.
 
 
 async def test_bytes_behind_the_upgrade_are_the_first_frames_and_harm_nobody() -> None:
@@ -970,7 +971,7 @@ async def test_bytes_behind_the_upgrade_are_the_first_frames_and_harm_nobody() -
             assert answer is not None
             assert answer.status == 101
             data = answer.body
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE):
                 while b"early" not in data:
                     data += await stream.receive_some(4096)
         async with await raw(door.port) as stream:
@@ -1069,7 +1070,7 @@ async def test_random_bytes_kill_nothing_and_the_others_notice_nothing(rng: rand
                 session.set(still="here")
                 while (await bystander.until("update"))["head"]["fields"].get("still") != "here":
                     pass
-            with trio.fail_after(8):
+            with trio.fail_after(PATIENCE):
                 await until_unwatched(door)
         assert (await ask(door.port, "GET", "/healthz")).status == 200
 
@@ -1078,7 +1079,7 @@ async def test_random_bytes_kill_nothing_and_the_others_notice_nothing(rng: rand
 
 
 async def test_who_does_not_read_delays_no_other_no_stop_and_no_cancel_and_is_dropped() -> None:
-    async with open_door(write_timeout=1.0, drain_timeout=1.0) as door:
+    async with open_door(write_timeout=3.0, drain_timeout=1.0) as door:
         async with await opened(door.port) as stuck, await opened(door.port) as half:
             async with door.tracker.session("r-1") as session:
                 for stream in (stuck, half):
@@ -1101,15 +1102,15 @@ async def test_who_does_not_read_delays_no_other_no_stop_and_no_cancel_and_is_dr
                         session.set(**{f"f{n % 20}": "x" * 10_000, "at": trio.current_time()})
                         await trio.sleep(0.01)
                     session.set(last=True)
-                assert max(delays) < 1.0
-                assert sorted(delays)[len(delays) // 2] < 0.2
-                with trio.fail_after(4):
+                assert max(delays) < 2.5
+                assert sorted(delays)[len(delays) // 2] < 1.0
+                with trio.fail_after(PATIENCE):
                     await until_unwatched(door)
                 session.cancel("enough")
                 stopping = trio.current_time()
-            assert trio.current_time() - stopping < 1.0
+            assert trio.current_time() - stopping < 2.5
             stopping = trio.current_time()
-    assert trio.current_time() - stopping < 2.0
+    assert trio.current_time() - stopping < 8.0
 
 
 # 8. The page
@@ -1162,12 +1163,12 @@ async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
         assert str(session.status) == "running"
         given = {**canceller, "Content-Type": "application/json"}
         assert (await ask(door.port, "POST", "/sessions/r-1/cancel", given, reason)).status == 202
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while str(session.status) != "cancelled":  # noqa: ASYNC110 - its task ends it
                 await trio.sleep(0.01)
         deleter = bearer(issue_token(SECRET, ["read", "delete"], everything=True))
         assert (await ask(door.port, "POST", "/sessions/r-1/cancel", canceller)).status == 409
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while (await ask(door.port, "DELETE", "/sessions/r-1", deleter)).status == 409:  # noqa: ASYNC110 - as above
                 await trio.sleep(0.01)
         assert (await ask(door.port, "GET", "/sessions/r-1", deleter)).status == 404

@@ -20,6 +20,7 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.doors import open_door, talk
 from tests.integration.test_server_security import UPGRADE, masked, opened
+from tests.support import PATIENCE
 from trio_progress import open_tracker
 from trio_progress.server import open_server
 from trio_progress.server.encoder import close_frame, frame, write_many_nowait
@@ -272,7 +273,7 @@ async def test_a_stop_ends_in_time_with_stalled_pinging_and_half_open_clients(by
             nursery.cancel_scope.cancel()
     took = trio.current_time() - stopped[0]
     print(f"stopped after {took:.2f} s")
-    assert took < 0.5 + 1.0 + 4.0  # The last is a slow machine's; whoever waited for a client would take 30 s.
+    assert took < 0.5 + 1.0 + 20.0  # The last is a slow machine's; whoever waited for a client would take 30 s.
     for stream in (*stalled, *half, *idle):
         await trio.aclose_forcefully(stream)
 
@@ -342,7 +343,7 @@ async def test_a_close_that_is_asked_for_before_the_101_comes_behind_it() -> Non
                 theirs.recv(100)
             await wire.send_all(b"HTTP/1.1 101 \r\n\r\n")
             wire.open()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await wire.flushed.wait()
             assert theirs.recv(100) == b"HTTP/1.1 101 \r\n\r\n" + close_frame(4001, "the server stops")
             wire.kill()
@@ -371,7 +372,7 @@ async def test_who_has_asked_for_nothing_keeps_no_server_from_stopping(encrypted
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with open_tracker() as tracker, AsyncExitStack() as clients:
-        with trio.fail_after(3):
+        with trio.fail_after(30):  # Of the sixty that a stop may wait.
             async with open_server(tracker, port=0, drain_timeout=60.0, ssl_context=context) as server:
                 for _ in range(3):
                     await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", server.port))
@@ -391,7 +392,7 @@ async def test_control_frames_that_pile_up_end_the_connection() -> None:
             except trio.BrokenResourceError:
                 failed.append(number)
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 for number in range(MOST_QUEUED):
                     nursery.start_soon(send, number)

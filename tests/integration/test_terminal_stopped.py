@@ -120,7 +120,7 @@ def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 def until(what: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         if what():
             return
         time.sleep(0.05)
@@ -168,7 +168,7 @@ def test_pain_23_who_leaves_while_nothing_is_taken_leaves_all_the_same(worker: W
     before = worker.steps()
     until(lambda: worker.steps() > before + 50)
     worker.stop.touch()
-    assert worker.process.wait(timeout=20) == 0, "the end of the process waits for nobody"
+    assert worker.process.wait(timeout=60) == 0, "the end of the process waits for nobody"
     assert worker.snapshot().status == "completed"
     status, steps, worst = worker.ended()
     assert status == "completed"
