@@ -1,4 +1,7 @@
-"""A process that owns a session and ends it in the way that it is asked to: `STORE ID ENDING`."""
+"""A process that owns a session and ends it in the way that it is asked to: `STORE ID ENDING [HELD]`.
+
+So many of its first steps are each held until a line comes on standard input.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from trio_progress import Pipeline, open_tracker
 PIPELINE = Pipeline("work", {"count": 3, "report": 1})
 
 
-async def main(store: str, session_id: str, ending: str) -> None:
+async def main(store: str, session_id: str, ending: str, held: int) -> None:
     async with open_tracker(store, heartbeat_interval=0.3, lost_after=1.0, persist_interval=0.1) as tracker:
         tracker.interrupt_on(signal.SIGTERM)
         async with tracker.session(session_id, PIPELINE, title="Counting", labels={"user": "u1"}) as session:
@@ -21,6 +24,8 @@ async def main(store: str, session_id: str, ending: str) -> None:
                 await session.flush()
                 print("begun", flush=True)
                 while phase.done < (10 if ending != "hang" else 1000):
+                    if phase.done < held:
+                        await trio.to_thread.run_sync(sys.stdin.readline)
                     await trio.sleep(0.05)
                     phase.advance()
                     session.increment("steps")
@@ -41,6 +46,6 @@ async def main(store: str, session_id: str, ending: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+        trio.run(main, *sys.argv[1:4], int([*sys.argv, "0"][4]))
     except trio.TooSlowError:
         sys.exit(1)

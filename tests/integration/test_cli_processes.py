@@ -39,7 +39,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @contextmanager
 def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         yield process
     finally:
@@ -48,12 +50,26 @@ def started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def working(store: str, session_id: str, ending: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has begun a session."""
-    with started([*WORKER, store, session_id, ending]) as process:
+def working(store: str, session_id: str, ending: str, held: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """A process that has begun a session; so many of its steps are held until it is told a line."""
+    with started([*WORKER, store, session_id, ending, str(held)]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         yield process
+
+
+def watched(watcher: subprocess.Popen[str], store: str, ending: str, steps: int) -> tuple[str, str]:
+    """What is said by who watches a session, which takes so many steps only once the one before has been shown."""
+    with working(store, "r-1", ending, steps) as owner:
+        assert owner.stdin is not None
+        assert watcher.stdout is not None
+        shown = ""
+        for _ in range(steps):
+            shown += watcher.stdout.readline()
+            owner.stdin.write("\n")
+            owner.stdin.flush()
+        out, err = watcher.communicate(timeout=60)
+        return shown + out, err
 
 
 class Run(Protocol):
@@ -87,8 +103,7 @@ def until(what: Callable[[], bool]) -> None:
 )
 def test_watching_ends_with_the_session_and_its_exit_code_says_how(store: str, ending: str) -> None:
     with started([*COMMAND, "watch", "r-1"]) as watcher:  # Before there is anything to watch.
-        with working(store, "r-1", ending):
-            out, err = watcher.communicate(timeout=60)
+        out, err = watched(watcher, store, ending, 1)
     assert watcher.returncode == exit_codes.ENDED[ending], err
     assert "Traceback" not in err
     first, *_, last = out.splitlines()
@@ -110,8 +125,7 @@ def test_several_sessions_are_watched_at_once_and_the_highest_code_counts(store:
 
 def test_as_json_each_state_is_a_line_and_progress_only_rises(store: str) -> None:
     with started([*COMMAND, "watch", "--json", "r-1"]) as watcher:
-        with working(store, "r-1", "completed"):
-            out, err = watcher.communicate(timeout=60)
+        out, err = watched(watcher, store, "completed", 4)
     assert watcher.returncode == 0, err
     states = [json.loads(line) for line in out.splitlines()]
     assert len(states) > 3

@@ -45,11 +45,17 @@ def test_the_default_question_is_answered_from_the_standard_library_with_citatio
         assert 1 <= int(first) <= int(last or first) <= len(lines)
 
 
+def a_moment() -> float:
+    """How long an interpreter takes to begin and end just now: three hundredths of a second where nothing else runs."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize(
     ("number", "code", "says"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Stopped by SIGTERM")]
 )
 def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Signals, code: int, says: str) -> None:
-    took = []
     for _ in range(3):  # What waits for a second does so each time; what waits for a processor does not.
         process = start()
         assert process.stderr is not None
@@ -59,7 +65,7 @@ def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Si
         began = time.monotonic()
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        took.append(time.monotonic() - began)
+        took = time.monotonic() - began
         assert process.returncode == code, err
         assert out == ""
         assert "Traceback" not in err
@@ -67,9 +73,9 @@ def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Si
         place = r"phase \d of 8 \(.+\): \d+% done, \d+ sources found so far\."
         assert re.fullmatch(f"{says} (during|after) {place}", stood)
         assert re.fullmatch(r"Go on with: trio-progress demo --resume demo-[0-9a-f]{6}", hint)
-        if took[-1] < 1:
-            break
-    assert min(took) < 1
+        if took < 1 + 10 * a_moment():
+            return
+    raise AssertionError(f"it took {took:.1f} s to leave")
 
 
 def test_an_answer_that_nobody_takes_is_no_error_to_look_at(tmp_path: Path) -> None:
