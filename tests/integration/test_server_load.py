@@ -16,7 +16,7 @@ import trio
 from benchmarks.soak import soaked
 from benchmarks.soak_server import Soak
 from tests.doors import open_door, talk
-from tests.integration.test_server_security import UPGRADE, close_code, drained, masked, opened, raw
+from tests.integration.server_security.test_bounds import UPGRADE, close_code, drained, masked, opened, raw
 from tests.support import PATIENCE
 
 pytestmark = pytest.mark.integration
