@@ -11,6 +11,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from tests.raw import UPGRADE
 from tests.support import PATIENCE
 from trio_progress import ProgressTracker, open_tracker
 from trio_progress.server import Server, open_server
@@ -152,3 +153,38 @@ async def talk(
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+async def raw(port: int) -> trio.SocketStream:
+    """A connection on which nothing has been said."""
+    return await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def opened(port: int) -> trio.SocketStream:
+    """A WebSocket whose frames the test writes itself."""
+    stream = await raw(port)
+    await stream.send_all(UPGRADE)
+    answer = await read_answer(stream, head_only=True)
+    assert answer is not None
+    assert answer.status == 101
+    return stream
+
+
+async def drained(stream: trio.SocketStream, within: float = PATIENCE) -> bytes:
+    """All that the server still says until it closes."""
+    data = b""
+    with trio.fail_after(within):
+        while True:
+            try:
+                more = await stream.receive_some(65536)
+            except trio.BrokenResourceError:
+                return data
+            if not more:
+                return data
+            data += more
+
+
+async def until_unwatched(door: Door) -> None:
+    """Waits until nobody watches a session."""
+    while door.tracker.statistics().subscribers:  # noqa: ASYNC110 - nobody tells of it
+        await trio.sleep(0.02)

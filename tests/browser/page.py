@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 PATIENCE = 60_000
 """Milliseconds that anything on a page may take: it waits for no longer than it has to, and a machine may be busy."""
@@ -104,3 +104,15 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def visit(page: Page, address: str) -> None:
+    """Opens an address and waits until the page is live."""
+    page.goto(address)
+    expect(page.locator("#link")).to_have_text("Live")
+
+
+def loaded(page: Page) -> list[str]:
+    """The addresses of all that the page has loaded."""
+    addresses: list[str] = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+    return addresses

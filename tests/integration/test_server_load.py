@@ -15,8 +15,8 @@ import trio
 
 from benchmarks.soak import soaked
 from benchmarks.soak_server import Soak
-from tests.doors import open_door, talk
-from tests.integration.server_security.test_bounds import UPGRADE, close_code, drained, masked, opened, raw
+from tests.doors import drained, open_door, opened, raw, talk
+from tests.raw import UPGRADE, close_code, masked
 from tests.support import PATIENCE
 
 pytestmark = pytest.mark.integration
@@ -126,9 +126,11 @@ async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
 
 
 def test_all_of_a_hundred_clients_that_come_go_and_stall_end_on_one_state_and_nothing_of_them_is_left() -> None:
-    soak = Soak(clients=100, seconds=4.0, leaving=0.1, write_timeout=0.5)
-    shown = soaked(soak)
-    seen = shown.outcome.seen
+    for seconds in (4.0, 16.0):  # On a busy machine little happens in four.
+        shown = soaked(Soak(clients=100, seconds=seconds, leaving=0.1, write_timeout=0.5))
+        seen = shown.outcome.seen
+        if seen["connections"] > 120 and seen["resumed"] > 3 and shown.after.dropped:
+            break
     assert shown.astray == 0, seen
     assert seen["updates that do not fit"] == 0
     assert seen["connections"] > 120, seen

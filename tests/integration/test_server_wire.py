@@ -18,8 +18,8 @@ import trustme
 from trio_websocket import ConnectionClosed, HandshakeError, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
-from tests.doors import open_door, talk
-from tests.integration.server_security.test_bounds import UPGRADE, masked, opened
+from tests.doors import open_door, opened, talk
+from tests.raw import UPGRADE, masked
 from tests.support import PATIENCE
 from trio_progress import open_tracker
 from trio_progress.server import open_server

@@ -1,0 +1,35 @@
+"""Single writes to a backend."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.store_contract import append, claim
+from trio_progress.stores.base import Claimed, Done, Outcome, Write
+from trio_progress.stores.redis.backend import RedisBackend
+
+
+def one(backend: RedisBackend, write: Write) -> Outcome:
+    """What comes of one write."""
+    (outcome,) = backend.commit([write])
+    return outcome
+
+
+def claimed(backend: RedisBackend, session: str = "a", **given: Any) -> int:
+    """The epoch under which a session is claimed."""
+    outcome = one(backend, claim(session, **given))
+    assert isinstance(outcome, Claimed)
+    return outcome.epoch
+
+
+def ms() -> int:
+    """The time of now, in milliseconds."""
+    return int(time.time() * 1000)
+
+
+def plain(backend: RedisBackend) -> int:
+    """A session whose next appends are plain commands."""
+    epoch = claimed(backend)
+    assert one(backend, append(epoch, 1)) == Done()
+    return epoch
