@@ -46,6 +46,7 @@ async def main(store: str, session_id: str, ending: str, held: int) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main, *sys.argv[1:4], int([*sys.argv, "0"][4]))
+        where, who, how, *more = sys.argv[1:]
+        trio.run(main, where, who, how, int(more[0]) if more else 0)
     except trio.TooSlowError:
         sys.exit(1)

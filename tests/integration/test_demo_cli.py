@@ -56,6 +56,7 @@ def a_moment() -> float:
     ("number", "code", "says"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Stopped by SIGTERM")]
 )
 def test_a_signal_leaves_within_a_second_and_says_how_it_stood(number: signal.Signals, code: int, says: str) -> None:
+    took = 0.0
     for _ in range(3):  # What waits for a second does so each time; what waits for a processor does not.
         process = start()
         assert process.stderr is not None
