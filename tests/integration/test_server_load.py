@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import trio
@@ -126,11 +127,11 @@ async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
 
 
 def test_all_of_a_hundred_clients_that_come_go_and_stall_end_on_one_state_and_nothing_of_them_is_left() -> None:
-    for seconds in (4.0, 16.0):  # On a busy machine little happens in four.
-        shown = soaked(Soak(clients=100, seconds=seconds, leaving=0.1, write_timeout=0.5))
-        seen = shown.outcome.seen
-        if seen["connections"] > 120 and seen["resumed"] > 3 and shown.after.dropped:
-            break
+    soak = Soak(clients=100, seconds=4.0, leaving=0.1, write_timeout=0.5)
+    shown = soaked(soak)
+    if shown.outcome.seen["resumed"] <= 3 or not shown.after.dropped:  # On a busy machine little happens in four.
+        shown = soaked(replace(soak, seconds=16.0))
+    seen = shown.outcome.seen
     assert shown.astray == 0, seen
     assert seen["updates that do not fit"] == 0
     assert seen["connections"] > 120, seen
