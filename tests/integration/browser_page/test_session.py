@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -69,8 +68,6 @@ def test_a_session_is_watched_live_to_its_end(host: HostProcess, new_page: Calla
 
 def test_a_demo_that_serves_is_watched_to_its_end(new_page: Callable[..., Page]) -> None:
     command = [sys.executable, "-m", "trio_progress", "demo", "--serve", "0", "--store", "memory:"]
-    # A part of the standard library, which it would read whole.
-    command += ["--corpus", str(Path(asyncio.__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stderr is not None
