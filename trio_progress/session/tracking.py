@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-from ..state.loops import Loop, begin_loop, length_of
+from ..state.loops import Loop, length_of
 
 if TYPE_CHECKING:
     from ..state.phase import PhaseNode
@@ -25,7 +25,7 @@ def track(phase: PhaseNode, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T
     # The loop is to be known from the call on, and that it was left by the generator's being gone.
     given: list[Loop | None] = []
     tracked = _items(phase, items, given)
-    given.append(begin_loop(phase, tracked, length_of(items)))
+    given.append(phase.begin_loop(tracked, length_of(items)))
     return tracked
 
 
@@ -67,7 +67,7 @@ class _Async(AsyncIterator[T]):
         self._phase = phase
         self._items = aiter(items)
         self._given = False
-        self._loop: Loop | None = begin_loop(phase, self, length_of(items))
+        self._loop: Loop | None = phase.begin_loop(self, length_of(items))
 
     async def __anext__(self) -> T:
         loop: Any = self._loop

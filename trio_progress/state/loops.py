@@ -11,15 +11,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 from weakref import ReferenceType, ref
 
-from .guard import guarded
 from .limits import MAX_UNITS
-
-if TYPE_CHECKING:
-    from .phase import PhaseNode
 
 
 def length_of(items: object) -> int | None:
@@ -111,30 +106,3 @@ class Loops:
                 return None
             total += loop.length
         return total if total < MAX_UNITS else None
-
-
-def begin_loop(phase: PhaseNode, owner: object, length: int | None) -> Loop | None:
-    """A loop over so many items begins, or over nobody knows how many.
-
-    Returns:
-        The loop; None where the total was said otherwise, or nothing can be counted, and so it is no matter.
-    """
-    if phase.status != "running" or (phase.total is not None and phase.loops is None):
-        return None
-    if phase.loops is None:
-        phase.loops = Loops(phase.done)
-    loop = Loop(owner, length, partial(_take_total, phase))
-    phase.loops.add(loop)
-    _take_total(phase)
-    return loop
-
-
-@guarded
-def _take_total(phase: PhaseNode) -> None:
-    """Takes over what the loops over this phase know of how much there is to do."""
-    if phase.loops is None or phase.status != "running":
-        return
-    total = phase.loops.total()
-    if total != phase.total:
-        phase.state.mark_dirty(phase)
-        phase.total = total

@@ -29,21 +29,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
 from .checks import checked_fields, merged_fields
 from .estimate import Rate
-from .guard import REFUSED, UNSET, Unset, guarded
-from .limits import MAX_UNITS
+from .guard import REFUSED, UNSET, Noting, Unset, guarded
+from .limits import MAX_UNITS, Limits
+from .loops import Loop, Loops
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
-    from .loops import Loops
     from .quantities import Number
-    from .tree import PhaseTree
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
@@ -58,11 +57,29 @@ _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
 
 
+class Whole(Protocol):
+    """What a phase needs of the tree that it is part of."""
+
+    strict: bool
+    limits: Limits
+    over: bool
+    started_mono: float
+
+    @property
+    def host(self) -> Noting:
+        """Who notes what came late, or was dropped."""
+        ...
+
+    def mark_dirty(self, node: PhaseNode) -> None:
+        """Something of the phase is about to change, and the next published state has it."""
+        ...
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class PhaseNode:
     """A phase in the tree of a session. One flat record: it is what a session has thousands of, and counts on."""
 
-    state: PhaseTree
+    state: Whole
     parent: PhaseNode | None
     name: str
     title: str
@@ -196,6 +213,31 @@ class PhaseNode:
             merged = merged_fields(self.fields, checked, self.state.limits)
             self.state.mark_dirty(self)
             self.fields = merged
+
+    def begin_loop(self, owner: object, length: int | None) -> Loop | None:
+        """A loop over so many items begins, or over nobody knows how many.
+
+        Returns:
+            The loop; None where the total was said otherwise, or nothing can be counted, and so it is no matter.
+        """
+        if self.status != "running" or (self.total is not None and self.loops is None):
+            return None
+        if self.loops is None:
+            self.loops = Loops(self.done)
+        loop = Loop(owner, length, self._take_total)
+        self.loops.add(loop)
+        self._take_total()
+        return loop
+
+    @guarded
+    def _take_total(self) -> None:
+        """Takes over what the loops know of how much there is to do."""
+        if self.loops is None or self.status != "running":
+            return
+        total = self.loops.total()
+        if total != self.total:
+            self.state.mark_dirty(self)
+            self.total = total
 
     def _counts(self, what: str) -> bool:
         """Whether an update is for now; a late one is noted, one before the beginning is an error."""

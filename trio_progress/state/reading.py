@@ -18,9 +18,8 @@ from .phase import OVER, PhaseNode
 from .transitions import PhaseTransitions
 
 if TYPE_CHECKING:
-    from .guard import Host
     from .pipeline import Pipeline
-    from .tree import PhaseTree
+    from .tree import Host, PhaseTree
 
 
 def phase_values(node: PhaseNode) -> dict[str, Any]:

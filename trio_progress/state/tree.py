@@ -15,19 +15,38 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..errors import PhaseError, SessionClosedError
+from .guard import Noting
 from .phase import OVER, PhaseNode, refresh
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
     from ..protocol.snapshot import Head, SessionStatus
-    from .guard import Host
     from .limits import Limits
     from .pipeline import Pipeline
 
 _DEPTH: Final = attrgetter("depth")
+
+
+class Host(Noting, Protocol):
+    """The owner of a state, as far as the state needs it: nothing here waits."""
+
+    def mark_dirty(self) -> None:
+        """Something has changed since the last published state; called once until the next `publish()`."""
+
+    def request_persist(self) -> None:
+        """Something was published that should not wait for the next interval to be stored."""
+
+    def drain(self, node: PhaseNode) -> None:
+        """A phase is about to end: what threads have counted on it is to be brought in now."""
+
+    def timed(self, node: PhaseNode) -> None:
+        """A phase has completed: how long it took can be counted."""
+
+    def refuse_result(self, error: Exception) -> None:
+        """A result came that cannot be kept."""
 
 
 class Folded(NamedTuple):
