@@ -39,7 +39,6 @@ from .server.serving import open_server as open_server
 from .server.serving import serve as serve
 from .session.current import NullPhase as NullPhase
 from .session.current import NullSession as NullSession
-from .session.current import NullTicker as NullTicker
 from .session.current import ProgressPhase as ProgressPhase
 from .session.current import ProgressSession as ProgressSession
 from .session.current import ProgressTicker as ProgressTicker
@@ -48,6 +47,7 @@ from .session.phase import Phase as Phase
 from .session.phase import PhaseScope as PhaseScope
 from .session.scope import SessionScope as SessionScope
 from .session.session import Session as Session
+from .session.thread_ticker import NullTicker as NullTicker
 from .session.thread_ticker import ThreadTicker as ThreadTicker
 from .settings import Settings as Settings
 from .settings import TrackerOptions as TrackerOptions

@@ -121,7 +121,7 @@ PLANTS: Final = (
                 """,
                 """
                 now = trio.current_time()
-                if now - _LAST.get(id(self), -10.0) > self._runtime.settings.persist_interval:
+                if now - _LAST.get(id(self), -10.0) > self._settings.persist_interval:
                     await self._store()
                 _LAST[id(self)] = now
                 await trio.lowlevel.checkpoint()

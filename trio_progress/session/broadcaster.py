@@ -11,7 +11,7 @@ import trio
 if TYPE_CHECKING:
     from ..live.feed import Topic
     from ..state.session import SessionState
-    from .core import ChildWatch, WakeUp
+    from .wake import ChildWatch, WakeUp
 
 
 @final

@@ -1,11 +1,6 @@
 """`SessionCore`: the inside of an open session, which its state, its children and its phases call.
 
-The author of a pipeline holds a `Session` and its `Phase`s, which show of this what an author may use. The children are
-woken by a token in a memory channel, of which there is at most one.
-
-A blocking call in the work, such as a synchronous iterator in `phase.track(...)`, stops every task of the process, and
-what watches with it. That is allowed, and is to be known. The hot path has no part in this: it is seen from how late
-the children run.
+The author of a pipeline holds a `Session` and its `Phase`s, which show of this what an author may use.
 """
 
 from __future__ import annotations
@@ -13,17 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Unpack, final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Unpack, final
 
 import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
-from .current import NullTicker
-from .processes import ToldOfForks
-from .thread_ticker import ThreadTicker
+from .processes import OneProcess, ToldOfForks
+from .thread_ticker import NullTicker, ThreadTicker
+from .wake import ChildWatch, WakeUp
 
 if TYPE_CHECKING:
     from ..live.feed import Topic
@@ -31,87 +25,6 @@ if TYPE_CHECKING:
     from ..state.session import SessionState
     from ..telemetry.statistics import Tally
     from .persister import Persister
-
-SLOW: Final = 0.5
-"""Seconds by which a child must be late for the event loop to have stood still."""
-
-
-@final
-class WakeUp:
-    """Wakes one child, which iterates over `tokens` until it is closed, and notes of each that nothing is `pending`."""
-
-    __slots__ = ("_send", "pending", "since", "tokens")
-
-    def __init__(self) -> None:
-        self._send, self.tokens = trio.open_memory_channel[None](1)
-        self.pending = False
-        """Whether a token lies in the channel: to try another one costs more than most updates."""
-        self.since = 0.0
-        """When the newest token was sent, on Trio's clock."""
-
-    def wake(self) -> None:
-        """Wakes the child, unless it is to be woken already; does not wait. One that has gone is no matter."""
-        if not self.pending:
-            self.pending = True
-            self.since = trio.current_time()
-            try:
-                self._send.send_nowait(None)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-
-    def close(self) -> None:
-        """Nothing more will come: the child's loop ends, after a token that is still there."""
-        self._send.close()
-
-
-@final
-class ChildWatch:
-    """What is noticed of the children of one session: how late they ran, and the bug that one has crashed of.
-
-    All of a tracker's sessions count one standstill of the event loop once. Each child runs `with` it.
-    """
-
-    __slots__ = ("_logged", "_state", "_tally", "bug")
-
-    def __init__(self, state: SessionState, tally: Tally) -> None:
-        self._state = state
-        self._tally = tally
-        self._logged = False
-        self.bug: Exception | None = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):
-            self.bug = error
-
-    def ran(self, due: float) -> None:
-        """A child runs that was to run at `due`, of a session that somebody follows."""
-        now = self._state.clock.monotonic()
-        if now - due < SLOW:
-            return
-        tally, state = self._tally, self._state
-        if due >= tally.slow_until:
-            tally.slow_loops += 1
-            tally.slow_until = now
-        if not self._logged:
-            self._logged = log_event(
-                logging.WARNING,
-                "slow_loop",
-                "session %r: the event loop stood still for %.1f s while somebody watched: something blocks it, such "
-                "as a synchronous iterator in phase.track(). Have a thread do that: "
-                "`await trio.to_thread.run_sync(next, iterator)`. It is told once for a session, and counted",
-                state.id,
-                now - due,
-                throttle=tally.throttle,
-                session=state.id,
-                pipeline=state.pipeline_name,
-                epoch=state.epoch,
-                reason=f"{now - due:.3f} s",
-            )
 
 
 @final
@@ -290,3 +203,26 @@ class SessionCore(ToldOfForks):
         if self.state.strict:
             raise error
         self.drop(error)
+
+
+class ReadOnly(OneProcess):
+    """What authors hold of a session or a phase: its values are read, and its methods change them."""
+
+    __slots__ = ()
+
+    _core: SessionCore
+
+    def _read_only(self) -> tuple[str, Mapping[str, str]]:
+        """What it is called, and what to do instead of assigning to an attribute."""
+        raise NotImplementedError
+
+    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
+
+        def __setattr__(self, name: str, value: object) -> None:
+            kind = type(self).__name__.lower()
+            called, others = self._read_only()
+            instead = others.get(name, f"a {kind} keeps what `{kind}.set({name}=...)` is given")
+            self._core.refuse(AttributeError(f"{name!r} of {kind} {called!r} cannot be assigned: {instead}"))
+
+        def __delattr__(self, name: str) -> None:
+            self.__setattr__(name, None)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, final, ov
 import trio
 
 from ..state.guard import UNSET, Unset
+from .thread_ticker import NullTicker
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseStatus, SessionStatus, Snapshot
     from ..state.pipeline import Pipeline
     from ..state.quantities import Number
-    from .session import Session
 
 T = TypeVar("T")
 
-current: ContextVar[Session | None] = ContextVar("trio_progress_session", default=None)
+current: ContextVar[ProgressSession | None] = ContextVar("trio_progress_session", default=None)
 """Set while a session is open, in the task that opened it and in all that are started there."""
 
 
@@ -178,16 +178,6 @@ class _Deaf:
 
         def __setattr__(self, name: str, value: object) -> None: ...
         def __delattr__(self, name: str) -> None: ...
-
-
-@final
-class NullTicker(_Deaf):
-    """Counts nothing, from any thread."""
-
-    __slots__ = ()
-
-    def advance(self, n: Number = 1) -> None: ...
-    def update(self, *, done: object = None, total: object = None, message: object = None) -> None: ...
 
 
 @final

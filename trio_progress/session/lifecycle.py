@@ -34,7 +34,7 @@ from ..stores.base import Claim, Claimed, Key
 from ..telemetry.logs import log_event
 from .broadcaster import Broadcaster
 from .core import SessionCore
-from .current import current
+from .current import ProgressSession, current
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
@@ -85,7 +85,9 @@ class SessionLifecycle:
     def _make_persister(self, core: SessionCore) -> Persister:
         return Persister(
             core.state,
-            self._runtime,
+            self._runtime.settings,
+            self._runtime.committer,
+            self._runtime.tally,
             core.persist_wake,
             core.children,
             self._claim,
@@ -216,7 +218,7 @@ class SessionLifecycle:
         if self._persister.stored != state.seq or state.dirty:
             core.mark_dirty()
         core.body.__enter__()
-        self._context: Token[Session | None] = current.set(self.session)
+        self._context: Token[ProgressSession | None] = current.set(self.session)
 
     # Leaving
 

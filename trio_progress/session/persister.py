@@ -15,10 +15,12 @@ from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outc
 from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
+    from ..settings import Settings
     from ..state.session import SessionState
+    from ..storage.committer import Committer
     from ..storage.spool_delivery import SpoolDelivery
-    from .core import ChildWatch, WakeUp
-    from .runtime import TrackerRuntime
+    from ..telemetry.statistics import Tally
+    from .wake import ChildWatch, WakeUp
 
 WATCHED_FOR: Final = 12.0
 """Seconds for which word that somebody watches from elsewhere holds; it is renewed more often than that."""
@@ -48,7 +50,9 @@ class Persister:
     """
 
     _state: SessionState
-    _runtime: TrackerRuntime
+    _settings: Settings
+    _committer: Committer
+    _tally: Tally
     _wake: WakeUp
     """Closed when the session is left."""
     _watch: ChildWatch
@@ -102,7 +106,7 @@ class Persister:
             return None
 
     def _append_or_renew(self) -> Write | None:
-        state, settings = self._state, self._runtime.settings
+        state, settings = self._state, self._settings
         newest = self._publish()
         lease = settings.lost_after
         if not self._behind(*newest):
@@ -137,17 +141,17 @@ class Persister:
             case Done():
                 self._renew = False
                 if self._renewing:
-                    self._runtime.tally.renewals += 1
+                    self._tally.renewals += 1
                 else:
                     if self.stored is not None:
-                        self._runtime.tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
+                        self._tally.persists_coalesced += max(self._sent[0] - self.stored - 1, 0)
                     self.stored, self._stored_event = self._sent
             case Fenced(by=by) if by is None or by < self._state.epoch:
                 # What was stored is gone (expired, or flushed), or the store went back to before the claim (a backup,
                 # a replica that lagged): it is claimed again, and stored anew.
                 self._claimed = False
                 self.stored, self._stored_event = None, 0
-                self._runtime.committer.submit(self)
+                self._committer.submit(self)
             case _:
                 self._lose(outcome)
         self.answered.set()
@@ -191,7 +195,7 @@ class Persister:
                     await self._store()
             finally:
                 self.flushed.set()
-                self._runtime.committer.withdraw(self)
+                self._committer.withdraw(self)
                 self._wake_waiting()
 
     async def _store(self) -> None:
@@ -199,12 +203,12 @@ class Persister:
         self._hurry = trio.Event()
         goal = self._publish()
         if not self._behind(*goal):
-            self._runtime.tally.persists_unchanged += 1
+            self._tally.persists_unchanged += 1
         self.waiting_since = trio.current_time()
         while not self.fenced and self._behind(*goal):
             if self._bug is not None:
                 raise self._bug
-            self._runtime.committer.submit(self)
+            self._committer.submit(self)
             await self._settled.wait()
         self.waiting_since = None
 
@@ -213,10 +217,10 @@ class Persister:
         if self._left.is_set():
             return
         begun = trio.current_time()
-        with trio.move_on_at(begun + self._runtime.settings.persist_interval):
+        with trio.move_on_at(begun + self._settings.persist_interval):
             if begun >= self._watched_until:
                 await self._hurry.wait()
-            with trio.move_on_at(begun + self._runtime.settings.broadcast_interval):
+            with trio.move_on_at(begun + self._settings.broadcast_interval):
                 await self._left.wait()
 
     # What others call
@@ -230,14 +234,14 @@ class Persister:
             if self.flushed.is_set():
                 raise SessionClosedError(f"session {self._state.id!r} was left before it could be flushed")
             self.hurry()
-            self._runtime.committer.submit(self)
+            self._committer.submit(self)
             await self._settled.wait()
 
     async def rescue(self) -> None:
         """Stores the final state after a child has crashed. A last try, which may be cancelled."""
         try:
             while (write := self._append_or_renew()) is not None and not self.fenced:
-                self.settled(await self._runtime.committer.write(write))
+                self.settled(await self._committer.write(write))
         except Exception as error:
             self._log_unsaved("the final state of session %r could not be rescued", error)
 
@@ -270,9 +274,9 @@ class Persister:
     def renew(self) -> None:
         """The lease should be renewed; does not wait."""
         self._renew = True
-        self._runtime.committer.submit(self)
+        self._committer.submit(self)
 
     def leave(self) -> None:
         """The state is final: flush it, at most until the flush timeout."""
         self._hurry.set()
-        self._scope.deadline = trio.current_time() + self._runtime.settings.flush_timeout
+        self._scope.deadline = trio.current_time() + self._settings.flush_timeout

@@ -13,10 +13,10 @@ from ..state.guard import REFUSED, UNSET, Unset
 from ..state.phase import PhaseNode
 from ..state.quantities import Number
 from ..state.reading import phase_eta
-from .core import SessionCore
+from .core import ReadOnly, SessionCore
 from .current import NULL_PHASE, NullPhase
 from .outcome import phase_end
-from .processes import OneProcess, ReadOnly
+from .processes import OneProcess
 from .thread_ticker import ThreadTicker
 from .tracking import track
 

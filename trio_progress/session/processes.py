@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 from weakref import WeakSet
-
-if TYPE_CHECKING:
-    from .core import SessionCore
 
 
 def end_forked(what: str, error: BaseException | None) -> NoReturn:
@@ -79,26 +75,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-class ReadOnly(OneProcess):
-    """What authors hold of a session or a phase: its values are read, and its methods change them."""
-
-    __slots__ = ()
-
-    _core: SessionCore
-
-    def _read_only(self) -> tuple[str, Mapping[str, str]]:
-        """What it is called, and what to do instead of assigning to an attribute."""
-        raise NotImplementedError
-
-    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
-
-        def __setattr__(self, name: str, value: object) -> None:
-            kind = type(self).__name__.lower()
-            called, others = self._read_only()
-            instead = others.get(name, f"a {kind} keeps what `{kind}.set({name}=...)` is given")
-            self._core.refuse(AttributeError(f"{name!r} of {kind} {called!r} cannot be assigned: {instead}"))
-
-        def __delattr__(self, name: str) -> None:
-            self.__setattr__(name, None)

@@ -11,9 +11,9 @@ from ..errors import SessionClosedError
 from ..state import checks
 from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
+from .core import ReadOnly
 from .current import NULL_PHASE
 from .phase import Children, Phase, PhaseScope, phase_of, phase_scope
-from .processes import ReadOnly
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import SessionStatus, Snapshot

@@ -127,3 +127,16 @@ class ThreadTicker(ToldOfForks):
             self._phase.update(**absolute)  # type: ignore[arg-type]
         if added:
             self._phase.advance(min(added, MAX_UNITS - 1))
+
+
+@final
+class NullTicker:
+    """Counts nothing, from any thread."""
+
+    __slots__ = ()
+
+    def advance(self, n: Number = 1) -> None:
+        """Does nothing."""
+
+    def update(self, *, done: object = None, total: object = None, message: object = None) -> None:
+        """Does nothing."""

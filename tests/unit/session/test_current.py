@@ -20,7 +20,7 @@ from trio_progress import (
     current_session,
     open_tracker,
 )
-from trio_progress.session.current import NullTicker
+from trio_progress.session.thread_ticker import NullTicker
 
 
 async def pipeline(numbers: AsyncIterator[int]) -> list[object]:

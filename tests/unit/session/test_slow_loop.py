@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from trio_progress import ProgressTracker, Session, open_tracker
-from trio_progress.session.core import SLOW
+from trio_progress.session.wake import SLOW
 
 
 def slow(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

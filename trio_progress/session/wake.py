@@ -1,0 +1,103 @@
+"""What wakes the children of a session, and what is noticed of how late they run.
+
+They are woken by a token in a memory channel, of which there is at most one.
+
+A blocking call in the work, such as a synchronous iterator in `phase.track(...)`, stops every task of the process, and
+what watches with it. That is allowed, and is to be known. The hot path has no part in this: it is seen from how late
+the children run.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from ..telemetry.logs import log_event
+
+if TYPE_CHECKING:
+    from ..state.session import SessionState
+    from ..telemetry.statistics import Tally
+
+SLOW: Final = 0.5
+"""Seconds by which a child must be late for the event loop to have stood still."""
+
+
+@final
+class WakeUp:
+    """Wakes one child, which iterates over `tokens` until it is closed, and notes of each that nothing is `pending`."""
+
+    __slots__ = ("_send", "pending", "since", "tokens")
+
+    def __init__(self) -> None:
+        self._send, self.tokens = trio.open_memory_channel[None](1)
+        self.pending = False
+        """Whether a token lies in the channel: to try another one costs more than most updates."""
+        self.since = 0.0
+        """When the newest token was sent, on Trio's clock."""
+
+    def wake(self) -> None:
+        """Wakes the child, unless it is to be woken already; does not wait. One that has gone is no matter."""
+        if not self.pending:
+            self.pending = True
+            self.since = trio.current_time()
+            try:
+                self._send.send_nowait(None)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+    def close(self) -> None:
+        """Nothing more will come: the child's loop ends, after a token that is still there."""
+        self._send.close()
+
+
+@final
+class ChildWatch:
+    """What is noticed of the children of one session: how late they ran, and the bug that one has crashed of.
+
+    All of a tracker's sessions count one standstill of the event loop once. Each child runs `with` it.
+    """
+
+    __slots__ = ("_logged", "_state", "_tally", "bug")
+
+    def __init__(self, state: SessionState, tally: Tally) -> None:
+        self._state = state
+        self._tally = tally
+        self._logged = False
+        self.bug: Exception | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.bug = error
+
+    def ran(self, due: float) -> None:
+        """A child runs that was to run at `due`, of a session that somebody follows."""
+        now = self._state.clock.monotonic()
+        if now - due < SLOW:
+            return
+        tally, state = self._tally, self._state
+        if due >= tally.slow_until:
+            tally.slow_loops += 1
+            tally.slow_until = now
+        if not self._logged:
+            self._logged = log_event(
+                logging.WARNING,
+                "slow_loop",
+                "session %r: the event loop stood still for %.1f s while somebody watched: something blocks it, such "
+                "as a synchronous iterator in phase.track(). Have a thread do that: "
+                "`await trio.to_thread.run_sync(next, iterator)`. It is told once for a session, and counted",
+                state.id,
+                now - due,
+                throttle=tally.throttle,
+                session=state.id,
+                pipeline=state.pipeline_name,
+                epoch=state.epoch,
+                reason=f"{now - due:.3f} s",
+            )
