@@ -18,8 +18,9 @@ import trustme
 from trio.testing import MockClock
 
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
-from tests.store_contract.contract import *  # noqa: F403 - the tests
-from tests.store_contract.contract import EVENT_LIMIT, Rig
+from tests.store_contract.reading import *  # noqa: F403 - the tests
+from tests.store_contract.rig import EVENT_LIMIT, Rig
+from tests.store_contract.writing import *  # noqa: F403 - the tests
 from tests.support import free_port
 from trio_progress import StoreError
 from trio_progress.stores.redis.backend import RedisBackend

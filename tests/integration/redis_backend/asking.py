@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.store_contract.contract import append, claim
+from tests.store_contract.rig import append, claim
 from trio_progress.stores.base import Claimed, Done, Outcome, Write
 from trio_progress.stores.redis.backend import RedisBackend
 

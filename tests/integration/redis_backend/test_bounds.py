@@ -13,7 +13,7 @@ import redis
 
 from tests.integration.redis_backend.asking import claimed, one, plain
 from tests.redis_server import RedisServer, let_pass
-from tests.store_contract.contract import LEASE, E, append, claim, index
+from tests.store_contract.rig import LEASE, E, append, claim, index
 from trio_progress import StoreError
 from trio_progress.stores.base import Ask, Changes, Claimed, Delete, Done, Key, Query, Seen, Write
 from trio_progress.stores.redis.backend import RedisBackend

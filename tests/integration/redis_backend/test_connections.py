@@ -18,7 +18,7 @@ import redis.sentinel
 
 from tests.integration.redis_backend.asking import one, plain
 from tests.redis_server import RedisServer, host_of
-from tests.store_contract.contract import append, claim
+from tests.store_contract.rig import append, claim
 from tests.support import free_port
 from trio_progress import RedisStore, StoreError
 from trio_progress.stores.base import Claimed, Done

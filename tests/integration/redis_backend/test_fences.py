@@ -13,7 +13,7 @@ import redis
 
 from tests.integration.redis_backend.asking import claimed, ms, one, plain
 from tests.redis_server import RedisServer, let_pass
-from tests.store_contract.contract import LEASE, append, claim
+from tests.store_contract.rig import LEASE, append, claim
 from trio_progress import StoreError
 from trio_progress.stores.base import Ask, Delete, Done, Fenced, Key, Query, Refused, Renew
 from trio_progress.stores.redis.backend import RedisBackend

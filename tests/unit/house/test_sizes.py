@@ -12,9 +12,13 @@ import trio_progress
 from tests.source import statements, tree
 
 PACKAGE = Path(trio_progress.__file__).parent
+TESTS = Path(__file__).resolve().parents[2]
 
 LINES = 400
 """Of a module, comments and all, at most."""
+
+LINES_OF_TESTS = 500
+"""Of a file in tests/, at most: what is longer is several scenarios, and becomes a folder of them."""
 
 ATTRIBUTES = 20
 """Of an instance of a class, at most."""
@@ -66,6 +70,11 @@ def check(too_large: set[str], allowed: dict[str, str]) -> None:
 def test_a_module_has_no_more_lines_than_can_be_read_at_once() -> None:
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
     check({name for name, number in lines.items() if number > LINES}, LONGER)
+
+
+def test_a_file_of_tests_has_no_more_lines_than_can_be_read_at_once() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS.rglob("*.py")}
+    assert {str(path.relative_to(TESTS)): number for path, number in lines.items() if number > LINES_OF_TESTS} == {}
 
 
 def test_a_class_has_no_more_attributes_than_can_be_kept_in_mind() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,26 +9,18 @@ import trio
 import trio.testing
 
 from tests.support import RecordingStore
+from tests.unit.session.ended import end_of, ended
 from trio_progress import (
     End,
     Pipeline,
-    ProgressTracker,
     Session,
     SessionActiveError,
     SessionCancelledError,
-    SessionClosedError,
     Snapshot,
     open_tracker,
 )
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
-Body = Callable[[Session], Awaitable[object]]
-
-
-def end_of(store: RecordingStore, session_id: str = "a") -> Snapshot:
-    (ends,) = store.ends(session_id).values()
-    (end,) = ends
-    return end
 
 
 async def leave_by(error: BaseException) -> tuple[BaseException | None, Snapshot]:
@@ -73,15 +62,6 @@ async def test_an_exception_leaves_as_itself_and_names_the_end(
     assert error.__cause__ is None
     assert end.status == status
     assert end.phase("search").status == phase
-
-
-async def ended(body: Body, wrap: Callable[[], trio.CancelScope] | None = None) -> tuple[Snapshot, Session]:
-    store = RecordingStore()
-    async with open_tracker(store) as tracker:
-        with wrap() if wrap is not None else trio.CancelScope():
-            async with tracker.session("a", PIPELINE) as session:
-                await body(session)
-    return end_of(store), session
 
 
 async def test_a_body_that_returns_has_completed_and_what_was_never_begun_is_skipped(
@@ -333,45 +313,6 @@ async def test_leaving_never_waits_for_an_interval(autojump_clock: trio.testing.
             assert trio.current_time() - begun < 0.01
 
 
-async def test_leaving_the_tracker_ends_sessions_of_other_nurseries(autojump_clock: trio.testing.MockClock) -> None:
-    store = RecordingStore(delay=0.05)
-    async with trio.open_nursery() as outside:
-        async with open_tracker(store) as tracker:
-
-            async def job() -> None:
-                async with tracker.session("a") as session:
-                    session.increment("n")
-                    await trio.sleep(100)
-
-            outside.start_soon(job)
-            await trio.sleep(1)
-        left = trio.current_time()
-        assert end_of(store).status == "cancelled"
-        with pytest.raises(SessionClosedError):
-            async with tracker.session("b"):
-                pass
-    assert left < 2
-    assert end_of(store).counters == {"n": 1}
-
-
-async def test_a_session_that_will_not_end_does_not_keep_the_tracker(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with trio.open_nursery() as outside:
-        async with open_tracker() as tracker:
-
-            async def stubborn() -> None:
-                async with tracker.session("a"):
-                    with trio.CancelScope(shield=True):
-                        await trio.sleep(100)
-
-            outside.start_soon(stubborn)
-            await trio.sleep(1)
-        assert trio.current_time() < 15
-    assert "these sessions do not end: 'a'" in caplog.text
-    assert trio.current_time() < 120
-
-
 async def test_one_id_is_open_once_in_a_process(autojump_clock: trio.testing.MockClock) -> None:
     async with open_tracker(RecordingStore(delay=0.5)) as tracker, trio.open_nursery() as nursery:
         outcomes: list[str] = []
@@ -388,178 +329,3 @@ async def test_one_id_is_open_once_in_a_process(autojump_clock: trio.testing.Moc
             nursery.start_soon(one)
         await trio.sleep(3)
         assert sorted(outcomes) == ["ran", *["refused"] * 4]
-
-
-def test_a_polite_stop_interrupts_all_sessions_and_ends_quietly() -> None:
-    store = RecordingStore()
-    reached: list[str] = []
-
-    async def main() -> int | None:
-        async with trio.open_nursery() as outside:
-            async with open_tracker(store) as tracker:
-                tracker.interrupt_on(signal.SIGTERM)
-
-                async def job() -> None:
-                    async with tracker.session("b"):
-                        await trio.sleep_forever()
-
-                outside.start_soon(job)
-                async with tracker.session("a", PIPELINE) as session:
-                    session.save({"page": 7})
-                    session.advance_to("search")
-                    signal.raise_signal(signal.SIGTERM)
-                    await trio.sleep_forever()
-                reached.append("after the session")
-            reached.append("after the tracker")
-        return tracker.interrupted_by
-
-    assert trio.run(main) == signal.SIGTERM
-    assert reached == ["after the tracker"]
-    assert (end_of(store, "a").status, end_of(store, "b").status) == ("interrupted", "interrupted")
-    assert store.leases == {}
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
-
-@pytest.mark.parametrize("checkpoints", [0, 1, 2])
-def test_a_tracker_that_is_left_at_once_or_as_the_signal_comes_ends_quietly(checkpoints: int) -> None:
-    async def main(signalled: bool) -> int | None:
-        async with open_tracker() as tracker:
-            tracker.interrupt_on(signal.SIGTERM)
-            for _ in range(checkpoints):
-                await trio.lowlevel.checkpoint()
-            if signalled:
-                signal.raise_signal(signal.SIGTERM)
-        return tracker.interrupted_by
-
-    strays: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: strays.append(number))
-    try:
-        assert trio.run(main, False) is None
-        assert strays == []
-        heard = trio.run(main, True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    # Either the tracker has it, or it was over and whoever handles it else: never both, never nobody.
-    assert [heard or 0, *strays] in ([signal.SIGTERM], [0, signal.SIGTERM])
-
-
-def test_a_ctrl_c_interrupts_sessions_in_child_tasks_too() -> None:
-    store = RecordingStore()
-
-    async def main() -> None:
-        async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
-
-            async def job() -> None:
-                async with tracker.session("a"):
-                    await trio.sleep_forever()
-
-            nursery.start_soon(job)
-            await trio.testing.wait_all_tasks_blocked()
-            signal.raise_signal(signal.SIGINT)
-            await trio.sleep_forever()
-
-    with pytest.RaisesGroup(KeyboardInterrupt):
-        trio.run(main)
-    assert end_of(store).status == "interrupted"
-
-
-async def test_the_body_of_the_tracker_leaves_as_itself(autojump_clock: trio.testing.MockClock) -> None:
-    error = KeyError("mine")
-    with pytest.raises(KeyError) as caught:
-        async with open_tracker():
-            raise error
-    assert caught.value is error
-    with trio.move_on_after(1) as scope:
-        async with open_tracker() as tracker:
-            async with tracker.session("a"):
-                await trio.sleep(5)
-    assert scope.cancelled_caught
-
-
-async def test_entering_a_session_twice_or_with_the_wrong_with_gives_a_hint(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_tracker() as tracker:
-        scope = tracker.session("a")
-        with pytest.raises(TypeError, match="use `async with"):
-            with scope:  # type: ignore[attr-defined]
-                pass
-        async with scope:
-            pass
-        with pytest.raises(SessionClosedError, match="entered before"):
-            async with scope:
-                pass
-
-
-async def test_late_updates_change_nothing_and_are_logged_once(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
-    async with open_tracker() as tracker:
-        async with tracker.session("a", PIPELINE) as session:
-            with session.phase("search") as phase:
-                phase.advance(2)
-            phase.advance()
-        before = session.snapshot()
-        phase.advance(3)
-        phase.update(done=9)
-        phase.set(x=1)
-        session.increment("n")
-        session.emit("e")
-        session.update(message="m")
-        assert session.snapshot() == before
-        assert tracker.statistics().late == 7
-    assert len([record for record in caplog.records if "late" in record.message or "ended" in record.message]) == 1
-
-
-async def test_what_opens_or_ends_after_the_end_is_an_error(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_tracker() as tracker:
-        async with tracker.session("a") as session:
-            pass
-        calls: list[Callable[[], object]] = [
-            lambda: session.phase("x").__enter__(),
-            lambda: session.advance_to("x"),
-            lambda: session.set_result(1),
-            lambda: session.save(1),
-            lambda: session.fail("x"),
-            session.cancel,
-        ]
-        for call in calls:
-            with pytest.raises(SessionClosedError):
-                call()
-        with pytest.raises(SessionClosedError):
-            await session.flush()
-
-
-async def test_sessions_of_many_tasks_each_know_their_own(autojump_clock: trio.testing.MockClock) -> None:
-    from trio_progress import current_session
-
-    async with open_tracker() as tracker:
-
-        async def deep(expected: Session | None) -> None:
-            await trio.sleep(0.01)
-            assert current_session().id == ("" if expected is None else expected.id)
-
-        async def one(session_id: str) -> None:
-            async with tracker.session(session_id) as session, trio.open_nursery() as nursery:
-                nursery.start_soon(deep, session)
-                async with tracker.session(session_id + "-inner") as inner:
-                    nursery.start_soon(deep, inner)  # noqa: ASYNC111 - the session has ended when it is asked for
-                await deep(session)
-            await deep(None)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(5):
-                nursery.start_soon(one, f"s{number}")
-
-
-def _typed(tracker: ProgressTracker) -> None:
-    """Not run: the type checker holds that a session's block may end quietly."""
-
-    async def main() -> int:
-        async with tracker.session("a") as session:
-            session.cancel()
-            return 1
-        return 2
-
-    assert main is not None

@@ -1,4 +1,4 @@
-"""A final state that the store did not take is kept in a file, and brought there when the store is back."""
+"""A final state that the store did not take is kept in a file."""
 
 from __future__ import annotations
 
@@ -6,58 +6,19 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
-from tests.support import RecordingStore
-from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
-from trio_progress.session.runtime import TrackerRuntime
+from tests.unit.storage.spooling import APPEND, files
 from trio_progress.storage.folders import state_folder
 from trio_progress.storage.spool import FILES, Spool
 from trio_progress.stores.base import (
-    Append,
-    Changes,
-    Claim,
-    Claimed,
-    Index,
     Key,
-    Outcome,
-    Page,
-    Query,
-    Seen,
-    Stored,
-    Write,
 )
 
-PIPELINE = Pipeline("p", ["a", "b"])
-
-APPEND = Append(
-    id="a",
-    key=Key(1000, 7),
-    record=b'{"x": "\xc3\xa4"}',
-    index=Index("completed", "p", {"user": "u1"}, 5.0),
-    lease=None,
-    keep=100.0,
-    heartbeat=6.0,
-    events=[(1, b"{}"), (2, b"\xff")],
-    durations={"x": 1.5},
-)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    return tmp_path / "trio-progress" / "spool"
-
-
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 class Clock:
@@ -67,9 +28,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-# The files
 
 
 def test_what_is_saved_is_pending_until_it_is_discarded(folder: Path) -> None:
@@ -238,267 +196,3 @@ def test_the_place_for_state_is_the_platforms(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert state_folder() == Path("/local/trio-progress")
-
-
-# The tracker
-
-
-class Durable:
-    """A store with an address, as those have that outlive their process; in memory, so that it has virtual time."""
-
-    address = "test:durable"
-
-    def __init__(self, inner: MemoryStore) -> None:
-        self.recording = RecordingStore(inner=inner)
-
-    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        return await self.recording.commit(batch)
-
-    async def read(self, session_id: str) -> Stored | None:
-        return await self.recording.read(session_id)
-
-    async def list(self, query: Query) -> Page:
-        return await self.recording.list(query)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self.recording.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        pass
-
-
-async def lose_the_end(inner: MemoryStore, *, never_claimed: bool = False, claim_unanswered: bool = False) -> int:
-    """A session whose end does not reach the store; returns its epoch."""
-    store = Durable(inner)
-    if never_claimed:
-        store.recording.mode = "down"
-    if claim_unanswered:
-        store.recording.mode = "lost"
-    async with open_tracker(store, lost_after=20) as tracker:
-        async with tracker.session("a", PIPELINE, labels={"user": "u1"}) as session:
-            session.emit("e", 1)
-            await trio.sleep(3)
-            store.recording.mode = "down"
-            with session.phase("a"):
-                session.set_result({"answer": 42})
-        assert tracker.statistics().final_lost == 1
-    return session.epoch
-
-
-# The delivery reads files in a thread, which virtual time does not wait for: these run by the real clock, but
-# for what is waited for, which is turned by hand.
-
-
-async def settle(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - files tell nobody that they are there
-            await trio.sleep(0.002)
-
-
-async def lose(inner: MemoryStore, **given: bool) -> int:
-    """The same, in virtual time."""
-    epochs: list[int] = []
-
-    def run() -> None:
-        async def main() -> None:
-            epochs.append(await lose_the_end(inner, **given))
-
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.02))
-
-    await trio.to_thread.run_sync(run)
-    for log in inner._logs.values():  # Its leases and expiry were dated by the other clock.
-        log.lease_until, log.expires = None, trio.current_time() + 1000
-    return epochs[0]
-
-
-async def test_the_next_tracker_delivers_the_end_before_anything_is_resumed(folder: Path) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner)
-    assert len(files(folder)) == 1
-    stored = await inner.read("a")
-    assert stored is not None
-    assert b'"running"' in stored.record
-    async with open_tracker(Durable(inner)) as tracker:
-        snapshot = await tracker.snapshot("a")
-        assert (snapshot.status, snapshot.result, snapshot.epoch) == ("completed", {"answer": 42}, epoch)
-        assert snapshot.labels == {"user": "u1"}
-    assert files(folder) == []
-    stored = await inner.read("a")
-    assert stored is not None
-    assert len(stored.events) == 1
-
-
-async def test_an_end_that_was_never_claimed_is_delivered_with_its_events(folder: Path) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner, never_claimed=True)
-    assert await inner.read("a") is None
-    async with open_tracker(Durable(inner)) as tracker:
-        snapshot = await tracker.snapshot("a")
-        assert (snapshot.status, snapshot.epoch) == ("completed", epoch)
-    stored = await inner.read("a")
-    assert stored is not None
-    assert len(stored.events) == 1
-    assert files(folder) == []
-
-
-@pytest.mark.parametrize("left", [-100.0, 100.0], ids=["lapsed", "still standing"])
-async def test_an_end_whose_claim_was_taken_and_not_answered_is_delivered(left: float, folder: Path) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner, claim_unanswered=True)
-    inner._logs["a"].lease_until = trio.current_time() + left
-    async with open_tracker(Durable(inner)) as tracker:
-        snapshot = await tracker.snapshot("a")
-        assert (snapshot.status, snapshot.result, snapshot.epoch) == ("completed", {"answer": 42}, epoch)
-    stored = await inner.read("a")
-    assert stored is not None
-    assert not stored.alive
-    assert files(folder) == []
-
-
-@pytest.mark.parametrize("lease", [None, 100.0])
-async def test_an_end_whose_claim_was_not_answered_takes_nothing_from_who_has_claimed_since(
-    lease: float | None, folder: Path
-) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner, claim_unanswered=True)
-    record = inner._logs["a"].record
-    (outcome,) = await inner.commit([Claim("a", epoch + 1, "another", record, APPEND.index, lease, 100.0)])
-    assert isinstance(outcome, Claimed)
-    before = await inner.read("a")
-    async with open_tracker(Durable(inner)):
-        await settle(lambda: not files(folder))
-    assert await inner.read("a") == before
-
-
-class Later(Durable):
-    """A store that numbers epochs by a clock of its own, as one in Redis does; the first append after a claim fails."""
-
-    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        later = [
-            replace(write, proposal=write.proposal + 60_000) if isinstance(write, Claim) else write for write in batch
-        ]
-        if any(isinstance(write, Append) for write in batch) and not self.failed:
-            self.failed = True
-            raise StoreError("the connection broke")
-        return await super().commit(later)
-
-    failed = False
-    """Whether it has."""
-
-
-async def test_an_end_that_was_never_claimed_is_delivered_under_the_epoch_that_the_store_gives(folder: Path) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner, never_claimed=True)
-    later = Later(inner)
-    for _ in range(2):
-        async with open_tracker(later) as tracker:
-            with trio.move_on_after(2):
-                await settle(lambda: not files(folder))
-            snapshot = await tracker.snapshot("a")
-            assert (snapshot.status, snapshot.epoch) == ("completed", epoch + 60_000)
-    stored = await inner.read("a")
-    assert stored is not None
-    assert len(stored.events) == 1
-    assert files(folder) == []
-    assert later.failed
-
-
-@pytest.mark.parametrize("never_claimed", [False, True])
-async def test_an_end_of_a_session_that_has_a_newer_owner_is_dropped(never_claimed: bool, folder: Path) -> None:
-    inner = MemoryStore()
-    epoch = await lose(inner, never_claimed=never_claimed)
-    (newer,) = await inner.commit(
-        [Claim("a", epoch + 5, "you", b"newer", Index("running", "p", {}, 1.0), 1000.0, 1000.0)]
-    )
-    assert isinstance(newer, Claimed)
-    async with open_tracker(Durable(inner)):
-        pass
-    stored = await inner.read("a")
-    assert stored is not None
-    assert (stored.record, stored.key) == (b"newer", Key(newer.epoch, 0))
-    assert files(folder) == []
-
-
-async def test_an_end_of_a_session_that_was_deleted_is_not_brought_back(folder: Path) -> None:
-    inner = MemoryStore()
-    await lose(inner)
-    inner._logs.clear()
-    async with open_tracker(Durable(inner)):
-        pass
-    assert await inner.read("a") is None
-    assert files(folder) == []
-
-
-async def test_the_same_tracker_delivers_it_when_the_store_is_back(folder: Path) -> None:
-    store = Durable(MemoryStore())
-    async with open_tracker(store, flush_timeout=0.05) as tracker:
-        async with tracker.session("a"):
-            store.recording.mode = "down"
-        assert len(files(folder)) == 1
-        assert (await store.recording.inner.read("a")) is not None
-        store.recording.mode = "up"
-        await settle(lambda: not files(folder))
-        assert (await tracker.snapshot("a")).status == "completed"
-
-
-async def test_what_cannot_be_delivered_waits_on_and_holds_up_nobody(folder: Path) -> None:
-    inner = MemoryStore()
-    await lose(inner)
-    store = Durable(inner)
-    store.recording.mode = "down"
-    async with open_tracker(store):
-        pass
-    assert len(files(folder)) == 1
-
-
-async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_and_leaves_it_to_the_next(
-    folder: Path,
-) -> None:
-    inner = MemoryStore()
-    await lose(inner, never_claimed=True)
-    reading, resume_from = trio.Event(), trio.Event()
-
-    class Slow(Durable):
-        async def read(self, session_id: str) -> Stored | None:
-            found = await super().read(session_id)
-            with trio.CancelScope(shield=True):  # As a thread.
-                reading.set()
-                await resume_from.wait()
-            return found
-
-    async with trio.open_nursery() as nursery:
-        async with open_tracker(Slow(inner)) as tracker:
-            await reading.wait()
-            nursery.start_soon(closing, tracker._runtime, resume_from)  # noqa: ASYNC111 - it lets the tracker be left
-    assert len(files(folder)) == 1
-
-
-async def closing(runtime: TrackerRuntime, then: trio.Event) -> None:
-    await settle(lambda: runtime.committer.closing)
-    then.set()
-
-
-async def test_a_folder_that_cannot_be_read_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = MemoryStore()
-    await lose(inner)
-    iterdir = Path.iterdir
-
-    def fails(self: Path) -> Iterator[Path]:
-        monkeypatch.setattr(Path, "iterdir", iterdir)
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(Path, "iterdir", fails)
-    async with open_tracker(Durable(inner)) as tracker:
-        await settle(lambda: not files(folder))
-        assert (await tracker.snapshot("a")).status == "completed"
-
-
-@pytest.mark.parametrize("how", ["memory", "off"])
-async def test_nothing_is_spooled_for_a_store_that_ends_with_its_process_or_when_told_so(
-    how: str, folder: Path
-) -> None:
-    store = Durable(MemoryStore())
-    given = store.recording if how == "memory" else store
-    async with open_tracker(given, flush_timeout=0.05, spool=how == "memory") as tracker, tracker.session("a"):
-        store.recording.mode = "down"
-    assert files(folder) == []

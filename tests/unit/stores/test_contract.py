@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
-from tests.store_contract.contract import *  # noqa: F403 - the tests
-from tests.store_contract.contract import EVENT_LIMIT, Rig
+from tests.store_contract.reading import *  # noqa: F403 - the tests
+from tests.store_contract.rig import EVENT_LIMIT, Rig
+from tests.store_contract.writing import *  # noqa: F403 - the tests
 from trio_progress.stores.memory import MemoryStore
 from trio_progress.stores.sqlite.backend import SqliteBackend
 from trio_progress.stores.sqlite.machine import MachineClock

@@ -4,11 +4,12 @@ The number in a name is that of the line. Each is the shortest scenario in which
 the public names and `trio_progress.testing`; what goes deeper stands with the part that it is about, much of it
 under the same number. Of pain 6 the sockets, of 9 and 22 the server, of 10 a real Redis and of 12 the client over
 a network have tests in tests/integration; here it is what all of them stand on. No line is left out.
+
+These are the pains of delivery: what gets lost, late, doubled or out of order on its way to who reads.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 from typing import Any
 
@@ -16,9 +17,9 @@ import pytest
 import trio
 import trio.testing
 
+from tests.unit.scenarios.pains.keeping import NAMES, kept, same
 from trio_progress import (
     CustomEvent,
-    End,
     FencedError,
     Gap,
     Limits,
@@ -27,30 +28,11 @@ from trio_progress import (
     Snapshot,
     Subscribed,
     Update,
-    connect,
-    open_display,
     open_tracker,
 )
-from trio_progress.server.auth.authenticator import token_of
-from trio_progress.state.record import decode_record
-from trio_progress.stores.base import Store
 from trio_progress.testing import FaultyStore, Subscriber, explore, jitter, recorded
 
-NAMES = ("search", "analysis", "report")
 PIPELINE = Pipeline("research", dict(zip(NAMES, (3, 2, 1), strict=True)))
-
-
-async def kept(store: Store, session_id: str = "a") -> Snapshot:
-    """What the store holds."""
-    entry = await store.read(session_id)
-    assert entry is not None
-    return decode_record(session_id, *entry.key, entry.record).state
-
-
-def same(*states: Snapshot | None) -> None:
-    assert all(state is not None for state in states)
-    plain = [state.resuming("") for state in states if state is not None]
-    assert all(state == plain[0] for state in plain)
 
 
 async def joins_while_events_are_emitted() -> None:
@@ -314,226 +296,3 @@ async def test_pain_12_a_client_that_comes_back_a_hundred_times_is_right_each_ti
     same(session.snapshot(), restless.view)
     assert len(restless.greetings) > 80
     assert all(greeting.recovered for greeting in restless.greetings[1:])
-
-
-async def test_pain_13_ten_thousand_increments_are_a_few_messages_and_a_few_writes(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    subscriber, store = Subscriber("a"), FaultyStore()
-    async with open_tracker(store) as tracker, trio.open_nursery() as outside:
-        outside.start_soon(subscriber.run, tracker)
-        async with tracker.session("a") as session:
-            for n in range(10_000):
-                session.increment("n")
-                if n % 100 == 0:
-                    await trio.sleep(0.01)
-    assert subscriber.received < 20
-    assert len(store.commits) < 20
-    same(session.snapshot(), subscriber.view, await kept(store))
-    assert session.snapshot().counters == {"n": 10_000}
-
-
-@pytest.mark.parametrize("mode", ["down", "hang", "lost"])
-async def test_pain_14_a_store_that_fails_or_hangs_does_not_slow_the_work(
-    mode: str, autojump_clock: trio.testing.MockClock
-) -> None:
-    store = FaultyStore()
-    async with open_tracker(store, flush_timeout=2) as tracker:
-        store.mode = mode  # type: ignore[assignment]
-        begun = trio.current_time()
-        async with tracker.session("a") as session:
-            # Entering waits for the store, to know that nobody else has it; but a second at most.
-            assert trio.current_time() - begun <= 1.01
-            begun = trio.current_time()
-            with session.phase("work", total=100) as phase:
-                for _ in range(100):
-                    phase.advance()
-                    session.emit("found")
-                    await trio.sleep(0.1)
-            left = trio.current_time()
-            assert left - begun == pytest.approx(10)
-        assert trio.current_time() - left <= 2.01
-        store.mode = "up"
-    assert session.status == "completed"
-
-
-async def test_pain_15_a_reader_that_missed_states_is_put_right_by_any_newer_one(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    inner = MemoryStore()
-    theirs = FaultyStore(inner)
-    async with open_tracker(inner) as owner, open_tracker(theirs) as monitor:
-        async with owner.session("a", PIPELINE) as session, monitor.watch("a") as snapshots:
-            await snapshots.__anext__()
-            theirs.mode = "down"
-            with session.phase("search"):
-                await trio.sleep(30)
-            session.advance_to("report")
-            session.set(page=7)
-            theirs.mode = "up"
-            await trio.sleep(10)
-            seen = await snapshots.__anext__()
-            statuses = [phase.status for phase in seen.phases]
-            assert (statuses, seen.fields) == (["completed", "skipped", "running"], {"page": 7})
-            same(seen, await kept(inner))
-
-
-async def workers_count_at_once() -> None:
-    async with open_tracker() as tracker, tracker.session("a") as session:
-        with session.phase("work", total=40) as phase:
-
-            async def work() -> None:
-                for _ in range(10):
-                    await jitter(0.01)
-                    session.increment("n", 2)
-                    phase.advance()
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(4):
-                    nursery.start_soon(work)
-        assert session.snapshot().counters == {"n": 80}
-        assert phase.done == 40
-
-
-def test_pain_16_no_count_is_lost_whichever_workers_add_at_once(seed: int, exhaustive: bool) -> None:
-    explore(workers_count_at_once, schedules=60 if exhaustive else 12, seed=seed)
-
-
-async def test_pain_17_it_never_goes_back_and_is_at_100_percent_only_when_it_is_done(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_tracker() as tracker:
-        with recorded(tracker, "a") as messages:
-            async with tracker.session("a", PIPELINE) as session:
-                for name in NAMES:
-                    with session.phase(name, total=1) as phase:
-                        for _ in range(6):
-                            phase.advance(2)  # More than there was to do, and then there is more.
-                            await trio.sleep(0.15)
-                            phase.extend(5)
-                            await trio.sleep(0.15)
-                await trio.sleep(1)
-        states = messages.states("a")
-    fractions = [state.progress for state in states]
-    assert fractions == sorted(fractions)
-    assert any(state.raw < state.progress for state in states), "nothing has tried to go back"
-    for state in states:
-        assert (state.progress == 1.0) == (state.status == "completed")
-        assert all((phase.fraction == 1.0) == (phase.status == "completed") for phase in state.phases)
-
-
-async def test_pain_18_every_way_to_end_is_told_as_what_it_was(autojump_clock: trio.testing.MockClock) -> None:
-    ends: dict[str, tuple[str, str]] = {}
-    store = MemoryStore()
-    async with open_tracker(store) as tracker:
-
-        async def run(name: str) -> None:
-            with recorded(tracker, name) as messages, trio.CancelScope() as around:
-                try:
-                    async with tracker.session(name, PIPELINE) as session:
-                        with session.phase("search", total=1) as phase:
-                            phase.advance()  # All of it is done, and yet it is not over.
-                            if name == "raises":
-                                raise KeyError(name)
-                            if name == "asked":
-                                await tracker.cancel(name)
-                            if name == "outside":
-                                around.cancel()
-                            if name == "too-slow":
-                                around.deadline = trio.current_time() + 5
-                            await trio.sleep(0 if name == "returns" else 10)
-                except KeyError:
-                    pass
-            told = [message.status for message in messages if isinstance(message, End)]
-            ends[name] = (told[-1], (await kept(store, name)).status)
-
-        ways = {"returns": "completed", "raises": "failed", "asked": "cancelled"}
-        ways |= {"outside": "cancelled", "too-slow": "timed_out"}
-        for name in ways:
-            await run(name)
-    assert ends == {name: (status, status) for name, status in ways.items()}
-
-
-async def test_pain_19_stalled_and_lost_are_told_apart_and_since_when(autojump_clock: trio.testing.MockClock) -> None:
-    inner = MemoryStore()
-    theirs = FaultyStore(inner)
-
-    def wall() -> float:
-        return 1e9 + trio.current_time()
-
-    async with (
-        open_tracker(inner, wall_clock=wall) as monitor,
-        open_tracker(theirs, wall_clock=wall, flush_timeout=0) as owner,
-    ):
-        async with owner.session("a", PIPELINE) as session:
-            with session.phase("search", total=9) as phase:
-                phase.advance()
-                seen = []
-                for seconds in (5, 100, 0):
-                    await trio.sleep(seconds)
-                    if not seconds:
-                        theirs.mode = "down"  # As if the process were gone.
-                        await trio.sleep(50)
-                    state = await monitor.snapshot("a")
-                    assert state.heartbeat_at is not None
-                    assert state.progressed_at is not None
-                    silent = (state.heartbeat_at - state.progressed_at).total_seconds()
-                    seen.append((state.liveness, silent))
-    assert [liveness for liveness, _ in seen] == ["ok", "stalled", "lost"]
-    assert seen[0][1] < 6
-    assert seen[1][1] == seen[2][1] == pytest.approx(100, abs=11)
-
-
-async def test_pain_20_what_an_earlier_run_has_done_is_not_in_the_rate(autojump_clock: trio.testing.MockClock) -> None:
-    pipeline = Pipeline("crawl", ["fetch"])
-    async with open_tracker() as tracker:
-        async with tracker.session("a", pipeline) as session:
-            with session.phase("fetch", total=1000) as phase:
-                for _ in range(800):
-                    phase.advance()
-                    await trio.sleep(0.01)
-                session.save(800)
-                await session.flush()
-                session.cancel()
-                await trio.sleep(1)
-        async with tracker.session("a", pipeline, resume="always") as session:
-            with session.phase("fetch", total=1000) as phase:
-                phase.skip(session.saved)
-                for _ in range(20):
-                    phase.advance()
-                    await trio.sleep(1)
-                shown = session.snapshot().phase("fetch")
-                session.cancel()
-                await trio.sleep(1)
-    assert (shown.done, shown.total) == (820, 1000)
-    assert shown.rate == pytest.approx(1, rel=0.1)
-    assert shown.eta == pytest.approx(180, rel=0.1)
-
-
-async def test_pain_21_without_a_terminal_there_are_plain_lines_at_a_slow_beat(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    log = io.StringIO()
-    async with open_tracker() as tracker, open_display(tracker, file=log, interval=10):
-        async with tracker.session("a", PIPELINE, title="nightly") as session:
-            with session.phase("search", total=600) as phase:
-                for _ in range(600):
-                    phase.advance()
-                    await trio.sleep(0.1)
-    lines = log.getvalue().splitlines()
-    assert 6 <= len(lines) <= 12
-    assert all("nightly" in line and line.isprintable() for line in lines)
-    assert "completed" in lines[-1]
-
-
-def test_pain_22_a_token_travels_in_a_header_or_a_subprotocol_and_never_in_an_address() -> None:
-    assert token_of({"authorization": "Bearer secret"}) == "secret"
-    assert token_of({"sec-websocket-protocol": "trio-progress.v1, bearer.c2VjcmV0"}) == "secret"
-    for url in ("ws://127.0.0.1:1/?token=secret", "ws://secret@127.0.0.1:1", "ws://127.0.0.1:1/#secret"):
-
-        async def come(url: str = url) -> None:
-            async with connect(url, "a"):
-                pass
-
-        with pytest.raises(ValueError, match="never in an address"):
-            trio.run(come)
