@@ -73,7 +73,7 @@ def test_redacting_is_linear(part: str) -> None:
             redacted(text)
         return time.thread_time() - began
 
-    assert min(seconds(20_000) for _ in range(5)) <= 3.0 * min(seconds(10_000) for _ in range(5)) + 0.005
+    assert min(seconds(20_000) for _ in range(5)) <= 3.0 * min(seconds(10_000) for _ in range(5)) + 0.05
 
 
 @pytest.mark.parametrize("url", WITH_PASSWORD)
