@@ -1,7 +1,7 @@
-"""Takes the pictures of the page in README: real runs, in a real browser.
+"""Takes the pictures of the page in docs/: real runs, in a real browser.
 
-Run it as `python .ci/pictures_of_the_page.py .readme`. It needs Chromium and Playwright (the extra `test`); the letters
-are those of the font Inter where that is installed.
+Run it as `python .ci/pictures_of_the_page.py docs/pictures`. It needs Chromium and Playwright (the extra `test`); the
+letters are those of the font Inter where that is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs one suite or all, compares two runs, makes README's page of one."""
+"""`python -m benchmarks`: runs one suite or all, compares two runs, makes the page of results of one."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def _parser(suites: dict[str, Suite]) -> argparse.ArgumentParser:
     two.add_argument("before", type=Path, metavar="A")
     two.add_argument("after", type=Path, metavar="B")
     two.add_argument("--every", action="store_true", help="print also what has not moved")
-    made = commands.add_parser("page", help="README's page of results, from a file that `all` has written")
+    made = commands.add_parser("page", help="the page of results of docs/, from a file that `all` has written")
     made.add_argument("run", type=Path, metavar="RUN")
-    made.add_argument("--into", type=Path, metavar="README", help="put it there, instead of printing it")
+    made.add_argument("--into", type=Path, metavar="FILE", help="put it there, instead of printing it")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""README's page of results, made from what `all` has written: `python -m benchmarks page RUN.json --into README.md`.
+"""The page of results, made from what `all` has written: `python -m benchmarks page RUN.json --into docs/results.md`.
 
 Of each suite it shows what its author has named as headlines, ours first and then the others, those that are cheaper
 than ours among them; of a suite without any, its limits. Every figure is in the run's own file, and in what a suite

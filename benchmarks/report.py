@@ -36,7 +36,7 @@ class Row:
         unit: Of the values.
         values: One a round.
         ratios: How many times each of the named others it is.
-        headline: With which others README's page shows it; None: it does not.
+        headline: With which others the page of results shows it; None: it does not.
     """
 
     group: str
@@ -94,7 +94,7 @@ class Report:
             unit: Of the values; of what is measured, less is better.
             values: By contender.
             against: Contenders to which each has its ratio.
-            headline: Those that README's page shows, each with the others that stand beside it there.
+            headline: Those that the page of results shows, each with the others that stand beside it there.
 
         Raises:
             ValueError: `headline` names somebody who was not measured.

@@ -25,7 +25,7 @@ LIMITS = {"enter": 120.0, "leave": 200.0, "memory": 24.0}
 """Microseconds, microseconds, KB."""
 
 SHOWN = ("enter, alone", "leave, alone", "memory", "idle CPU, all together")
-"""What README's page shows."""
+"""What the page of results shows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -142,6 +142,6 @@ SHOWN: Final = frozenset(
         "cancelled runs leave behind, without `finally`",
     }
 )
-"""Names of the figures that README's page shows."""
+"""Names of the figures that the page of results shows."""
 
 assert {figure.name for figure in FIGURES} >= SHOWN

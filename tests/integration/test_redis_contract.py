@@ -17,6 +17,7 @@ import redis
 import trustme
 from trio.testing import MockClock
 
+from tests.documents import text_of
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
 from tests.store_contract.reading import *  # noqa: F403 - the tests
 from tests.store_contract.rig import EVENT_LIMIT, Rig
@@ -28,7 +29,6 @@ from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration
 
-README = Path(__file__).resolve().parents[2] / "README.md"
 
 StartRedis = Callable[..., RedisServer]
 
@@ -42,8 +42,9 @@ class Place(NamedTuple):
 
 
 def acl_rule(prefix: str) -> list[str]:
-    """The rule that README tells, for other keys."""
-    line = next(line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("ACL SETUSER"))
+    """The rule that the docs tell, for other keys."""
+    lines = text_of("guides/redis-operating.md").splitlines()
+    line = next(line for line in lines if line.startswith("ACL SETUSER"))
     return [word.replace("~tp:", f"~{prefix}:") for word in shlex.split(line)]
 
 

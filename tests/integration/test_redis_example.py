@@ -1,10 +1,9 @@
-"""README's example of a company: a FastAPI front, Trio workers, a gateway and a page, as they stand there."""
+"""The example of a company in docs/: a FastAPI front, Trio workers, a gateway and a page, as they stand there."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is missing: instal
 from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.page import CHROMIUM
+from tests.documents import ROOT, files
 from tests.support import free_port
 
 pytestmark = [
@@ -31,12 +31,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: install the package chromium"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = re.findall(
-    r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$",
-    (ROOT / "README.md").read_text(encoding="utf-8"),
-    re.MULTILINE | re.DOTALL,
-)
+FILES = files("guides/front-workers-gateway.md")
 
 PATIENCE = 60.0
 
@@ -87,11 +82,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_the_example_of_a_company_works_as_it_stands_in_readme(
+def test_the_example_of_a_company_works_as_it_stands_in_the_docs(
     redis_url: str, browser_context: BrowserContext, tmp_path: Path
 ) -> None:
-    assert [name for name, _ in FILES[:4]] == ["jobs.py", "front.py", "worker.py", "page.html"]
-    for name, text in FILES[:4]:
+    assert list(FILES) == ["jobs.py", "front.py", "worker.py", "page.html"]
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     front, gateway = (f"http://127.0.0.1:{free_port()}/" for _ in range(2))
     environment = os.environ | {
@@ -101,7 +96,7 @@ def test_the_example_of_a_company_works_as_it_stands_in_readme(
         "GATEWAY": gateway,
     }
     port = {url: url.rstrip("/").rpartition(":")[2] for url in (front, gateway)}
-    slow = dict(FILES)["worker.py"].replace("sleep(0.05)  # the work", "sleep(0.5)")
+    slow = FILES["worker.py"].replace("sleep(0.05)  # the work", "sleep(0.5)")
     (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
     with ExitStack() as stack:
 

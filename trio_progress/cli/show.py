@@ -13,7 +13,7 @@ from .ls import as_data
 _DESCRIPTION: Final = """\
 Shows one session: its status, phases, counters, fields, result and error.
 
-`--json` prints the whole state as one JSON object; the README names its parts. Times are RFC 3339, UTC.
+`--json` prints the whole state as one JSON object; docs/reference/protocol.md names its parts. Times are RFC 3339, UTC.
 """
 
 _EPILOG: Final = f"""\

@@ -1,4 +1,4 @@
-"""All suites into one file, two files side by side, and README's page made of one."""
+"""All suites into one file, two files side by side, and the page of results in docs/ made of one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from benchmarks import page, suites, together
 from benchmarks.__main__ import main
 from benchmarks.report import Report
 from benchmarks.suites import MissingError, Suite, discover
-
-README = Path(__file__).parents[3] / "README.md"
+from tests.documents import text_of
 
 
 def report(name: str, ours: list[float], rival: list[float]) -> Report:
@@ -222,10 +221,10 @@ def test_a_headline_of_what_was_not_measured_is_refused() -> None:
         Report("one", {}).add("an operation", "ns", {"ours": [1.0]}, headline={"ours": ("tqdm",)})
 
 
-def test_the_results_in_readme_have_the_form_of_the_page_and_the_races_rows() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_results_in_the_docs_have_the_form_of_the_page_and_the_races_rows() -> None:
+    text = text_of("results.md")
     made = page.find(text)
-    assert made, "make it: `python -m benchmarks all --json RUN`, then `python -m benchmarks page RUN --into README.md`"
+    assert made, "make it: `python -m benchmarks all --json RUN`, then `page RUN --into docs/results.md`"
     for suite in ("hot", "races", "sessions", "sqlite"):
         assert f"**`python -m benchmarks {suite}`**" in made
     races = [line for line in made.splitlines() if ": schedules with it" in line]

@@ -67,7 +67,7 @@ _ADVICE: Final = {
     "ASK": "the cluster is being resharded",
     "BUSY": "it is held up by somebody's script",
     "NOAUTH": "it needs a password: redis://USER:PASSWORD@HOST:PORT/DB",
-    "NOPERM": "its user may not do this; README has the ACL rule that it needs",
+    "NOPERM": "its user may not do this; docs/guides/redis-operating.md has the ACL rule that it needs",
 }
 
 _CODES: Final[dict[type[Exception], str]] = {

@@ -1,4 +1,4 @@
-"""README's page on testing, done as it says: the planted bug is found, and the printed command repeats it."""
+"""The guide to testing, done as it says: the planted bug is found, the printed command repeats it, pytest passes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import ROOT, blocks, files, text_of
+
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(EXAMPLE,) = (
-    block
-    for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    if "explore(research" in block
-)
+GUIDE = "guides/testing.md"
+(EXAMPLE,) = (block.text for block in blocks(GUIDE) if block.language == "python" and "explore(research" in block.text)
 
 
 def run(folder: Path, command: str) -> str:
@@ -45,7 +42,7 @@ def test_the_lost_update_is_found_within_the_stated_number_of_schedules_and_the_
     tmp_path: Path,
 ) -> None:
     (tmp_path / "research.py").write_text(EXAMPLE)
-    stated = re.search(r"finds it within (\d+) schedules", README)
+    stated = re.search(r"finds it within (\d+) schedules", text_of(GUIDE))
     assert stated is not None
     assert f"schedules={stated[1]})" in EXAMPLE
     said = run(tmp_path, "python research.py")
@@ -57,3 +54,10 @@ def test_the_lost_update_is_found_within_the_stated_number_of_schedules_and_the_
     again = run(tmp_path, command)
     assert f"fails under seed {found[1]}, the 1st schedule tried" in again
     assert again.partition("history")[2] == said.partition("history")[2], "and it is the same history"
+
+
+def test_the_test_that_the_guide_writes_passes_under_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_research.py").write_text(files(GUIDE)["test_research.py"], encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    said = run(tmp_path, "python -m pytest -q -p no:asyncio -p no:cacheprovider test_research.py")
+    assert "1 passed" in said

@@ -1,10 +1,9 @@
-"""README's FastAPI app on asyncio beside a Trio worker, one file between them: as they stand there."""
+"""The guide to other frameworks: FastAPI on asyncio beside a Trio worker, a Django view, a Celery task, as they are."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,18 +17,12 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
+from tests.documents import ROOT, files
 from tests.support import free_port
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = dict(
-    re.findall(
-        r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$",
-        (ROOT / "README.md").read_text(encoding="utf-8"),
-        re.MULTILINE | re.DOTALL,
-    )
-)
+FILES = files("guides/other-frameworks.md")
 PATIENCE = 60.0
 
 
@@ -85,3 +78,55 @@ def test_an_app_on_asyncio_declares_and_shows_what_a_trio_worker_does(tmp_path: 
         assert left["progress"] < 1
         stack.enter_context(running(tmp_path, "importer.py"))
         assert until(job, status="completed", progress=1.0)["result"] == {"rows": 20}
+
+
+DJANGO = """
+import django
+from django.conf import settings
+from django.http import Http404
+from django.test import RequestFactory
+settings.configure()
+django.setup()
+import views
+request = RequestFactory().get("/")
+request.user = "ada"
+import json
+job = json.loads(views.begin(request).content)["id"]
+print(views.progress(request, job).content.decode())
+for user, name in (("eve", job), ("ada", "nothing"), ("ada", "no id")):
+    request.user = user
+    try:
+        views.progress(request, name)
+    except Http404:
+        print("404")
+"""
+
+CELERY = """
+from tasks import report
+print(report.apply(args=[7], task_id="report-7").get())
+from trio_progress.blocking import Client
+with Client("sqlite:progress.db") as client:
+    snapshot = client.snapshot("report-7")
+    print(snapshot.status, snapshot.result, snapshot.pipeline)
+"""
+
+
+def said_by(folder: Path, program: str) -> list[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_django_view_declares_and_shows_what_is_the_users(tmp_path: Path) -> None:
+    (tmp_path / "views.py").write_text(FILES["views.py"], encoding="utf-8")
+    shown, *refused = said_by(tmp_path, DJANGO)
+    assert json.loads(shown) == {"status": "queued", "progress": 0.0, "result": None}
+    assert refused == ["404"] * 3
+
+
+def test_a_celery_task_is_a_session_of_its_id(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(FILES["tasks.py"], encoding="utf-8")
+    assert said_by(tmp_path, CELERY) == ["7", "completed {'rows': 7} report"]
