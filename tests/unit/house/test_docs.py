@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import tomllib
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,12 @@ def test_a_link_leads_to_a_page_and_to_a_heading_of_it(page: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_file_of_the_repository_that_a_page_names_is_there(page: Path) -> None:
+    for path in re.findall(r"`((?:tests|benchmarks|trio_progress|docs|\.ci)/[\w./-]+)`", prose(text_of(page))):
+        assert (ROOT / path).exists(), f"{named(page)} names {path}"
+
+
 def test_a_picture_that_is_shown_is_there_and_none_is_there_that_is_not_shown() -> None:
     shown = {(page.parent / picture).resolve() for page in PAGES for picture in pictures(page)}
     assert len(shown) >= 7
@@ -141,6 +148,19 @@ def test_a_page_is_no_longer_than_one_reads_at_a_time(page: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len(text_of(README).splitlines()) <= LINES_OF_README
+
+
+def test_the_figures_in_readme_are_those_of_the_page_of_results() -> None:
+    _, _, shown = text_of(README).partition("\n## Results\n")
+    results = text_of("results.md")
+    for figure in re.findall(r"\d+(?:[.,]\d+)+", shown):
+        assert figure in results, f"{figure} is not in docs/results.md"
+
+
+def test_the_extras_in_readme_are_those_that_users_have() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for extra in set(extras) - {"bench", "test", "docs", "dev"}:
+        assert f"| `{extra}` |" in text_of(README)
 
 
 # The reference
