@@ -7,7 +7,7 @@ import re
 import shlex
 import tomllib
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -74,15 +74,19 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 6
 
 
+@cache
+def _all_tests() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_a_block_says_what_it_is_and_a_part_of_python_is_a_file_that_a_test_runs(page: Path) -> None:
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for block in blocks(page):
         where = f"{named(page)}:{block.line}"
         assert block.language in LANGUAGES, f"{where}: say which language it is, one of {sorted(LANGUAGES)}"
         if block.language == "py":
             assert block.file is not None, f"{where}: make it whole and `python`, or name it by <!-- file: NAME -->"
-            assert f'"{block.file}"' in tests, f"{where}: no test runs {block.file}"
+            assert f'"{block.file}"' in _all_tests(), f"{where}: no test runs {block.file}"
 
 
 def _parses(command: str) -> bool:
