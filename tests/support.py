@@ -6,15 +6,16 @@ import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import hypothesis
 import trio
 import trio._core._run as trio_run
 from hypothesis import strategies
 
-from trio_progress import MemoryStore, StoreError
+from trio_progress import MemoryStore, ProgressTracker, StoreError
 from trio_progress.protocol.snapshot import ENDED, Snapshot
+from trio_progress.session.core import SessionCore
 from trio_progress.state.record import decode_record
 from trio_progress.stores.base import (
     Append,
@@ -31,6 +32,7 @@ from trio_progress.stores.base import (
     Stored,
     Write,
 )
+from trio_progress.tracker import runtime_of
 
 
 class Seeds(Protocol):
@@ -62,6 +64,18 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("a hundred ports are taken")
+
+
+def core_of(tracker: ProgressTracker, session_id: str) -> SessionCore:
+    """The inside of a session that is open in this tracker."""
+    core = runtime_of(tracker).open[session_id].core
+    assert core is not None
+    return core
+
+
+def logs_of(store: MemoryStore) -> dict[str, Any]:
+    """What a store in memory holds, for what comes over it from outside: a FLUSHALL, an older backup."""
+    return store._logs
 
 
 class RecordingStore:

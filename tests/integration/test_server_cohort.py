@@ -36,6 +36,7 @@ from trio_progress.server import Grant, encoder
 from trio_progress.server.encoder import Encoder, close_frame, frame, write_many_nowait
 from trio_progress.server.outbox import Outbox, Subscriber
 from trio_progress.server.wire import Wire
+from trio_progress.tracker import runtime_of
 
 pytestmark = pytest.mark.integration
 
@@ -202,7 +203,7 @@ async def standing_alike() -> AsyncIterator[tuple[Outbox, socket.socket, Callabl
         tracker.session("r-1") as session,
         trio.open_nursery() as nursery,
     ):
-        hub = tracker._runtime.hub
+        hub = runtime_of(tracker).hub
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))

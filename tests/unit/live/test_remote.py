@@ -27,6 +27,7 @@ from trio_progress.live.feed import Feed
 from trio_progress.live.hub import REMEMBERED
 from trio_progress.live.remote import RemoteState
 from trio_progress.protocol.messages import Message
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -209,7 +210,7 @@ async def test_those_who_find_the_same_end_share_one_look_at_it_and_a_new_run_is
     async def found(session_id: str) -> Feed:
         stored = await store.read(session_id)
         assert stored is not None
-        return tracker._runtime.hub.found(stored)
+        return runtime_of(tracker).hub.found(stored)
 
     def there() -> int:
         gc.collect()

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, Seeds, seeded_scheduler
+from tests.support import RecordingStore, Seeds, core_of, seeded_scheduler
 from trio_progress import (
     CustomEvent,
     End,
@@ -130,7 +130,7 @@ async def test_an_update_fits_onto_its_own_state_only(autojump_clock: trio.testi
         first = session.snapshot()
         session.increment("n")
         second = session.snapshot()
-        update = session._core.state.update_since(first.seq, "")
+        update = core_of(tracker, "a").state.update_since(first.seq, "")
         assert update.apply(first).counters == {"n": 1}
         with pytest.raises(ProtocolError, match="ask for a new snapshot"):
             update.apply(second)
@@ -146,7 +146,7 @@ async def test_what_an_update_says_nothing_of_is_handed_on_and_not_made_anew(
                 site.advance()
                 crawl.phase("site-3")
                 newest = session.snapshot()
-                after = session._core.state.update_since(first.seq, "").apply(first)
+                after = core_of(tracker, "a").state.update_since(first.seq, "").apply(first)
     assert after.phases == newest.phases
     assert after.phases[0] is first.phases[0]
     assert after.phases[1].phases[0] is first.phases[1].phases[0]

@@ -12,6 +12,7 @@ from tests.support import RecordingStore
 from trio_progress import MemoryStore, Pipeline, ProgressTracker, open_tracker
 from trio_progress.stores.base import Append, Claim, Index
 from trio_progress.testing import FaultyStore
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 
@@ -182,4 +183,4 @@ async def test_nothing_is_followed_for_who_has_left_in_the_middle_of_a_look(
                     await Seen().follow(other)
                 await trio.sleep(5)
                 assert other.statistics().sessions_followed == 0
-                assert not other._runtime.hub.topics
+                assert not runtime_of(other).hub.topics

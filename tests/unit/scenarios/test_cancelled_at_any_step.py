@@ -12,6 +12,7 @@ import trio.testing
 from tests.support import RecordingStore, Seeds, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, SessionActiveError, SessionNotFoundError, open_tracker
 from trio_progress.protocol.messages import Message
+from trio_progress.tracker import runtime_of
 
 _memory_channel = trio.open_memory_channel[None]
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -184,9 +185,9 @@ def check(store: RecordingStore, seen: Seen, tracker: ProgressTracker | None, ab
             stored_end = store.ends(session_id)[first_epoch[0].epoch][0]
             assert (last.status, last.persisted_seq) == (stored_end.status, stored_end.seq), about
     if tracker is not None:
-        assert tracker._runtime.open == {}, about
-        assert tracker._runtime.hub.topics == {}, about
-        assert tracker._runtime.committer._waiting == {}, about
+        assert runtime_of(tracker).open == {}, about
+        assert runtime_of(tracker).hub.topics == {}, about
+        assert runtime_of(tracker).held()["writers"] == (), about
 
 
 def sweep(

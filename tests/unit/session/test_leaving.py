@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore
+from tests.support import RecordingStore, core_of
 from tests.unit.session.ended import end_of, ended
 from trio_progress import (
     End,
@@ -19,6 +19,7 @@ from trio_progress import (
     Snapshot,
     open_tracker,
 )
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -176,7 +177,7 @@ async def test_what_is_stopped_politely_is_interrupted_also_where_its_clean_up_f
         with pytest.raises(trio.BrokenResourceError):
             async with tracker.session("a", PIPELINE, resume="interrupted") as session:
                 session.save(7)
-                session._core.stop("received SIGTERM", interrupted=True)
+                core_of(tracker, "a").stop("received SIGTERM", interrupted=True)
                 try:
                     await trio.sleep(10)
                 finally:
@@ -254,7 +255,7 @@ async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_st
                 await trio.sleep(100)
                 raise AssertionError("not reached")
         assert trio.current_time() < 20
-        assert tracker._runtime.open == {}
+        assert runtime_of(tracker).open == {}
     assert end_of(store).status == "failed"
     assert store.leases == {}
     assert isinstance(messages[-1], End)
@@ -280,7 +281,7 @@ async def test_a_bug_in_the_end_itself_is_raised_and_keeps_nobody(
             async with tracker.session("b"):
                 raise ValueError
         assert trio.current_time() < 20
-        assert tracker._runtime.open == {}
+        assert runtime_of(tracker).open == {}
     if where == "session.lifecycle.describe":
         assert end_of(store).status == end_of(store, "b").status == "failed"
 

@@ -179,10 +179,10 @@ def test_a_thread_that_outlives_the_run_is_not_hurt() -> None:
         return session, tick
 
     session, tick = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    before = session._core.state.seq
+    before = session.snapshot().seq
     assert in_thread(tick.advance) is None
     assert in_thread(lambda: tick.update(done=9)) is None
-    assert session._core.state.seq == before
+    assert session.snapshot().seq == before
 
 
 async def test_many_threads_on_many_phases_lose_no_count_while_phases_end() -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore
+from tests.support import RecordingStore, logs_of
 from trio_progress import (
     End,
     FencedError,
@@ -136,7 +136,7 @@ async def test_what_is_gone_from_the_store_is_claimed_and_stored_anew(autojump_c
     async with open_tracker(store) as tracker, tracker.session("a") as session:
         session.emit("e", 1)
         await session.flush()
-        store.inner._logs.clear()  # As FLUSHALL does.
+        logs_of(store.inner).clear()  # As FLUSHALL does.
         session.emit("e", 2)
         await session.flush()
         stored = await store.read("a")
@@ -152,12 +152,13 @@ async def test_a_store_that_went_back_to_before_the_claim_is_claimed_again(
     store = RecordingStore()
     async with open_tracker(store) as tracker:
         declared = await tracker.declare("a", labels={"n": "1"}, title="declared")
-        before = copy.deepcopy(store.inner._logs)
+        before = copy.deepcopy(logs_of(store.inner))
         async with tracker.session("a") as session:
             session.emit("e", 1)
             session.update(title="newer")
             await session.flush()
-            store.inner._logs = before
+            logs_of(store.inner).clear()
+            logs_of(store.inner).update(before)
             session.emit("e", 2)
             await session.flush()
             stored = await store.read("a")
@@ -176,7 +177,7 @@ async def test_an_end_that_has_to_be_claimed_anew_leaves_no_lease_behind(
     async with open_tracker(store) as tracker:
         async with tracker.session("a") as session:
             await trio.sleep(1)
-            store.inner._logs.clear()
+            logs_of(store.inner).clear()
         stored = await store.inner.read("a")
         assert stored is not None
         assert stored.key == (session.epoch, session.snapshot().seq)

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore
+from tests.support import RecordingStore, logs_of
 from trio_progress import (
     MemoryStore,
     Pipeline,
@@ -24,6 +24,7 @@ from trio_progress import (
 from trio_progress.storage.ownerless import written_off
 from trio_progress.stores.base import Claimed
 from trio_progress.telemetry.statistics import Tally
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -156,10 +157,10 @@ async def leave_behind(store: MemoryStore, tracker: object, stored: str, nursery
                 session.advance_to("analysis")
                 await session.flush()
                 read = await store.read("a")
-                usual = dict(store._logs)
-        store._logs.update(usual)
+                usual = dict(logs_of(store))
+        logs_of(store).update(usual)
         assert read is not None
-        log = store._logs["a"]
+        log = logs_of(store)["a"]
         log.key, log.record = read.key, read.record
         log.lease_until = trio.current_time() + (1000 if stored == "alive" else -1)
         if stored == "written_off":
@@ -207,4 +208,4 @@ async def test_resuming_needs_a_store_that_answers(autojump_clock: trio.testing.
         with pytest.raises(StoreError):
             async with tracker.session("a", resume="interrupted"):
                 pass
-        assert tracker._runtime.open == {}
+        assert runtime_of(tracker).open == {}

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore
+from tests.support import RecordingStore, logs_of
 from tests.unit.storage.spooling import APPEND, files
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
 from trio_progress.session.runtime import TrackerRuntime
@@ -28,6 +28,7 @@ from trio_progress.stores.base import (
     Stored,
     Write,
 )
+from trio_progress.tracker import runtime_of
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -95,7 +96,7 @@ async def lose(inner: MemoryStore, **given: bool) -> int:
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.02))
 
     await trio.to_thread.run_sync(run)
-    for log in inner._logs.values():  # Its leases and expiry were dated by the other clock.
+    for log in logs_of(inner).values():  # Its leases and expiry were dated by the other clock.
         log.lease_until, log.expires = None, trio.current_time() + 1000
     return epochs[0]
 
@@ -134,7 +135,7 @@ async def test_an_end_that_was_never_claimed_is_delivered_with_its_events(folder
 async def test_an_end_whose_claim_was_taken_and_not_answered_is_delivered(left: float, folder: Path) -> None:
     inner = MemoryStore()
     epoch = await lose(inner, claim_unanswered=True)
-    inner._logs["a"].lease_until = trio.current_time() + left
+    logs_of(inner)["a"].lease_until = trio.current_time() + left
     async with open_tracker(Durable(inner)) as tracker:
         snapshot = await tracker.snapshot("a")
         assert (snapshot.status, snapshot.result, snapshot.epoch) == ("completed", {"answer": 42}, epoch)
@@ -150,7 +151,7 @@ async def test_an_end_whose_claim_was_not_answered_takes_nothing_from_who_has_cl
 ) -> None:
     inner = MemoryStore()
     epoch = await lose(inner, claim_unanswered=True)
-    record = inner._logs["a"].record
+    record = logs_of(inner)["a"].record
     (outcome,) = await inner.commit([Claim("a", epoch + 1, "another", record, APPEND.index, lease, 100.0)])
     assert isinstance(outcome, Claimed)
     before = await inner.read("a")
@@ -211,7 +212,7 @@ async def test_an_end_of_a_session_that_has_a_newer_owner_is_dropped(never_claim
 async def test_an_end_of_a_session_that_was_deleted_is_not_brought_back(folder: Path) -> None:
     inner = MemoryStore()
     await lose(inner)
-    inner._logs.clear()
+    logs_of(inner).clear()
     async with open_tracker(Durable(inner)):
         pass
     assert await inner.read("a") is None
@@ -258,7 +259,7 @@ async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_a
     async with trio.open_nursery() as nursery:
         async with open_tracker(Slow(inner)) as tracker:
             await reading.wait()
-            nursery.start_soon(closing, tracker._runtime, resume_from)  # noqa: ASYNC111 - it lets the tracker be left
+            nursery.start_soon(closing, runtime_of(tracker), resume_from)  # noqa: ASYNC111 - it lets the tracker be left
     assert len(files(folder)) == 1
 
 

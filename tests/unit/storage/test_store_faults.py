@@ -15,6 +15,7 @@ from trio_progress import (
 )
 from trio_progress.protocol.messages import Message
 from trio_progress.stores.base import Outcome, Write
+from trio_progress.tracker import runtime_of
 
 
 async def test_states_are_stored_at_once_and_then_at_the_interval(autojump_clock: trio.testing.MockClock) -> None:
@@ -100,7 +101,7 @@ async def test_a_final_state_that_cannot_be_stored_is_loud_and_bounded(
             left = trio.current_time()
         assert trio.current_time() - left == pytest.approx(5)
         assert tracker.statistics().final_lost == 1
-        assert tracker._runtime.open == {}
+        assert runtime_of(tracker).open == {}
     end = messages[-1]
     assert isinstance(end, End)
     assert end.status == "completed"

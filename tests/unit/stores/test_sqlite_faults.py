@@ -20,6 +20,7 @@ from trio_progress.stores.sqlite.machine import MachineClock
 from trio_progress.stores.sqlite.schema import MIGRATIONS, Opened, connect
 from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
 from trio_progress.stores.threaded import SqliteStore
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("p", ["search", "analysis"])
 INDEX = Index("running", "p", {"user": "u1"}, 5.0)
@@ -155,7 +156,7 @@ async def test_a_full_disk_costs_the_work_nothing_and_the_end_is_delivered_by_th
         async with tracker.session("a", PIPELINE) as session:
             await session.flush()
             monkeypatch.setattr("trio_progress.stores.sqlite.pool.connect", cramped)
-            store = tracker._runtime.store
+            store = runtime_of(tracker).store
             assert isinstance(store, SqliteStore)
             with store.sqlite._connections.writing() as connection:
                 connection.execute("PRAGMA max_page_count = 1")  # It stays at what there is.

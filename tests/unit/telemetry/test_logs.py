@@ -19,6 +19,7 @@ from trio_progress import MemoryStore, Pipeline, SessionNotFoundError, open_trac
 from trio_progress.stores.base import Claim, Index
 from trio_progress.telemetry.logs import BURST, FIELDS, LOG_INTERVAL, Throttle, escaped, log_event, logger
 from trio_progress.telemetry.statistics import Tally
+from trio_progress.tracker import runtime_of
 
 PACKAGE = Path(trio_progress.__file__).parent
 HOSTILE = "done\n2026-01-01 CRITICAL root: all is lost\r\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \u2028 \x85 \ud800 \x00"
@@ -228,7 +229,7 @@ async def test_a_dropped_call_of_another_kind_is_told_at_once_and_one_of_the_sam
 ) -> None:
     now = 0.0
     async with open_tracker(strict=False) as tracker:
-        tracker._runtime.tally.throttle._now = lambda: now
+        runtime_of(tracker).tally.throttle = Throttle(lambda: now)
         async with tracker.session("first") as session:
             with session.phase("x") as phase:
                 phase.advance(-1)

@@ -14,6 +14,7 @@ from trio_progress import Pipeline, ProgressTracker, open_tracker
 from trio_progress.session.runtime import Reservation
 from trio_progress.testing import LeftoverError, ScheduleError, StuckError, cancel_everywhere
 from trio_progress.testing.explorer import SEED_VARIABLE
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "report": 1})
 
@@ -53,8 +54,17 @@ async def work(count: Callable[[], None]) -> None:
         await trio.sleep(0.05)
 
 
-@pytest.mark.parametrize("kind", ["cancel", "interrupt"])
-@pytest.mark.parametrize("scenario", [flat, nested, watched])
+@pytest.mark.parametrize(
+    ("scenario", "kind"),
+    [
+        (flat, "cancel"),
+        (nested, "interrupt"),
+        (watched, "cancel"),
+        pytest.param(flat, "interrupt", marks=pytest.mark.exhaustive),
+        pytest.param(nested, "cancel", marks=pytest.mark.exhaustive),
+        pytest.param(watched, "interrupt", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_our_sessions_leave_nothing_wherever_they_are_cancelled(
     scenario: Callable[[], Awaitable[None]], kind: str, seed: int
 ) -> None:
@@ -157,7 +167,7 @@ def test_a_session_that_is_still_open_is_left() -> None:
         # What a scope looks like that somebody has entered by hand, and never left.
         async with open_tracker() as tracker:
             trackers.append(tracker)
-        tracker._runtime.open["a"] = Reservation()
+        runtime_of(tracker).open["a"] = Reservation()
 
     error = caught(keeps_it).error
     assert isinstance(error, LeftoverError)
@@ -221,7 +231,10 @@ def test_bad_input_is_refused_at_the_call() -> None:
         cancel_everywhere(3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("scenario", [one_session_two_workers, leaving_while_being_cancelled])
+@pytest.mark.parametrize(
+    "scenario",
+    [one_session_two_workers, pytest.param(leaving_while_being_cancelled, marks=pytest.mark.exhaustive)],
+)
 def test_our_scenarios_can_be_swept_too(scenario: Callable[[], Awaitable[None]]) -> None:
     async def tolerant() -> None:
         await scenario()

@@ -21,6 +21,7 @@ from trio_progress import (
 )
 from trio_progress.stores.base import Ask, Query
 from trio_progress.testing import FaultyStore, Gates, Subscriber, assert_progress, explore, recorded
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "report": 1})
 Clock = trio.testing.MockClock
@@ -233,7 +234,7 @@ async def test_every_message_of_every_session_is_recorded_in_order(autojump_cloc
                 await trio.sleep(1)
             early.increment("n")
         assert tracker.statistics().broadcasts == 0, "a recording is no subscriber"
-        assert tracker._runtime.hub.topics == {}
+        assert runtime_of(tracker).hub.topics == {}
     of = messages.of("b")
     assert of[1:] == only[1:]
     assert isinstance(of[0], Subscribed)

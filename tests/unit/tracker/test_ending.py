@@ -20,6 +20,7 @@ from trio_progress import (
     StoreError,
     open_tracker,
 )
+from trio_progress.tracker import runtime_of
 
 
 async def test_a_session_that_is_being_entered_can_be_cancelled(autojump_clock: trio.testing.MockClock) -> None:
@@ -149,7 +150,7 @@ async def test_being_cancelled_while_entering_leaves_nothing_registered(autojump
                         await trio.lowlevel.checkpoint()
                     nursery.cancel_scope.cancel()
                 assert tracker.statistics().subscribers == 0
-                assert not tracker._runtime.hub.observers
+                assert not runtime_of(tracker).hub.observers
 
 
 LATE: dict[str, Callable[[ProgressTracker], Awaitable[object]]] = {

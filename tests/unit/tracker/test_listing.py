@@ -22,6 +22,7 @@ from trio_progress import (
 from trio_progress.live.listing import list_heads
 from trio_progress.protocol.messages import Position
 from trio_progress.stores.paging import TURN
+from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -162,7 +163,7 @@ async def test_while_a_long_list_is_made_others_have_their_turns(autojump_clock:
         for number in range(200):
             await owner.declare(f"s{number}")
         nursery.start_soon(take_turns)
-        for listing in (partial(tracker.sessions, limit=200), partial(list_heads, tracker._runtime.hub, {}, 200)):
+        for listing in (partial(tracker.sessions, limit=200), partial(list_heads, runtime_of(tracker).hub, {}, 200)):
             turns = 0
             await listing()
             assert turns >= 200 // TURN

@@ -21,6 +21,7 @@ from trio_progress import (
     Snapshot,
     open_tracker,
 )
+from trio_progress.session.core import SessionCore
 from trio_progress.testing import FaultyStore, Subscriber
 
 T = TypeVar("T")
@@ -153,6 +154,8 @@ class Run:
     opened: trio.Event = field(default_factory=trio.Event)
     left: trio.Event = field(default_factory=trio.Event)
     session: Session | None = None
+    core: SessionCore | None = None
+    """The inside of `session`."""
     refused: Exception | None = None
     fenced: bool = False
     failed: bool = False
@@ -164,7 +167,7 @@ class Run:
 
     @property
     def working(self) -> bool:
-        return self.process.alive and self.session is not None and not self.session._core.state.over
+        return self.process.alive and self.core is not None and not self.core.state.over
 
     def note(self) -> None:
         self.history.append(copy.deepcopy(self.told))
@@ -180,7 +183,7 @@ class Reader:
 
     def misled_by(self, run: Run) -> bool:
         """Whether it was shown a run whose claim the store never took."""
-        persister = None if run.session is None else run.session._core.persister
+        persister = None if run.core is None else run.core.persister
         here = run.process is self.process and run.id == self.subscriber.id
         return here and persister is not None and persister.stored is None
 

@@ -9,6 +9,7 @@ import trio.testing
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
+from tests.support import core_of
 from tests.unit.scenarios.tracker_model.parts import (
     PIPELINE,
     Process,
@@ -32,6 +33,7 @@ from trio_progress.protocol.snapshot import ENDED
 from trio_progress.state.record import Record, decode_record
 from trio_progress.stores.base import Append, Stored
 from trio_progress.testing import FaultyStore
+from trio_progress.tracker import runtime_of
 
 IDS = ("a", "b")
 GOES_ON = {
@@ -143,7 +145,7 @@ class World(RuleBasedStateMachine):
         try:
             with around:
                 async with run.process.tracker.session(run.id, PIPELINE, resume=run.resume) as session:  # type: ignore[arg-type]
-                    run.session = session
+                    run.session, run.core = session, core_of(run.process.tracker, run.id)
                     run.opened.set()
                     await run.leave.wait()
                     if run.way == "raises":
@@ -206,12 +208,13 @@ class World(RuleBasedStateMachine):
             assert run.leave.is_set(), f"the session has ended by itself, as {state.status}"
             assert state.status == expected
         assert Told.of(state, session.saved) == run.told.ended(state.status)
-        assert run.process.tracker._runtime.open.get(run.id) is None
+        assert runtime_of(run.process.tracker).open.get(run.id) is None
         entry = await self.stored(run.id)
         if run.fenced:
             # Somebody else has it; or had it all the time, where the claim was still pending.
-            assert session._core.persister is not None
-            pending = session._core.persister.stored is None
+            assert run.core is not None
+            assert run.core.persister is not None
+            pending = run.core.persister.stored is None
             assert entry is None or entry[0].key.epoch > session.epoch or pending or run.id in self.deleted
         elif entry is not None and entry[0].key == (session.epoch, state.seq):
             assert entry[1].state.resuming("") == state.resuming("")
@@ -224,10 +227,10 @@ class World(RuleBasedStateMachine):
         for reader in self.readers:
             reader.subscriber.resume_from()
         await trio.sleep(CALM)  # Slow readers read what there was to its end.
-        runtime = process.tracker._runtime
+        runtime = runtime_of(process.tracker)
         assert not runtime.open
         assert not runtime.hub.topics
-        assert not runtime.committer._waiting
+        assert not runtime.held()["writers"]
         assert all(run.left.is_set() for run in self.runs if run.process is process)
 
     async def quiet(self) -> None:

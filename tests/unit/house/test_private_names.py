@@ -1,0 +1,46 @@
+"""Tests know of the package what it shows: what is private can change, and no test has to."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.source import tree
+
+TESTS = Path(__file__).resolve().parents[2]
+
+PRIVATE = re.compile(r"_[a-z]\w*")
+
+EXCEPTIONS = {
+    "fault_proxy.py: proxy._listen": "its own",
+    "integration/test_blocking_owners.py: client._backend": "something has to come between a read and the write",
+    "integration/test_client.py: connection._reader_running": "of trio-websocket: a peer that does not answer pings",
+    "integration/test_client.py: connection._stream": "of trio-websocket: a connection that breaks",
+    "integration/test_fuzz.py: _fuzzing._look": "of the benchmarks",
+    "integration/test_fuzz.py: fuzz._fuzzed": "of the benchmarks",
+    "support.py: store._logs": "what comes over a store from outside, as a FLUSHALL",
+    "unit/live/test_watching_all.py: stored.key._replace": "a named tuple's",
+    "unit/server/test_waiters.py: StoreWatcher._take_in": "how often it is called is what must not grow",
+    "unit/stores/test_sqlite_faults.py: store.sqlite._connections": "an open connection to a disk that is full",
+    "unit/terminal/test_display.py: lines._last": "how much is remembered shows nowhere else",
+}
+"""Where a test needs one all the same, each with the reason."""
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Each attribute that is private to another object than the one whose class is being written."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and PRIVATE.fullmatch(node.attr):
+            name = ast.unparse(node)
+            if not re.match(r"(self|cls)\._\w+$", name) and name != "os._exit":
+                yield name
+
+
+def test_no_test_knows_a_private_name_of_the_package() -> None:
+    found = {
+        f"{path.relative_to(TESTS).as_posix()}: {name}" for path in TESTS.rglob("*.py") for name in private_names(path)
+    }
+    assert found - set(EXCEPTIONS) == set(), "ask a debug view: trio_progress.tracker.runtime_of, tests.support.core_of"
+    assert set(EXCEPTIONS) - found == set(), "take it off the list"
