@@ -6,8 +6,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from trio_progress.stores.base import Append, Claim, Claimed, Delete, Done, Inde
 from trio_progress.stores.decoding import LARGEST_RECORD
 from trio_progress.stores.sqlite.backend import SqliteBackend
 from trio_progress.stores.sqlite.machine import MachineClock
-from trio_progress.stores.sqlite.schema import MIGRATIONS, Opened, connect
+from trio_progress.stores.sqlite.schema import MIGRATIONS, Opened, connect, is_current
 from trio_progress.stores.sqlite.writes import EXPIRED_AT_ONCE
 from trio_progress.stores.threaded import SqliteStore
 from trio_progress.tracker import runtime_of
@@ -44,6 +45,33 @@ def made(path: Path) -> None:
 
 
 # Files
+
+
+@pytest.mark.parametrize("before", ["PRAGMA application_id", "SELECT count(*) FROM sqlite_master"])
+def test_who_opens_a_file_that_another_process_makes_right_now_has_it_too(
+    before: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = sqlite3.connect
+    came: list[str] = []
+
+    def make(statement: str) -> None:
+        if statement == before and not came:
+            came.append(statement)
+            # It has the file, or is told that it is locked for so short a time as it waits.
+            with suppress(StoreError):
+                connect(path, 0.01).connection.close()
+
+    def watched(*given: Any, **options: Any) -> sqlite3.Connection:
+        monkeypatch.setattr("sqlite3.connect", plain)
+        connection = plain(*given, **options)
+        connection.set_trace_callback(make)
+        return connection
+
+    monkeypatch.setattr("sqlite3.connect", watched)
+    with closing(connect(path, 5.0).connection) as connection:
+        assert is_current(connection)
+    assert came == [before]
+    made(path)
 
 
 def spoil(path: Path, how: str) -> None:

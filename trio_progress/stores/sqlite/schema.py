@@ -10,8 +10,8 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -169,7 +169,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, busy_timeout: float) ->
     until = time.monotonic() + busy_timeout
     while True:
         try:
-            if not _is_ready(connection, path):
+            # In one transaction: made by another process between two of its reads, the file would look like neither.
+            with _transaction(connection, "BEGIN"):
+                ready = _is_ready(connection, path)
+            if not ready:
                 _migrate(connection, path)
             return
         except sqlite3.OperationalError as error:
@@ -201,14 +204,20 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"store sqlite:{path}: its file system has no shared memory, which several processes need (SQLite's WAL "
             "mode); it must be on a local disk"
         )
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "BEGIN IMMEDIATE"):
         _is_ready(connection, path)  # Another process may have been faster.
         for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
             for statement in MIGRATIONS[version]:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
