@@ -18,6 +18,20 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 Shell = Callable[[Sequence[str]], list[str]]
 
+SEPARATED = "\necho ---\n"
+"""Between what is completed by one shell; to load the script anew for each would cost as much again."""
+
+
+def answers(printed: list[str]) -> list[list[str]]:
+    """What was printed behind each separator, without empty lines."""
+    found: list[list[str]] = []
+    for line in printed:
+        if line == "---":
+            found.append([])
+        elif line:
+            found[-1].append(line)
+    return found
+
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
@@ -51,28 +65,30 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def test_bash_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(line: str) -> list[str]:
+    offered = {
+        "trio-progress w": ["watch"],
+        "trio-progress ls --st": ["--status", "--store"],
+        "trio-progress ls --status q": ["queued"],
+        # Bash breaks words at = and :, and takes what is given for the part behind it.
+        "trio-progress ls --status=q": ["queued"],
+        "trio-progress show cr": ["crawl:2", "crawl:1"],
+        "trio-progress show crawl:": ["2", "1"],
+        "trio-progress show crawl:1": ["1"],
+        "trio-progress show x": [],
+        "trio-progress demo --corpus b": ["bin/"],
+        "trio-progress demo --corpus ~/b": ["~/bin/"],
+    }
+
+    def completed(line: str) -> str:
         # What bash does with the answer works within a line that is being edited only.
-        script = f"""
-            eval "$(trio-progress completion bash)"
-            compopt() {{ :; }}
-            COMP_LINE={line!r} COMP_POINT={len(line)} COMP_TYPE=9
+        return f"""
+            COMP_LINE={line!r} COMP_POINT={len(line)} COMP_TYPE=9 COMPREPLY=()
             _python_argcomplete trio-progress
             printf '%s\\n' "${{COMPREPLY[@]}}"
         """
-        return [found for found in shell(["bash", "-c", script]) if found]
 
-    assert completed("trio-progress w") == ["watch"]
-    assert completed("trio-progress ls --st") == ["--status", "--store"]
-    assert completed("trio-progress ls --status q") == ["queued"]
-    # Bash breaks words at = and :, and takes what is given for the part behind it.
-    assert completed("trio-progress ls --status=q") == ["queued"]
-    assert completed("trio-progress show cr") == ["crawl:2", "crawl:1"]
-    assert completed("trio-progress show crawl:") == ["2", "1"]
-    assert completed("trio-progress show crawl:1") == ["1"]
-    assert completed("trio-progress show x") == []
-    assert completed("trio-progress demo --corpus b") == ["bin/"]
-    assert completed("trio-progress demo --corpus ~/b") == ["~/bin/"]
+    script = ['eval "$(trio-progress completion bash)"; compopt() { :; }', *map(completed, offered)]
+    assert answers(shell(["bash", "-c", SEPARATED.join(script)])) == [*offered.values()]
 
 
 def test_bash_offers_no_files_where_nothing_fits(shell: Shell) -> None:
@@ -82,30 +98,37 @@ def test_bash_offers_no_files_where_nothing_fits(shell: Shell) -> None:
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
 def test_zsh_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(line: str) -> list[str]:
+    crawls = [r"crawl\:2:queued, crawl:2", r"crawl\:1:queued, The: first"]
+    offered = {
+        "trio-progress w": ["watch:show sessions live until they end"],
+        "trio-progress show cr": crawls,
+        "trio-progress show ": crawls,
+        "trio-progress ls --lim": ["--limit:at most so many"],
+        "trio-progress demo --resume=crawl:1": [r"--resume=crawl\:1:queued, The: first"],
+        "trio-progress demo --corpus b": ["bin/:"],
+        # In a path from the home directory zsh would quote the ~ that others offer.
+        "trio-progress demo --corpus ~/b": ["files -/ of ~/b"],
+        "trio-progress demo --corpus=~/b": ["files -/ of ~/b"],
+    }
+
+    def completed(line: str) -> str:
         # What shows the candidates works within a line that is being edited only. The line is the last of many.
         *before, last = line.split(" ")
-        script = f"""
-            compdef() {{ print -r -- "compdef $@" >&2 }}
-            _describe() {{ print -rl -- "$completions[@]" }}
-            _files() {{ print -r -- "files $@ of $PREFIX" }}
-            compset() {{ PREFIX=${{PREFIX#*=}} }}
-            eval "$(trio-progress completion zsh)" 2>/dev/null
+        return f"""
             BUFFER='make; {line}' CURSOR={len(line) + 6}
             words=({" ".join(before)} {last!r}) CURRENT={len(before) + 1} PREFIX={last!r}
             _trio_progress
         """
-        return shell(["zsh", "-f", "-c", script])
 
-    assert completed("trio-progress w") == ["watch:show sessions live until they end"]
-    assert completed("trio-progress show cr") == [r"crawl\:2:queued, crawl:2", r"crawl\:1:queued, The: first"]
-    assert completed("trio-progress show ") == completed("trio-progress show cr")
-    assert completed("trio-progress ls --lim") == ["--limit:at most so many"]
-    assert completed("trio-progress demo --resume=crawl:1") == [r"--resume=crawl\:1:queued, The: first"]
-    assert completed("trio-progress demo --corpus b") == ["bin/:"]
-    # In a path from the home directory zsh would quote the ~ that others offer.
-    assert completed("trio-progress demo --corpus ~/b") == ["files -/ of ~/b"]
-    assert completed("trio-progress demo --corpus=~/b") == ["files -/ of ~/b"]
+    prepared = """
+        compdef() { print -r -- "compdef $@" >&2 }
+        _describe() { print -rl -- "$completions[@]" }
+        _files() { print -r -- "files $@ of $PREFIX" }
+        compset() { PREFIX=${PREFIX#*=} }
+        eval "$(trio-progress completion zsh)" 2>/dev/null
+    """
+    script = SEPARATED.join([prepared, *map(completed, offered)])
+    assert answers(shell(["zsh", "-f", "-c", script])) == [*offered.values()]
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
@@ -129,12 +152,17 @@ def test_zsh_takes_the_script_by_eval_and_from_a_folder_of_functions(shell: Shel
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: install the package fish")
 def test_fish_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
-    def completed(line: str) -> list[str]:
-        script = f"trio-progress completion fish | source; complete -C '{line}'"
-        return shell(["fish", "--no-config", "-c", script])
-
-    assert completed("trio-progress w") == ["watch\tshow sessions live until they end"]
-    assert completed("trio-progress show cr") == ["crawl:1\tqueued, The: first", "crawl:2\tqueued, crawl:2"]
-    assert completed("make; trio-progress show crawl:1") == ["crawl:1\tqueued, The: first"]
-    assert [found.split("\t")[0] for found in completed("trio-progress ls --status=q")] == ["--status=queued"]
-    assert [found.split("\t")[0] for found in completed("trio-progress demo --corpus b")] == ["bin/"]
+    lines = [
+        "trio-progress w",
+        "trio-progress show cr",
+        "make; trio-progress show crawl:1",
+        "trio-progress ls --status=q",
+        "trio-progress demo --corpus b",
+    ]
+    script = SEPARATED.join(["trio-progress completion fish | source", *(f"complete -C '{line}'" for line in lines)])
+    command, ids, one, status, folder = answers(shell(["fish", "--no-config", "-c", script]))
+    assert command == ["watch\tshow sessions live until they end"]
+    assert ids == ["crawl:1\tqueued, The: first", "crawl:2\tqueued, crawl:2"]
+    assert one == ["crawl:1\tqueued, The: first"]
+    assert [found.split("\t")[0] for found in status] == ["--status=queued"]
+    assert [found.split("\t")[0] for found in folder] == ["bin/"]
