@@ -35,9 +35,10 @@ def private_names(path: Path) -> Iterator[str]:
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     theirs = {"self", "cls", *(name for name in modules if not name.startswith("trio_progress"))}
     for node in nodes:
-        if isinstance(node, ast.Attribute) and PRIVATE.fullmatch(node.attr):
-            if not (isinstance(node.value, ast.Name) and node.value.id in theirs):
-                yield ast.unparse(node)
+        if not isinstance(node, ast.Attribute) or not PRIVATE.fullmatch(node.attr):
+            continue
+        if not isinstance(node.value, ast.Name) or node.value.id not in theirs:
+            yield ast.unparse(node)
 
 
 def test_no_test_knows_a_private_name_of_the_package() -> None:
