@@ -21,6 +21,8 @@ EXCEPTIONS = {
     "integration/test_fuzz.py: _fuzzing._look": "of the benchmarks",
     "integration/test_fuzz.py: fuzz._fuzzed": "of the benchmarks",
     "support.py: store._logs": "what comes over a store from outside, as a FLUSHALL",
+    "unit/house/test_docs.py: command._actions": "of argparse: which options there are",
+    "unit/house/test_docs.py: parser()._actions": "of argparse: which commands there are",
     "unit/live/test_watching_all.py: stored.key._replace": "a named tuple's",
     "unit/server/test_waiters.py: StoreWatcher._take_in": "how often it is called is what must not grow",
     "unit/stores/test_sqlite_faults.py: store.sqlite._connections": "an open connection to a disk that is full",

@@ -63,7 +63,7 @@ def test_who_opens_a_file_that_another_process_makes_right_now_has_it_too(
 
     def watched(*given: Any, **options: Any) -> sqlite3.Connection:
         monkeypatch.setattr("sqlite3.connect", plain)
-        connection = plain(*given, **options)
+        connection: sqlite3.Connection = plain(*given, **options)
         connection.set_trace_callback(make)
         return connection
 
