@@ -30,6 +30,7 @@ from .protocol.messages import decode_message as decode_message
 from .protocol.messages import encode_message as encode_message
 from .protocol.page import SessionPage as SessionPage
 from .protocol.snapshot import ErrorInfo as ErrorInfo
+from .protocol.snapshot import Expected as Expected
 from .protocol.snapshot import PhaseSnapshot as PhaseSnapshot
 from .protocol.snapshot import Snapshot as Snapshot
 from .script import open_progress as open_progress
@@ -51,6 +52,8 @@ from .session.thread_ticker import NullTicker as NullTicker
 from .session.thread_ticker import ThreadTicker as ThreadTicker
 from .settings import Settings as Settings
 from .settings import TrackerOptions as TrackerOptions
+from .state.history import PhaseHistory as PhaseHistory
+from .state.history import PipelineHistory as PipelineHistory
 from .state.limits import Limits as Limits
 from .state.pipeline import PhaseSpec as PhaseSpec
 from .state.pipeline import Pipeline as Pipeline

@@ -12,7 +12,7 @@ others. It runs none itself: whatever it declares is queued until a tracker open
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, final
@@ -23,10 +23,11 @@ from .protocol.clock import Clock
 from .protocol.page import SessionPage, check_page
 from .settings import UNFINISHED_RETENTION, kept
 from .state import checks
+from .state.history import PipelineHistory, given_history
 from .state.limits import Limits
 from .state.session import queued_state
 from .storage.ownerless import cancellation, declaration
-from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, Stored, Write
+from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, SetHistory, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally
 
@@ -202,6 +203,47 @@ class Client:
             raise SessionActiveError(session_id, "in some process")
         if isinstance(outcome, Done) and not outcome.found:
             raise SessionNotFoundError(session_id)
+
+    def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught; None: nothing.
+
+        Raises:
+            ValueError, TypeError: It is no name of a pipeline.
+            StoreError: The store did not answer.
+        """
+        checks.name("a pipeline's name", pipeline)
+        return self._backend.history(pipeline)
+
+    def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        return self._backend.histories()
+
+    def forget_history(self, pipeline: str) -> bool:
+        """Removes what earlier runs of a pipeline have taught; False where there was nothing.
+
+        Raises:
+            ValueError, TypeError: It is no name of a pipeline.
+            StoreError: The store did not answer.
+        """
+        checks.name("a pipeline's name", pipeline)
+        outcome = self._write(SetHistory(pipeline, None))
+        return isinstance(outcome, Done) and outcome.found
+
+    def import_history(self, pipeline: str, history: PipelineHistory | str | bytes) -> PipelineHistory:
+        """Takes over a history, or the JSON of one, instead of what there is.
+
+        Raises:
+            ValueError, TypeError: It is no history, or no name of a pipeline.
+            StoreError: The store did not answer.
+        """
+        checks.name("a pipeline's name", pipeline)
+        taken = given_history(history)
+        self._write(SetHistory(pipeline, taken))
+        return taken
 
     def wait_ended(self, session_id: str, timeout: float | None = None) -> Snapshot:
         """Waits until a session has ended, and returns its last state.

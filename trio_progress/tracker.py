@@ -19,6 +19,7 @@ from .protocol import clock
 from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session import commands
+from .session.histories import TrackerHistories
 from .session.processes import ToldOfForks, end_forked
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
@@ -33,7 +34,7 @@ from .telemetry.statistics import TrackerStatistics
 
 
 @final
-class ProgressTracker(ToldOfForks):
+class ProgressTracker(ToldOfForks, TrackerHistories):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled

@@ -15,7 +15,7 @@ others follow, the token for the broadcaster's next tick lies there already.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, final
 
 if TYPE_CHECKING:
     from ..protocol.messages import Update
@@ -121,6 +121,7 @@ class Feed:
         """The state of this moment, for who reads it once; "lost" where another process owned it and is gone."""
         if self.remote is not None:
             return self.remote.snapshot()
+        cast("SessionState", self.source).note_time()
         self.refresh()
         return self.source.published_state()
 

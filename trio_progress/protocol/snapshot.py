@@ -39,6 +39,22 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+class Expected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long a phase was expected to take in all, and from what that is known."""
+
+    seconds: float
+    """From its beginning to its end, in a run as usual."""
+    source: Literal["usual", "unit", "given", "weight"]
+    """"usual": it took so long in earlier runs; "unit": its units did, and it has `count` of them; "given": the
+    pipeline says so; "weight": by its weight, from what is known of the others."""
+    runs: int = 0
+    """How many earlier runs it is from."""
+    unit_seconds: float | None = None
+    """Seconds that one of its units usually takes; None: not by units."""
+    count: float | None = None
+    """How many units it is expected to have; None: not by units."""
+
+
 class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
     """What a phase says of itself, without its children."""
 
@@ -74,6 +90,8 @@ class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
     not in this attempt, or not known."""
     elapsed: float | None = None
     """Seconds that its newest attempt took, by the same clock; None until that has ended, or where it is not known."""
+    expected: Expected | None = None
+    """How long it was expected to take; None: nobody knows."""
 
 
 class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True):
@@ -127,6 +145,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     elapsed: float | None = None
     """Seconds that this attempt ran until `progressed_at`, and in all once it has ended, by a clock that nobody sets;
     None: not begun, or not known. `ended_at - started_at` is something else where the wall clock was set meanwhile."""
+    eta_range: tuple[float, float] | None = None
+    """Between how many seconds the end is, four times of five, as of this `seq`; None: not known."""
+    published_at: datetime | None = None
+    """When this `seq` was published, by the owner's wall clock: what `eta` and `progress` are as of."""
 
 
 class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):

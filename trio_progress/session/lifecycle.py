@@ -169,9 +169,10 @@ class SessionLifecycle:
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state
         self._expect = None
-        state.typical_seconds = claimed.typical_seconds
-        if claimed.typical_seconds and not state.over:
-            state.touch()  # It has an estimate now.
+        if not state.over:
+            state.use_history(claimed.history)
+            if state.estimator.usual:
+                state.touch()  # It has an estimate now.
         if claimed.previous is not None and self._adopts and not state.over:
             try:
                 record = decode_record(state.id, *claimed.previous.key, claimed.previous.record)

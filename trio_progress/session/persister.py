@@ -126,7 +126,7 @@ class Persister:
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
-            durations=state.durations() if state.over else {},
+            lesson=state.lesson(),
         )
 
     def settled(self, outcome: Outcome) -> None:

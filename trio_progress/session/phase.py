@@ -219,7 +219,7 @@ class Phase(ReadOnly):
     @property
     def done(self) -> float:
         """Units that are done, those that needed no work among them. `advance()` and `update()` change it."""
-        return self._node.done
+        return self._node.counted
 
     @property
     def skipped(self) -> float:

@@ -108,7 +108,9 @@ class Session(ReadOnly):
 
     def snapshot(self) -> Snapshot:
         """The session as it is now, frozen."""
-        return self._core.state.snapshot()
+        state = self._core.state
+        state.note_time()
+        return state.snapshot()
 
     # Phases
 

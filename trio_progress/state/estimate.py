@@ -1,105 +1,414 @@
-"""How fast it goes and how long it may take: a smoothed rate, and what follows from it.
+"""Which part of a run's time has passed, and how long the rest may take, from earlier runs and from this one.
 
-The rate is an exponentially weighted mean over irregular samples: both the units and the seconds of
-the past are scaled by `exp(-dt / TAU)` at each sample and the rate is their quotient, so that it is
-right from the first sample on (no start-up bias) and does not depend on how often it is sampled
-(Eckner, "Algorithms for unevenly spaced time series", 2012, on EMAs of that kind).
+1. A phase that runs is expected to take what its units usually take, times its total; without a total, what it usually
+   takes, times what this run is to the usual. The further it has come, the more its own pace counts: with the part `y`
+   of its time passed, `(1 - y) * (spent + (1 - y) * expected)` is left. How far it is in *time* follows from how far it
+   is in its count by what earlier runs have shown (`PhaseHistory.profile`): the last items may be the slow ones.
+2. Where it is not known how far it is, what is left is what was expected less what was spent, and never nothing: what
+   is overdue is taken to need a quarter more.
+3. What this run is to the usual is the mean of what its phases are to theirs, the longer ones counting more, with a
+   quarter of the usual whole on the side of "as usual".
+4. A phase that waits counts as it usually takes, times that, times the share of its time in which it runs alone, times
+   how often it is worked on at all. What runs together counts by those shares, and is at least the longest of it.
+5. The bar is the time that was worked divided by that and the rest. It only rises: at most four times as fast as it
+   should, and at a quarter of that where it would have to fall. It stands while the work does.
+6. In a first run the weights say what to expect; see `remaining()`. What has no history in a later run is expected to
+   take what phases took that the pipeline no longer has (it was renamed), else its weight at the pace of the others.
+
+All of it is pure: no clock is read, and what it is given is not changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import exp
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from math import exp, log
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, final
 
-TAU = 20.0
-"""Seconds in which what was measured loses all but 1/e of its weight."""
+from ..protocol.snapshot import Expected
+from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
+from .rate import CAP, FARTHEST
 
-WARM_UP = 0.5
-"""Seconds of measuring before a rate is told at all: the first items of a burst say little."""
+if TYPE_CHECKING:
+    from .history import PhaseHistory, PipelineHistory
+    from .phase import PhaseNode
 
-FARTHEST: Final = 10 * 365 * 24 * 3600.0
-"""Seconds: what would take longer is not known. A rate that fades away passes all bounds in the end."""
+AS_USUAL: Final = 0.25
+"""The part of the usual whole that speaks for "this run goes as usual"."""
+
+OVERDUE: Final = 0.25
+"""What is overdue is taken to need this part of the time spent on it, once more."""
+
+ALL_COUNTED: Final = KNOTS[-1]
+"""From this fraction on all is counted; where it goes on, only time tells."""
+
+FASTEST: Final = 4.0
+SLOWEST: Final = 0.25
+"""The paces of the bar, as multiples of the one at which it would reach its end in time."""
+
+GROWS: Final = 0.1
+"""Totals that usually grow by more than this (its logarithm) are expected to come to the usual count."""
+
+NEAR_END: Final = 0.05
+"""The part of the whole by which an estimate of little can be off without being a mistake; see `Estimator.range`."""
+
+SAMPLES: Final = 32
+"""Estimates of one run that are kept to see how far off they were."""
+
+SEEN: Final = 8
+"""How often a phase must have been looked at to say how its count went over its time."""
+
+FAR: Final = 7.0
+"""The logarithm of the most that a run is taken to differ from the usual."""
+
+COUNTED: Final = 0.9
+"""How far a phase without a total can be by its usual count."""
 
 
-class Rate:
-    """A smoothed rate of something that grows, in units a second."""
+class Outlook(NamedTuple):
+    """What is estimated of a run at one moment."""
 
-    __slots__ = ("at", "seconds", "units", "value")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.units = 0.0
-        self.seconds = 0.0
-        self.value: float | None = None
-        """Units a second; None while too little time was measured or nothing was done."""
-
-    def sample(self, units: float, at: float) -> None:
-        """Adds what was done since the last sample, measured at `at` on a monotonic clock."""
-        passed = at - self.at
-        if passed > 0:
-            kept = exp(-passed / TAU)
-            self.units *= kept
-            # What passed weighs the integral of the same exponential; so do its units, taken as spread evenly.
-            weight = TAU * (1.0 - kept)
-            self.seconds = self.seconds * kept + weight
-            self.at = at
-            units *= weight / passed
-        self.units += units
-        known = self.seconds >= WARM_UP and self.units > 0
-        self.value = (self.units / self.seconds or None) if known else None
-
-
-class Part(NamedTuple):
-    """What one top-level phase brings to the estimate of the whole."""
-
-    weight: float
-    fraction: float | None
-    """0 to 1; None: it is not known how far it is."""
-    free: float
-    """The part of `fraction` that needed no work."""
-    spent: float
-    """Seconds worked on it so far."""
-    running: bool
-    finished: bool
+    progress: float
+    """The bar: 0 to `CAP`."""
     eta: float | None
-    """Its own estimate, from its own rate."""
-    typical_seconds: float | None
-    """Seconds that this phase took in earlier runs of the pipeline."""
+    """Seconds that are left; None: not known."""
+    range: tuple[float, float] | None
+    """Between which seconds the rest is, four times of five; None: not known."""
 
 
-def remaining(parts: Iterable[Part]) -> float | None:
-    """Seconds to the end of a session; None where nothing supports a figure.
+class Usual(NamedTuple):
+    """What is expected of one phase before it begins."""
 
-    A running phase counts by its own rate, else by how long it took in earlier runs, else by its
-    weight at the pace of this run, which is that of the phases of which it is known how far they are.
-    What one takes beyond that is not known; where nothing else is left, there is no figure.
-    Phases that run together count as the longest of them; what has not begun follows one after the other.
+    seconds: float
+    source: Literal["usual", "given", "weight"]
+    waiting: float
+    """What it adds to the rest while it waits, where the run goes as usual."""
+    alone: float
+    """The share of its time in which it runs alone."""
+    history: PhaseHistory | None
+
+    def expected(self, total: float | None) -> tuple[float, float | None]:
+        """How long it takes with that total, and the count that this is for; None where that is not known."""
+        history = self.history
+        if history is None or not total or not history.unit_seconds:
+            return self.seconds, None
+        if history.growth > GROWS and history.count is not None:
+            total = max(total, history.count)
+        return history.unit_seconds * total, total
+
+
+def usual_of(
+    history: PipelineHistory | None, weights: Mapping[str, float], given: Mapping[str, float]
+) -> dict[str, Usual]:
+    """What is expected of each phase of a pipeline; empty where nothing is known of any."""
+    known = {} if history is None else history.phases
+    found: dict[str, Usual] = {}
+    for name in weights:
+        phase = known.get(name)
+        if phase is not None:
+            seconds = phase.seconds
+            found[name] = Usual(seconds, "usual", seconds * phase.alone * phase.worked, phase.alone, phase)
+        elif name in given:
+            seconds = max(given[name], LEAST)
+            found[name] = Usual(seconds, "given", seconds, 1.0, None)
+    unknown = {name: weight for name, weight in weights.items() if name not in found}
+    if not found or not unknown:
+        return found
+    gone = [] if history is None else [p for n, p in known.items() if n not in weights and p.at == history.at]
+    if gone:
+        seconds, weight = sum(phase.seconds for phase in gone), sum(unknown.values())
+    else:
+        seconds = sum(usual.seconds for usual in found.values())
+        weight = sum(weights[name] for name in found)
+    for name, own in unknown.items():
+        part = max(seconds * own / weight if weight > 0 else seconds / len(weights), LEAST)
+        found[name] = Usual(part, "weight", part, 1.0, None)
+    return {name: found[name] for name in weights}
+
+
+class _Course:
+    """How the count of one phase has gone over its time, as far as somebody looked."""
+
+    __slots__ = ("first_total", "fraction", "passed", "seen", "spent")
+
+    def __init__(self) -> None:
+        self.first_total: float | None = None
+        self.passed: list[float] = []
+        """Seconds spent on it when it came to each of `KNOTS`."""
+        self.seen = 0
+        self.fraction = 0.0
+        self.spent = 0.0
+
+    def see(self, fraction: float, spent: float) -> None:
+        """It has come so far in so many seconds; between two looks it is taken to have gone evenly."""
+        self.seen += 1
+        passed = self.passed
+        while len(passed) < len(KNOTS) and fraction >= KNOTS[len(passed)]:
+            part = (KNOTS[len(passed)] - self.fraction) / (fraction - self.fraction)
+            passed.append(self.spent + (spent - self.spent) * part)
+        self.fraction, self.spent = max(fraction, self.fraction), spent
+
+    def profile(self, spent: float) -> tuple[float, ...]:
+        """Which part of its time had passed at each of `KNOTS`; empty where too little was seen of it."""
+        if self.seen < SEEN or spent <= 0:
+            return ()
+        parts = [min(seconds / spent, 1.0) for seconds in self.passed]
+        return tuple(round(part, 4) for part in parts + [1.0] * (len(KNOTS) - len(parts)))
+
+
+class _Running(NamedTuple):
+    """One phase that runs."""
+
+    spent: float
+    expected: float
+    """How long it takes, from what was known before it began, in a run as usual."""
+    by_units: bool
+    """Whether that is from its total, and so knows of the size of this run."""
+    passed: float | None
+    """The part of its time that has passed, by its count; None: only its time tells."""
+    tail: tuple[float, float] | None
+    """Where all is counted: seconds spent until then, and the part of the time that these usually are."""
+    alone: float
+
+    def left(self, like: float) -> float:
+        """Seconds that it still takes, in a run that is `like` times the usual."""
+        expected = self.expected * like
+        if self.tail is not None:
+            spent, part = self.tail
+            rest = (1 - part) * (part * (spent / max(part, 0.02)) + (1 - part) * expected)
+            return overdue(rest, self.spent - spent)
+        if self.passed is None:
+            return overdue(expected, self.spent)
+        return (1 - self.passed) * (self.spent + (1 - self.passed) * expected)
+
+
+def overdue(expected: float, spent: float) -> float:
+    """What is left of what was expected to take so long; never nothing, however long it takes."""
+    left = expected - spent
+    if left >= OVERDUE * spent:
+        return left
+    return max(left, OVERDUE * spent * (exp(-1.0) if left > 0 else 1.0))
+
+
+def passed_part(profile: tuple[float, ...], fraction: float) -> float:
+    """The part of a phase's time that has passed when its count has come to `fraction`."""
+    below, part = 0.0, 0.0
+    for knot, passed in zip(KNOTS, profile, strict=True):
+        if fraction <= knot:
+            return part + (passed - part) * (fraction - below) / (knot - below)
+        below, part = knot, passed
+    return part
+
+
+@final
+class Estimator:
+    """The estimate of one run.
+
+    Args:
+        history: What earlier runs of the pipeline have taught; None: nothing.
+        weights: The phases of the pipeline, and what each weighs.
+        given: Seconds that phases are said to take, by somebody who knows; earlier runs know better.
     """
-    parts = list(parts)
-    paid = sum(part.weight * max(part.fraction - part.free, 0.0) for part in parts if part.fraction is not None)
-    spent = sum(part.spent for part in parts if part.fraction is not None)
-    pace = spent / paid if paid > 0 and spent >= WARM_UP else None
-    running = waiting = 0.0
-    overdue = False
-    for part in parts:
-        if part.finished:
-            continue
-        typical = part.typical_seconds
-        if part.eta is not None:
-            estimate = part.eta
-        elif typical is not None and (part.spent < typical or pace is None):
-            estimate = max(typical - part.spent, 0.0)
-        elif pace is None:
+
+    __slots__ = ("_at", "_courses", "_next", "_stride", "_trail", "bar", "spread", "usual", "whole")
+
+    def __init__(
+        self,
+        history: PipelineHistory | None,
+        weights: Mapping[str, float],
+        given: Mapping[str, float] | None = None,
+    ) -> None:
+        self.usual: Final = usual_of(history, weights, given or {})
+        """What is expected of each phase; empty: nothing is known of any, and the weights say what to expect."""
+        self.whole: Final = sum(usual.seconds for usual in self.usual.values())
+        self.spread = SPREAD if history is None else history.spread
+        self.bar = 0.0
+        self._at: float | None = None
+        self._courses: dict[str, _Course] = {}
+        self._trail: list[tuple[float, float, float]] = []
+        """Seconds worked, seconds left and the bar, as they were told."""
+        self._stride = max(self.whole / SAMPLES, LEAST)
+        self._next = 0.0
+
+    def observe(self, nodes: Iterable[PhaseNode], worked: float, now: float, *, moving: bool = True) -> Outlook:
+        """What is estimated now; moves the bar.
+
+        Args:
+            nodes: The phases of the pipeline.
+            worked: Seconds that were worked, in all attempts.
+            now: The monotonic clock.
+            moving: Whether the work goes on; the bar stands where it does not.
+        """
+        rest = self._rest(nodes, now)
+        whole = worked + rest
+        bar = self._move(worked / whole if whole > 0 else 0.0, rest, now, moving)
+        if worked >= self._next:
+            self._sample(worked, rest, bar)
+        # A little may be off by much: a part of the whole is added on both sides of the ratio.
+        slack = NEAR_END * whole
+        factor = exp(self.spread)
+        return Outlook(bar, rest, (max((rest + slack) / factor - slack, 0.0), (rest + slack) * factor - slack))
+
+    def expected(self, node: PhaseNode) -> Expected | None:
+        """What is expected of a phase, and from what; None where nothing is."""
+        usual = self.usual.get(node.name)
+        if usual is None:
             return None
-        elif part.fraction is None:
-            estimate = max(pace * part.weight - part.spent, 0.0)
-        else:
-            estimate = pace * part.weight * (1.0 - part.fraction)
-        if part.running:
-            overdue = overdue or (part.eta is None and not estimate)
-            running = max(running, estimate)
-        else:
-            waiting += estimate
-    total = running + waiting
-    return None if (overdue and not total) or total >= FARTHEST else total
+        seconds, count = usual.expected(node.total)
+        history = usual.history
+        runs = 0 if history is None else history.runs
+        if count is None or history is None:
+            return Expected(seconds=round(seconds, 3), source=usual.source, runs=runs)
+        return Expected(
+            seconds=round(seconds, 3), source="unit", runs=runs, unit_seconds=history.unit_seconds, count=count
+        )
+
+    def _rest(self, nodes: Iterable[PhaseNode], now: float) -> float:
+        """Seconds that are left."""
+        known = ratios = sized = waiting = 0.0
+        running: list[_Running] = []
+        for node in nodes:
+            status = node.status
+            usual = self.usual[node.name]
+            seconds = usual.seconds
+            if status == "pending":
+                waiting += usual.waiting
+            elif status == "running":
+                phase = self._running(node, usual, now)
+                running.append(phase)
+                if phase.passed is not None or phase.tail is not None:
+                    left = phase.left(1.0)
+                    certain = seconds * (phase.spent / (phase.spent + left) if phase.passed is None else phase.passed)
+                    takes = phase.spent + left
+                elif phase.spent > phase.expected:
+                    certain, takes = seconds * 0.5, phase.spent * 1.1
+                else:
+                    continue
+                known += certain
+                takes = max(takes, LEAST)
+                ratios += certain * log(takes / seconds)
+                sized += certain * log(takes / phase.expected)
+            elif status == "completed" and node.free < 0.99:
+                took = max(node.spent / (1.0 - node.free), LEAST)
+                known += seconds
+                ratios += seconds * log(took / seconds)
+                sized += seconds * log(took / max(usual.expected(node.total)[0], LEAST))
+        doubt = known + AS_USUAL * self.whole
+        like = exp(max(min(ratios / doubt, FAR), -FAR))
+        rest, longest = waiting * like, 0.0
+        if running:
+            like_sized = exp(max(min(sized / doubt, FAR), -FAR))
+            for phase in running:
+                left = phase.left(like_sized if phase.by_units else like)
+                longest = max(longest, left)
+                rest += left * phase.alone
+        return min(max(rest, longest), FARTHEST)
+
+    def _running(self, node: PhaseNode, usual: Usual, now: float) -> _Running:
+        spent = node.spent + (0.0 if node.began is None else now - node.began)
+        expected, count = usual.expected(node.total)
+        needed = 1.0 - min(node.free, 0.99)
+        expected = max(expected * needed, LEAST)
+        fraction = None if node.fraction is None else max(node.fraction - node.free, 0.0) / needed
+        history, tail = usual.history, None
+        if node.total is None:
+            if fraction is None and history is not None and history.count and node.done:
+                fraction = min(node.done / history.count, COUNTED)
+            return _Running(spent, expected, False, fraction or None, None, usual.alone)
+        course = self._courses.get(node.name)
+        if course is None:
+            course = self._courses[node.name] = _Course()
+        if course.first_total is None and node.total:
+            course.first_total = node.total
+        profile = () if history is None else history.profile
+        if fraction is not None:
+            course.see(fraction, spent)
+            if fraction >= ALL_COUNTED:
+                if profile and len(course.passed) == len(KNOTS):
+                    tail = (course.passed[-1], profile[-1])
+                fraction = None
+            elif profile:
+                fraction = passed_part(profile, fraction)
+        return _Running(spent, expected, count is not None, fraction or None, tail, usual.alone)
+
+    def _move(self, target: float, rest: float, now: float, moving: bool) -> float:
+        """Takes the bar towards where it should be."""
+        if self._at is None:
+            self.bar = max(self.bar, target)
+        elif moving:
+            step = (1.0 - self.bar) / max(rest, LEAST) * max(now - self._at, 0.0)
+            if target > self.bar:
+                self.bar = min(target, self.bar + FASTEST * step)
+            else:
+                self.bar += SLOWEST * step
+        self._at = now
+        self.bar = min(self.bar, CAP)
+        return self.bar
+
+    def _sample(self, worked: float, rest: float, bar: float) -> None:
+        self._trail.append((worked, rest, bar))
+        if len(self._trail) > SAMPLES:
+            del self._trail[1::2]
+            self._stride *= 2
+        self._next = worked + self._stride
+
+    def lesson(self, nodes: Iterable[PhaseNode], worked: float, at: float, *, completed: bool) -> Lesson:
+        """What the run teaches, at its end.
+
+        Args:
+            nodes: The phases of the pipeline.
+            worked: Seconds that were worked, in all attempts.
+            at: When it ended; seconds since 1970.
+            completed: Whether the session has: only then is it known how long it takes.
+        """
+        nodes = list(nodes)
+        shares = alone_shares(nodes)
+        phases: dict[str, PhaseLesson] = {}
+        for node in nodes:
+            if node.status == "skipped":
+                phases[node.name] = PhaseLesson()
+            elif node.status == "completed" and node.name in shares and node.free < 0.99:
+                course = self._courses.get(node.name)
+                count = node.done
+                phases[node.name] = PhaseLesson(
+                    seconds=node.spent,
+                    needed=1.0 - node.free,
+                    total=node.total,
+                    count=count,
+                    first_total=None if course is None else course.first_total,
+                    alone=shares[node.name],
+                    children=(node.folded + len(node.children) or None) if node.total is None else None,
+                    profile=() if course is None or node.free else course.profile(node.spent),
+                )
+        miss = error = None
+        if completed and self.usual and self._trail and worked > 0:
+            misses = sorted(
+                abs(log((worked - at + NEAR_END * (at + rest)) / (rest + NEAR_END * (at + rest))))
+                for at, rest, _ in self._trail
+                if at + rest > 0 and worked >= at
+            )
+            if misses:
+                miss = misses[min(int(0.8 * len(misses)), len(misses) - 1)]
+            error = sum(abs(bar - at / worked) for at, _, bar in self._trail) / len(self._trail)
+        return Lesson(at=at, phases=phases, miss=miss, error=error)
+
+
+def alone_shares(nodes: Iterable[PhaseNode]) -> dict[str, float]:
+    """The share of its time that is each phase's own, of those that have run in this attempt of the session.
+
+    A second in which three phases run is a third of a second of each.
+    """
+    spans = {
+        node.name: (node.started_after, node.started_after + node.elapsed)
+        for node in nodes
+        if node.started_after is not None and node.elapsed is not None
+    }
+    times = sorted({time for span in spans.values() for time in span})
+    own = dict.fromkeys(spans, 0.0)
+    for begin, end in pairwise(times):
+        together = [name for name, (first, last) in spans.items() if first <= begin and end <= last]
+        for name in together:
+            own[name] += (end - begin) / len(together)
+    return {
+        name: min(own[name] / (last - first), 1.0) if last > first else 1.0 for name, (first, last) in spans.items()
+    }

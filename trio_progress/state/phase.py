@@ -35,10 +35,10 @@ from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
 from .checks import checked_fields, merged_fields
-from .estimate import Rate
 from .guard import REFUSED, UNSET, Noting, Unset, guarded
 from .limits import MAX_UNITS, Limits
 from .loops import Loop, Loops
+from .rate import CAP, Rate
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
-
-CAP: Final = 0.9999
-"""The largest fraction of what has not ended: people read 100 % as done."""
 
 _ONE: Final = 1
 """The `n` of a call that gives none: CPython has one object for it."""
@@ -124,6 +121,10 @@ class PhaseNode:
     """Seconds that its newest attempt took; None until that has ended."""
     spent: float = 0.0
     """Seconds of the attempts that have ended."""
+    units: int = 0
+    """Children that completed and weigh nothing: each is one of its units, unless its author counts them."""
+    usual_children: float | None = None
+    """How many children it had in earlier runs; None: not known, and more may come as long as it runs."""
     loops: Loops | None = None
     """The loops that the total is from; None where it was said otherwise."""
     pace: Rate | None = None
@@ -291,17 +292,27 @@ class PhaseNode:
         self.skipped = min(self.skipped, self.done)
         self.slow = True
         self.marked = False
-        worked = self.done - self.skipped
+        worked = self.counted - self.skipped
         moved = worked - self._seen
         self._seen = worked
-        if self.pace is not None and self.status == "running":
-            self.pace.sample(max(moved, 0), now)
+        if moved > 0 and self.pace is not None and self.status == "running":
+            self.pace.sample(moved, now)
         return moved != 0
+
+    @property
+    def counted(self) -> int | float:
+        """Units that are done: what was counted, or the children that completed, whichever is more."""
+        return self.done if self.total is None else max(self.done, self.units)
 
     @property
     def all_counted(self) -> bool:
         """Whether as much was done as there is to do."""
-        return self.total is not None and self.done >= self.total
+        return self.total is not None and self.counted >= self.total
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether more children may come, and nobody knows how many."""
+        return self.total is None and self.usual_children is None and bool(self.children or self.folded)
 
     # Reading
 
@@ -329,14 +340,16 @@ class PhaseNode:
     @property
     def rate(self) -> float | None:
         """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
-        return None if self.pace is None else self.pace.value
+        if self.pace is None:
+            return None
+        return self.pace.value_at(self.state.published) if self.status == "running" else self.pace.value
 
 
 def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
     """How far the phase is while it has not completed, and the part of that which needed no work."""
     own, own_free = None, 0.0
     if node.total is not None:
-        own, own_free = (node.done / node.total, node.skipped / node.total) if node.total > 0 else (0.0, 0.0)
+        own, own_free = (node.counted / node.total, node.skipped / node.total) if node.total > 0 else (0.0, 0.0)
     if not node.children and not node.folded:
         return (None if own is None else min(own, CAP)), min(own_free, CAP)
     weight = part = node.folded_weight
@@ -351,11 +364,25 @@ def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
             under_way += fraction
     if own is not None:
         if under_way and node.total:
-            own = (node.done + under_way) / node.total
+            own = (node.counted + under_way) / node.total
         weight += 1.0
         part += min(own, 1.0)
         free += min(own_free, 1.0)
+    elif weight > 0 and node.parent is not None:
+        weight = _weight_in_the_end(node, weight, part)
     return (min(part / weight, CAP), free / weight) if weight > 0 else (None, 0.0)
+
+
+def _weight_in_the_end(node: PhaseNode, weight: float, part: float) -> float:
+    """What the children of a phase without a total are taken to weigh in the end; `part` of it is done.
+
+    One child more than are done, or as many as it usually has; where more are done than that, half a child more.
+    """
+    child = weight / (len(node.children) + node.folded)
+    if node.usual_children is None:
+        return part + child
+    usual = node.usual_children * child
+    return usual if part <= usual else part + child / 2
 
 
 def free_in_the_end(node: PhaseNode) -> float:
@@ -379,7 +406,8 @@ def refresh(node: PhaseNode, seq: int, now: float) -> bool:
         if node.children or node.folded:
             if node.child_pace is None:
                 node.child_pace = Rate(now if node.began is None else node.began)
-            node.child_pace.sample(max(worked - before, 0.0), now)
+            if worked > before:
+                node.child_pace.sample(worked - before, now)
     elif node.status == "completed":
         node.free = free_in_the_end(node)
         node.fraction = 1.0

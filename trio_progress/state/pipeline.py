@@ -73,6 +73,9 @@ class Pipeline:
         phases: Weights by name, or a sequence of `PhaseSpec` and plain names (of weight 1 each).
         error_text: What viewers are shown of an exception beside its type: a function that is
             given the exception and returns a text, or None to show none. Without it, none is shown.
+        usual: Seconds that phases take, above 0, by name: a start for those who know, until there are runs.
+        learn: Whether the bar and the ETA of later runs go by what earlier ones took. With False they go by the
+            weights (or by `usual`), and nothing is kept.
 
     Raises:
         ValueError, TypeError: No phase, a name twice, or a value out of range.
@@ -84,6 +87,10 @@ class Pipeline:
     error_text: Callable[[BaseException], str | None] | None
     weight: float = field(compare=False, repr=False)
     """The sum of the declared weights."""
+    usual: Mapping[str, float] = field(hash=False)
+    """Seconds that phases are known to take, from the start."""
+    learn: bool
+    """Whether later runs are estimated by what earlier ones took."""
     _by_name: dict[str, str] = field(compare=False, repr=False)
 
     def __init__(
@@ -92,6 +99,8 @@ class Pipeline:
         phases: Phases,
         *,
         error_text: Callable[[BaseException], str | None] | None = None,
+        usual: Mapping[str, float] | None = None,
+        learn: bool = True,
     ) -> None:
         checks.name("a pipeline's name", name)
         if isinstance(phases, Mapping):
@@ -114,8 +123,8 @@ class Pipeline:
                     raise ValueError(f"pipeline {name!r} has two phases called {known_as!r}")
                 by_name[known_as] = spec.name
         for of, value in zip(
-            ("name", "phases", "error_text", "weight", "_by_name"),
-            (name, tuple(specs), error_text, whole, by_name),
+            ("name", "phases", "error_text", "weight", "usual", "learn", "_by_name"),
+            (name, tuple(specs), error_text, whole, _checked_usual(name, usual, by_name), learn, by_name),
             strict=True,
         ):
             object.__setattr__(self, of, value)
@@ -133,3 +142,16 @@ class Pipeline:
     def __repr__(self) -> str:
         weights = ", ".join(f"{spec.name!r}: {spec.weight:g}" for spec in self)
         return f"Pipeline({self.name!r}, {{{weights}}})"
+
+
+def _checked_usual(pipeline: str, usual: object, by_name: Mapping[str, str]) -> Mapping[str, float]:
+    if usual is None:
+        return {}
+    if not isinstance(usual, Mapping):
+        raise TypeError(f"usual is seconds by phase, not {usual!r:.200}")
+    checked: dict[str, float] = {}
+    for name, seconds in usual.items():
+        if name not in by_name:
+            raise ValueError(f"usual names {name!r:.200}, which is no phase of pipeline {pipeline!r}")
+        checked[by_name[name]] = float(checks.number(f"the usual seconds of phase {name!r}", seconds, above=0))
+    return checked

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..protocol.clock import Clock, shown_seconds, utc
 from ..protocol.messages import Position, Update
-from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
-from .estimate import FARTHEST, Part, remaining
+from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
+from .estimate import Outlook
 from .events import EventLog
+from .first_run import Part, bar_by_weights, remaining
 from .limits import Limits
 from .phase import OVER, PhaseNode
+from .rate import FARTHEST
 from .transitions import PhaseTransitions
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .tree import Host, PhaseTree
+
+
+LONGEST_STEP: Final = 1.0
+SMALLEST_STEP: Final = 0.005
+"""Seconds, and the part of the time so far, after which time alone makes a new state; whichever is less."""
 
 
 def phase_values(node: PhaseNode) -> dict[str, Any]:
@@ -29,12 +36,12 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
         "title": node.title,
         "status": node.status,
         "attempt": node.attempt,
-        "done": node.done,
+        "done": node.counted,
         "total": node.total,
         "unit": node.unit,
         "weight": node.weight,
         "fraction": node.fraction,
-        "rate": None if node.pace is None else node.pace.value,
+        "rate": node.rate,
         "eta": phase_eta(node),
         "message": node.message,
         "fields": node.fields,
@@ -45,21 +52,22 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
         "folded_weight": node.folded_weight,
         "started_after": node.started_after,
         "elapsed": node.elapsed,
+        "expected": node.state.estimator.expected(node) if node.declared else None,
     }
 
 
 def phase_eta(node: PhaseNode) -> float | None:
     """Seconds to the phase's end by its own rate; None where that is not known."""
-    if node.status != "running" or (node.total is not None and node.done > node.total):
+    if node.status != "running" or node.open_ended or (node.total is not None and node.counted > node.total):
         return None
     pace = node.child_pace if node.children or node.folded else node.pace
-    rate = None if pace is None else pace.value
+    rate = None if pace is None else pace.value_at(node.state.published)
     if rate is None:
         return None
     if node.children or node.folded:
         left = None if node.fraction is None else 1.0 - node.fraction
     else:
-        left = None if node.total is None else max(node.total - node.done, 0)
+        left = None if node.total is None else max(node.total - node.counted, 0)
     return None if left is None or left / rate >= FARTHEST else left / rate
 
 
@@ -67,7 +75,8 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
     """The phase and all below it as frozen values; made once for each published change."""
     if node.snapshot is None:
         if node.declared and node.status == "pending" and node.attempt == 0 and not node.children:
-            node.snapshot = _pending(node.name, node.title, node.weight, node.unit, node.total)
+            expected = node.state.estimator.expected(node)
+            node.snapshot = _pending(node.name, node.title, node.weight, node.unit, node.total, expected)
         else:
             below = tuple(phase_snapshot(child) for child in node.children.values())
             node.snapshot = PhaseSnapshot(**phase_values(node), phases=below)
@@ -75,7 +84,9 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
 
 
 @lru_cache(maxsize=4096, typed=True)
-def _pending(name: str, title: str, weight: float, unit: str | None, total: float | None) -> PhaseSnapshot:
+def _pending(
+    name: str, title: str, weight: float, unit: str | None, total: float | None, expected: Expected | None
+) -> PhaseSnapshot:
     """A declared phase that was never begun: all sessions of its pipeline share one."""
     return PhaseSnapshot(
         name=name,
@@ -93,6 +104,7 @@ def _pending(name: str, title: str, weight: float, unit: str | None, total: floa
         fields={},
         started_at=None,
         ended_at=None,
+        expected=expected,
     )
 
 
@@ -126,26 +138,27 @@ def liveness(state: PhaseTree) -> tuple[Liveness, float | None]:
     return "stalled", allowed
 
 
-def eta(state: PhaseTree) -> float | None:
-    """Seconds to the end of the session, as of `seq`; None where nothing supports a figure."""
-    if state.status != "running" or state.over or (state.raw == 0 and not state.typical_seconds):
-        return None
+def _first_run(state: PhaseTree) -> Outlook:
+    """What is estimated where no earlier run is known: by the declared weights, and the rates of this run."""
     nodes = state.root.children.values()
-    if state.pipeline is None and all(node.status in OVER for node in nodes):
-        return None  # Nobody knows whether there will be another one.
-    return remaining(
+    parts = [
         Part(
             weight=node.weight,
-            fraction=None if node.total is not None and node.done > node.total else node.fraction,
+            fraction=None if node.total is not None and node.counted > node.total else node.fraction,
             free=node.free,
             spent=node.spent + (0.0 if node.began is None else state.published - node.began),
             running=node.status == "running",
             finished=node.status in OVER,
+            open_ended=node.open_ended,
             eta=phase_eta(node),
-            typical_seconds=state.typical_seconds.get(node.name),
         )
         for node in nodes
-    )
+    ]
+    if state.pipeline is None:
+        # Nobody knows whether there will be another one.
+        eta = None if state.raw == 0 or all(part.finished for part in parts) else remaining(parts)
+        return Outlook(state.progress, eta, None)
+    return Outlook(max(state.progress, bar_by_weights(parts)), None if state.raw == 0 else remaining(parts), None)
 
 
 class SessionReading(PhaseTransitions):
@@ -219,6 +232,22 @@ class SessionReading(PhaseTransitions):
         self._snapshot: tuple[Head, Snapshot] | None = None
         """The newest one, and the head that it was made of."""
 
+    def outlook(self) -> Outlook:
+        """What is estimated as of the newest published state; made once for it."""
+        if self._outlook is None:
+            if self.status != "running" or self.over:
+                self._outlook = Outlook(self.progress, None, None)
+            elif self.estimator.usual:
+                worked = self.worked_before + self.published - self.started_mono
+                moving = liveness(self)[0] == "ok"
+                self._outlook = self.estimator.observe(
+                    self.root.children.values(), worked, self.published, moving=moving
+                )
+            else:
+                self._outlook = _first_run(self)
+            self.progress = self._outlook.progress
+        return self._outlook
+
     def liveness(self) -> Liveness:
         """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
         return liveness(self)[0]
@@ -228,6 +257,7 @@ class SessionReading(PhaseTransitions):
         alive, stall_after = liveness(self)
         head = self._head
         if head is None:
+            outlook = self.outlook()
             # Until it last advanced; in all once it has ended.
             ran = (self.progressed_mono if self.ended_mono is None else self.ended_mono) - self.started_mono
             head = self._head = Head(
@@ -240,9 +270,9 @@ class SessionReading(PhaseTransitions):
                 attempt=self.attempt,
                 status=self.status,
                 liveness=alive,
-                progress=self.progress,
+                progress=outlook.progress,
                 raw=self.raw,
-                eta=eta(self),
+                eta=outlook.eta,
                 message=self.message,
                 counters=dict(self.counters),
                 fields=self.fields,
@@ -256,15 +286,33 @@ class SessionReading(PhaseTransitions):
                 stall_after=stall_after,
                 events=self.event_log.newest,
                 elapsed=None if self.started is None else shown_seconds(ran),
+                eta_range=outlook.range,
+                published_at=utc(self.clock.wall() - (self.clock.monotonic() - self.published)),
             )
         elif head.liveness != alive:
             head = self._head = msgspec.structs.replace(head, liveness=alive)
         return head
 
     def snapshot(self) -> Snapshot:
-        """The state of this moment, published for it: for the author and the persister, who are no readers."""
+        """The state of this moment, published for it: for the author, who is no reader."""
         self.publish()
         return self.published_state()
+
+    def note_time(self) -> None:
+        """Has the next published state tell what time alone has changed, once that is enough to be seen.
+
+        While nothing happens, rates fall, and the estimate of the rest is another one.
+        """
+        if self.dirty or self.status != "running" or self.over:
+            return
+        now = self.clock.monotonic()
+        passed = now - self.published
+        if passed <= 0 or passed < min(LONGEST_STEP, SMALLEST_STEP * (now - self.started_mono)):
+            return
+        for node in self.walk():
+            if node.status == "running":
+                self.mark_dirty(node)
+                self._head_changed = True
 
     def published_state(self) -> Snapshot:
         """The newest published state."""

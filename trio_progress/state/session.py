@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Never
 from ..protocol.snapshot import ErrorInfo, PhaseStatus, SessionStatus
 from . import checks
 from .checks import checked_fields, merged_fields
+from .estimate import Estimator
 from .events import LoggedEvent
 from .guard import UNSET, Unset, guarded
 from .phase import OVER
@@ -25,6 +26,7 @@ from .reading import SessionReading
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
+    from .history import Lesson, PipelineHistory
     from .limits import Limits
     from .quantities import Number
 
@@ -160,13 +162,29 @@ class SessionState(SessionReading):
         self.epoch = epoch
         self._head = None
 
-    def durations(self) -> dict[str, float]:
-        """Seconds that the completed phases of the pipeline took, for the history; without what was done before."""
-        return {
-            node.name: node.spent
-            for node in self.root.children.values()
-            if node.declared and node.status == "completed" and node.attempt > 0 and not node.free
-        }
+    def use_history(self, history: PipelineHistory | None) -> None:
+        """Takes over what earlier runs of the pipeline have taught; the bar goes on from where it is."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
+        weights = {spec.name: spec.weight for spec in pipeline}
+        estimator = Estimator(history if pipeline.learn else None, weights, pipeline.usual)
+        estimator.bar = self.progress
+        self.estimator = estimator
+        for node in self.root.children.values():
+            usual = estimator.usual.get(node.name)
+            node.usual_children = None if usual is None or usual.history is None else usual.history.children
+            node.snapshot = None
+
+    def lesson(self) -> Lesson | None:
+        """What this run has taught, once it is over; None: nothing, or its pipeline does not learn."""
+        if not self.over or self.pipeline is None or not self.pipeline.learn or self.ended_mono is None:
+            return None
+        worked = self.worked_before + self.ended_mono - self.started_mono
+        lesson = self.estimator.lesson(
+            self.root.children.values(), worked, self.ended or 0.0, completed=self.status == "completed"
+        )
+        return lesson if lesson.phases else None
 
     def touch(self) -> None:
         """The session's own values were set from outside; the next published state has them."""
@@ -198,6 +216,7 @@ class SessionState(SessionReading):
             said = f"The result could not be kept: {type(self.result_refused).__name__}"
             self.message = said if self.message is None else checks.message("", f"{said}. {self.message}", self.limits)
             self.result_refused = None  # It may hold on to much by its traceback.
+        self.outlook()  # The bar of an end that is no success stays where it was.
         self.end_phases(_PHASE_END[status])
         self.status = status
         self.error = error

@@ -232,6 +232,10 @@ def _finish(node: PhaseNode, status: PhaseStatus, now: float, wall: float) -> No
     node.settle(now)
     if status not in ABSORBING:
         node.fraction, node.free = fraction_of(node)
+    parent = node.parent
+    if status == "completed" and not node.weight and not node.was_done and parent is not None:
+        node.state.mark_dirty(parent)
+        parent.units += 1
     node.status = status
     node.slow = True
     node.ended = wall

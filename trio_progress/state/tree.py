@@ -12,12 +12,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from difflib import get_close_matches
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..errors import PhaseError, SessionClosedError
+from .estimate import Estimator, Outlook
 from .guard import Noting
 from .phase import OVER, PhaseNode, refresh
 
@@ -64,9 +65,11 @@ class PhaseTree:
         "_head_changed",
         "_moved",
         "_nodes",
+        "_outlook",
         "changed",
         "clock",
         "dirty",
+        "estimator",
         "host",
         "id",
         "limits",
@@ -85,7 +88,7 @@ class PhaseTree:
         "status",
         "strict",
         "tombstones",
-        "typical_seconds",
+        "worked_before",
     )
 
     def __init__(
@@ -107,8 +110,10 @@ class PhaseTree:
         self.strict = strict
         self.stall_after = None if stall_after == float("inf") else stall_after
         """Seconds without progress after which it counts as stalled, where no running phase says otherwise."""
-        self.typical_seconds: Mapping[str, float] = {}
-        """Seconds that each phase took in earlier runs of the pipeline."""
+        self.estimator = Estimator(None, {})
+        """What is expected, from earlier runs of the pipeline."""
+        self.worked_before = 0.0
+        """Seconds that the attempts before this one were worked on."""
         self.status: SessionStatus = "queued"
         self.started_mono = clock.monotonic()
         """When the attempt began, on the monotonic clock."""
@@ -129,6 +134,8 @@ class PhaseTree:
         """Updates can start from this published state on; who is behind it needs a snapshot."""
         self._head: Head | None = None
         self._head_changed = False
+        self._outlook: Outlook | None = None
+        """What is estimated as of the newest published state; None until it is asked for."""
         self._moved = False
         """Whether the next published state is one in which the work has advanced."""
         self._nodes = 0
@@ -283,5 +290,7 @@ class PhaseTree:
             self.progressed = self.clock.wall()
             self.progressed_mono = now
         self.raw = self.root.fraction or 0.0
-        self.progress = max(self.progress, self.raw)
+        self._outlook = None
+        if not self.estimator.usual or self.root.status == "completed":
+            self.progress = max(self.progress, self.raw)
         return seq

@@ -26,6 +26,7 @@ from typing import Final, final
 import msgspec
 
 from ..state import checks
+from ..state.history import Lesson, PhaseLesson
 from ..state.limits import MAX_UNITS
 from ..stores.base import Append, Index, Key
 from ..telemetry.logs import log_event
@@ -59,7 +60,9 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keep: float
     heartbeat: float
     events: list[tuple[int, bytes]]
-    durations: dict[str, float]
+    durations: dict[str, float] = {}
+    """What older versions kept of a run: how long each phase took."""
+    lesson: Lesson | None = None
     expires: float
 
 
@@ -135,7 +138,7 @@ class Spool:
                 keep=append.keep,
                 heartbeat=append.heartbeat,
                 events=list(append.events),
-                durations=dict(append.durations),
+                lesson=append.lesson,
                 expires=self._wall() + append.keep,
             )
         )
@@ -205,13 +208,18 @@ class Spool:
             keep=file.keep,
             heartbeat=file.heartbeat,
             events=file.events,
-            durations=file.durations,
+            lesson=file.lesson or _old_lesson(file),
         )
         return Spooled(append, file.claimed, path, file.owner)
 
     def discard(self, spooled: Spooled) -> None:
         """Removes the file of what was delivered, or is not wanted any more. Never raises."""
         _remove(spooled.path)
+
+
+def _old_lesson(file: _File) -> Lesson | None:
+    phases = {name: PhaseLesson(seconds=seconds) for name, seconds in file.durations.items() if seconds >= 0}
+    return Lesson(at=file.heartbeat, phases=phases) if phases else None
 
 
 def _digest(text: str) -> str:

@@ -19,19 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from ..state.history import Lesson, PipelineHistory
 
 ASKS_KEPT: Final = 1000
 ASKS_KEPT_FOR: Final = 3600.0
 """Requests that are kept for owners who have not read them yet, and seconds; who has not by then is not there."""
-
-NEWEST_WEIGHT: Final = 0.3
-"""What the newest duration of a phase weighs in its typical one."""
-
-
-def smoothed(before: float | None, seconds: float) -> float:
-    """The typical duration of a phase that was `before` and has now taken so many seconds."""
-    return seconds if before is None else before * (1 - NEWEST_WEIGHT) + seconds * NEWEST_WEIGHT
 
 
 class Key(NamedTuple):
@@ -92,8 +87,8 @@ class Append:
     keep: float
     heartbeat: float
     events: Sequence[tuple[int, bytes]] = ()
-    durations: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by phase, for the history of the pipeline; given once, with the final state."""
+    lesson: Lesson | None = None
+    """What the run teaches, for the history of the pipeline; given with the final state, and learnt once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,16 @@ class Ask:
     reason: str | None = None
 
 
-Write: TypeAlias = Claim | Append | Renew | Delete | Ask
+@dataclass(frozen=True, slots=True)
+class SetHistory:
+    """Replace what is known of a pipeline; None: forget it."""
+
+    id: str
+    """The name of the pipeline."""
+    history: PipelineHistory | None
+
+
+Write: TypeAlias = Claim | Append | Renew | Delete | Ask | SetHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,8 @@ class Claimed:
 
     epoch: int
     previous: Stored | None
-    typical_seconds: Mapping[str, float]
-    """What each phase of the pipeline took before."""
+    history: PipelineHistory | None = None
+    """What earlier runs of the pipeline have taught."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,14 @@ class Store(Protocol):
         known yet is given as None. Called by one task only; cancelled whenever
         that task's interest changes, after which the same `mark` is given again.
         """
+
+    async def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught; None: nothing. May be cancelled."""
+        ...
+
+    async def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first. May be cancelled."""
+        ...
 
     async def aclose(self) -> None:
         """Lets go of connections and threads; called last."""

@@ -17,6 +17,7 @@ import msgspec
 
 from ..errors import CorruptEntryError, StoreError
 from ..state import checks
+from ..state.history import PipelineHistory, decode_history
 from ..telemetry.logs import BURST, Throttle, log_event
 from .base import Ask
 
@@ -109,6 +110,17 @@ def decode_seconds(pairs: Iterable[tuple[object, object]]) -> dict[str, float]:
         except (ValueError, TypeError):
             continue
     return typical
+
+
+def decoded_history(pipeline: str, data: object, corrupt: CorruptEntries) -> PipelineHistory | None:
+    """The history of a pipeline as it was stored; one that cannot be read is passed over, and learnt anew."""
+    try:
+        if type(data) is not bytes or len(data) > LARGEST_RECORD:
+            raise ValueError(f"the history is {data!r:.100}")
+        return decode_history(data)
+    except ValueError as error:
+        corrupt.pass_over(f"pipeline {pipeline}", CorruptEntryError(str(error)))
+        return None
 
 
 def label_text(name: str, value: str) -> str:

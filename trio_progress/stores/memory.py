@@ -10,6 +10,7 @@ from typing import final
 import trio
 
 from ..protocol.labels import has_labels
+from ..state.history import Lesson, PipelineHistory, forgotten, learned
 from ..state.quantities import whole
 from .base import (
     ASKS_KEPT,
@@ -29,10 +30,10 @@ from .base import (
     Refused,
     Renew,
     Seen,
+    SetHistory,
     Stored,
     Write,
     claimed_epoch,
-    smoothed,
 )
 from .decoding import decode_cursor, encode_cursor
 
@@ -80,7 +81,7 @@ class MemoryStore:
         event_limit = whole("event_limit", event_limit)
         self._event_limit = event_limit
         self._logs: dict[str, _Log] = {}
-        self._typical: dict[str, dict[str, float]] = {}
+        self._histories: dict[str, PipelineHistory] = {}
         self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKS_KEPT)
         self._asks = 0
         self._next_sweep = 0.0
@@ -110,18 +111,26 @@ class MemoryStore:
                 if log is not None and log.alive(now):
                     return Refused()
                 return Done(found=self._logs.pop(write.id, None) is not None)
+            case SetHistory():
+                return self._set_history(write)
             case Ask():
                 self._asks += 1
                 self._asked.append((self._asks, write))
                 return Done()
 
+    def _set_history(self, write: SetHistory) -> Outcome:
+        found = self._histories.pop(write.id, None) is not None
+        if write.history is not None:
+            self._histories[write.id] = write.history
+        return Done(found=found or write.history is not None)
+
     def _claim(self, claim: Claim, now: float) -> Outcome:
         log = self._logs.get(claim.id)
-        typical = dict(self._typical.get(claim.index.pipeline or "", {}))
+        history = self._histories.get(claim.index.pipeline or "")
         if log is not None and log.owner == claim.owner and log.lease_until is not None:
             if claim.lease is not None:
                 log.lease_until = now + claim.lease
-            return Claimed(log.key.epoch, None, typical)
+            return Claimed(log.key.epoch, None, history)
         newest = None if log is None else log.key
         epoch = claimed_epoch(claim, newest, alive=log is not None and log.alive(now))
         if not isinstance(epoch, int):
@@ -133,7 +142,7 @@ class MemoryStore:
         log.events.extend(claim.events[-self._event_limit :])
         if claim.lease is not None:
             log.lease_until = now + claim.lease
-        return Claimed(epoch, previous, typical)
+        return Claimed(epoch, previous, history)
 
     def _append(self, append: Append, now: float) -> Outcome:
         log = self._logs.get(append.id)
@@ -141,9 +150,8 @@ class MemoryStore:
             return Fenced(None if log is None else log.key.epoch)
         if append.key > log.key:
             log.key, log.record, log.index = append.key, append.record, append.index
-            for phase, seconds in append.durations.items():
-                known = self._typical.setdefault(append.index.pipeline or "", {})
-                known[phase] = smoothed(known.get(phase), seconds)
+            if append.lesson is not None and append.index.pipeline is not None:
+                self._learn(append.index.pipeline, append.lesson)
         if append.key == log.key:  # Not where something newer was stored since, which stands as it is.
             log.heartbeat = append.heartbeat
             log.lease_until = None if append.lease is None else now + append.lease
@@ -153,6 +161,11 @@ class MemoryStore:
         while len(log.events) > self._event_limit:
             log.events.popleft()
         return Done()
+
+    def _learn(self, pipeline: str, lesson: Lesson) -> None:
+        self._histories[pipeline] = learned(self._histories.get(pipeline), lesson)
+        for name in forgotten(self._histories, lesson.at):
+            del self._histories[name]
 
     def _renew(self, renew: Renew, now: float) -> Outcome:
         log = self._logs.get(renew.id)
@@ -226,6 +239,16 @@ class MemoryStore:
                     await news.wait()
             finally:
                 del self._waiting[news]
+
+    async def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught."""
+        await trio.lowlevel.checkpoint()
+        return self._histories.get(pipeline)
+
+    async def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first."""
+        await trio.lowlevel.checkpoint()
+        return sorted(self._histories, key=lambda name: self._histories[name].at, reverse=True)
 
     async def aclose(self) -> None:
         """Keeps everything: another tracker may go on with it."""

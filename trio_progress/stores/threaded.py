@@ -19,6 +19,7 @@ import trio
 if TYPE_CHECKING:
     import redis
 
+    from ..state.history import PipelineHistory
     from .base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
     from .decoding import CorruptEntries
 
@@ -59,6 +60,12 @@ class Backend(Protocol):
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """Waits for news by calling `pause`; once that returns False, it returns what there is."""
+
+    def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught."""
+
+    def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history."""
 
     def close(self) -> None:
         """Lets go of everything; later calls raise `StoreError`."""
@@ -121,6 +128,16 @@ class ThreadedStore:
             )
         finally:
             left.set()
+
+    async def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught; what cannot be read is nothing. May be cancelled."""
+        return await trio.to_thread.run_sync(
+            self._backend.history, pipeline, limiter=self._readers, abandon_on_cancel=True
+        )
+
+    async def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first. May be cancelled."""
+        return await trio.to_thread.run_sync(self._backend.histories, limiter=self._readers, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Closes the store. Waits for what writes, and shortly for what reads; called last."""

@@ -12,6 +12,7 @@ from ..errors import StoreError
 from ..stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from ..state.history import PipelineHistory
     from ..stores.base import Changes, Outcome, Page, Query, Seen, Store, Stored, Write
     from .gates import Gates
 
@@ -126,6 +127,18 @@ class FaultyStore:
         changes = await self.inner.changes(mark, seen)
         await self._before("down" if self._mode == "lost" else self._mode)
         return changes
+
+    async def history(self, pipeline: str) -> PipelineHistory | None:
+        """Reads, or not."""
+        await self._wait()
+        await self._before("down" if self._mode == "lost" else self._mode)
+        return await self.inner.history(pipeline)
+
+    async def histories(self) -> Sequence[str]:
+        """Lists, or not."""
+        await self._wait()
+        await self._before("down" if self._mode == "lost" else self._mode)
+        return await self.inner.histories()
 
     async def aclose(self) -> None:
         """Closes the inner store."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.support import QuietHost
 from trio_progress import Limits, Pipeline
 from trio_progress.protocol.clock import Clock
-from trio_progress.state.estimate import TAU, WARM_UP, Part, Rate, remaining
+from trio_progress.state.first_run import Part, remaining
+from trio_progress.state.rate import TAU, WARM_UP, Rate
 from trio_progress.state.session import SessionState
 
 

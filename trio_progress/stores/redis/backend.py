@@ -24,12 +24,13 @@ import redis
 from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
+from ...state.history import PIPELINES_KEPT, PipelineHistory
 from ...state.quantities import whole
 from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .calls import Calls, Server
 from .keys import DEFAULT_PREFIX, Keys
-from .reads import Reads
+from .reads import Reads, history_in
 from .scripts import PROBE
 from .watch import Watcher
 from .writes import Writer
@@ -132,6 +133,16 @@ class RedisBackend:
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
         return self._reads.page(query)
+
+    def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught."""
+        found, took = self._calls([("GET", self._keys.history(pipeline)), ("HGETALL", self._keys.durations(pipeline))])
+        return history_in(pipeline, found if isinstance(found, bytes) else took, self.corrupt)
+
+    def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first."""
+        (found,) = self._calls([("ZREVRANGE", self._keys.histories, 0, PIPELINES_KEPT - 1)])
+        return [name.decode("utf-8", "replace") for name in found if type(name) is bytes] if type(found) is list else []
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew."""

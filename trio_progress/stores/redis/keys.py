@@ -15,7 +15,9 @@ session would still be in one slot of a Redis Cluster.
 | `c`, `w` | stream | what owners are asked; word of what is watched | an hour, a minute after the last |
 | `b:NAME` | stream | wakes one process that waits for news | a minute |
 | `probe` | string | nothing: whether Redis can be written | a second |
-| `d:PIPELINE` | hash | how long the phases of a pipeline took | a month after the last run |
+| `u:PIPELINE` | string | what earlier runs of a pipeline have taught, as JSON | a month after the last run |
+| `u` | sorted set | the pipelines of which there is one, by when they ran last | for ever; the oldest are taken out |
+| `d:PIPELINE` | hash | how long the phases of a pipeline took: what older versions kept | a month after the last run |
 """
 
 from __future__ import annotations
@@ -58,13 +60,14 @@ class Keys:
         ValueError: The prefix is invalid.
     """
 
-    __slots__ = ("asks", "base", "index", "probe", "words")
+    __slots__ = ("asks", "base", "histories", "index", "probe", "words")
 
     def __init__(self, prefix: str) -> None:
         if type(prefix) is not str or not _PREFIX.fullmatch(prefix):
             raise ValueError(f"a key prefix must be 1 to 64 of A-Z a-z 0-9 . _ : -, not {prefix!r:.200}")
         self.base = f"{prefix}:{{0}}:"
         self.index = f"{self.base}i"
+        self.histories = f"{self.base}u"
         self.asks = f"{self.base}c"
         self.words = f"{self.base}w"
         self.probe = f"{self.base}probe"
@@ -76,3 +79,7 @@ class Keys:
     def durations(self, pipeline: str | None) -> str:
         """How long phases took."""
         return f"{self.base}d:{pipeline or ''}"
+
+    def history(self, pipeline: str | None) -> str:
+        """What earlier runs have taught."""
+        return f"{self.base}u:{pipeline or ''}"

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, final
 from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
+from ...state.history import PipelineHistory, history_of_seconds
 from ...state.limits import MAX_UNITS
 from ..base import Ask, Key, Page, Query, Stored
 from ..decoding import (
@@ -22,6 +23,7 @@ from ..decoding import (
     decode_cursor,
     decode_id,
     decode_seconds,
+    decoded_history,
     encode_cursor,
     has_labels,
     label_text,
@@ -252,10 +254,14 @@ def events_of(of: int, entries: object, known: Sequence[Event]) -> tuple[Sequenc
     return events, wrong
 
 
-def durations(reply: object) -> dict[str, float]:
-    """Typical seconds by phase, from a hash as a script gives it."""
+def history_in(pipeline: str | None, reply: object, corrupt: CorruptEntries) -> PipelineHistory | None:
+    """What earlier runs have taught: the JSON of it, or the hash that older versions kept."""
+    if pipeline is None:
+        return None
+    if isinstance(reply, bytes):
+        return decoded_history(pipeline, reply, corrupt)
     values = reply if isinstance(reply, list) else []
-    return decode_seconds(zip(values[::2], values[1::2], strict=False))
+    return history_of_seconds(decode_seconds(zip(values[::2], values[1::2], strict=False)))
 
 
 def ask(given: object) -> Ask:

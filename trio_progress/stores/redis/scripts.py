@@ -59,10 +59,10 @@ end
 CLAIM: Final = _script(
     _ADD_EVENTS
     + """
--- KEYS: stream meta events index usual ahead word
+-- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
 --       status, pipeline, labels, queued at, event limit, n, event, n, event...
-local stream, meta, events, index, usual, ahead, word = unpack(KEYS)
+local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
 local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h')
 local epoch = known[1]
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -73,8 +73,9 @@ for _, number in ipairs({epoch or '', newest and string.match(newest[1], '^%d+')
 end
 -- Where only a part is left (evicted, or removed by hand), nothing is.
 local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
-local took = redis.pcall('HGETALL', usual)
-if took.err then took = {} end
+local took = redis.pcall('GET', history)
+if type(took) ~= 'string' then took = redis.pcall('HGETALL', usual) end  -- What was kept before there were histories.
+if type(took) == 'table' and took.err then took = {} end
 -- An owner that the hash has lost is known by the stream and its lease; it comes back with its own epoch.
 local held = newest and string.match(newest[1], '^%d+')
 if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. held) > 0 then return {'refused'} end
@@ -117,31 +118,20 @@ return {'claimed', number, took, newest, known[4]}
 APPEND: Final = _script(
     _ADD_EVENTS
     + """
--- KEYS: stream meta events index usual lease
+-- KEYS: stream meta events index lease
 -- ARGV: id, epoch, seq, record, heartbeat, lease ms or '', ms to keep, status, pipeline, labels, queued at,
---       states kept, event limit, weight of a duration, phases kept, ms to keep durations, number of durations,
---       phase, seconds, phase, seconds..., n, event, n, event...
-local stream, meta, events, index, usual, lease = unpack(KEYS)
+--       states kept, event limit, n, event, n, event...
+local stream, meta, events, index, lease = unpack(KEYS)
 local epoch = redis.call('HGET', meta, 'e')
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if not epoch or not newest then return {'gone'} end
 local held, at = string.match(newest[1], '^(%d+)%-(%d+)$')
 if epoch ~= ARGV[2] or held ~= ARGV[2] then return {'fenced', epoch ~= ARGV[2] and epoch or held} end
 local seq, at = tonumber(ARGV[3]), tonumber(at)
-local first = 18 + 2 * tonumber(ARGV[17])
 if seq > at then
   redis.call('XADD', stream, 'MAXLEN', '~', ARGV[12], epoch .. '-' .. ARGV[3], 'd', ARGV[4], 'h', ARGV[5])
   redis.call('HSET', meta, 's', ARGV[8], 'p', ARGV[9], 'l', ARGV[10], 'q', ARGV[11])
   redis.call('ZADD', index, ARGV[11], ARGV[1])
-  for i = 18, first - 1, 2 do
-    local took = tonumber(redis.call('HGET', usual, ARGV[i]) or '')
-    local new = tonumber(ARGV[i + 1])
-    local weight = tonumber(ARGV[14])
-    if took or redis.call('HLEN', usual) < tonumber(ARGV[15]) then
-      redis.call('HSET', usual, ARGV[i], string.format('%.17g', (took or new) * (1 - weight) + new * weight))
-    end
-    redis.call('PEXPIRE', usual, ARGV[16])
-  end
 end
 if seq >= at then
   redis.call('HSET', meta, 'f', ARGV[6] == '' and '1' or '0', 'h', ARGV[5])
@@ -153,9 +143,27 @@ if of ~= epoch then
   n = 0
   redis.call('DEL', events)
 end
-add_events(events, epoch, first, tonumber(n), tonumber(ARGV[13]))
+add_events(events, epoch, 14, tonumber(n), tonumber(ARGV[13]))
 if seq >= at then for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end end
-return {'done'}
+return {'done', seq > at and 1 or 0}
+"""
+)
+
+LEARN: Final = _script(
+    """
+-- KEYS: history histories; ARGV: the history that was read or '', new, ms to keep, pipeline, at, oldest, kept
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {'moved'} end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[6])
+local over = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[7])
+local gone = {}
+if over > 0 then
+  for i, name in ipairs(redis.call('ZPOPMIN', KEYS[2], over)) do
+    if i % 2 == 1 then gone[#gone + 1] = name end
+  end
+end
+return {'done', gone}
 """
 )
 

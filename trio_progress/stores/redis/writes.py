@@ -27,10 +27,10 @@ from typing import Any, Final, final
 from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
+from ...state.history import KEPT_FOR, PIPELINES_KEPT, Lesson, encode_history, learned
 from ..base import (
     ASKS_KEPT,
     ASKS_KEPT_FOR,
-    NEWEST_WEIGHT,
     Append,
     Ask,
     Claim,
@@ -43,13 +43,14 @@ from ..base import (
     Outcome,
     Refused,
     Renew,
+    SetHistory,
     Stored,
     Write,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from .keys import Keys, SessionKeys, session_keys
-from .reads import durations, entry, epoch
-from .scripts import APPEND, CLAIM, DELETE, RENEW, WATCHED, Command, Script, Steps
+from .reads import entry, epoch, history_in
+from .scripts import APPEND, CLAIM, DELETE, LEARN, RENEW, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
@@ -61,9 +62,8 @@ WORD_KEEP: Final = 60.0
 WORD_EVERY: Final = 4.0
 """Seconds in which a session is said to be watched once, however many say so. Trackers renew it every five."""
 
-PHASES_KEPT: Final = 1000
-PHASES_KEPT_FOR: Final = 30 * 24 * 3600.0
-"""Phases of one pipeline whose durations are kept, and for how many seconds after its last run."""
+LEARN_TRIES: Final = 3
+"""How often the end of a run is learnt from, where others learn from theirs at the same moment."""
 
 BURST: Final = 500
 """Events that plain commands take with one append; a script takes more."""
@@ -124,6 +124,8 @@ class Writer:
                         outcome = yield from self._delete(write)
                     case Ask():
                         outcome = yield from self._ask(write)
+                    case SetHistory():
+                        outcome = yield from self._set_history(write)
             except (CorruptEntryError, ResponseError, UnicodeEncodeError) as error:
                 self._own.pop(write.id, None)
                 outcome = StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
@@ -137,7 +139,7 @@ class Writer:
         if (
             own is None
             or append.lease is None
-            or append.durations
+            or append.lesson is not None
             or own.epoch != append.key.epoch
             or own.seq >= append.key.seq
             or own.index != append.index
@@ -196,17 +198,14 @@ class Writer:
             *_listed(append.index),
             STATES,
             self._event_limit,
-            NEWEST_WEIGHT,
-            PHASES_KEPT,
-            _ms(PHASES_KEPT_FOR),
-            len(append.durations),
         ]
-        for phase, seconds in append.durations.items():
-            arguments += (phase, repr(float(seconds)))
         for n, data in append.events[-self._event_limit :]:
             arguments += (n, data)
-        names = [*keys[:3], self._keys.index, self._keys.durations(append.index.pipeline), f"{keys.leases}{at}"]
+        names = [*keys[:3], self._keys.index, f"{keys.leases}{at}"]
         outcome = _outcome((yield from _decided(APPEND, names, arguments)))
+        # `found`: it was not there before.
+        if isinstance(outcome, Done) and outcome.found and append.lesson is not None:
+            yield from self._learn_lesson(append.index.pipeline, append.lesson)
         if isinstance(outcome, Done) and append.lease is not None:
             self._learn(session, at, seq, append.index, append.keep)
         else:
@@ -218,6 +217,41 @@ class Writer:
             self._own.clear()
         refresh = time.monotonic() + keep / 4
         self._own[session] = _Own(at, seq, index, session_keys(self._keys.base, session), refresh)
+
+    # Histories
+
+    def _learn_lesson(self, pipeline: str | None, lesson: Lesson) -> Steps[None]:
+        """Makes the next history of a pipeline of the one that there is; where others do so too, it may be lost."""
+        if pipeline is None:
+            return
+        key = self._keys.history(pipeline)
+        for _ in range(LEARN_TRIES):
+            found, took = yield [("GET", key), ("HGETALL", self._keys.durations(pipeline))]
+            before = found if isinstance(found, bytes) else b""
+            history = learned(history_in(pipeline, before or took, self._corrupt), lesson)
+            arguments = [before, encode_history(history), _ms(KEPT_FOR), pipeline, repr(history.at)]
+            arguments += [repr(history.at - KEPT_FOR), PIPELINES_KEPT]
+            (reply,) = yield [(LEARN, 2, key, self._keys.histories, *arguments)]
+            if isinstance(reply, list) and len(reply) == 2 and reply[0] == b"done":
+                if isinstance(reply[1], list) and reply[1]:
+                    yield [("DEL", self._keys.history(name.decode())) for name in reply[1] if isinstance(name, bytes)]
+                return
+            if not isinstance(reply, list):
+                return
+
+    def _set_history(self, write: SetHistory) -> Steps[Outcome]:
+        key, histories = self._keys.history(write.id), self._keys.histories
+        if write.history is None:
+            replies = yield [("DEL", key, self._keys.durations(write.id)), ("ZREM", histories, write.id)]
+        else:
+            replies = yield [
+                ("SET", key, encode_history(write.history), "PX", _ms(KEPT_FOR)),
+                ("ZADD", histories, repr(write.history.at), write.id),
+            ]
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return Done(found=write.history is not None or replies[0] > 0)
 
     # The others
 
@@ -248,17 +282,18 @@ class Writer:
         ]
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)
-        names = [*keys[:3], self._keys.index, self._keys.durations(index.pipeline), keys.ahead, keys.word]
+        history = self._keys.history(index.pipeline)
+        names = [*keys[:3], self._keys.index, self._keys.durations(index.pipeline), keys.ahead, keys.word, history]
         self._own.pop(session, None)
         reply = yield from _decided(CLAIM, names, arguments)
         match reply:
             case [b"again", at, took]:
-                return Claimed(epoch(at), None, durations(took))
+                return Claimed(epoch(at), None, history_in(index.pipeline, took, self._corrupt))
             case [b"claimed", at, took, *before]:
                 number = epoch(at)
                 if claim.lease is not None:
                     self._learn(session, number, claim.seq, index, claim.keep)
-                return Claimed(number, self._previous(session, before), durations(took))
+                return Claimed(number, self._previous(session, before), history_in(index.pipeline, took, self._corrupt))
         return _outcome(reply)
 
     def _previous(self, session: str, before: Sequence[Any]) -> Stored | None:

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Final, final
 
 from ...errors import CorruptEntryError, StoreError
+from ...state.history import PipelineHistory
 from ...state.quantities import whole
 from ...telemetry.logs import log_event
 from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .machine import MachineClock
 from .pool import Connections
-from .reads import Reads, data_version, newest_ask
+from .reads import Reads, data_version, history_of, newest_ask
 from .schema import Opened, is_current
 from .writes import Writer
 
@@ -170,6 +171,16 @@ class SqliteBackend:
         """The newest entries of the sessions that `query` names; rows that cannot be read are left out."""
         with self._connections.reading() as opened:
             return self._reads(opened).page(query)
+
+    def history(self, pipeline: str) -> PipelineHistory | None:
+        """What earlier runs of a pipeline have taught."""
+        with self._connections.reading() as opened:
+            return history_of(opened.connection, pipeline, self.corrupt)
+
+    def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first."""
+        with self._connections.reading() as opened:
+            return self._reads(opened).histories()
 
     def _reads(self, opened: Opened) -> Reads:
         if self._first_mark is None:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any, Final, NamedTuple, final
 
 from ...errors import CorruptEntryError
+from ...state.history import PIPELINES_KEPT, PipelineHistory, history_of_seconds
 from ...state.limits import MAX_UNITS
 from ..base import Ask, Changes, Key, Page, Query, Seen, Stored
 from ..decoding import (
@@ -21,6 +22,8 @@ from ..decoding import (
     decode_ask,
     decode_cursor,
     decode_id,
+    decode_seconds,
+    decoded_history,
     encode_cursor,
     has_labels,
     label_text,
@@ -73,6 +76,16 @@ def newest_ask(connection: sqlite3.Connection) -> int:
     """The number of the newest request that there ever was."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'asks'").fetchone()
     return row[0] if row is not None and type(row[0]) is int and row[0] >= 0 else 0
+
+
+def history_of(connection: sqlite3.Connection, pipeline: str, corrupt: CorruptEntries) -> PipelineHistory | None:
+    """What earlier runs of a pipeline have taught; of what cannot be read, nothing."""
+    row = connection.execute("SELECT data FROM histories WHERE pipeline = ?", (pipeline,)).fetchone()
+    if row is None:
+        old = connection.execute("SELECT phase, seconds, at FROM durations WHERE pipeline = ?", (pipeline,)).fetchall()
+        at = max((at for _, _, at in old if type(at) is float), default=0.0)
+        return history_of_seconds(decode_seconds((phase, seconds) for phase, seconds, _ in old), at)
+    return decoded_history(pipeline, row[0], corrupt)
 
 
 @final
@@ -155,6 +168,15 @@ class Reads:
                 except CorruptEntryError as error:
                     self._corrupt.pass_over(session, error)
         return Changes(str(newest), sessions, gone, asked), due
+
+    def histories(self) -> Sequence[str]:
+        """The pipelines of which there is a history, the one that ran last first."""
+        rows = self._connection.execute(
+            "SELECT pipeline FROM (SELECT pipeline, at FROM histories UNION ALL SELECT pipeline, at FROM durations)"
+            " GROUP BY pipeline ORDER BY max(at) DESC LIMIT ?",
+            (PIPELINES_KEPT,),
+        )
+        return [name.decode("utf-8", "replace") for (name,) in rows if type(name) is bytes and name]
 
     def _asked(self, since: int) -> Sequence[Ask]:
         asked: list[Ask] = []

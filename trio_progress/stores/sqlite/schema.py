@@ -74,6 +74,14 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
         "CREATE TABLE floor (epoch INTEGER NOT NULL)",
         "INSERT INTO floor VALUES (0)",
     ),
+    (
+        # What earlier runs of each pipeline have taught; `durations` is what was kept of that before.
+        """CREATE TABLE histories (
+            pipeline TEXT NOT NULL PRIMARY KEY,
+            data BLOB NOT NULL,
+            at REAL NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 """What brings a file from each version to the next one; the newest version is their number."""
 

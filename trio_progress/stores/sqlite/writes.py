@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from ...errors import CorruptEntryError, StoreError
+from ...state.history import KEPT_FOR, PIPELINES_KEPT, PipelineHistory, encode_history, learned
 from ...state.limits import MAX_UNITS
 from ..base import (
     ASKS_KEPT,
@@ -24,20 +25,17 @@ from ..base import (
     Outcome,
     Refused,
     Renew,
+    SetHistory,
     Write,
     claimed_epoch,
-    smoothed,
 )
-from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, decode_seconds, encode_labels, too_large
-from .reads import SELECT_ALL, SELECT_HEAD, head, stored
+from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, encode_labels, too_large
+from .reads import SELECT_ALL, SELECT_HEAD, head, history_of, stored
 
 if TYPE_CHECKING:
     from .machine import MachineClock
 
 T = TypeVar("T")
-
-DURATIONS: Final = 10_000
-"""Phases, of all pipelines, whose durations are kept; those not heard of for longest go first."""
 
 EXPIRED_AT_ONCE: Final = 500
 """Expired sessions that one transaction removes; more wait for the next one."""
@@ -66,6 +64,7 @@ class Writer:
     def __init__(
         self, connection: sqlite3.Connection, clock: MachineClock, event_limit: int, corrupt: CorruptEntries
     ) -> None:
+        self._connection = connection
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._clock = clock
@@ -92,6 +91,9 @@ class Writer:
                     return self._delete(write)
                 case Ask():
                     return self._ask(write)
+                case SetHistory():
+                    found = self._set_history(write.id, write.history)
+                    return Done(found=found or write.history is not None)
         except (sqlite3.DataError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             return StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
 
@@ -121,8 +123,9 @@ class Writer:
             self._execute(_AGAIN, (append.heartbeat, *lease, expires, append.id, key.epoch, key.seq))
         if append.events:
             self._add_events(append.id, append.events)
-        if changed and append.durations:
-            self._add_durations(append)
+        if changed and append.lesson is not None and append.index.pipeline is not None:
+            history = self._history(append.index.pipeline)
+            self._set_history(append.index.pipeline, learned(history, append.lesson))
         return Done()
 
     def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
@@ -135,19 +138,20 @@ class Writer:
             (session, session, self._event_limit),
         )
 
-    def _add_durations(self, append: Append) -> None:
-        pipeline = append.index.pipeline or ""
-        typical = self._typical(pipeline)
-        self._executemany(
-            "INSERT OR REPLACE INTO durations (pipeline, phase, seconds, at) VALUES (?, ?, ?, ?)",
-            [
-                (pipeline, phase, smoothed(typical.get(phase), seconds), self._clock.wall())
-                for phase, seconds in append.durations.items()
-            ],
-        )
+    def _history(self, pipeline: str) -> PipelineHistory | None:
+        return history_of(self._connection, pipeline, self._corrupt)
 
-    def _typical(self, pipeline: str) -> dict[str, float]:
-        return decode_seconds(self._execute("SELECT phase, seconds FROM durations WHERE pipeline = ?", (pipeline,)))
+    def _set_history(self, pipeline: str, history: PipelineHistory | None) -> bool:
+        """Replaces a history, or removes it; False where there was none to remove."""
+        found = 0
+        for table in ("histories", "durations"):
+            found += self._execute(f"DELETE FROM {table} WHERE pipeline = ?", (pipeline,)).rowcount  # noqa: S608
+        if history is not None:
+            self._execute(
+                "INSERT INTO histories (pipeline, data, at) VALUES (?, ?, ?)",
+                (pipeline, encode_history(history), history.at),
+            )
+        return found > 0
 
     def _renew(self, renew: Renew) -> Outcome:
         lease = self._clock.lease(renew.lease)
@@ -164,7 +168,7 @@ class Writer:
 
     def _claim(self, claim: Claim) -> Outcome:
         clock = self._clock
-        typical = self._typical(claim.index.pipeline or "")
+        history = None if claim.index.pipeline is None else self._history(claim.index.pipeline)
         row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
         found = None if row is None else self._readable(lambda: head(row), claim.id)
         newest = None if found is None or found.gone(clock) else found.key
@@ -173,7 +177,7 @@ class Writer:
             if mine:
                 if claim.lease is not None:
                     self._execute(_HOLD, (*clock.lease(claim.lease), claim.id))
-                return Claimed(newest.epoch, None, typical)
+                return Claimed(newest.epoch, None, history)
         # Also above what has expired, or cannot be read.
         at = None if row is None else row[0]
         above = max(self._floor(), at if type(at) is int and 0 <= at < MAX_UNITS else 0)
@@ -198,7 +202,7 @@ class Writer:
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
         if claim.events:
             self._add_events(claim.id, claim.events)
-        return Claimed(epoch, previous, typical)
+        return Claimed(epoch, previous, history)
 
     def _readable(self, decode: Callable[[], T], session: str) -> T | None:
         try:
@@ -275,10 +279,12 @@ class Writer:
             if found is None or found.gone(self._clock):
                 self._forget(session, None if found is None else found.key)
         self._execute("DELETE FROM asks WHERE at <= ?", (now - ASKS_KEPT_FOR,))
+        for table in ("histories", "durations"):
+            self._execute(f"DELETE FROM {table} WHERE at <= ?", (now - KEPT_FOR,))  # noqa: S608 - a constant
         self._execute(
-            "DELETE FROM durations WHERE (pipeline, phase) IN"
-            " (SELECT pipeline, phase FROM durations ORDER BY at DESC LIMIT -1 OFFSET ?)",
-            (DURATIONS,),
+            "DELETE FROM histories WHERE pipeline IN"
+            " (SELECT pipeline FROM histories ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            (PIPELINES_KEPT,),
         )
         return len(rows) == EXPIRED_AT_ONCE
 
