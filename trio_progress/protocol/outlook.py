@@ -14,6 +14,9 @@ from .snapshot import Head
 OVERDUE: Final = 0.25
 """What is overdue is taken to need this part of the time since it should have been over, once more."""
 
+STEADY: Final = 0.8
+"""The part of what is left that passes as it was told; what comes after is more and more overdue."""
+
 FULL: Final = 0.9999
 """The most that the bar shows of what has not ended."""
 
@@ -40,11 +43,20 @@ def outlook_at(state: Head, now: float) -> Outlook:
     passed = now - state.published_at.timestamp()
     if passed <= 0:
         return as_told
-    left = _left(state.eta, passed)
-    progress = max(state.progress, min(1.0 - (1.0 - state.progress) * left / max(state.eta, left), FULL))
     told = state.eta_range
-    return Outlook(progress, left, None if told is None else (max(told[0] - passed, 0.0), _left(told[1], passed)))
+    return Outlook(
+        _bar(state.progress, state.eta, passed),
+        _left(state.eta, passed),
+        None if told is None else (max(told[0] - passed, 0.0), _left(told[1], passed)),
+    )
+
+
+def _bar(told: float, eta: float, passed: float) -> float:
+    """The bar some time later: as fast as it should to four fifths of what was left, then ever slower."""
+    part = passed / eta if eta > 0 else 1.0
+    left = 1.0 - part if part < STEADY else (1.0 - STEADY) * STEADY / part
+    return max(told, min(1.0 - (1.0 - told) * left, FULL))
 
 
 def _left(seconds: float, passed: float) -> float:
-    return max(seconds - passed, OVERDUE * (passed - seconds), OVERDUE * min(seconds, passed) * 0.1)
+    return max(seconds - passed, OVERDUE * (passed - (1.0 - STEADY) * seconds) if passed > STEADY * seconds else 0.0)

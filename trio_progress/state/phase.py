@@ -376,13 +376,14 @@ def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
 def _weight_in_the_end(node: PhaseNode, weight: float, part: float) -> float:
     """What the children of a phase without a total are taken to weigh in the end; `part` of it is done.
 
-    One child more than are done, or as many as it usually has; where more are done than that, half a child more.
+    One child more than are done, or as many as it usually has; where more are done than that, half a child more. Those
+    that are there count in any case.
     """
     child = weight / (len(node.children) + node.folded)
     if node.usual_children is None:
-        return part + child
+        return max(weight, part + child)
     usual = node.usual_children * child
-    return usual if part <= usual else part + child / 2
+    return max(weight, usual if part <= usual else part + child / 2)
 
 
 def free_in_the_end(node: PhaseNode) -> float:

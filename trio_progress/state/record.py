@@ -56,7 +56,7 @@ def encode_record(state: SessionState) -> bytes:
     """The newest published state as it is stored."""
     root = state.root
     record = Record(
-        state=state.published_state(), saved=state.saved, folded=root.folded, folded_weight=float(root.folded_weight)
+        state=state.snapshot(), saved=state.saved, folded=root.folded, folded_weight=float(root.folded_weight)
     )
     return _ENCODER.encode(record)
 

@@ -155,7 +155,7 @@ def test_without_own_units_children_alone_count(free: Run) -> None:
     free.enter("work")
     free.state.leave(free.enter("work", "one"), "completed")
     free.enter("work", "two", total=2).advance()
-    assert free.state.snapshot().phase("work").fraction == pytest.approx(0.75)
+    assert free.state.snapshot().phase("work").fraction == pytest.approx(1.5 / 2.5)
 
 
 def test_more_done_than_there_was_does_not_stand_for_the_children(free: Run) -> None:

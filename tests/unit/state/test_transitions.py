@@ -165,7 +165,7 @@ def test_a_phase_that_failed_may_be_entered_again_and_counts_anew(status: Any, r
     run.now = 9
     assert run.enter("search") is search
     again = run.state.snapshot().phase("search")
-    assert (again.status, again.attempt, again.done, again.skipped, again.total) == ("running", 2, 0, 0, 10)
+    assert (again.status, again.attempt, again.done, again.skipped, again.total) == ("running", 2, 1, 0, 10)
     assert again.ended_at is None
     assert again.started_at != failed.phase("search").started_at
     assert again.phases[0].status == "completed"
