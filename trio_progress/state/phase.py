@@ -38,10 +38,11 @@ from .checks import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Noting, Unset, guarded
 from .limits import MAX_UNITS, Limits
 from .loops import Loop, Loops
-from .rate import CAP, Rate
+from .rate import Rate
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
+    from .estimate import Estimator
     from .quantities import Number
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
@@ -61,6 +62,8 @@ class Whole(Protocol):
     limits: Limits
     over: bool
     started_mono: float
+    published: float
+    estimator: Estimator
 
     @property
     def host(self) -> Noting:
@@ -343,75 +346,3 @@ class PhaseNode:
         if self.pace is None:
             return None
         return self.pace.value_at(self.state.published) if self.status == "running" else self.pace.value
-
-
-def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
-    """How far the phase is while it has not completed, and the part of that which needed no work."""
-    own, own_free = None, 0.0
-    if node.total is not None:
-        own, own_free = (node.counted / node.total, node.skipped / node.total) if node.total > 0 else (0.0, 0.0)
-    if not node.children and not node.folded:
-        return (None if own is None else min(own, CAP)), min(own_free, CAP)
-    weight = part = node.folded_weight
-    free = node.folded_free
-    under_way = 0.0
-    for child in node.children.values():
-        fraction = 1.0 if child.was_done else child.fraction or 0.0
-        weight += child.weight
-        part += child.weight * fraction
-        free += child.weight * child.free
-        if not child.weight and not child.was_done and child.status == "running":
-            under_way += fraction
-    if own is not None:
-        if under_way and node.total:
-            own = (node.counted + under_way) / node.total
-        weight += 1.0
-        part += min(own, 1.0)
-        free += min(own_free, 1.0)
-    elif weight > 0 and node.parent is not None:
-        weight = _weight_in_the_end(node, weight, part)
-    return (min(part / weight, CAP), free / weight) if weight > 0 else (None, 0.0)
-
-
-def _weight_in_the_end(node: PhaseNode, weight: float, part: float) -> float:
-    """What the children of a phase without a total are taken to weigh in the end; `part` of it is done.
-
-    One child more than are done, or as many as it usually has; where more are done than that, half a child more. Those
-    that are there count in any case.
-    """
-    child = weight / (len(node.children) + node.folded)
-    if node.usual_children is None:
-        return max(weight, part + child)
-    usual = node.usual_children * child
-    return max(weight, usual if part <= usual else part + child / 2)
-
-
-def free_in_the_end(node: PhaseNode) -> float:
-    """The part of the whole that needed no work, of a phase that has completed."""
-    if node.total is None and not node.children and not node.folded:
-        return float(node.skipped / node.done) if node.done else 0.0
-    fraction, free = fraction_of(node)
-    return min(free / fraction, 1.0) if fraction else 0.0
-
-
-def refresh(node: PhaseNode, seq: int, now: float) -> bool:
-    """Takes a phase, after its children, into the published state `seq`. True where its count has moved."""
-    moved = node.marked and node.settle(now)
-    node.v = seq
-    node.snapshot = None
-    if node.status == "running":
-        node.fraction, node.free = fraction_of(node)
-        worked = max((node.fraction or 0.0) - node.free, 0.0)
-        before = worked if node.worked is None else node.worked  # What it begins with was not made by now.
-        node.worked = worked
-        if node.children or node.folded:
-            if node.child_pace is None:
-                node.child_pace = Rate(now if node.began is None else node.began)
-            if worked > before:
-                node.child_pace.sample(worked - before, now)
-    elif node.status == "completed":
-        node.free = free_in_the_end(node)
-        node.fraction = 1.0
-    elif node.status == "skipped":
-        node.fraction = node.free = 1.0
-    return moved

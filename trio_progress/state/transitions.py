@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
+from .fraction import fraction_of
 from .guard import UNSET, Unset, guarded
-from .phase import ABSORBING, PhaseNode, fraction_of
+from .phase import ABSORBING, PhaseNode
 from .tree import PhaseTree
 
 if TYPE_CHECKING:

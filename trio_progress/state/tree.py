@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..errors import PhaseError, SessionClosedError
 from .estimate import Estimator, Outlook
+from .fraction import refresh
 from .guard import Noting
-from .phase import OVER, PhaseNode, refresh
+from .phase import OVER, PhaseNode
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock

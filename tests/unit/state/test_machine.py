@@ -17,7 +17,8 @@ from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
-from trio_progress.state.phase import CAP, PhaseNode
+from trio_progress.state.phase import PhaseNode
+from trio_progress.state.rate import CAP
 from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 
@@ -51,7 +52,15 @@ class Thing:
     below: dict[str, Thing] = field(default_factory=dict)
     folded: int = 0
     folded_weight: float = 0
+    folded_units: int = 0
     was: float | None = None
+
+    def told(self) -> float:
+        """What is said to be done: at least the children that completed and weigh nothing."""
+        if self.total is None:
+            return self.done
+        units = sum(one.status == "completed" and not one.weight for one in self.below.values())
+        return max(self.done, units + self.folded_units)
 
     def fraction(self) -> float | None:
         if self.status in ABSORBING:
@@ -63,15 +72,20 @@ class Thing:
     def computed(self) -> float | None:
         parts: list[tuple[float, float]] = [(child.weight, child.fraction() or 0.0) for child in self.below.values()]
         parts += [(self.folded_weight, 1.0)] * bool(self.folded)
-        own = None if self.total is None else min(self.done / self.total, 1.0) if self.total else 0.0
+        own = None if self.total is None else min(self.told() / self.total, 1.0) if self.total else 0.0
         if not parts:
             return None if own is None else min(own, CAP)
         if self.total:
             units = [one.fraction() or 0.0 for one in self.below.values() if not one.weight and one.status == "running"]
-            own = min((self.done + sum(units)) / self.total, 1.0)
+            own = min((self.told() + sum(units)) / self.total, 1.0)
+        weight = sum(weight for weight, _ in parts)
         if own is not None:
             parts.append((1.0, own))
-        weight = sum(weight for weight, _ in parts)
+            weight += 1.0
+        elif self.name and weight:
+            # Another child of the usual weight may come.
+            done = sum(weight * part for weight, part in parts)
+            weight = max(weight, done + weight / (len(self.below) + self.folded))
         return min(sum(weight * part for weight, part in parts) / weight, CAP) if weight else None
 
     def walk(self, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Thing]]:
@@ -192,6 +206,7 @@ class StateMachine(RuleBasedStateMachine):
             del parent.below[path[-1]]
             parent.folded += 1 + gone.folded
             parent.folded_weight += gone.weight
+            parent.folded_units += gone.status == "completed" and not gone.weight
         above.below[name] = Thing(name, 1.0 if above is self.top or above.total is None else 0.0)
         return above.below[name]
 
@@ -380,7 +395,7 @@ class StateMachine(RuleBasedStateMachine):
                 thing.message,
                 thing.fields,
                 thing.folded,
-                pytest.approx(thing.done),
+                pytest.approx(thing.told()),
                 pytest.approx(thing.skipped),
                 pytest.approx(thing.fraction(), abs=1e-12) if thing.fraction() is not None else None,
             )

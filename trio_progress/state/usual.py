@@ -1,0 +1,74 @@
+"""What is expected of each phase of a pipeline before it begins, from what earlier runs have taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from .history import KNOTS, LEAST
+
+if TYPE_CHECKING:
+    from .history import PhaseHistory, PipelineHistory
+
+GROWS: Final = 0.1
+"""Totals that usually grow by more than this (its logarithm) are expected to come to the usual count."""
+
+
+class Usual(NamedTuple):
+    """What is expected of one phase before it begins."""
+
+    seconds: float
+    source: Literal["usual", "given", "weight"]
+    waiting: float
+    """What it adds to the rest while it waits, where the run goes as usual."""
+    alone: float
+    """The share of its time in which it runs alone."""
+    history: PhaseHistory | None
+
+    def expected(self, total: float | None) -> tuple[float, float | None]:
+        """How long it takes with that total, and the count that this is for; None where that is not known."""
+        history = self.history
+        if history is None or not total or not history.unit_seconds:
+            return self.seconds, None
+        if history.growth > GROWS and history.count is not None:
+            total = max(total, history.count)
+        return history.unit_seconds * total, total
+
+
+def usual_of(
+    history: PipelineHistory | None, weights: Mapping[str, float], given: Mapping[str, float]
+) -> dict[str, Usual]:
+    """What is expected of each phase of a pipeline; empty where nothing is known of any."""
+    known = {} if history is None else history.phases
+    found: dict[str, Usual] = {}
+    for name in weights:
+        phase = known.get(name)
+        if phase is not None:
+            seconds = phase.seconds
+            found[name] = Usual(seconds, "usual", seconds * phase.alone * phase.worked, phase.alone, phase)
+        elif name in given:
+            seconds = max(given[name], LEAST)
+            found[name] = Usual(seconds, "given", seconds, 1.0, None)
+    unknown = {name: weight for name, weight in weights.items() if name not in found}
+    if not found or not unknown:
+        return found
+    gone = [] if history is None else [p for n, p in known.items() if n not in weights and p.at == history.at]
+    if gone:
+        seconds, weight = sum(phase.seconds for phase in gone), sum(unknown.values())
+    else:
+        seconds = sum(usual.seconds for usual in found.values())
+        weight = sum(weights[name] for name in found)
+    for name, own in unknown.items():
+        part = max(seconds * own / weight if weight > 0 else seconds / len(weights), LEAST)
+        found[name] = Usual(part, "weight", part, 1.0, None)
+    return {name: found[name] for name in weights}
+
+
+def passed_part(profile: tuple[float, ...], fraction: float) -> float:
+    """The part of a phase's time that has passed when its count has come to `fraction`."""
+    below, part = 0.0, 0.0
+    for knot, passed in zip(KNOTS, profile, strict=True):
+        if fraction <= knot:
+            return part + (passed - part) * (fraction - below) / (knot - below)
+        below, part = knot, passed
+    return part
