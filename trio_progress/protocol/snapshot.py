@@ -55,7 +55,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many units it is expected to have; None: not by units."""
 
 
-class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
+class PhaseValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a phase says of itself, without its children."""
 
     name: str
@@ -94,19 +94,19 @@ class PhaseValues(msgspec.Struct, frozen=True, kw_only=True):
     """How long it was expected to take; None: nobody knows."""
 
 
-class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True):
+class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True, omit_defaults=True):
     """A phase with its children, in the order in which they came."""
 
     phases: tuple[PhaseSnapshot, ...] = ()
 
 
-class PhaseUpdate(PhaseValues, frozen=True, kw_only=True):
+class PhaseUpdate(PhaseValues, frozen=True, kw_only=True, omit_defaults=True):
     """A phase that changed, whole but for its children, at its `path` from the root."""
 
     path: tuple[str, ...]
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session without its phases."""
 
     id: str

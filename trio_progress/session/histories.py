@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from ..state import checks
 from ..state.history import PipelineHistory, given_history
-from ..stores.base import Done, SetHistory
+from ..stores.base import Done, HistoryStore, SetHistory
 
 if TYPE_CHECKING:
     from .runtime import TrackerRuntime
@@ -28,7 +30,11 @@ class TrackerHistories:
             StoreError: The store did not answer.
         """
         checks.name("a pipeline's name", pipeline)
-        return await self._runtime.store.history(pipeline)
+        store = self._runtime.store
+        if not isinstance(store, HistoryStore):
+            await trio.lowlevel.checkpoint()
+            return None
+        return await store.history(pipeline)
 
     async def histories(self) -> Sequence[str]:
         """The pipelines of which there is a history, the one that ran last first. A checkpoint.
@@ -36,7 +42,11 @@ class TrackerHistories:
         Raises:
             StoreError: The store did not answer.
         """
-        return await self._runtime.store.histories()
+        store = self._runtime.store
+        if not isinstance(store, HistoryStore):
+            await trio.lowlevel.checkpoint()
+            return ()
+        return await store.histories()
 
     async def forget_history(self, pipeline: str) -> bool:
         """Removes what earlier runs of a pipeline have taught; False where there was nothing. A checkpoint.

@@ -40,6 +40,9 @@ AS_USUAL: Final = 0.25
 OVERDUE: Final = 0.25
 """What is overdue is taken to need this part of the time spent on it, once more."""
 
+MOSTLY: Final = 0.99
+"""A phase of which more than this was passed over says nothing of how long it takes."""
+
 ALL_COUNTED: Final = KNOTS[-1]
 """From this fraction on all is counted; where it goes on, only time tells."""
 
@@ -226,8 +229,8 @@ class Estimator:
                 takes = max(takes, LEAST)
                 ratios += certain * log(takes / seconds)
                 sized += certain * log(takes / phase.expected)
-            elif status == "completed" and node.free < 0.99:
-                took = max(node.spent / (1.0 - node.free), LEAST)
+            elif status == "completed" and node.free < MOSTLY:
+                took = max((node.before + node.spent) / needed_part(node), LEAST)
                 known += seconds
                 ratios += seconds * log(took / seconds)
                 sized += seconds * log(took / max(usual.expected(node.total)[0], LEAST))
@@ -245,7 +248,7 @@ class Estimator:
     def _running(self, node: PhaseNode, usual: Usual, now: float) -> _Running:
         spent = node.spent + (0.0 if node.began is None else now - node.began)
         expected, count = usual.expected(node.total)
-        needed = 1.0 - min(node.free, 0.99)
+        needed = 1.0 - min(node.free, MOSTLY)
         expected = max(expected * needed, LEAST)
         fraction = None if node.fraction is None else max(node.fraction - node.free, 0.0) / needed
         history, tail = usual.history, None
@@ -305,18 +308,18 @@ class Estimator:
         for node in nodes:
             if node.status == "skipped":
                 phases[node.name] = PhaseLesson()
-            elif node.status == "completed" and node.name in shares and node.free < 0.99:
+            elif node.status == "completed" and node.name in shares and node.free < MOSTLY:
                 course = self._courses.get(node.name)
                 count = node.done
                 phases[node.name] = PhaseLesson(
-                    seconds=node.spent,
-                    needed=1.0 - node.free,
+                    seconds=node.before + node.spent,
+                    needed=needed_part(node),
                     total=node.total,
                     count=count,
                     first_total=None if course is None else course.first_total,
                     alone=shares[node.name],
                     children=(node.folded + len(node.children) or None) if node.total is None else None,
-                    profile=() if course is None or node.free else course.profile(node.spent),
+                    profile=() if course is None or node.free or node.before else course.profile(node.spent),
                 )
         miss = error = None
         if completed and self.usual and self._trail and worked > 0:
@@ -329,6 +332,11 @@ class Estimator:
                 miss = misses[min(int(0.8 * len(misses)), len(misses) - 1)]
             error = sum(abs(bar - at / worked) for at, _, bar in self._trail) / len(self._trail)
         return Lesson(at=at, phases=phases, miss=miss, error=error)
+
+
+def needed_part(node: PhaseNode) -> float:
+    """The part of a phase that its time was for: what was passed over took none, unless an earlier attempt did it."""
+    return 1.0 if node.before else 1.0 - node.free
 
 
 def alone_shares(nodes: Iterable[PhaseNode]) -> dict[str, float]:

@@ -73,7 +73,7 @@ def free_in_the_end(node: PhaseNode) -> float:
 def refresh(node: PhaseNode, seq: int, now: float) -> bool:
     """Takes a phase, after its children, into the published state `seq`. True where its count has moved."""
     moved = node.marked and node.settle(now)
-    node.v = seq
+    node.v, node.at = seq, now
     node.snapshot = None
     if node.status == "running":
         node.fraction, node.free = fraction_of(node)

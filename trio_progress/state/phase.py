@@ -62,7 +62,6 @@ class Whole(Protocol):
     limits: Limits
     over: bool
     started_mono: float
-    published: float
     estimator: Estimator
 
     @property
@@ -96,6 +95,8 @@ class PhaseNode:
     marked: bool = False
     v: int = 0
     """The `seq` of the published state that it last changed in."""
+    at: float = 0.0
+    """When that was published, on the monotonic clock: what is told of its pace is as of then."""
     done: int | float = 0
     skipped: int | float = 0
     message: str | None = None
@@ -128,6 +129,8 @@ class PhaseNode:
     """Children that completed and weigh nothing: each is one of its units, unless its author counts them."""
     usual_children: float | None = None
     """How many children it had in earlier runs; None: not known, and more may come as long as it runs."""
+    before: float = 0.0
+    """Seconds that it was worked on in earlier attempts of the session; `spent` is of this one."""
     loops: Loops | None = None
     """The loops that the total is from; None where it was said otherwise."""
     pace: Rate | None = None
@@ -345,4 +348,4 @@ class PhaseNode:
         """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
         if self.pace is None:
             return None
-        return self.pace.value_at(self.state.published) if self.status == "running" else self.pace.value
+        return self.pace.value_at(self.at) if self.status == "running" else self.pace.value

@@ -56,12 +56,17 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
     }
 
 
-def phase_eta(node: PhaseNode) -> float | None:
-    """Seconds to the phase's end by its own rate; None where that is not known."""
+def phase_eta(node: PhaseNode, now: float | None = None) -> float | None:
+    """Seconds to the phase's end by its own rate; None where that is not known.
+
+    Args:
+        node: The phase.
+        now: As of when, on the monotonic clock; when the phase changed last unless given.
+    """
     if node.status != "running" or node.open_ended or (node.total is not None and node.counted > node.total):
         return None
     pace = node.child_pace if node.children or node.folded else node.pace
-    rate = None if pace is None else pace.value_at(node.state.published)
+    rate = None if pace is None else pace.value_at(node.at if now is None else now)
     if rate is None:
         return None
     if node.children or node.folded:
@@ -150,7 +155,7 @@ def _first_run(state: PhaseTree) -> Outlook:
             running=node.status == "running",
             finished=node.status in OVER,
             open_ended=node.open_ended,
-            eta=phase_eta(node),
+            eta=phase_eta(node, state.published),
         )
         for node in nodes
     ]
@@ -287,7 +292,7 @@ class SessionReading(PhaseTransitions):
                 events=self.event_log.newest,
                 elapsed=None if self.started is None else shown_seconds(ran),
                 eta_range=outlook.range,
-                published_at=utc(self.clock.wall() - (self.clock.monotonic() - self.published)),
+                published_at=utc(self.published_at),
             )
         elif head.liveness != alive:
             head = self._head = msgspec.structs.replace(head, liveness=alive)

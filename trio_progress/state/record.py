@@ -1,7 +1,8 @@
 """A session as a store keeps it, and how a later attempt goes on from that.
 
-A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>, "folded": 0, "folded_weight": 0.0}`; the
-last two are of the phases that folded into the session itself, as a phase says it of its own. Its `epoch` and `seq` are
+A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>, "folded": 0, "folded_weight": 0.0,
+"worked": 0.0, "spent": {}}`; `folded` and `folded_weight` are of the phases that folded into the session itself, as a
+phase says it of its own, the last two of what the attempts before took. Its `epoch` and `seq` are
 those of the key that it is stored under, whatever the JSON says: the key is what was fenced. What is
 read is decoded strictly; anything else is refused as a whole.
 """
@@ -35,6 +36,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     saved: Any = None
     folded: int = 0
     folded_weight: float = 0.0
+    worked: float = 0.0
+    """Seconds that the attempts before this one were worked on."""
+    spent: dict[str, float] = {}
+    """Of each phase, the seconds of its attempts before the newest, where there are any."""
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +61,20 @@ def encode_record(state: SessionState) -> bytes:
     """The newest published state as it is stored."""
     root = state.root
     record = Record(
-        state=state.snapshot(), saved=state.saved, folded=root.folded, folded_weight=float(root.folded_weight)
+        state=state.snapshot(),
+        saved=state.saved,
+        folded=root.folded,
+        folded_weight=float(root.folded_weight),
+        worked=state.worked_before,
+        spent={name: spent for name, node in root.children.items() if (spent := _spent_before(node)) > 0},
     )
     return _ENCODER.encode(record)
+
+
+def _spent_before(node: PhaseNode) -> float:
+    """Seconds of a phase's attempts before the newest."""
+    newest = 0.0 if node.began is not None or node.elapsed is None else node.elapsed
+    return round(node.before + max(node.spent - newest, 0.0), 3)
 
 
 def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
@@ -181,12 +197,15 @@ def resume_from(state: SessionState, record: Record, events: Iterable[LoggedEven
     state.event_log = EventLog(event_limit, events)
     state.root.folded = record.folded
     state.root.folded_weight = record.folded_weight
+    state.worked_before = record.worked + max(old.elapsed or 0.0, 0.0)
     for phase in old.phases:
         node = state.get(phase.name)
         if node is None and state.pipeline is None:
             node = state.add(state.root, phase.name)
         if node is not None:
             _restore(state, node, phase)
+            newest = 0.0 if phase.status in ABSORBING else max(phase.elapsed or 0.0, 0.0)
+            node.before = max(record.spent.get(phase.name, 0.0), 0.0) + newest
     state.settle_fractions()
 
 
@@ -213,3 +232,4 @@ def _restore(state: SessionState, node: PhaseNode, phase: PhaseSnapshot) -> None
         node.spent = phase_ran(phase, 0.0, 0.0) if phase.ended_at is not None else 0.0
     for child in phase.phases:
         _restore(state, state.add(node, child.name), child)
+    node.units = sum(child.status == "completed" and not child.weight for child in phase.phases)

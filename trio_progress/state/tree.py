@@ -81,6 +81,7 @@ class PhaseTree:
         "progressed",
         "progressed_mono",
         "published",
+        "published_at",
         "raw",
         "root",
         "seq",
@@ -121,6 +122,8 @@ class PhaseTree:
         self.seq = 0
         self.published = self.started_mono
         """When `seq` was published, on the monotonic clock."""
+        self.published_at: float | None = None
+        """The same by the wall clock, in seconds since 1970."""
         self.progressed: float | None = None
         self.progressed_mono = self.started_mono
         self.progress = 0.0
@@ -276,6 +279,7 @@ class PhaseTree:
         self._head = None
         self._head_changed = False
         self.published = now = self.clock.monotonic()
+        self.published_at = self.clock.wall()
         touched: dict[PhaseNode, None] = {}
         for changed in self.changed:
             node: PhaseNode | None = changed

@@ -282,6 +282,14 @@ class Store(Protocol):
         that task's interest changes, after which the same `mark` is given again.
         """
 
+    async def aclose(self) -> None:
+        """Lets go of connections and threads; called last."""
+
+
+@runtime_checkable
+class HistoryStore(Protocol):
+    """A store that can be asked for what earlier runs of pipelines have taught. A store need not be one."""
+
     async def history(self, pipeline: str) -> PipelineHistory | None:
         """What earlier runs of a pipeline have taught; None: nothing. May be cancelled."""
         ...
@@ -289,6 +297,3 @@ class Store(Protocol):
     async def histories(self) -> Sequence[str]:
         """The pipelines of which there is a history, the one that ran last first. May be cancelled."""
         ...
-
-    async def aclose(self) -> None:
-        """Lets go of connections and threads; called last."""

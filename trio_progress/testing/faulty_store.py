@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 import trio
 
 from ..errors import StoreError
+from ..stores.base import HistoryStore
 from ..stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -132,13 +133,13 @@ class FaultyStore:
         """Reads, or not."""
         await self._wait()
         await self._before("down" if self._mode == "lost" else self._mode)
-        return await self.inner.history(pipeline)
+        return await self.inner.history(pipeline) if isinstance(self.inner, HistoryStore) else None
 
     async def histories(self) -> Sequence[str]:
         """Lists, or not."""
         await self._wait()
         await self._before("down" if self._mode == "lost" else self._mode)
-        return await self.inner.histories()
+        return await self.inner.histories() if isinstance(self.inner, HistoryStore) else ()
 
     async def aclose(self) -> None:
         """Closes the inner store."""

@@ -86,6 +86,15 @@ export interface ErrorMessage {
   readonly session?: string | null;
 }
 
+/** How long a phase was expected to take in all, and from what that is known. */
+export interface Expected {
+  readonly seconds: number;
+  readonly source: "given" | "unit" | "usual" | "weight";
+  readonly runs?: number;
+  readonly unit_seconds?: number | null;
+  readonly count?: number | null;
+}
+
 /**
  * So many custom events were dropped before they could be sent here.
  *
@@ -125,6 +134,8 @@ export interface Head {
   readonly stall_after?: number | null;
   readonly events?: number;
   readonly elapsed?: number | null;
+  readonly eta_range?: readonly [number, number] | null;
+  readonly published_at?: string | null;
 }
 
 /** A session as a list shows it: it has come, has changed, or has ended. */
@@ -165,6 +176,7 @@ export interface Phase {
   readonly folded_weight?: number;
   readonly started_after?: number | null;
   readonly elapsed?: number | null;
+  readonly expected?: Expected | null;
   readonly phases: readonly Phase[];
 }
 
@@ -190,6 +202,7 @@ export interface PhaseUpdate {
   readonly folded_weight?: number;
   readonly started_after?: number | null;
   readonly elapsed?: number | null;
+  readonly expected?: Expected | null;
   readonly path: readonly string[];
 }
 
@@ -245,6 +258,8 @@ export interface State {
   readonly stall_after?: number | null;
   readonly events?: number;
   readonly elapsed?: number | null;
+  readonly eta_range?: readonly [number, number] | null;
+  readonly published_at?: string | null;
   readonly phases: readonly Phase[];
   readonly resume?: string;
 }
