@@ -25,7 +25,6 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from ..protocol.snapshot import Expected
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
 from .rate import CAP, FARTHEST
 from .usual import Usual, passed_part, usual_of
@@ -39,6 +38,9 @@ AS_USUAL: Final = 0.25
 
 OVERDUE: Final = 0.25
 """What is overdue is taken to need this part of the time spent on it, once more."""
+
+TAIL: Final = 0.95
+"""The part of a phase's time that has passed when all is counted, where earlier runs do not tell."""
 
 MOSTLY: Final = 0.99
 """A phase of which more than this was passed over says nothing of how long it takes."""
@@ -190,20 +192,6 @@ class Estimator:
         factor = exp(self.spread)
         return Outlook(bar, rest, (max((rest + slack) / factor - slack, 0.0), (rest + slack) * factor - slack))
 
-    def expected(self, node: PhaseNode) -> Expected | None:
-        """What is expected of a phase, and from what; None where nothing is."""
-        usual = self.usual.get(node.name)
-        if usual is None:
-            return None
-        seconds, count = usual.expected(node.total)
-        history = usual.history
-        runs = 0 if history is None else history.runs
-        if count is None or history is None:
-            return Expected(seconds=round(seconds, 3), source=usual.source, runs=runs)
-        return Expected(
-            seconds=round(seconds, 3), source="unit", runs=runs, unit_seconds=history.unit_seconds, count=count
-        )
-
     def _rest(self, nodes: Iterable[PhaseNode], now: float) -> float:
         """Seconds that are left."""
         known = ratios = sized = waiting = 0.0
@@ -256,21 +244,32 @@ class Estimator:
             if fraction is None and history is not None and history.count and node.done:
                 fraction = min(node.done / history.count, COUNTED)
             return _Running(spent, expected, False, fraction or None, None, usual.alone)
+        profile = () if history is None else history.profile
+        if fraction is not None:
+            course = self._seen(node, fraction, spent)
+            if fraction >= ALL_COUNTED:
+                if len(course.passed) == len(KNOTS):
+                    tail = (course.passed[-1], profile[-1] if profile else TAIL)
+                fraction = None
+            elif profile:
+                fraction = passed_part(profile, fraction)
+        return _Running(spent, expected, count is not None, fraction or None, tail, usual.alone)
+
+    def _seen(self, node: PhaseNode, fraction: float, spent: float) -> _Course:
         course = self._courses.get(node.name)
         if course is None:
             course = self._courses[node.name] = _Course()
         if course.first_total is None and node.total:
             course.first_total = node.total
-        profile = () if history is None else history.profile
-        if fraction is not None:
-            course.see(fraction, spent)
-            if fraction >= ALL_COUNTED:
-                if profile and len(course.passed) == len(KNOTS):
-                    tail = (course.passed[-1], profile[-1])
-                fraction = None
-            elif profile:
-                fraction = passed_part(profile, fraction)
-        return _Running(spent, expected, count is not None, fraction or None, tail, usual.alone)
+        course.see(fraction, spent)
+        return course
+
+    def watch(self, nodes: Iterable[PhaseNode], now: float) -> None:
+        """Sees how the counts go in a first run, of which there is nothing to estimate yet."""
+        for node in nodes:
+            if node.status == "running" and node.total and node.fraction is not None:
+                spent = node.spent + (0.0 if node.began is None else now - node.began)
+                self._seen(node, node.fraction, spent)
 
     def _move(self, target: float, rest: float, now: float, moving: bool) -> float:
         """Takes the bar towards where it should be."""

@@ -42,8 +42,8 @@ from .rate import Rate
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
-    from .estimate import Estimator
     from .quantities import Number
+    from .usual import Usual
 
 OVER: frozenset[str] = frozenset({"completed", "failed", "cancelled", "skipped"})
 ABSORBING: frozenset[str] = frozenset({"completed", "skipped"})
@@ -62,7 +62,6 @@ class Whole(Protocol):
     limits: Limits
     over: bool
     started_mono: float
-    estimator: Estimator
 
     @property
     def host(self) -> Noting:
@@ -127,6 +126,8 @@ class PhaseNode:
     """Seconds of the attempts that have ended."""
     units: int = 0
     """Children that completed and weigh nothing: each is one of its units, unless its author counts them."""
+    usual: Usual | None = None
+    """What is expected of it, from earlier runs of its pipeline."""
     usual_children: float | None = None
     """How many children it had in earlier runs; None: not known, and more may come as long as it runs."""
     before: float = 0.0

@@ -52,7 +52,7 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
         "folded_weight": node.folded_weight,
         "started_after": node.started_after,
         "elapsed": node.elapsed,
-        "expected": node.state.estimator.expected(node) if node.declared else None,
+        "expected": None if node.usual is None else node.usual.told(node.total),
     }
 
 
@@ -80,7 +80,7 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
     """The phase and all below it as frozen values; made once for each published change."""
     if node.snapshot is None:
         if node.declared and node.status == "pending" and node.attempt == 0 and not node.children:
-            expected = node.state.estimator.expected(node)
+            expected = None if node.usual is None else node.usual.told(node.total)
             node.snapshot = _pending(node.name, node.title, node.weight, node.unit, node.total, expected)
         else:
             below = tuple(phase_snapshot(child) for child in node.children.values())
@@ -249,6 +249,7 @@ class SessionReading(PhaseTransitions):
                     self.root.children.values(), worked, self.published, moving=moving
                 )
             else:
+                self.estimator.watch(self.root.children.values(), self.published)
                 self._outlook = _first_run(self)
             self.progress = self._outlook.progress
         return self._outlook

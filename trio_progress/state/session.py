@@ -172,7 +172,7 @@ class SessionState(SessionReading):
         estimator.bar = self.progress
         self.estimator = estimator
         for node in self.root.children.values():
-            usual = estimator.usual.get(node.name)
+            node.usual = usual = estimator.usual.get(node.name)
             node.usual_children = None if usual is None or usual.history is None else usual.history.children
             node.snapshot = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from ..protocol.snapshot import Expected
 from .history import KNOTS, LEAST
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ class Usual(NamedTuple):
         if history.growth > GROWS and history.count is not None:
             total = max(total, history.count)
         return history.unit_seconds * total, total
+
+    def told(self, total: float | None) -> Expected:
+        """The same as it is told, and from what it is known."""
+        seconds, count = self.expected(total)
+        runs = 0 if self.history is None else self.history.runs
+        if count is None or self.history is None:
+            return Expected(seconds=round(seconds, 3), source=self.source, runs=runs)
+        unit = self.history.unit_seconds
+        return Expected(seconds=round(seconds, 3), source="unit", runs=runs, unit_seconds=unit, count=count)
 
 
 def usual_of(
