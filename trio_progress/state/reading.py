@@ -316,9 +316,12 @@ class SessionReading(PhaseTransitions):
         if passed <= 0 or passed < min(LONGEST_STEP, SMALLEST_STEP * (now - self.started_mono)):
             return
         for node in self.walk():
-            if node.status == "running":
+            if node.status == "running" and (node.rate is not None or phase_eta(node, now) is not None):
                 self.mark_dirty(node)
                 self._head_changed = True
+        if self.estimator.usual or self.outlook().eta is not None:
+            self.mark_dirty()
+            self._head_changed = True
 
     def published_state(self) -> Snapshot:
         """The newest published state."""
