@@ -26,7 +26,7 @@ from trio_progress import ProgressError, ProgressTracker, Session, issue_token, 
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.server import SharedSecret, SignedTokens, open_server
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores.decoding import decode_id
+from trio_progress.stores.decoding import CorruptEntries, decode_id
 from trio_progress.stores.redis import reads as redis_reads
 from trio_progress.stores.sqlite import reads as sqlite_reads
 from trio_progress.stores.sqlite.machine import MachineClock
@@ -266,7 +266,9 @@ def _decoders(on: Fuzzed, rng: random.Random) -> None:
         "redis ask": lambda: redis_reads.ask(
             column([b"i", column(b"r-1"), b"a", column(b"cancel"), b"r", column(b"x")])
         ),
-        "redis durations": lambda: redis_reads.durations(column([b"a", column(b"1.5"), column(b"b")])),
+        "redis durations": lambda: redis_reads.history_in(
+            "p", column([b"a", column(b"1.5"), column(b"b")]), CorruptEntries("fuzz")
+        ),
         "record": lambda: decode_record("r-1", 5, 3, record),
         "head": lambda: decode_head("r-1", 5, 3, record),
         "event": lambda: decode_event(event),

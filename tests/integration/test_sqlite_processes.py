@@ -200,5 +200,5 @@ def test_the_next_run_of_a_pipeline_knows_from_the_first_moment_how_long_it_take
         assert second.process.wait(timeout=60) == 0
     assert 0.8 < eta < 1.5, "two phases of about 0.55 seconds, of which 0.05 have gone by"
     with closing(sqlite3.connect(path)) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(durations)")]
-    assert columns == ["pipeline", "phase", "seconds", "at"]
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(histories)")]
+    assert columns == ["pipeline", "data", "at"]

@@ -5,20 +5,25 @@ A module of tests imports all of it and has a fixture `rig`.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from trio.testing import MockClock
 
-from tests.store_contract.rig import KEEP, LEASE, E, Rig, append, claim, index
+from tests.store_contract.rig import KEEP, LEASE, E, Rig, append, claim, index, lesson, seconds_of
+from trio_progress import PhaseHistory, PipelineHistory
 from trio_progress.stores.base import (
     Ask,
     Claimed,
     Delete,
     Done,
     Fenced,
+    HistoryStore,
     Key,
     Moved,
     Refused,
     Renew,
+    SetHistory,
     Stored,
     Write,
 )
@@ -52,12 +57,12 @@ async def test_appends_replace_the_newest_entry(rig: Rig, mock_clock: MockClock)
 
 async def test_the_same_append_again_is_acknowledged_and_changes_nothing(rig: Rig, mock_clock: MockClock) -> None:
     await rig.claimed()
-    again = append(E, 4, events=[(1, b"e1")], durations={"x": 8.0}, lease=None)
+    again = append(E, 4, events=[(1, b"e1")], lesson=lesson(x=8.0), lease=None)
     assert await rig.one(again) == Done()
     before = await rig.read()
     assert await rig.one(again) == Done()
     assert await rig.read() == before
-    assert (await rig.claimed()).typical_seconds == {"x": 8.0}
+    assert seconds_of(await rig.claimed()) == {"x": 8.0}
 
 
 async def test_an_older_append_of_the_same_epoch_changes_nothing(rig: Rig, mock_clock: MockClock) -> None:
@@ -177,12 +182,12 @@ async def test_what_is_written_under_an_older_epoch_is_refused(rig: Rig, mock_cl
     rig.sleep(LEASE + 1)
     await rig.claimed(owner="you", record=b"yours")
     before = await rig.read()
-    late = append(E, 99, events=[(1, b"late")], durations={"x": 1.0}, lease=None)
+    late = append(E, 99, events=[(1, b"late")], lesson=lesson(x=1.0), lease=None)
     assert await rig.one(late) == Fenced(E + 1)
     assert await rig.one(Renew("a", E, 99.0, 1.0)) == Fenced(E + 1)
     assert await rig.read() == before
     rig.sleep(LEASE + 1)
-    assert (await rig.claimed()).typical_seconds == {}
+    assert seconds_of(await rig.claimed()) == {}
 
 
 async def test_what_is_written_under_an_epoch_that_was_never_given_out_is_refused(
@@ -315,11 +320,24 @@ async def test_a_session_that_is_owned_does_not_expire(rig: Rig, mock_clock: Moc
     assert (await rig.read()).alive
 
 
-async def test_durations_are_smoothed_by_pipeline(rig: Rig, mock_clock: MockClock) -> None:
-    for n, (first, second) in enumerate([(10.0, 4.0), (20.0, 4.0)]):
+async def test_runs_teach_the_history_of_their_pipeline(rig: Rig, mock_clock: MockClock) -> None:
+    for n, (first, second) in enumerate([(10.0, 4.0), (16.0, 4.0)]):
         epoch = (await rig.claimed(f"s{n}")).epoch
-        await rig.one(append(epoch, 1, f"s{n}", lease=None, durations={"x": first, "y": second}))
-    typical = (await rig.claimed("next")).typical_seconds
-    assert typical == pytest.approx({"x": 13.0, "y": 4.0})
-    assert (await rig.claimed("other", index=index(pipeline="q"))).typical_seconds == {}
-    assert (await rig.claimed("none", index=index(pipeline=None))).typical_seconds == {}
+        await rig.one(append(epoch, 1, f"s{n}", lease=None, lesson=lesson(x=first, y=second)))
+    assert seconds_of(await rig.claimed("next")) == pytest.approx({"x": math.sqrt(160), "y": 4.0})
+    assert seconds_of(await rig.claimed("other", index=index(pipeline="q"))) == {}
+    assert seconds_of(await rig.claimed("none", index=index(pipeline=None))) == {}
+
+
+async def test_a_history_is_read_replaced_and_forgotten(rig: Rig, mock_clock: MockClock) -> None:
+    store = rig.store
+    assert isinstance(store, HistoryStore)
+    assert (await store.history("p"), list(await store.histories())) == (None, [])
+    history = PipelineHistory(runs=2, at=4e9, phases={"x": PhaseHistory(seconds=3.0, at=4e9)})
+    assert await rig.one(SetHistory("p", history)) == Done()
+    assert await rig.one(SetHistory("older", PipelineHistory(runs=1, at=3e9))) == Done()
+    assert await store.history("p") == history
+    assert list(await store.histories()) == ["p", "older"]
+    assert await rig.one(SetHistory("p", None)) == Done()
+    assert await rig.one(SetHistory("p", None)) == Done(found=False)
+    assert (await store.history("p"), list(await store.histories())) == (None, ["older"])

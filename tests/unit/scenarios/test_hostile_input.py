@@ -34,7 +34,7 @@ from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
-from trio_progress.stores.decoding import decode_cursor, decode_id
+from trio_progress.stores.decoding import CorruptEntries, decode_cursor, decode_id
 from trio_progress.stores.redis import reads as redis_reads
 from trio_progress.stores.sqlite import reads as sqlite_reads
 from trio_progress.telemetry.logs import escaped
@@ -173,7 +173,7 @@ def row(text: str) -> object:
         refused(redis_reads.stamp, "heartbeat", data),
         refused(redis_reads.found, "r-1", [data, data, [data, data], data, data, [data]]),
         refused(redis_reads.events_of, 1, [[b"1-1", [b"1", data]], [data, data]], ()),
-        refused(redis_reads.durations, [data, data]),
+        refused(redis_reads.history_in, "p", data, CorruptEntries("hostile")),
         refused(redis_reads.ask, [b"i", data, b"a", data, b"r", data]),
         refused(decode_cursor, text),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trio_progress.state.history import Lesson, PhaseLesson
 from trio_progress.stores.base import (
     Append,
     Index,
@@ -19,7 +20,7 @@ APPEND = Append(
     keep=100.0,
     heartbeat=6.0,
     events=[(1, b"{}"), (2, b"\xff")],
-    durations={"x": 1.5},
+    lesson=Lesson(at=6.0, phases={"x": PhaseLesson(seconds=1.5)}),
 )
 
 
