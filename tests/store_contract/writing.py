@@ -33,7 +33,7 @@ from trio_progress.stores.base import (
 
 async def test_a_claim_makes_an_entry_under_the_epoch_that_it_proposes(rig: Rig, mock_clock: MockClock) -> None:
     claimed = await rig.claimed(seq=3)
-    assert claimed == Claimed(E, None, {})
+    assert claimed == Claimed(E, None)
     assert await rig.read() == Stored("a", Key(E, 3), b"claimed", True, None, ())
 
 
@@ -116,7 +116,7 @@ async def test_a_lease_that_has_lapsed_is_taken_up_again(rig: Rig, mock_clock: M
 async def test_a_claim_that_is_repeated_by_its_owner_is_recognised(rig: Rig, mock_clock: MockClock) -> None:
     await rig.claimed(seq=1)
     await rig.one(append(E, 2))
-    assert await rig.one(claim(proposal=E + 4000, seq=1)) == Claimed(E, None, {})
+    assert await rig.one(claim(proposal=E + 4000, seq=1)) == Claimed(E, None)
     assert (await rig.read()).key == Key(E, 2)
 
 
@@ -128,7 +128,7 @@ async def test_a_claim_that_is_repeated_after_its_lease_has_lapsed_is_recognised
     assert isinstance(await rig.one(again), Claimed)
     rig.sleep(LEASE + 1)
     assert not (await rig.read()).alive
-    assert await rig.one(again) == Claimed(E + 1, None, {})
+    assert await rig.one(again) == Claimed(E + 1, None)
     found = await rig.read()
     assert (found.key, found.alive) == (Key(E + 1, 1), True)
     assert await rig.one(claim()) == Refused()
@@ -141,10 +141,10 @@ async def test_a_repeated_claim_that_wants_no_lease_is_recognised_and_renews_non
     rig: Rig, mock_clock: MockClock
 ) -> None:
     await rig.claimed()
-    assert await rig.one(claim(lease=None)) == Claimed(E, None, {})
+    assert await rig.one(claim(lease=None)) == Claimed(E, None)
     assert (await rig.read()).alive
     rig.sleep(LEASE + 1)
-    assert await rig.one(claim(lease=None)) == Claimed(E, None, {})
+    assert await rig.one(claim(lease=None)) == Claimed(E, None)
     assert not (await rig.read()).alive
 
 
@@ -257,7 +257,7 @@ async def test_each_write_of_a_batch_has_its_own_outcome_in_order(rig: Rig, mock
         Ask("taken", "cancel", "because"),
     ]
     assert await rig.store.commit(batch) == [
-        Claimed(E, None, {}),
+        Claimed(E, None),
         Refused(),
         Done(),
         Fenced(None),
