@@ -26,7 +26,13 @@ class Part(NamedTuple):
     """Whether more may come of it, nobody knows how much."""
 
 
-def remaining(parts: Sequence[Part]) -> float | None:
+def by_weights(parts: Sequence[Part]) -> tuple[float, float | None]:
+    """The bar, and seconds to the end of the session: see `bar_by_weights()` and `remaining()`."""
+    pace = pace_of(parts)
+    return bar_by_weights(parts, pace), remaining(parts, pace)
+
+
+def remaining(parts: Sequence[Part], pace: float | None) -> float | None:
     """Seconds to the end of a session; None where nothing supports a figure.
 
     A running phase counts by its own rate, else by its weight at the pace of this run, which is that of the phases of
@@ -34,7 +40,6 @@ def remaining(parts: Sequence[Part]) -> float | None:
     What one takes beyond that is not known; where nothing else is left, there is no figure.
     Phases that run together count as the longest of them; what has not begun follows one after the other.
     """
-    pace = _pace(parts)
     running = waiting = 0.0
     overdue = False
     for part in parts:
@@ -59,9 +64,8 @@ def remaining(parts: Sequence[Part]) -> float | None:
     return None if (overdue and not total) or total >= FARTHEST else total
 
 
-def bar_by_weights(parts: Sequence[Part]) -> float:
+def bar_by_weights(parts: Sequence[Part], pace: float | None) -> float:
     """Which part of the work is done, by weight. A phase of which nobody knows how far it is comes on by its time."""
-    pace = _pace(parts)
     whole = done = 0.0
     for part in parts:
         whole += part.weight
@@ -74,7 +78,7 @@ def bar_by_weights(parts: Sequence[Part]) -> float:
     return min(done / whole, CAP) if whole > 0 else 0.0
 
 
-def _pace(parts: Sequence[Part]) -> float | None:
+def pace_of(parts: Sequence[Part]) -> float | None:
     """Seconds for one of weight, by the phases of which it is known how far they are."""
     paid = sum(part.weight * max(part.fraction - part.free, 0.0) for part in parts if part.fraction is not None)
     spent = sum(part.spent for part in parts if part.fraction is not None)

@@ -13,7 +13,7 @@ from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import Outlook
 from .events import EventLog
-from .first_run import Part, bar_by_weights, remaining
+from .first_run import Part, by_weights, pace_of, remaining
 from .limits import Limits
 from .phase import OVER, PhaseNode
 from .rate import FARTHEST
@@ -161,9 +161,10 @@ def _first_run(state: PhaseTree) -> Outlook:
     ]
     if state.pipeline is None:
         # Nobody knows whether there will be another one.
-        eta = None if state.raw == 0 or all(part.finished for part in parts) else remaining(parts)
-        return Outlook(state.progress, eta, None)
-    return Outlook(max(state.progress, bar_by_weights(parts)), None if state.raw == 0 else remaining(parts), None)
+        known = state.raw > 0 and not all(part.finished for part in parts)
+        return Outlook(state.progress, remaining(parts, pace_of(parts)) if known else None, None)
+    bar, eta = by_weights(parts)
+    return Outlook(max(state.progress, bar), None if state.raw == 0 else eta, None)
 
 
 class SessionReading(PhaseTransitions):

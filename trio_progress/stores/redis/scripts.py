@@ -155,14 +155,9 @@ LEARN: Final = _script(
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {'moved'} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[6])
-local over = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[7])
-local gone = {}
-if over > 0 then
-  for i, name in ipairs(redis.call('ZPOPMIN', KEYS[2], over)) do
-    if i % 2 == 1 then gone[#gone + 1] = name end
-  end
-end
+local recent = redis.call('ZCOUNT', KEYS[2], ARGV[6], '+inf')
+local gone = redis.call('ZREVRANGE', KEYS[2], math.min(recent, tonumber(ARGV[7])), -1)
+for _, name in ipairs(gone) do redis.call('ZREM', KEYS[2], name) end
 return {'done', gone}
 """
 )

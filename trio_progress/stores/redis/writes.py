@@ -203,9 +203,10 @@ class Writer:
             arguments += (n, data)
         names = [*keys[:3], self._keys.index, f"{keys.leases}{at}"]
         outcome = _outcome((yield from _decided(APPEND, names, arguments)))
-        # `found`: it was not there before.
-        if isinstance(outcome, Done) and outcome.found and append.lesson is not None:
-            yield from self._learn_lesson(append.index.pipeline, append.lesson)
+        if isinstance(outcome, Done):
+            if outcome.found and append.lesson is not None:  # It was not there before.
+                yield from self._learn_lesson(append.index.pipeline, append.lesson)
+            outcome = Done()
         if isinstance(outcome, Done) and append.lease is not None:
             self._learn(session, at, seq, append.index, append.keep)
         else:
