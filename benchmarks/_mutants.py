@@ -241,6 +241,31 @@ MUTANTS = (
         "    logged = log.first_after(event + 1) or log.first_after(event)\n",
         ("subscribe_while_it_is_published",),
     ),
+    Mutant(
+        "the bar goes where the estimate is, also back",
+        "state/estimate.py",
+        "                self.bar += SLOWEST * step",
+        "                self.bar = target",
+        ("runs_that_teach",),
+    ),
+    Mutant(
+        "an end that is stored again is learnt again",
+        "stores/memory.py",
+        """            if append.lesson is not None and append.index.pipeline is not None:
+                self._learn(append.index.pipeline, append.lesson)
+        if append.key == log.key:""",
+        """        if append.lesson is not None and append.index.pipeline is not None:
+            self._learn(append.index.pipeline, append.lesson)
+        if append.key == log.key:""",
+        ("runs_that_teach",),
+    ),
+    Mutant(
+        "a phase that failed teaches how long it takes",
+        "state/estimate.py",
+        """            elif node.status == "completed" and node.name in shares""",
+        """            elif node.status in ("completed", "failed") and node.name in shares""",
+        ("runs_that_teach",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

@@ -399,6 +399,46 @@ async def watched_from_another_process() -> None:
     same_state(final, subscriber.view)
 
 
+async def answer_again(store: FaultyStore) -> None:
+    """Has the store's answers come through again."""
+    await trio.sleep(0.3)
+    store.mode = "up"
+
+
+async def runs_that_teach() -> None:
+    """Each run is learnt once, also where the store's answer to its end is lost; the bar only rises in all of them."""
+    store = FaultyStore(MemoryStore())
+    async with open_tracker(store) as tracker, trio.open_nursery() as nursery:
+        for number in range(4):
+            shown = 0.0
+            async with tracker.session(f"s{number}", PIPELINE) as session:
+                for name in NAMES[:2]:
+                    with session.phase(name, total=3) as phase:
+                        for done in range(3 + 6 * number):
+                            await jitter(3.0)
+                            phase.advance()
+                            if done == 1:
+                                phase.extend(
+                                    6 * number
+                                )  # There is more to do than it seemed: it should be further back.
+                            bar = session.snapshot().progress
+                            assert shown <= bar < 1, f"the bar is at {bar} after {shown}"
+                            shown = bar
+                try:
+                    with session.phase("report"):
+                        await jitter(9.0)
+                        raise StoreError
+                except StoreError:
+                    pass
+                store.mode = "lost"
+                nursery.start_soon(answer_again, store)
+            assert session.snapshot().progress == 1
+        history = await tracker.history(PIPELINE.name)
+    assert history is not None
+    assert history.runs == 4, f"{history.runs} runs were learnt"
+    assert set(history.phases) == {"search", "analysis"}, f"learnt of {list(history.phases)}"
+
+
 async def cancel_from(tracker: ProgressTracker) -> None:
     """Asks the owner, by the store."""
     await jitter(10.0)
@@ -421,6 +461,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     two_owners_and_fencing,
     leaving_while_being_cancelled,
     watched_from_another_process,
+    runs_that_teach,
 )
 """All of them, by subject; the first is the one whose speed is watched."""
 
