@@ -36,6 +36,7 @@ class Heartbeat:
                 await trio.sleep_until(due)
                 if self._topic.subscribers:
                     self._watch.ran(due)
+                    self._state.note_time()
                 self._state.beat()
                 self._topic.bookmark()
                 self._renew()
