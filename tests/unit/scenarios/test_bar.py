@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -299,14 +300,15 @@ def test_what_was_expected_and_from_what_is_told(run_all: Callable[..., None]) -
                     await trio.sleep(10)
             expected = [phase.expected for phase in start.phases]
             assert all(one is not None for one in expected)
-            sources = [(one.source, one.seconds, one.runs) for one in expected if one is not None]
+            sources: list[Any] = [(one.source, one.seconds, one.runs) for one in expected if one is not None]
             if number == 0:
                 assert sources == [("weight", 12.0, 0), ("given", 12.0, 0)]
                 assert start.eta == 24
             else:
                 assert sources == [("usual", pytest.approx(20), 1), ("usual", pytest.approx(10), 1)]
                 assert inside is not None
-                assert (inside.source, inside.seconds, inside.count) == ("unit", pytest.approx(40), 20)
+                assert (inside.source, inside.count) == ("unit", 20)
+                assert inside.seconds == pytest.approx(40)
                 assert start.eta_range is not None
                 assert start.eta_range[0] < 30 < start.eta_range[1]
 
@@ -336,7 +338,8 @@ def test_a_history_is_read_exported_forgotten_and_taken_over(run_all: Callable[.
                 await trio.sleep(30)
         history = await tracker.history("p")
         assert history is not None
-        assert (history.runs, history.phases["a"].seconds) == (1, pytest.approx(30))
+        assert history.runs == 1
+        assert history.phases["a"].seconds == pytest.approx(30)
         assert list(await tracker.histories()) == ["p"]
         exported = history.to_json()
         assert await tracker.forget_history("p")
