@@ -1,6 +1,7 @@
 // Figures as people read them, which sessions are shown, how fast the work goes, and events however they are cut.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import * as words from "../../trio_progress/server/static/words.js";
 import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "../../trio_progress/server/static/dashboard/search.js";
@@ -15,6 +16,54 @@ test("durations have two units at most", () => {
   const said = [0, 59.9, 60, 3599, 3600, 86399, 86400 * 4 + 3600 * 3, -5].map(words.duration);
   assert.deepEqual(said, ["0s", "59s", "1m 00s", "59m 59s", "1h 00m", "23h 59m", "4d 3h", "0s"]);
   assert.deepEqual([0.04, 3.25, 9.96, 75].map(words.took), ["0.0s", "3.3s", "9s", "1m 15s"]);
+});
+
+const cases = JSON.parse(readFileSync(new URL("time_left.json", import.meta.url), "utf8"));
+
+test("what is left and what was expected is said in the words of the terminal", () => {
+  for (const { eta, range, longer, said } of cases.left) assert.equal(words.left(eta, range, longer), said);
+  for (const { unit, expected, said } of cases.expected) assert.equal(words.expected({ unit, expected }), said);
+});
+
+test("what is left counts down from when it was true, as in the terminal", () => {
+  for (const { eta, range, passed, liveness, shown } of cases.counted) {
+    const state = { status: "running", liveness, eta, eta_range: range, published_at: new Date(1.7e12).toISOString() };
+    const now = words.leftAt(state, 1.7e12 + passed * 1000);
+    const near = (value, wanted) => (wanted === null ? value === null : Math.abs(value - wanted) < 1e-9);
+    const said = [now.eta, ...(now.range ?? [null, null])];
+    assert.ok(said.every((value, index) => near(value, shown[index])), `${passed}: ${said}`);
+  }
+});
+
+test("what takes longer than usual is said to, where nothing tells when it will be done", () => {
+  const times = { now: 1.7e12, ran: 190, since: 2 };
+  const phase = {
+    status: "running", started_at: "2023-01-01T00:00:00Z", ended_at: null, started_after: 5, fraction: null, eta: null, expected: { seconds: 60, source: "usual", runs: 3 },
+  };
+  const longer = "longer than usual (3 min so far, usually 1)";
+  assert.equal(words.phaseLeft(phase, times), longer);
+  assert.equal(words.phaseLeft({ ...phase, eta: 12, fraction: 0.5 }, times), "10s");
+  assert.equal(words.phaseLeft({ ...phase, status: "completed" }, times), "");
+  for (const expected of [undefined, null, { seconds: 60, source: "weight" }, { seconds: 185, source: "usual" }]) {
+    assert.equal(words.phaseLeft({ ...phase, expected }, times), "");
+  }
+  const state = {
+    status: "running", liveness: "ok", progress: 0.9, eta: 3, eta_range: [1, 90], phases: [phase], published_at: null,
+    started_at: new Date(1.7e12 - 190e3).toISOString(), ended_at: null, elapsed: null,
+  };
+  assert.equal(words.sessionLeft(state, 1.7e12, 1.7e12), longer);
+  assert.equal(words.labelled(longer), longer);
+  assert.equal(words.labelled("2m 10s"), "2m 10s left");
+  assert.equal(words.sessionLeft({ ...state, liveness: "stalled" }, 1.7e12, 1.7e12), "");
+  const more = { ...state, phases: [phase, { ...phase, status: "pending" }] };
+  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12), "up to 90 s");
+  assert.equal(words.sessionLeft({ ...more, eta_range: null, eta: 130 }, 1.7e12 + 10e3, 1.7e12), "2m 00s");
+});
+
+test("the bar's segments are as wide as the time that their phases are expected to take", () => {
+  const phase = (weight, seconds) => ({ name: "a", title: "A", status: "pending", fraction: 0, weight, expected: seconds && { seconds } });
+  assert.deepEqual(words.segments([phase(0.5, 30), phase(0.5, 10)]).map(({ share }) => share), [0.75, 0.25]);
+  assert.deepEqual(words.segments([phase(0.5, 30), phase(0.5, null)]).map(({ share }) => share), [0.5, 0.5]);
 });
 
 test("durations are those that the owner has measured, whatever its wall clock was set to", () => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ..protocol.snapshot import PhaseSnapshot, Snapshot, phase_ran, ran
 from ..terminal import words
@@ -25,16 +25,15 @@ def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
     status = words.status(snapshot)
     head = [stdout.paint(status.replace("_", " "), STYLES[status]), words.percent(snapshot.progress)]
     if snapshot.status == "running":
-        head += [words.duration(ran(snapshot, now)), words.eta(snapshot, words.moves(snapshot))]
+        head += [words.duration(ran(snapshot, now)), words.labelled(words.session_left(snapshot, now))]
     lines = ["  ".join([snapshot.id, *filter(None, head)])]
     if snapshot.title != snapshot.id:
         lines.append(printable(snapshot.title))
     for name, text in _facts(snapshot, now):
         lines.append(f"  {name:<10}  {printable(text)}")
     if snapshot.phases:
-        until = last_heard(snapshot, now)
-        times = _Times(until, ran(snapshot, until))
-        lines += ["", "phases", *_tree(snapshot.phases, times, stdout, 1, words.moves(snapshot))]
+        times = words.times_of(snapshot, last_heard(snapshot, now))
+        lines += ["", "phases", *_tree(snapshot.phases, times, stdout, 1)]
     for name, values in (("counters", snapshot.counters), ("fields", snapshot.fields)):
         if values:
             lines += ["", name, *_pairs(values)]
@@ -78,32 +77,23 @@ def _facts(snapshot: Snapshot, now: float) -> Iterator[tuple[str, str]]:
         yield "events", str(snapshot.events)
 
 
-class _Times(NamedTuple):
-    """The times that the duration of a running phase is computed from."""
-
-    now: float
-    """Seconds since 1970."""
-    elapsed: float
-    """Seconds that the session has run."""
-
-
-def _tree(phases: Sequence[PhaseSnapshot], times: _Times, stdout: Stdout, depth: int, moves: bool) -> Iterator[str]:
+def _tree(phases: Sequence[PhaseSnapshot], times: words.Times, stdout: Stdout, depth: int) -> Iterator[str]:
     widest = max(min(stdout.width // 3, 40), 8)
     name_width = max(min(widest, max(cells(printable(phase.title)) for phase in phases)), 4)
     for phase in phases:
-        yield _phase(phase, times, stdout, depth, name_width, moves)
-        yield from _tree(phase.phases, times, stdout, depth + 1, moves) if phase.phases else ()
+        yield _phase(phase, times, stdout, depth, name_width)
+        yield from _tree(phase.phases, times, stdout, depth + 1) if phase.phases else ()
 
 
-def _phase(phase: PhaseSnapshot, times: _Times, stdout: Stdout, depth: int, name_width: int, moves: bool) -> str:
+def _phase(phase: PhaseSnapshot, times: words.Times, stdout: Stdout, depth: int, name_width: int) -> str:
     symbols = stdout.symbols
     symbol = ">" if phase.status == "running" else symbols.status[phase.status]
     parts = [column(printable(phase.title), name_width, symbols.ellipsis)]
     if stdout.width >= 50:
         parts.append(_bar(phase, stdout))
     parts.append((words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    took = "" if phase.started_at is None else words.duration(phase_ran(phase, times.elapsed, times.now))
-    parts += words.figures(phase, moves, took)
+    took = "" if phase.started_at is None else words.duration(phase_ran(phase, times.ran, times.now))
+    parts += words.figures(phase, times, took)
     if phase.status in ("failed", "cancelled", "skipped"):
         parts.append(phase.status)
     if phase.message:

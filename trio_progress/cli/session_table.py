@@ -83,6 +83,7 @@ COLUMNS: Final = (
     Column("DONE", 1),
     Column("BEGUN", 2),
     Column("TOOK", 4),
+    Column("LEFT", 4),
     Column("TITLE", 3, least=16),
     Column("LABELS", 5, least=12),
 )
@@ -97,6 +98,7 @@ def session_table(sessions: Sequence[Snapshot], now: float, stdout: Stdout) -> l
             words.percent(one.progress),
             words.ago(one.started_at or one.queued_at, now),
             "" if one.started_at is None else words.duration(ran(one, last_heard(one, now))),
+            words.session_left(one, now),
             "" if one.title == one.id else one.title,
             labels(one.labels),
         )

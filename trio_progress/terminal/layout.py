@@ -89,14 +89,15 @@ def _running(phases: Sequence[PhaseSnapshot]) -> int:
 
 def _session(view: View, frame: Frame, room: int) -> list[Text]:
     snapshot = view.snapshot
-    lines = [_headline(snapshot, frame, frame.now if view.now is None else view.now)]
+    now = frame.now if view.now is None else view.now
+    lines = [_headline(snapshot, frame, now)]
     details = _details(snapshot)
     if details and room > 1:
         lines.append(Text("  ").append(details, "dim"))
     events = [Text("    ").append(printable(event), "dim italic") for event in view.events[-EVENTS:]]
     if snapshot.ended:
         events = []
-    phases = list(_rows(snapshot.phases, frame, 1, words.moves(snapshot)))
+    phases = list(_rows(snapshot.phases, frame, 1, words.times_of(snapshot, now)))
     spare = room - len(lines)
     if len(phases) + len(events) > spare:
         # In a low window the events are left out, else phases are folded.
@@ -114,7 +115,7 @@ def _headline(snapshot: Snapshot, frame: Frame, now: float) -> Text:
     title = printable(snapshot.title)
     bar = _bar(snapshot.progress, frame, max(min(frame.width // 4, 40), 0), style)
     figures = [words.percent(snapshot.progress).rjust(5), words.standing(snapshot, now)]
-    figures.append(words.eta(snapshot, words.moves(snapshot)))
+    figures.append(words.labelled(words.session_left(snapshot, now)))
     figures.append(words.duration(ran(snapshot, now)))
     figures.append(words.attempt(snapshot))
     tail = "  ".join(filter(None, figures))
@@ -143,18 +144,18 @@ class _Row:
     """2: it runs, or a phase below it does; 1: it failed, or a phase below it did; 0: all others."""
 
 
-def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, moves: bool) -> Sequence[_Row]:
+def _rows(phases: Sequence[PhaseSnapshot], frame: Frame, depth: int, times: words.Times) -> Sequence[_Row]:
     rows: list[_Row] = []
     for phase in phases:
         # An ended phase is one line; its children were shown while they ran.
-        below = _rows(phase.phases, frame, depth + 1, moves) if phase.status not in ("completed", "skipped") else []
+        below = _rows(phase.phases, frame, depth + 1, times) if phase.status not in ("completed", "skipped") else []
         rank = max([_RANK.get(phase.status, 0), *(row.rank for row in below)])
-        rows.append(_Row(_phase(phase, frame, depth, moves), phase.status, rank))
+        rows.append(_Row(_phase(phase, frame, depth, times), phase.status, rank))
         rows.extend(below)
     return rows
 
 
-def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
+def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, times: words.Times) -> Text:
     style = STYLES[phase.status]
     line = Text(indent(depth, frame.width)).append(_symbol(phase.status, frame) + " ", style)
     name_width = max(min(frame.width // 3, 36) - line.cell_len, 6)
@@ -164,7 +165,7 @@ def _phase(phase: PhaseSnapshot, frame: Frame, depth: int, moves: bool) -> Text:
         if frame.width >= 60:
             line.append(" ").append_text(_bar(phase.fraction, frame, min(frame.width // 5, 30), style))
         line.append(" " + (words.percent(phase.fraction) if phase.fraction is not None else "").rjust(5))
-    for text in words.figures(phase, moves, eta_label=""):
+    for text in words.figures(phase, times, label=False):
         line.append("  " + text)
     if phase.message:
         line.append("  ").append(printable(phase.message), "dim")

@@ -67,7 +67,7 @@ def line(snapshot: Snapshot, *, ids: bool = False, now: float | None = None) -> 
     else:
         moves = words.moves(snapshot)
         parts += [_phase(phase, moves) for phase in snapshot.phases if phase.status == "running"]
-        parts += [words.eta(snapshot, moves), snapshot.message or ""]
+        parts += [words.labelled(words.session_left(snapshot, now)), snapshot.message or ""]
     parts.append(words.counters(snapshot, 4))
     return printable(" | ".join(filter(None, parts)))
 

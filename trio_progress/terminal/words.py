@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..protocol.outlook import outlook_at
+from ..protocol.snapshot import phase_ran, ran
 from .printable import printable
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ def _tenths(value: float) -> float:
     return math.floor(value * 10 + 0.5) / 10 if abs(value) < 99.95 else math.floor(value + 0.5)
 
 
+def _half_up(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
 def _scaled_count(done: float, total: float | None, unit: str) -> str:
     """Such as "1.2/3.4 GB", or "512 MB/3.4 GB" where the units differ."""
     so_far, small = scaled(done, unit)
@@ -100,22 +106,175 @@ def counters(snapshot: Snapshot, most: int) -> str:
     return ", ".join([*shown, *([f"+ {more} more"] if more > 0 else [])])
 
 
-def eta(values: Snapshot | PhaseSnapshot, moving: bool, label: str = "ETA ") -> str:
-    """Such as "ETA 3m 20s"; empty where not known, or where the session does not move."""
-    known = moving and values.status == "running" and values.eta is not None
-    return label + duration(values.eta) if known and values.eta is not None else ""
+class Times(NamedTuple):
+    """The times that the figures of a session's phases are computed from."""
+
+    now: float
+    """The owner's wall clock, in seconds since 1970."""
+    ran: float
+    """Seconds that the session has run."""
+    since: float
+    """Seconds since what it says of the future was true."""
+    moving: bool
+    """Whether the session `moves`."""
 
 
-def figures(phase: PhaseSnapshot, moving: bool, took: str = "", eta_label: str = "ETA ") -> list[str]:
-    """The figures of a phase's line: count, rate, duration (as given in `took`), ETA and attempt.
+def times_of(snapshot: Snapshot, now: float) -> Times:
+    """The times of a session; `now` is its owner's wall clock, in seconds since 1970."""
+    at = snapshot.published_at
+    return Times(now, ran(snapshot, now), 0.0 if at is None else max(now - at.timestamp(), 0.0), moves(snapshot))
+
+
+WIDE: Final = 10.0
+"""A range is wide where its end is more than twice its beginning, and so many seconds."""
+
+UNITS: Final = (("s", 1), ("min", 60), ("h", 3600), ("days", 86400))
+"""Units in which a time is said roughly; each from two of it on."""
+
+
+def left(eta: float | None, eta_range: tuple[float, float] | None = None, longer: Longer | None = None) -> str:
+    """The time that is left, as exactly as it is known; the page says the same by its `left()`.
+
+    A figure ("2m 10s", "a moment") where the range is narrow or not known, else the range ("about 2 to 9 min"). What
+    is overdue has no figure: "longer than usual (3 min so far, usually 1)". Empty where nothing is known.
+    """
+    if longer is not None:
+        return "longer than usual ({} {} so far, usually {})".format(*_compared(*longer))
+    if eta is None:
+        return ""
+    if eta_range is not None and eta_range[1] > 2 * eta_range[0] + WIDE:
+        low, high, unit = _rough_range(*eta_range)
+        return f"about {low} to {high} {unit}" if low else f"up to {high} {unit}"
+    return duration(eta) if eta >= 1 else "a moment"
+
+
+class Longer(NamedTuple):
+    """A phase takes longer than usual."""
+
+    spent: float
+    """Seconds so far."""
+    usual: float
+    """Seconds that it usually takes."""
+
+
+def _unit(seconds: float) -> int:
+    return max(number for number, (_, size) in enumerate(UNITS) if number == 0 or seconds >= 2 * size)
+
+
+def _rough_range(low: float, high: float) -> tuple[int, int, str]:
+    """The range in whole units, never narrower than it is; in seconds by fives."""
+    name, size = UNITS[_unit(high)]
+    step = 5 if name == "s" else 1
+    return int(low / size // step) * step, -int(-high / size // step) * step, name
+
+
+def _compared(spent: float, usual: float) -> tuple[int, str, str]:
+    """Both in one unit that tells them apart."""
+    unit = _unit(spent)
+    while unit and int(spent / UNITS[unit][1]) <= _half_up(usual / UNITS[unit][1]):
+        unit -= 1
+    name, size = UNITS[unit]
+    rounded = _half_up(usual / size)
+    return int(spent / size), name, str(rounded) if rounded else "less than 1"
+
+
+def longer_than_usual(phase: PhaseValues, times: Times) -> Longer | None:
+    """How long a phase has run, and usually takes, where that is longer than usual, by a whole second.
+
+    None as well where its own pace says when it will be done, and where only its weight says how long it should take.
+    """
+    expected = phase.expected
+    if phase.status != "running" or expected is None or expected.source == "weight":
+        return None
+    if phase.eta is not None and phase.fraction is not None:
+        return None
+    spent = phase_ran(phase, times.ran, times.now)
+    return Longer(spent, expected.seconds) if int(spent) > _half_up(expected.seconds) else None
+
+
+def phase_left(phase: PhaseValues, times: Times) -> str:
+    """What is left of a phase, as of now; empty where not known, or where the session does not move."""
+    if phase.status != "running" or not times.moving:
+        return ""
+    return left(None if phase.eta is None else phase.eta - times.since, None, longer_than_usual(phase, times))
+
+
+def session_left(snapshot: Snapshot, now: float) -> str:
+    """The same of a session; `now` is its owner's wall clock, in seconds since 1970."""
+    if snapshot.status != "running" or not moves(snapshot):
+        return ""
+    outlook = outlook_at(snapshot, now)
+    return left(outlook.eta, outlook.eta_range, _session_longer(snapshot, now))
+
+
+def _session_longer(snapshot: Snapshot, now: float) -> Longer | None:
+    """Of a session of which nothing is left but what takes longer than usual: the phase that usually takes longest."""
+    times = times_of(snapshot, now)
+    found = []
+    for phase in snapshot.phases:
+        longer = longer_than_usual(phase, times)
+        if longer is not None:
+            found.append(longer)
+        elif phase.status in ("pending", "running"):
+            return None
+    return max(found, key=lambda one: one.usual, default=None)
+
+
+def labelled(left: str) -> str:
+    """What `left()` says, where nothing around it tells what it is: "ETA 3m 20s", "about 2 to 9 min left"."""
+    if not left or left.startswith("longer"):
+        return left
+    return f"ETA {left}" if left[0].isdigit() else f"{left} left"
+
+
+def expected(phase: PhaseValues) -> str:
+    """How long a phase was expected to take and from what that is known; the page says the same by its `expected()`.
+
+    Such as "1m 02s: 0.2 s a page x 312, over 5 runs", "usually 1m 10s over 5 runs"; empty where nobody knows.
+    """
+    known = phase.expected
+    if known is None:
+        return ""
+    seconds = _short(known.seconds)
+    runs = f"over {known.runs} runs" if known.runs > 1 else "in 1 run" if known.runs else ""
+    if known.source == "unit" and known.unit_seconds and known.count is not None:
+        by_units = _by_units(known.unit_seconds, known.count, phase.unit)
+        return f"{seconds}: {by_units}{', ' + runs if runs else ''}"
+    if known.source == "given":
+        return f"{seconds}, as the pipeline says"
+    if known.source == "weight":
+        return f"{seconds}, by its weight"
+    return f"usually {seconds}{' ' + runs if runs else ''}"
+
+
+def _by_units(seconds: float, count: float, unit: str | None) -> str:
+    """Such as "0.2 s a page x 312", or where each takes less than a tenth of a second "312 pages at 50/s"."""
+    if unit is not None and unit in BYTES:
+        return "{} {} at {} {}/s".format(*scaled(count, unit), *scaled(1 / seconds, unit))
+    name = printable(unit) if unit else "units"
+    if seconds < 0.1:
+        return f"{number(_half_up(count))} {name} at {number(_half_up(1 / seconds))}/s"
+    one = name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+    return f"{number(_tenths(seconds))} s a {one} x {number(_half_up(count))}"
+
+
+def _short(seconds: float) -> str:
+    """As `duration()`, but to a tenth below ten seconds."""
+    return f"{number(_tenths(max(seconds, 0.0)))}s" if seconds < 10 else duration(seconds)
+
+
+def figures(phase: PhaseSnapshot, times: Times, took: str = "", *, label: bool = True) -> list[str]:
+    """The figures of a phase's line: count, rate, duration (as given in `took`), what is left, and attempt.
 
     Args:
         phase: The phase.
-        moving: Whether its session `moves`.
+        times: Those of its session.
         took: How long the phase ran, or empty.
-        eta_label: The text before the ETA.
+        label: Whether what is left says that it is that.
     """
-    texts = (count(phase), rate(phase) if moving else "", took, eta(phase, moving, eta_label), attempt(phase))
+    remains = phase_left(phase, times)
+    remains = labelled(remains) if label else remains
+    texts = (count(phase), rate(phase) if times.moving else "", took, remains, attempt(phase))
     return [text for text in texts if text]
 
 

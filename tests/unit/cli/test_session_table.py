@@ -146,7 +146,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_can_act_on_it(
 def test_the_list_says_how_each_session_stands() -> None:
     lines = session_table(
         [
-            snapshot("r-1", title="r-1"),
+            snapshot("r-1", title="r-1", eta=30.0),
             snapshot("r-2", status="timed_out", ended_at=NOW - timedelta(minutes=1), title="Two"),
             snapshot("r-3", status="queued", started_at=None, progress=0.0, labels={}),
             snapshot("r-4", liveness="stalled"),
@@ -156,8 +156,8 @@ def test_the_list_says_how_each_session_stands() -> None:
         stdout(100),
     )
     assert [" ".join(line.split()) for line in lines] == [
-        "ID STATUS DONE BEGUN TOOK TITLE LABELS",
-        "r-1 running 45 % 3 min ago 3m 00s user=u1",
+        "ID STATUS DONE BEGUN TOOK LEFT TITLE LABELS",
+        "r-1 running 45 % 3 min ago 3m 00s 30s user=u1",
         "r-2 timed out 45 % 3 min ago 2m 00s Two user=u1",
         "r-3 queued 0 % 3 min ago A title",
         "r-4 stalled 45 % 3 min ago 3m 00s A title user=u1",

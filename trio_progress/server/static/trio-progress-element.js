@@ -17,7 +17,7 @@
  */
 
 import { Client } from "./trio-progress.js";
-import { count, duration, ENDED, fill, percent, percentText, standing, WORDS } from "./words.js";
+import { count, ENDED, fill, labelled, percent, percentText, sessionLeft, standing, timeOf, WORDS } from "./words.js";
 
 const CSS = `
 :host { display: block; min-width: 0; font-size: 14px; line-height: 1.45; text-align: start;
@@ -230,7 +230,7 @@ export class TrioProgressElement extends Base {
     const { all, heading, figure, fraction, bar, said } = this.#parts;
     const words = this.#words;
     const state = view?.state ?? null;
-    if (state !== this.#state) this.#stateAt = performance.now();
+    if (state !== null && state !== this.#state) this.#stateAt = timeOf(view);
     this.#state = state;
     const where = state === null ? nothingYet(view) : standing(state);
     const value = state === null ? null : percent(state.progress);
@@ -255,9 +255,9 @@ export class TrioProgressElement extends Base {
 
   #drawTime() {
     const state = this.#state;
-    const runs = state !== null && state.eta !== null && !ENDED.includes(state.status) && state.liveness === "ok";
-    const seconds = runs ? state.eta - (performance.now() - this.#stateAt) / 1000 : null;
-    write(this.#parts.left, seconds === null || seconds < 1 ? "" : fill(this.#words.remaining, { time: duration(seconds) }));
+    const words = this.#words;
+    const left = state === null ? "" : sessionLeft(state, timeOf(this.view), this.#stateAt, words);
+    write(this.#parts.left, labelled(left, words));
   }
 
   #drawPhases(state) {

@@ -19,6 +19,10 @@ export const WORDS = Object.freeze({
   unreachable: "Server unreachable, trying again",
   refused: "Not available",
   remaining: "{time} left",
+  about: "about {low} to {high} {unit}",
+  up_to: "up to {high} {unit}",
+  moment: "a moment",
+  longer: "longer than usual ({spent} {unit} so far, usually {usual})",
   attempt: "attempt {n}",
 });
 
@@ -165,16 +169,160 @@ function isPlain(value) {
   return typeof value === "string" || typeof value === "number";
 }
 
-/** The parts of the whole that the phases are, by weight, for a bar in segments. */
+/**
+ * The parts of the whole that the phases are, for a bar in segments: by the time that they are expected to take where
+ * that is known of all, else by weight.
+ */
 export function segments(phases) {
-  const sum = phases.reduce((total, phase) => total + (phase.weight ?? 0), 0);
+  const known = phases.every((phase) => phase.expected);
+  const size = (phase) => (known ? phase.expected.seconds : phase.weight) ?? 0;
+  const sum = phases.reduce((total, phase) => total + size(phase), 0);
   return phases.map((phase) => ({
     name: phase.name,
     title: phase.title,
     status: phase.status,
-    share: sum > 0 ? (phase.weight ?? 0) / sum : 1 / phases.length,
+    share: sum > 0 ? size(phase) / sum : 1 / phases.length,
     fraction: phase.status === "completed" || phase.status === "skipped" ? 1 : phase.fraction,
   }));
+}
+
+// What is left. The terminal says the same by `terminal/words.py`, and both have the same tests.
+
+/** A range is wide where its end is more than twice its beginning, and so many seconds. */
+const WIDE = 10;
+/** Units in which a time is said roughly; each from two of it on. */
+const UNITS = [["s", 1], ["min", 60], ["h", 3600], ["days", 86400]];
+
+/**
+ * The time that is left, as exactly as it is known: "2m 10s", "a moment", "about 2 to 9 min", or of what is overdue
+ * "longer than usual (3 min so far, usually 1)". Empty where nothing is known.
+ *
+ * @param eta Seconds; null: not known.
+ * @param range Between how many seconds the end is; null: not known.
+ * @param longer Of what is overdue: seconds so far, and seconds that are usual.
+ * @param words Those of `WORDS`, or others in place of them.
+ */
+export function left(eta, range = null, longer = null, words = WORDS) {
+  if (longer !== null) return fill(words.longer, compared(...longer));
+  if (eta === null) return "";
+  if (range !== null && range[1] > 2 * range[0] + WIDE) {
+    const [unit, size] = UNITS[unitOf(range[1])];
+    const step = unit === "s" ? 5 : 1;
+    const low = Math.floor(range[0] / size / step) * step;
+    const high = Math.ceil(range[1] / size / step) * step;
+    return fill(low ? words.about : words.up_to, { low, high, unit });
+  }
+  return eta >= 1 ? duration(eta) : words.moment;
+}
+
+function unitOf(seconds) {
+  return UNITS.findLastIndex(([, size], number) => number === 0 || seconds >= 2 * size);
+}
+
+/** Both in one unit that tells them apart. */
+function compared(spent, usual) {
+  let at = unitOf(spent);
+  while (at && Math.floor(spent / UNITS[at][1]) <= halfUp(usual / UNITS[at][1])) at -= 1;
+  const [unit, size] = UNITS[at];
+  return { spent: Math.floor(spent / size), unit, usual: halfUp(usual / size) || "less than 1" };
+}
+
+/**
+ * How long a phase has run, and usually takes, where that is longer than usual by a whole second; else null: also
+ * where its own pace says when it will be done, and where only its weight says how long it should take.
+ */
+export function longerThanUsual(phase, times) {
+  const expected = phase.expected ?? null;
+  if (phase.status !== "running" || expected === null || expected.source === "weight") return null;
+  if (phase.eta !== null && phase.fraction !== null) return null;
+  const spent = phaseElapsed(phase, times);
+  return Math.floor(spent) > halfUp(expected.seconds) ? [spent, expected.seconds] : null;
+}
+
+/** The words for what is left of a phase; `times` has `now`, `ran`, and `since`, the seconds since the state was true. */
+export function phaseLeft(phase, times) {
+  if (phase.status !== "running") return "";
+  return left(phase.eta === null ? null : phase.eta - (times.since ?? 0), null, longerThanUsual(phase, times));
+}
+
+/**
+ * The words for what is left of a session, as of now; empty where it does not move.
+ *
+ * @param state The newest state.
+ * @param now Milliseconds, by the server's clock.
+ * @param toldAt The same, when the state came: what it says is as of then, where it does not say as of when.
+ */
+export function sessionLeft(state, now, toldAt, words = WORDS) {
+  if (state.status !== "running" || state.liveness !== "ok") return "";
+  const { eta, range } = leftAt(state, now, toldAt);
+  return left(eta, range, sessionLonger(state, now), words);
+}
+
+/** Of a session of which nothing is left but what takes longer than usual: the phase that usually takes longest. */
+function sessionLonger(state, now) {
+  const times = { now, ran: elapsed(state, now) };
+  let most = null;
+  for (const phase of state.phases ?? []) {
+    const longer = longerThanUsual(phase, times);
+    if (longer === null && (phase.status === "pending" || phase.status === "running")) return null;
+    if (longer !== null && (most === null || longer[1] > most[1])) most = longer;
+  }
+  return most;
+}
+
+/** `words` with "left" behind them, where what they say does not tell it by itself. */
+export function labelled(said, words = WORDS) {
+  return said === "" || said.startsWith(words.longer.split("{")[0]) ? said : fill(words.remaining, { time: said });
+}
+
+/** What is overdue is taken to need this part of the time since it should have been over, once more. */
+const OVERDUE = 0.25;
+/** The part of what is left that passes as it was told; what comes after is more and more overdue. */
+const STEADY = 0.8;
+
+/** Seconds since what a state says of the future was true. */
+export function sinceTold(state, now, toldAt = now) {
+  return Math.max((now - (state.published_at ? Date.parse(state.published_at) : toldAt)) / 1000, 0);
+}
+
+/** What is left as of now, seconds and a range; it counts down, and never to nothing. */
+export function leftAt(state, now, toldAt = now) {
+  const { eta } = state;
+  const range = state.eta_range ?? null;
+  const passed = sinceTold(state, now, toldAt);
+  if (state.status !== "running" || state.liveness !== "ok" || eta === null || passed === 0) return { eta, range };
+  const counted = (seconds) =>
+    Math.max(seconds - passed, passed > STEADY * seconds ? OVERDUE * (passed - (1 - STEADY) * seconds) : 0);
+  return {
+    eta: counted(eta),
+    range: range === null ? null : [Math.max(range[0] - passed, 0), counted(range[1])],
+  };
+}
+
+/** How long a phase was expected to take and from what that is known: "1m 02s: 0.2 s a page x 312, over 5 runs". */
+export function expected(phase) {
+  const known = phase.expected ?? null;
+  if (known === null) return "";
+  const seconds = known.seconds < 10 ? `${number(tenths(Math.max(known.seconds, 0)))}s` : duration(known.seconds);
+  const runs = known.runs > 1 ? `over ${known.runs} runs` : known.runs ? "in 1 run" : "";
+  if (known.source === "unit" && known.unit_seconds && (known.count ?? null) !== null) {
+    return [`${seconds}: ${byUnits(known.unit_seconds, known.count, phase.unit)}`, runs].filter(Boolean).join(", ");
+  }
+  if (known.source === "given") return `${seconds}, as the pipeline says`;
+  if (known.source === "weight") return `${seconds}, by its weight`;
+  return [`usually ${seconds}`, runs].filter(Boolean).join(" ");
+}
+
+function byUnits(seconds, many, unit) {
+  if (BYTES.has(unit)) return `${scaled(many, unit).join(" ")} at ${scaled(1 / seconds, unit).join(" ")}/s`;
+  const name = unit || "units";
+  if (seconds < 0.1) return `${number(halfUp(many))} ${name} at ${number(halfUp(1 / seconds))}/s`;
+  const one = name.endsWith("s") && !name.endsWith("ss") ? name.slice(0, -1) : name;
+  return `${number(tenths(seconds))} s a ${one} x ${number(halfUp(many))}`;
+}
+
+function halfUp(value) {
+  return Math.floor(value + 0.5);
 }
 
 /** `template` with `{name}` replaced by what `values` has for it. */

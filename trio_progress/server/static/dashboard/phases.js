@@ -1,6 +1,8 @@
 /** The tree of phases: what runs is open, what has ended is one line, and long lists of what has ended fold. */
 
-import { ENDED, count, duration, percent, percentText, phaseElapsed, rate, spaced, took, valueText } from "../words.js";
+import {
+  ENDED, count, duration, labelled, percent, percentText, phaseElapsed, phaseLeft, rate, spaced, took, valueText,
+} from "../words.js";
 import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 
 /** Of finished siblings the last few are shown; those before fold into one line, until somebody asks for them. */
@@ -35,7 +37,7 @@ export class Phases {
 
   /**
    * @param phases The phases, in order.
-   * @param times `now`, in milliseconds, and the seconds that the session `ran`.
+   * @param times `now`, in milliseconds, the seconds that the session `ran`, and those `since` its state was true.
    * @param live Whether the session goes on: it has not ended, and does not stall.
    */
   draw(phases, times, live) {
@@ -114,6 +116,7 @@ class Row {
     const seconds = phaseElapsed(phase, times);
     const told = seconds === null || phase.status === "skipped" ? "" : (phase.ended_at ? took : duration)(seconds);
     text(this.#time, told);
+    this.#pace(phase, times, runs && live);
     if (this.#below !== null && this.#isOpen()) this.#below.draw(phase.phases, times, live);
   }
 
@@ -124,21 +127,30 @@ class Row {
     text(this.#title, phase.title);
     attribute(this.#title, "title", phase.title === phase.name ? null : phase.name);
     text(this.#attempt, phase.attempt > 1 ? `attempt ${phase.attempt}` : "");
-    const folded = phase.folded ? `${phase.folded} parts folded` : "";
-    text(this.#note, [phase.message, folded].filter(Boolean).join(" · "));
-    this.#note.hidden = !phase.message && !folded;
     fillBar(this.#bar, phase.status === "completed" ? 1 : phase.status === "pending" ? 0 : phase.fraction);
     attribute(this.#bar, "role", runs ? "progressbar" : null);
     attribute(this.#bar, "aria-label", runs ? phase.title : null);
     attribute(this.#bar, "aria-valuenow", runs && phase.fraction !== null ? percent(phase.fraction) : null);
     const counted = count(phase);
     text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
-    const goes = runs && this.#live;
-    const speed = goes && phase.rate ? `${rate(phase.rate, phase.unit)}/s` : "";
-    const left = goes && phase.eta >= 1 ? `${duration(phase.eta)} left` : "";
-    text(this.#rate, [speed, left].filter(Boolean).join(" · "));
     this.#drawFields(phase);
     this.#children(phase);
+  }
+
+  #pace(phase, times, goes) {
+    const speed = goes && phase.rate ? `${rate(phase.rate, phase.unit)}/s` : "";
+    const left = goes ? labelled(phaseLeft(phase, times)) : "";
+    const late = left.startsWith("longer");
+    text(this.#rate, [speed, late ? "" : left].filter(Boolean).join(" · "));
+    // It has no room beside the bar.
+    this.#say(late ? left : "");
+  }
+
+  #say(late) {
+    const { message, folded } = this.#phase;
+    const words = [message, late, folded ? `${folded} parts folded` : ""].filter(Boolean).join(" · ");
+    text(this.#note, words);
+    this.#note.hidden = words === "";
   }
 
   #drawFields(phase) {

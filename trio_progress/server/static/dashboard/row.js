@@ -1,6 +1,8 @@
 /** One session in the list. */
 
-import { ENDED, duration, elapsed, moment, percent, percentText, said, standing, took, WORDS } from "../words.js";
+import {
+  ENDED, duration, elapsed, labelled, moment, percent, percentText, said, sessionLeft, standing, took, WORDS,
+} from "../words.js";
 import { attribute, fillBar, glyph, h, setGlyph, text } from "./dom.js";
 import { wordsOf } from "./search.js";
 
@@ -117,11 +119,9 @@ export class Row {
     }
     if (where === "queued") return "Queued";
     if (where !== "running") return said(state, now).replace(" for ", " ");
-    if (state.eta === null) {
-      const seconds = elapsed(state, now);
-      return seconds === null ? "" : `for ${duration(seconds)}`;
-    }
-    const left = state.eta - (now - this.#etaAt) / 1000;
-    return left < 1 ? "a moment left" : `${duration(left)} left`;
+    const left = labelled(sessionLeft(state, now, this.#etaAt));
+    if (left) return left;
+    const seconds = elapsed(state, now);
+    return seconds === null ? "" : `for ${duration(seconds)}`;
   }
 }

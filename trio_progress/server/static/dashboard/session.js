@@ -1,10 +1,11 @@
 /** The page of one session. */
 
 import {
-  duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, spaced, standing, timeOf, took,
-  valueText, WORDS,
+  duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, sessionLeft, sinceTold, spaced,
+  standing, timeOf, took, valueText, WORDS,
 } from "../words.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
+import { Estimate } from "./estimate.js";
 import { Events } from "./events.js";
 import { pair, Pairs, resultOf } from "./facts.js";
 import { Phases } from "./phases.js";
@@ -53,6 +54,7 @@ export class SessionPage {
   #segments = h("div", { class: "segments" });
   #segmentRows = new Map();
   #progress;
+  #estimate = new Estimate();
   #phases = new Phases();
   #phaseCount = h("b");
   #counters = new Pairs("Counters", "big");
@@ -91,6 +93,7 @@ export class SessionPage {
         h("dl", { class: "figures" }, this.#eta.element, this.#ran.element, this.#began.element),
       ),
       this.#progress,
+      this.#estimate.element,
     );
     this.#body = h(
       "div",
@@ -178,7 +181,7 @@ export class SessionPage {
     setGlyph(this.#glyph, where);
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
-    this.#phases.draw(state.phases, { now, ran: elapsed(state, now) }, moves(state));
+    this.#phases.draw(state.phases, this.#times(state, now), moves(state));
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
     this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
@@ -208,16 +211,21 @@ export class SessionPage {
       return;
     }
     text(this.#standing, said(state, now));
-    const left = state.eta === null || ended ? null : state.eta - (now - this.#etaAt) / 1000;
-    this.#eta.set(left === null || state.liveness !== "ok" ? null : left < 1 ? "a moment" : duration(left));
-    const seconds = elapsed(state, now);
+    this.#eta.set(sessionLeft(state, now, this.#etaAt) || null);
+    const times = this.#times(state, now);
+    const seconds = times.ran;
     this.#ran.name(ended ? "Took" : "Running for");
     this.#ran.set(seconds === null ? null : (ended ? took : duration)(seconds));
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
-    this.#phases.tick({ now, ran: seconds }, moves(state));
+    this.#phases.tick(times, moves(state));
+    this.#estimate.draw(state.phases, times);
     this.#drawCallout(state, view, now);
+  }
+
+  #times(state, now) {
+    return { now, ran: elapsed(state, now), since: sinceTold(state, now, this.#etaAt) };
   }
 
   #drawUnder(state) {
