@@ -19,7 +19,7 @@ from . import exit_codes, output, store_location
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a command to the parser: argparse's `add_parser`."""
 
-COMMANDS: Final = ("demo", "ls", "show", "watch", "cancel", "rm", "serve", "token", "completion")
+COMMANDS: Final = ("demo", "ls", "show", "watch", "cancel", "rm", "history", "serve", "token", "completion")
 """All commands, in the order of the help: modules beside this one with `add(commands)`, which uses `command()`."""
 
 SESSIONS: Final = 200
@@ -149,6 +149,16 @@ def sessions(*, action: argparse.Action, parsed_args: argparse.Namespace, **_: o
     }
 
 
+def pipelines(*, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
+    """The pipelines of which the store that the command line names, or would find, knows earlier runs."""
+    try:
+        with store_location.client(argparse.Namespace(store=getattr(parsed_args, "store", None))) as client:
+            names = [] if client is None else list(client.histories())
+    except (exit_codes.CommandError, StoreError):
+        return {}
+    return {name: "a pipeline" for name in names if name.isprintable()}
+
+
 def folders(*, prefix: str, **_: object) -> Iterator[str]:
     """The folders that complete a path. `~` stays as it was typed, which argcomplete's own completer changes."""
     parent, slash, _name = prefix.rpartition("/")
@@ -170,6 +180,16 @@ def session_id(text: str) -> str:
 
     try:
         return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def pipeline_name(text: str) -> str:
+    """Checks the name of a pipeline, for argparse."""
+    from ..state.checks import name
+
+    try:
+        return name("a pipeline's name", text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

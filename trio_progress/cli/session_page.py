@@ -22,11 +22,7 @@ RESULT_LINES: Final = 30
 
 def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
     """The page of `show`."""
-    status = words.status(snapshot)
-    head = [stdout.paint(status.replace("_", " "), STYLES[status]), words.percent(snapshot.progress)]
-    if snapshot.status == "running":
-        head += [words.duration(ran(snapshot, now)), words.labelled(words.session_left(snapshot, now))]
-    lines = ["  ".join([snapshot.id, *filter(None, head)])]
+    lines = [headline(snapshot, now, stdout)]
     if snapshot.title != snapshot.id:
         lines.append(printable(snapshot.title))
     for name, text in _facts(snapshot, now):
@@ -40,6 +36,15 @@ def session_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
     if snapshot.result is not None:
         lines += ["", "result", *_result(snapshot.result)]
     return lines if not stdout.terminal else [_fitting(line, stdout) for line in lines]
+
+
+def headline(snapshot: Snapshot, now: float, stdout: Stdout) -> str:
+    """How a session stands, in a line."""
+    status = words.status(snapshot)
+    head = [stdout.paint(status.replace("_", " "), STYLES[status]), words.percent(snapshot.progress)]
+    if snapshot.status == "running":
+        head += [words.duration(ran(snapshot, now)), words.labelled(words.session_left(snapshot, now))]
+    return "  ".join([snapshot.id, *filter(None, head)])
 
 
 def _fitting(line: str, stdout: Stdout) -> str:

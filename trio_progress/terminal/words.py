@@ -235,7 +235,7 @@ def expected(phase: PhaseValues) -> str:
     known = phase.expected
     if known is None:
         return ""
-    seconds = _short(known.seconds)
+    seconds = short(known.seconds)
     runs = f"over {known.runs} runs" if known.runs > 1 else "in 1 run" if known.runs else ""
     if known.source == "unit" and known.unit_seconds and known.count is not None:
         by_units = _by_units(known.unit_seconds, known.count, phase.unit)
@@ -258,7 +258,7 @@ def _by_units(seconds: float, count: float, unit: str | None) -> str:
     return f"{number(_tenths(seconds))} s a {one} x {number(_half_up(count))}"
 
 
-def _short(seconds: float) -> str:
+def short(seconds: float) -> str:
     """As `duration()`, but to a tenth below ten seconds."""
     return f"{number(_tenths(max(seconds, 0.0)))}s" if seconds < 10 else duration(seconds)
 

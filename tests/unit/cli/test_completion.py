@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 
+from trio_progress import PipelineHistory
 from trio_progress.blocking import Client
 from trio_progress.cli import parser
 from trio_progress.cli.completion import SHELLS
@@ -53,7 +54,7 @@ def completed(line: str) -> list[str]:
 
 
 def test_commands_are_completed_and_options_once_a_dash_is_typed() -> None:
-    commands = ["demo", "ls", "show", "watch", "cancel", "rm", "serve", "token", "completion"]
+    commands = ["demo", "ls", "show", "watch", "cancel", "rm", "history", "serve", "token", "completion"]
     assert completed("") == commands
     assert completed("c") == ["cancel", "completion"]
     assert completed("-") == ["--help", "--version"]
@@ -97,6 +98,14 @@ def test_sessions_are_those_of_the_store_that_the_line_names(store: str, tmp_pat
         client.declare("o-1")
     assert completed(f"show --store {other} ") == completed(f"show --store={other} ") == ["o-1"]
     assert completed(f"demo --store {other} --resume ") == ["o-1"]
+
+
+def test_pipelines_that_have_a_history_are_completed(store: str) -> None:
+    assert completed("history ") == []
+    with Client(store) as client:
+        client.import_history("research", PipelineHistory(runs=1, at=1.8e9))
+    assert completed("history ") == completed("history r") == ["research"]
+    assert completed("history --store sqlite:/no/such/file ") == []
 
 
 def test_descriptions_say_what_is_offered_in_a_few_words_that_no_terminal_obeys(store: str) -> None:
