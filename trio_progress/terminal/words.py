@@ -255,7 +255,8 @@ def _by_units(seconds: float, count: float, unit: str | None) -> str:
     if seconds < 0.1:
         return f"{number(_half_up(count))} {name} at {number(_half_up(1 / seconds))}/s"
     one = name[:-1] if name.endswith("s") and not name.endswith("ss") else name
-    return f"{number(_tenths(seconds))} s a {one} x {number(_half_up(count))}"
+    each = _half_up(seconds * 100) / 100 if seconds < 1 else _tenths(seconds)
+    return f"{number(each)} s a {one} x {number(_half_up(count))}"
 
 
 def short(seconds: float) -> str:

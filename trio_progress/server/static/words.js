@@ -318,7 +318,7 @@ function byUnits(seconds, many, unit) {
   const name = unit || "units";
   if (seconds < 0.1) return `${number(halfUp(many))} ${name} at ${number(halfUp(1 / seconds))}/s`;
   const one = name.endsWith("s") && !name.endsWith("ss") ? name.slice(0, -1) : name;
-  return `${number(tenths(seconds))} s a ${one} x ${number(halfUp(many))}`;
+  return `${number(seconds < 1 ? halfUp(seconds * 100) / 100 : tenths(seconds))} s a ${one} x ${number(halfUp(many))}`;
 }
 
 function halfUp(value) {

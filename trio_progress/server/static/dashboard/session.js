@@ -10,6 +10,7 @@ import { Events } from "./events.js";
 import { pair, Pairs, resultOf } from "./facts.js";
 import { Phases } from "./phases.js";
 import { typedAs } from "./search.js";
+import { Timeline } from "./timeline.js";
 import { Throughput } from "./throughput.js";
 
 /** How many custom events the page keeps. */
@@ -60,6 +61,7 @@ export class SessionPage {
   #counters = new Pairs("Counters", "big");
   #fields = new Pairs("Fields", "");
   #throughput = new Throughput();
+  #timeline = new Timeline();
   #events = new Events();
   #result = h("section", { class: "block", hidden: true, "aria-label": "Result" });
   #shownResult = undefined;
@@ -113,6 +115,7 @@ export class SessionPage {
             h("h2", {}, h("span", { id: "phases-name" }, "Phases"), this.#phaseCount),
             this.#phases.element,
           ),
+          this.#timeline.element,
           this.#result,
           this.#events.element,
         ),
@@ -221,6 +224,7 @@ export class SessionPage {
     this.#began.set(began ? moment(began, now) : null);
     this.#phases.tick(times, moves(state));
     this.#estimate.draw(state.phases, times);
+    this.#timeline.draw(state, now);
     this.#drawCallout(state, view, now);
   }
 
