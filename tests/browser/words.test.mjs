@@ -42,7 +42,7 @@ test("what takes longer than usual is said to, where nothing tells when it will 
   };
   const longer = "longer than usual (3 min so far, usually 1)";
   assert.equal(words.phaseLeft(phase, times), longer);
-  assert.equal(words.phaseLeft({ ...phase, eta: 12, fraction: 0.5 }, times), "10s");
+  assert.equal(words.phaseLeft({ ...phase, eta: 12, fraction: 0.5 }, times), "10s left");
   assert.equal(words.phaseLeft({ ...phase, status: "completed" }, times), "");
   for (const expected of [undefined, null, { seconds: 60, source: "weight" }, { seconds: 185, source: "usual" }]) {
     assert.equal(words.phaseLeft({ ...phase, expected }, times), "");
@@ -52,12 +52,12 @@ test("what takes longer than usual is said to, where nothing tells when it will 
     started_at: new Date(1.7e12 - 190e3).toISOString(), ended_at: null, elapsed: null,
   };
   assert.equal(words.sessionLeft(state, 1.7e12, 1.7e12), longer);
-  assert.equal(words.labelled(longer), longer);
-  assert.equal(words.labelled("2m 10s"), "2m 10s left");
+  assert.equal(words.sessionLeft(state, 1.7e12, 1.7e12, { words: { ...words.WORDS, longer: "{spent} {unit}!" } }), "3 min!");
   assert.equal(words.sessionLeft({ ...state, liveness: "stalled" }, 1.7e12, 1.7e12), "");
   const more = { ...state, phases: [phase, { ...phase, status: "pending" }] };
-  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12), "up to 90 s");
-  assert.equal(words.sessionLeft({ ...more, eta_range: null, eta: 130 }, 1.7e12 + 10e3, 1.7e12), "2m 00s");
+  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12), "up to 90 s left");
+  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12, { label: false }), "up to 90 s");
+  assert.equal(words.sessionLeft({ ...more, eta_range: null, eta: 130 }, 1.7e12 + 10e3, 1.7e12), "2m 00s left");
 });
 
 test("the bar's segments are as wide as the time that their phases are expected to take", () => {

@@ -17,7 +17,7 @@
  */
 
 import { Client } from "./trio-progress.js";
-import { count, ENDED, fill, labelled, percent, percentText, sessionLeft, standing, timeOf, WORDS } from "./words.js";
+import { count, ENDED, fill, percent, percentText, sessionLeft, standing, timeOf, WORDS } from "./words.js";
 
 const CSS = `
 :host { display: block; min-width: 0; font-size: 14px; line-height: 1.45; text-align: start;
@@ -256,8 +256,7 @@ export class TrioProgressElement extends Base {
   #drawTime() {
     const state = this.#state;
     const words = this.#words;
-    const left = state === null ? "" : sessionLeft(state, timeOf(this.view), this.#stateAt, words);
-    write(this.#parts.left, labelled(left, words));
+    write(this.#parts.left, state === null ? "" : sessionLeft(state, timeOf(this.view), this.#stateAt, { words }));
   }
 
   #drawPhases(state) {

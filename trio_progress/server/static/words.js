@@ -239,23 +239,28 @@ export function longerThanUsual(phase, times) {
   return Math.floor(spent) > halfUp(expected.seconds) ? [spent, expected.seconds] : null;
 }
 
-/** The words for what is left of a phase; `times` has `now`, `ran`, and `since`, the seconds since the state was true. */
+/**
+ * The words for what is left of a phase, with "left" behind a time; empty where nothing is known.
+ *
+ * @param times `now`, in milliseconds, the seconds that the session `ran`, and those `since` its state was true.
+ */
 export function phaseLeft(phase, times) {
   if (phase.status !== "running") return "";
-  return left(phase.eta === null ? null : phase.eta - (times.since ?? 0), null, longerThanUsual(phase, times));
+  return labelled(phase.eta === null ? null : phase.eta - (times.since ?? 0), null, longerThanUsual(phase, times), WORDS);
 }
 
 /**
- * The words for what is left of a session, as of now; empty where it does not move.
+ * The words for what is left of a session, as of now, with "left" behind a time unless `label` is false; empty where
+ * nothing is known, or where it does not move.
  *
  * @param state The newest state.
  * @param now Milliseconds, by the server's clock.
  * @param toldAt The same, when the state came: what it says is as of then, where it does not say as of when.
  */
-export function sessionLeft(state, now, toldAt, words = WORDS) {
+export function sessionLeft(state, now, toldAt, { words = WORDS, label = true } = {}) {
   if (state.status !== "running" || state.liveness !== "ok") return "";
   const { eta, range } = leftAt(state, now, toldAt);
-  return left(eta, range, sessionLonger(state, now), words);
+  return (label ? labelled : left)(eta, range, sessionLonger(state, now), words);
 }
 
 /** Of a session of which nothing is left but what takes longer than usual: the phase that usually takes longest. */
@@ -270,9 +275,10 @@ function sessionLonger(state, now) {
   return most;
 }
 
-/** `words` with "left" behind them, where what they say does not tell it by itself. */
-export function labelled(said, words = WORDS) {
-  return said === "" || said.startsWith(words.longer.split("{")[0]) ? said : fill(words.remaining, { time: said });
+/** The same as `left()` says, with "left" behind a time. */
+function labelled(eta, range, longer, words) {
+  const time = left(eta, range, longer, words);
+  return time === "" || longer !== null ? time : fill(words.remaining, { time });
 }
 
 /** What is overdue is taken to need this part of the time since it should have been over, once more. */

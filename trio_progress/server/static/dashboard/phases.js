@@ -1,7 +1,7 @@
 /** The tree of phases: what runs is open, what has ended is one line, and long lists of what has ended fold. */
 
 import {
-  ENDED, count, duration, labelled, percent, percentText, phaseElapsed, phaseLeft, rate, spaced, took, valueText,
+  ENDED, count, duration, longerThanUsual, percent, percentText, phaseElapsed, phaseLeft, rate, spaced, took, valueText,
 } from "../words.js";
 import { arrange, attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 
@@ -139,8 +139,8 @@ class Row {
 
   #pace(phase, times, goes) {
     const speed = goes && phase.rate ? `${rate(phase.rate, phase.unit)}/s` : "";
-    const left = goes ? labelled(phaseLeft(phase, times)) : "";
-    const late = left.startsWith("longer");
+    const left = goes ? phaseLeft(phase, times) : "";
+    const late = left !== "" && longerThanUsual(phase, times) !== null;
     text(this.#rate, [speed, late ? "" : left].filter(Boolean).join(" · "));
     // It has no room beside the bar.
     this.#say(late ? left : "");

@@ -1,7 +1,7 @@
 /** One session in the list. */
 
 import {
-  ENDED, duration, elapsed, labelled, moment, percent, percentText, said, sessionLeft, standing, took, WORDS,
+  ENDED, duration, elapsed, moment, percent, percentText, said, sessionLeft, standing, took, WORDS,
 } from "../words.js";
 import { attribute, fillBar, glyph, h, setGlyph, text } from "./dom.js";
 import { wordsOf } from "./search.js";
@@ -119,7 +119,7 @@ export class Row {
     }
     if (where === "queued") return "Queued";
     if (where !== "running") return said(state, now).replace(" for ", " ");
-    const left = labelled(sessionLeft(state, now, this.#etaAt));
+    const left = sessionLeft(state, now, this.#etaAt);
     if (left) return left;
     const seconds = elapsed(state, now);
     return seconds === null ? "" : `for ${duration(seconds)}`;

@@ -214,7 +214,7 @@ export class SessionPage {
       return;
     }
     text(this.#standing, said(state, now));
-    this.#eta.set(sessionLeft(state, now, this.#etaAt) || null);
+    this.#eta.set(sessionLeft(state, now, this.#etaAt, { label: false }) || null);
     const times = this.#times(state, now);
     const seconds = times.ran;
     this.#ran.name(ended ? "Took" : "Running for");
