@@ -42,8 +42,10 @@ kept["rank"] = session.phase("rank").__enter__()
 
 def shown(host: HostProcess, new_page: Callable[..., Page], **options: Any) -> Page:
     host(RUN)
-    page = new_page(**options)
+    # In a context of its own: what the page keeps would go on to the next test.
+    page = new_page(**{"locale": "en", **options})
     visit(page, host("return await start_server()") + "#/r-1")
+    page.get_by_role("button", name="Timeline").click()
     return page
 
 
@@ -75,20 +77,32 @@ def test_the_timeline_is_gone_through_by_keys_and_folded_by_them(
     page = shown(host, new_page)
     region = page.get_by_role("region", name="Timeline")
     rows = region.get_by_role("listitem")
-    summary = region.locator("summary")
-    summary.focus()
+    fold = region.get_by_role("button", name="Timeline")
+    fold.focus()
     page.keyboard.press("Tab")
     expect(rows.nth(0)).to_be_focused()
     for key, number in (("ArrowDown", 1), ("End", 5), ("ArrowDown", 5), ("ArrowUp", 4), ("Home", 0)):
         page.keyboard.press(key)
         expect(rows.nth(number)).to_be_focused()
     page.keyboard.press("End")
-    summary.focus()
+    fold.focus()
     page.keyboard.press("Tab")
     expect(rows.nth(5)).to_be_focused()
-    summary.focus()
+    fold.focus()
     page.keyboard.press("Enter")
     expect(rows.first).to_be_hidden()
+    expect(fold).to_have_attribute("aria-expanded", "false")
+
+
+def test_the_timeline_stays_shown_until_it_is_hidden(host: HostProcess, new_page: Callable[..., Page]) -> None:
+    page = shown(host, new_page, viewport={"width": 1280, "height": 860})
+    region = page.get_by_role("region", name="Timeline")
+    page.reload()
+    expect(region.get_by_role("listitem")).to_have_count(6)
+    region.get_by_role("button").click()
+    page.reload()
+    expect(region.get_by_role("button")).to_be_visible()
+    expect(region.get_by_role("listitem")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +120,7 @@ def test_the_timeline_fits_and_is_seen(
     page = shown(host, new_page, **options)
     row = page.get_by_role("region", name="Timeline").get_by_role("listitem").nth(2)
     expect(row).to_be_visible()
-    page.locator(".estimate summary").click()
+    page.get_by_role("button", name="How this is estimated").click()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     painted = "getComputedStyle(row.querySelector('.tl-bar')).fill !== getComputedStyle(document.body).backgroundColor"
     assert row.evaluate(f"(row) => {painted}")
@@ -131,8 +145,9 @@ def test_a_session_of_which_nothing_is_expected_has_nothing_to_explain(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
     host("kept['s'] = await open_session('r-1'); kept['s'].phase('a').__enter__()")
-    page = new_page()
+    page = new_page(locale="en")
     visit(page, host("return await start_server()") + "#/r-1")
+    page.get_by_role("button", name="Timeline").click()
     expect(page.get_by_role("region", name="Timeline").get_by_role("listitem")).to_have_count(1)
     expect(page.get_by_text("How this is estimated")).to_be_hidden()
 

@@ -103,6 +103,22 @@ export function arrange(parent, items, known, key, make) {
   return rows;
 }
 
+/**
+ * A button that shows and hides `panel`, which is hidden at first; `turned` is called with whether it is shown.
+ *
+ * @returns The `button`, whether it `isOpen()`, and `open()`, which shows the panel.
+ */
+export function disclosure(words, panel, turned) {
+  const turn = (open) => {
+    panel.hidden = !open;
+    attribute(button, "aria-expanded", String(open));
+    turned(open);
+  };
+  const button = h("button", { class: "fold", type: "button", "aria-expanded": "false", onclick: () => turn(panel.hidden) }, words);
+  panel.hidden = true;
+  return { button, isOpen: () => !panel.hidden, open: () => turn(true) };
+}
+
 const GLYPHS = {
   queued: ["M8 4.5v3.7l2.4 1.5"],
   running: ["M8 2.2a5.8 5.8 0 0 1 5.8 5.8"],

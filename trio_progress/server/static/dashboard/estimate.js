@@ -1,29 +1,27 @@
 /** How the estimate came about: of each phase what was expected and from what, behind a click. */
 
 import { duration, expected, phaseElapsed, took } from "../words.js";
-import { arrange, attribute, h, text } from "./dom.js";
+import { arrange, attribute, disclosure, h, text } from "./dom.js";
 
-/** A table in a `details` element; hidden where nothing is expected. */
+/** A button and the table that it shows; hidden where nothing is expected. */
 export class Estimate {
   #body = h("tbody");
   #rows = new Map();
   #drawn = null;
+  #fold;
 
   constructor() {
     const heads = ["Phase", "Expected", "So far"].map((name) => h("th", { scope: "col" }, name));
-    this.element = h(
-      "details",
-      { class: "estimate", hidden: true, ontoggle: () => this.#draw() },
-      h("summary", {}, "How this is estimated"),
-      h("table", {}, h("thead", {}, h("tr", {}, ...heads)), this.#body),
-    );
+    const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads)), this.#body);
+    this.#fold = disclosure("How this is estimated", table, () => this.#draw());
+    this.element = h("div", { class: "estimate", hidden: true }, this.#fold.button, table);
   }
 
   /** @param times `now`, in milliseconds, and the seconds that the session `ran`. */
   draw(phases, times) {
     this.#drawn = { phases: phases.filter((phase) => phase.expected), times };
     this.element.hidden = this.#drawn.phases.length === 0;
-    if (this.element.open) this.#draw();
+    if (this.#fold.isOpen()) this.#draw();
   }
 
   #draw() {

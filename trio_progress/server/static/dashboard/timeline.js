@@ -1,5 +1,6 @@
 /**
- * The block "Timeline": a row for each phase, with a bar over time; what is usual is a faint band behind it.
+ * The block "Timeline": a row for each phase, with a bar over time; what is usual is a faint band behind it. It is shown
+ * by a click, and then on every session's page until it is hidden: what nobody looks at costs nothing.
  *
  * It is a list that is read aloud as one: each row says its phase, its status, when it began and how long it took. The
  * arrows, Home and End go from row to row. The bars are SVG, drawn by attributes alone, which any policy allows.
@@ -7,7 +8,7 @@
 
 import { duration, expected, took, WORDS } from "../words.js";
 import { extent, ROWS, ticks, timeline } from "../timeline.js";
-import { arrange, attribute, glyph, h, s, setGlyph, text } from "./dom.js";
+import { arrange, attribute, disclosure, glyph, h, s, setGlyph, text } from "./dom.js";
 
 /** Units of the drawing's own scale, from its left to its right edge. */
 const WIDTH = 1000;
@@ -15,6 +16,27 @@ const WIDTH = 1000;
 const APART = 90;
 /** Rows that are shown before somebody asks for all. */
 const SHOWN = 40;
+
+const KEPT = "trio-progress timeline";
+
+// A browser that keeps nothing for pages throws at the mere name of a storage.
+
+function isShown() {
+  try {
+    return window.localStorage.getItem(KEPT) === "shown";
+  } catch {
+    return false;
+  }
+}
+
+function keepShown(open) {
+  try {
+    if (open) window.localStorage.setItem(KEPT, "shown");
+    else window.localStorage.removeItem(KEPT);
+  } catch {
+    // It is forgotten with the page.
+  }
+}
 
 export class Timeline {
   #rows = new Map();
@@ -25,17 +47,16 @@ export class Timeline {
   #more = h("button", { class: "quiet", type: "button", hidden: true, onclick: () => this.#showAll() });
   #all = false;
   #drawn = null;
-  #details;
+  #fold;
 
   constructor() {
-    this.#details = h(
-      "details",
-      { class: "tl", ontoggle: () => this.#drawNow() },
-      h("summary", {}, h("h2", {}, "Timeline")),
-      h("div", { class: "tl-body" }, this.#scale, this.#list, this.#more, this.#legend),
-    );
-    this.element = h("section", { class: "block", "aria-label": "Timeline", hidden: true }, this.#details);
-    this.#details.open = true;
+    const body = h("div", { class: "tl-body" }, this.#scale, this.#list, this.#more, this.#legend);
+    this.#fold = disclosure("Timeline", body, (open) => {
+      keepShown(open);
+      this.#drawNow();
+    });
+    this.element = h("section", { class: "block tl", "aria-label": "Timeline", hidden: true }, h("h2", {}, this.#fold.button), body);
+    if (isShown()) this.#fold.open();
   }
 
   /** @param now Milliseconds, by the server's clock. */
@@ -46,7 +67,7 @@ export class Timeline {
   }
 
   #drawNow() {
-    if (!this.#details.open || this.#drawn === null) return;
+    if (!this.#fold.isOpen() || this.#drawn === null) return;
     const { state, now } = this.#drawn;
     const every = timeline(state, now);
     const rows = this.#all ? every : every.slice(0, SHOWN);
