@@ -54,10 +54,12 @@ test("what takes longer than usual is said to, where nothing tells when it will 
   assert.equal(words.sessionLeft(state, 1.7e12, 1.7e12), longer);
   assert.equal(words.sessionLeft(state, 1.7e12, 1.7e12, { words: { ...words.WORDS, longer: "{spent} {unit}!" } }), "3 min!");
   assert.equal(words.sessionLeft({ ...state, liveness: "stalled" }, 1.7e12, 1.7e12), "");
-  const more = { ...state, phases: [phase, { ...phase, status: "pending" }] };
-  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12), "up to 90 s left");
-  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12, { label: false }), "up to 90 s");
-  assert.equal(words.sessionLeft({ ...more, eta_range: null, eta: 130 }, 1.7e12 + 10e3, 1.7e12), "2m 00s left");
+  const both = { ...state, phases: [phase, { ...phase, status: "pending" }] };
+  assert.equal(words.sessionLeft(both, 1.7e12, 1.7e12), longer);
+  const more = { ...both, eta: 200, eta_range: [100, 400] };
+  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12), "about 1 to 7 min left");
+  assert.equal(words.sessionLeft(more, 1.7e12, 1.7e12, { label: false }), "about 1 to 7 min");
+  assert.equal(words.sessionLeft({ ...more, eta_range: null, eta: 310 }, 1.7e12 + 10e3, 1.7e12), "5m 00s left");
 });
 
 test("the bar's segments are as wide as the time that their phases are expected to take", () => {

@@ -108,7 +108,9 @@ def timeline_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
         status = row.phase.status
         symbol = ">" if status == "running" else stdout.symbols.status[status]
         bar = _bar(row, first, last, width, stdout)
-        took = words.duration(row.end - row.begin) if row.begin is not None and row.end is not None else ""
+        took = ""
+        if row.begin is not None and row.end is not None:
+            took = (words.duration if status == "running" else words.short)(row.end - row.begin)
         said = took or ("" if status == "pending" else status)
         line = f"{column(name, name_width, stdout.symbols.ellipsis)}  {bar}  {said:>{TOOK}}".rstrip()
         line = cut(line, max(stdout.width - 2, 1), stdout.symbols.ellipsis) if stdout.terminal else line

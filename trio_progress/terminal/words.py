@@ -204,20 +204,28 @@ def session_left(snapshot: Snapshot, now: float) -> str:
     if snapshot.status != "running" or not moves(snapshot):
         return ""
     outlook = outlook_at(snapshot, now)
-    return left(outlook.eta, outlook.eta_range, _session_longer(snapshot, now))
+    return left(outlook.eta, outlook.eta_range, _session_longer(snapshot, now, outlook.eta))
 
 
-def _session_longer(snapshot: Snapshot, now: float) -> Longer | None:
-    """Of a session of which nothing is left but what takes longer than usual: the phase that usually takes longest."""
+def _session_longer(snapshot: Snapshot, now: float, eta: float | None) -> Longer | None:
+    """The phase of a session that takes longer than usual, the one that is furthest over.
+
+    None as well where it is over by less than what is left of the session, and something else is left: then the
+    estimate of the rest holds.
+    """
     times = times_of(snapshot, now)
-    found = []
+    found: list[Longer] = []
+    others = False
     for phase in snapshot.phases:
         longer = longer_than_usual(phase, times)
         if longer is not None:
             found.append(longer)
         elif phase.status in ("pending", "running"):
-            return None
-    return max(found, key=lambda one: one.usual, default=None)
+            others = True
+    worst = max(found, key=lambda one: one.spent - one.usual, default=None)
+    if worst is None or (others and eta is not None and worst.spent - worst.usual <= eta):
+        return None
+    return worst
 
 
 def labelled(left: str) -> str:

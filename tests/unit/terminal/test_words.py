@@ -179,10 +179,12 @@ def test_a_phase_takes_longer_than_usual_only_where_nothing_else_tells_when_it_w
     assert words.phase_left(late, times._replace(moving=False)) == ""
 
 
-def test_a_session_takes_longer_than_usual_where_nothing_else_is_left_of_it() -> None:
+def test_a_session_takes_longer_than_usual_where_that_is_more_than_what_is_left_of_it() -> None:
     late = phase(fraction=None, started_after=0.0, expected=USUAL)
     after = phase(name="report", status="pending", started_at=None, expected=USUAL)
-    values = {"eta": 70, "eta_range": (50, 90), "published_at": NOW, "elapsed": 0.0}
-    assert words.session_left(snapshot(late, after, **values), NOW.timestamp() + 185) != ""
-    assert "longer" not in words.session_left(snapshot(late, after, **values), NOW.timestamp() + 185)
-    assert "longer" in words.session_left(snapshot(late, **values), NOW.timestamp() + 185)
+    values = {"eta_range": None, "published_at": NOW, "elapsed": 0.0}
+    now = NOW.timestamp() + 185
+    assert words.session_left(snapshot(late, eta=400, **values), now).startswith("longer")
+    assert words.session_left(snapshot(late, after, eta=400, **values), now) == "3m 35s"
+    assert words.session_left(snapshot(late, after, eta=200, **values), now).startswith("longer")
+    assert words.session_left(snapshot(late, after, eta=None, **values), now).startswith("longer")

@@ -260,19 +260,23 @@ export function phaseLeft(phase, times) {
 export function sessionLeft(state, now, toldAt, { words = WORDS, label = true } = {}) {
   if (state.status !== "running" || state.liveness !== "ok") return "";
   const { eta, range } = leftAt(state, now, toldAt);
-  return (label ? labelled : left)(eta, range, sessionLonger(state, now), words);
+  return (label ? labelled : left)(eta, range, sessionLonger(state, now, eta), words);
 }
 
-/** Of a session of which nothing is left but what takes longer than usual: the phase that usually takes longest. */
-function sessionLonger(state, now) {
+/**
+ * The phase of a session that takes longer than usual, the one that is furthest over; null as well where it is over by
+ * less than what is left of the session, and something else is left: then the estimate of the rest holds.
+ */
+function sessionLonger(state, now, eta) {
   const times = { now, ran: elapsed(state, now) };
-  let most = null;
+  let worst = null;
+  let others = false;
   for (const phase of state.phases ?? []) {
     const longer = longerThanUsual(phase, times);
-    if (longer === null && (phase.status === "pending" || phase.status === "running")) return null;
-    if (longer !== null && (most === null || longer[1] > most[1])) most = longer;
+    if (longer === null) others ||= phase.status === "pending" || phase.status === "running";
+    else if (worst === null || longer[0] - longer[1] > worst[0] - worst[1]) worst = longer;
   }
-  return most;
+  return worst === null || (others && eta !== null && worst[0] - worst[1] <= eta) ? null : worst;
 }
 
 /** The same as `left()` says, with "left" behind a time. */
