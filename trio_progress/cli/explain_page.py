@@ -34,7 +34,7 @@ def explain_page(snapshot: Snapshot, now: float, stdout: Stdout) -> list[str]:
 
 
 def _row(phase: PhaseSnapshot, times: words.Times) -> tuple[str, str, str, str]:
-    spent = phase.status if phase.status == "skipped" else ""
+    spent: str = phase.status if phase.status == "skipped" else ""
     if phase.started_at is not None and not spent:
         spent = (words.short if phase.ended_at else words.duration)(phase_ran(phase, times.ran, times.now))
     return phase.title, words.expected(phase) or "not known", spent, words.phase_left(phase, times)
