@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, field
 
 from trio_progress.testing import ScheduleError, explore
-from trio_progress.testing.explorer import SEED_VARIABLE
+from trio_progress.testing.failure import SEED_VARIABLE
 
 from ._scenarios import SCENARIOS, quiet
 from .report import Report

@@ -41,8 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker."""
     config.addinivalue_line(
         "markers",
-        "schedules(n=500, *, seed=None, jitter=0.001, horizon=86400, steps=200000): run this async test under n "
-        "schedules of its tasks, as trio_progress.testing.explore() does",
+        "schedules(n=500, *, seed=None, jitter=0.001, horizon=86400, steps=200000, strategy='auto', stall=1.0, "
+        "shrink=300, database=None): run this async test under n schedules of its tasks, as "
+        "trio_progress.testing.explore() does; those that fail are kept in pytest's cache and tried first",
     )
 
 
@@ -77,12 +78,19 @@ class _Values:
         return self._made[id(given)]
 
 
-def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[..., None]:
+OPTIONS = {"n", "seed", "jitter", "horizon", "steps", "strategy", "stall", "shrink", "database"}
+"""What the marker takes, as `explore()` does."""
+
+
+def _explorer(
+    function: Callable[..., Any], marker: pytest.Mark, cache: Path | None, beside: Path
+) -> Callable[..., None]:
     """The plain function that pytest calls in place of the test."""
 
     @functools.wraps(function)
     def explores(**given: Any) -> None:
         from trio_progress.testing import explore
+        from trio_progress.testing.kept import cached_in
 
         async def schedule() -> None:
             async with AsyncExitStack() as stack:
@@ -92,7 +100,10 @@ def _explorer(function: Callable[..., Any], marker: pytest.Mark) -> Callable[...
         schedule.__name__ = function.__name__
         options = dict(marker.kwargs)
         count = marker.args[0] if marker.args else options.pop("n", 500)
-        explore(schedule, schedules=count, **options)
+        if options.get("database") is not None:
+            options["database"] = beside / options["database"]
+        with cached_in(cache):
+            explore(schedule, schedules=count, **options)
 
     # For tests that are also marked `pytest.mark.trio`: by this pytest-trio knows what it has wrapped, and skips it.
     explores._trio_test_runner_wrapped = True  # type: ignore[attr-defined]
@@ -120,7 +131,8 @@ def _explore_if_marked(item: pytest.Function) -> None:
     marker = item.get_closest_marker(MARKER)
     if marker is None or not inspect.iscoroutinefunction(item.obj):
         return
-    item._explores = item.obj = _explorer(item.obj, marker)  # type: ignore[attr-defined]
+    explores = _explorer(item.obj, marker, _cache_folder(item.config), item.path.parent)
+    item._explores = item.obj = explores  # type: ignore[attr-defined]
     closest: Callable[..., Any] = item.get_closest_marker
 
     def closest_but_asyncio(name: str, default: Any = None) -> Any:
@@ -142,6 +154,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+def _cache_folder(config: pytest.Config) -> Path | None:
+    """Where failing schedules are kept; None where pytest's cache is turned off."""
+    cache = getattr(config, "cache", None)
+    return None if cache is None else Path(cache.mkdir("trio_progress"))
+
+
 def _backend(item: pytest.Item) -> object:
     """The backend that anyio has parametrized the test with, if any."""
     callspec = getattr(item, "callspec", None)
@@ -157,9 +175,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if not _is_explored(item):
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} is for async test functions")
-    unknown = set(marker.kwargs) - {"n", "seed", "jitter", "horizon", "steps"}
+    unknown = set(marker.kwargs) - OPTIONS
     if len(marker.args) > 1 or unknown:
-        raise pytest.UsageError(f"{item.nodeid}: {MARKER}(n, *, seed, jitter, horizon, steps) has no {sorted(unknown)}")
+        known = ", ".join(sorted(OPTIONS - {"n"}))
+        raise pytest.UsageError(f"{item.nodeid}: {MARKER}(n, *, {known}) has no {sorted(unknown)}")
     clocks = {"autojump_clock", "mock_clock"} & set(getattr(item, "fixturenames", ()))
     if clocks:
         raise pytest.UsageError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_progress.testing.explorer import SEED_VARIABLE
+from trio_progress.testing.failure import SEED_VARIABLE
 
 pytestmark = pytest.mark.integration
 

@@ -10,18 +10,22 @@ from .cancel_sweep import LeftoverError as LeftoverError
 from .cancel_sweep import Sweep as Sweep
 from .cancel_sweep import cancel_everywhere as cancel_everywhere
 from .explorer import Exploration as Exploration
-from .explorer import ScheduleError as ScheduleError
-from .explorer import StuckError as StuckError
 from .explorer import explore as explore
-from .explorer import jitter as jitter
-from .explorer import note as note
-from .explorer import seeded_random as seeded_random
+from .failure import ScheduleError as ScheduleError
 from .faulty_store import FaultyStore as FaultyStore
 from .gates import Gates as Gates
 from .recording import Recording as Recording
 from .recording import recorded as recorded
+from .replaying import UnfitScheduleWarning as UnfitScheduleWarning
+from .running import StuckError as StuckError
+from .schedule import Schedule as Schedule
 from .scheduler import UnsupportedTrioError as UnsupportedTrioError
 from .subscriber import Subscriber as Subscriber
+from .within import cancelled_somewhere as cancelled_somewhere
+from .within import jitter as jitter
+from .within import note as note
+from .within import seeded_random as seeded_random
+from .within import shared as shared
 
 if _TYPE_CHECKING:
     from .memory import MemoryClient as MemoryClient

@@ -5,84 +5,31 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import random
 import secrets
-import shlex
-import sys
 import time
-from collections.abc import Awaitable, Callable
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 import trio
-from trio.testing import MockClock
 
-from .scheduler import Scheduler, replaced, unshield
-from .timeline import ADDRESS, Timeline, standing
+from .failure import SEED_VARIABLE, Found, failure, parse_seed
+from .following import Follow
+from .kept import SCHEDULE_VARIABLE, Kept, folders_of, read_schedule, test_name
+from .replaying import UnfitScheduleWarning, replay
+from .running import HORIZON, JITTER, STALL, STEPS, Case, Limits
+from .seen import Unseen, chance_of_new
+from .shrinking import SHRINK
+from .strategies import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
 
 Ts = TypeVarTuple("Ts")
-
-SEED_VARIABLE: Final = "TRIO_PROGRESS_SEED"
-"""The environment variable by which the printed command repeats one schedule."""
-
-HORIZON: Final = 86_400.0
-"""Virtual seconds after which a scenario is taken for stuck."""
-
-STEPS: Final = 200_000
-"""Steps of tasks after which a scenario is taken for endless."""
-
-JITTER: Final = 0.001
-"""The most virtual seconds that pass at once between two steps."""
-
-
-class ScheduleError(AssertionError):
-    """A scenario has failed under one schedule; its cause is what the scenario raised.
-
-    `seed` repeats the schedule, `replay` is the command that does, `timeline` is what happened, as text;
-    `history` names the history, `tried` says how many schedules were run and `distinct` how many of them
-    differed; `deterministic` is False where the same seed gave something else the second time.
-    """
-
-    def __init__(
-        self,
-        scenario: str,
-        error: BaseException,
-        *,
-        seed: int,
-        tried: int,
-        distinct: int,
-        history: str,
-        timeline: str,
-        deterministic: bool,
-        where: str = "",
-    ) -> None:
-        self.error = error
-        self.seed = seed
-        self.tried = tried
-        self.distinct = distinct
-        self.history = history
-        self.timeline = timeline
-        self.deterministic = deterministic
-        self.replay = replay_command(f"{seed}{where}", scenario)
-        lines = [
-            f"{scenario} fails under seed {seed}{where}, the {_nth(tried)} schedule tried ({distinct} distinct):",
-            *(f"  {line}" for line in _lines_of(error)[:20]),
-            "",
-            f"replay it:  {self.replay}",
-            "",
-        ]
-        if not deterministic:
-            lines += [
-                "The same seed, run again, did something else. The scenario is not deterministic: a thread, the wall",
-                "clock, a hash order, a real socket, `random.Random()` or `secrets`? What follows is the second run.",
-                "",
-            ]
-        super().__init__("\n".join([*lines, f"history {history}:", timeline]))
-
-
-class StuckError(AssertionError):
-    """A scenario did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +43,15 @@ class Exploration:
     histories: frozenset[str] = field(repr=False)
     """One name for each distinct history."""
     seconds: float
+    orders: Counter[str] = field(default_factory=Counter, repr=False)
+    """How often each order of events was seen: wake-ups, `note()` and changes of what is `shared()`."""
+    unfit: tuple[str, ...] = ()
+    """Kept schedules that pass, and are of a scenario that was another."""
+
+    @property
+    def unseen(self) -> Unseen:
+        """How likely one more schedule of this kind shows a new order of events."""
+        return chance_of_new(self.orders)
 
     @property
     def distinct(self) -> int:
@@ -106,21 +62,11 @@ class Exploration:
         rate = self.schedules / max(self.seconds, 1e-9)
         return (
             f"{self.scenario}: {self.schedules} schedules, {self.distinct} distinct, in {self.seconds:.1f} s "
-            f"({rate:.0f} a second)"
+            f"({rate:.0f} a second)" + (f"; {self.unseen}" if self.orders else "")
         )
 
 
-@dataclass(slots=True)
-class Run:
-    """One schedule that was run."""
-
-    error: BaseException | None
-    history: str
-    timeline: str
-    steps: int
-
-
-def explore(
+def explore(  # noqa: PLR0913 - keywords of which few are given
     scenario: Callable[[Unpack[Ts]], Awaitable[object]],
     *args: *Ts,
     schedules: int = 500,
@@ -128,6 +74,10 @@ def explore(
     jitter: float = JITTER,
     horizon: float = HORIZON,
     steps: int = STEPS,
+    strategy: Strategy = "auto",
+    stall: float = STALL,
+    shrink: int = SHRINK,
+    database: str | os.PathLike[str] | None = None,
 ) -> Exploration:
     """Runs a scenario under many schedules, in virtual time, until one fails or all have passed.
 
@@ -149,6 +99,14 @@ def explore(
             none pass. 0 where the scenario asserts exact times.
         horizon: Virtual seconds after which the scenario is stuck; above 0.
         steps: Steps of tasks after which it is endless; above 0.
+        strategy: What the order of a schedule is drawn from: "hold" lets all run in turn and holds some back for long,
+            "pct" runs by priorities that change at a few drawn steps, "walk" lets anybody run at each step, "sticky"
+            lets who runs go on for a while; "auto" draws one of these for each schedule.
+        stall: Virtual seconds below which all stays that is made to pass in one schedule, at least 0: what waits
+            for longer fires only with the scenario's own sleeping.
+        shrink: In how many runs at most a failing schedule is made smaller; 0: in none.
+        database: A folder in which failing schedules are kept, and tried first the next time; it is yours to commit.
+            In a test with the marker `schedules` pytest's cache is one as well, which forgets what passes often.
 
     Raises:
         ScheduleError: The scenario raised, did not end, or was stuck; with seed, history and command.
@@ -157,148 +115,63 @@ def explore(
         UnsupportedTrioError: This version of Trio cannot be explored.
     """
     name = check_scenario(scenario, "explore")
-    _check_range(schedules, jitter, horizon, steps)
+    case = Case(scenario, args, name, checked_limits(strategy, jitter, stall, horizon, steps))
+    check_count("schedules", schedules)
+    if type(shrink) is not int or shrink < 0:
+        raise ValueError(f"shrink must be a whole number of at least 0, not {shrink!r:.200}")
     first = secrets.randbits(32) if seed is None else seed
     given = os.environ.get(SEED_VARIABLE)
+    one = os.environ.get(SCHEDULE_VARIABLE)
     if given is not None:
         first, schedules = parse_seed(given)[0], 1
+    elif one is not None:
+        schedules = 0
     __tracebackhide__ = True  # pytest shows the scenario's own lines instead
     begun = time.perf_counter()
+    test = test_name(scenario)
+    folders = folders_of(test, database)
+    unfit: list[str] = []
+    tried = 0
+    for tried, (path, schedule, folder) in enumerate(_kept(one, folders if given is None else []), 1):
+        verdict = replay(case, schedule)
+        if verdict.failed is not None:
+            if folder is not None:
+                folder.failed(path)
+            source = partial(Follow, verdict.entries)
+            raise failure(
+                case, Found(verdict.failed, schedule.seed, tried, tried, source=source, path=path), shrink, test
+            )
+        if not verdict.fits and (folder is None or not folder.forgets):
+            unfit.append(str(path))
+            text = (
+                f"{path} passes and no longer fits: {name} has changed before the last switch. Delete it, or record it"
+            )
+            warnings.warn(f"{text} anew", UnfitScheduleWarning, stacklevel=2)
+        elif folder is not None:
+            folder.passed(path)
     histories: set[str] = set()
-    for tried in range(1, schedules + 1):
-        this = first + tried - 1
-        run = run_schedule(scenario, args, this, jitter=jitter, horizon=horizon, steps=steps)
+    orders: Counter[str] = Counter()
+    for number in range(schedules):
+        run = case.run(first + number)
         histories.add(run.history)
+        orders[run.events] += 1
         if run.error is not None:
-            again = run_schedule(scenario, args, this, jitter=jitter, horizon=horizon, steps=steps, watch=True)
-            raise schedule_error(name, run, again, seed=this, tried=tried, distinct=len(histories))
-    return Exploration(name, first, schedules, frozenset(histories), time.perf_counter() - begun)
+            error = failure(case, Found(run, first + number, number + 1, len(histories)), shrink, test)
+            if folders and error.schedule is not None:
+                error.kept = folders[0].keep(error.schedule)
+            raise error
+    took = time.perf_counter() - begun
+    return Exploration(name, first, schedules + tried, frozenset(histories), took, orders, tuple(unfit))
 
 
-def schedule_error(
-    scenario: str, run: Run, again: Run, *, seed: int, tried: int, distinct: int, where: str = ""
-) -> ScheduleError:
-    """The report of a schedule that failed, and was run `again` to be watched."""
-    failed = again if again.error is not None else run
-    assert failed.error is not None
-    error = ScheduleError(
-        scenario,
-        failed.error,
-        seed=seed,
-        tried=tried,
-        distinct=distinct,
-        history=again.history,
-        timeline=again.timeline,
-        deterministic=same(run, again),
-        where=where,
-    )
-    error.__cause__ = failed.error
-    return error
-
-
-def run_schedule(
-    scenario: Callable[[Unpack[Ts]], Awaitable[object]],
-    args: tuple[*Ts],
-    seed: int,
-    *,
-    jitter: float = JITTER,
-    horizon: float = HORIZON,
-    steps: int = STEPS,
-    watch: bool = False,
-) -> Run:
-    """One schedule. What the scenario raised is in the result; a Ctrl-C, and a test that is skipped, go through."""
-    clock = MockClock(autojump_threshold=0)
-    name = str(getattr(scenario, "__name__", "main"))
-    whole = trio.CancelScope()
-    stuck: list[str] = []
-
-    def give_up() -> None:
-        stuck.append(f"the scenario does not end: it has made more than {steps} steps")
-        whole.cancel()
-
-    scheduler = Scheduler(seed, clock, jitter, steps, give_up)
-    timeline = Timeline()
-
-    async def watchman() -> None:
-        await trio.sleep_until(horizon)
-        stuck.append(
-            f"the scenario is stuck: it is not over after {horizon:g} virtual seconds\n{standing(_tasks())}".rstrip()
-        )
-        whole.cancel()
-        await trio.sleep(horizon)
-        stuck[0] += "\nit did not end when it was cancelled, either: a shield without a deadline?"
-        for task in _tasks():
-            unshield(task)
-        await trio.sleep(horizon)
-        scheduler.broken_off = True
-
-    async def main() -> None:
-        _scheduler.set(scheduler)
-        trio.lowlevel.spawn_system_task(watchman, name="the explorer's watchman")
-        with whole:
-            await scenario(*args)
-
-    main.__module__, main.__qualname__ = str(getattr(scenario, "__module__", "")), name
-    error: BaseException | None = None
-    kept = random.getstate()
-    random.seed(f"trio-progress {seed}")
-    try:
-        with replaced(scheduler):
-            try:
-                trio.run(main, clock=clock, instruments=[timeline] if watch else [])
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as raised:  # noqa: ASYNC103 - it is the schedule's outcome
-                error = raised
-    finally:
-        random.setstate(kept)
-    if error is not None and type(error).__name__ in ("Skipped", "Exit") and not isinstance(error, Exception):
-        raise error  # What pytest.skip() and pytest.exit() raise.
-    if stuck:
-        outcome = StuckError(stuck[0])
-        outcome.__cause__, error = error, outcome
-    text = ""
-    if watch:
-        labels = scheduler.labels
-        notes = [(at, noted) for at, (_, noted) in zip(scheduler.noted, scheduler.notes, strict=True)]
-        text = timeline.text({step.task: labels[scheduler.number(step.task)] for step in timeline.steps}, notes)
-    return Run(error, scheduler.digest(), text, scheduler.steps)
-
-
-_scheduler: trio.lowlevel.RunVar[Scheduler | None] = trio.lowlevel.RunVar("trio_progress scheduler", default=None)
-
-
-def note(text: str) -> None:
-    """Writes a line into the history of the schedule that is run; two that note other things are distinct.
-
-    Does nothing where none is explored, so that it may stay in a test that also runs plainly.
-    """
-    scheduler = _scheduler.get() if trio.lowlevel.in_trio_run() else None
-    if scheduler is not None:
-        scheduler.notes.append((len(scheduler.order), text))
-        scheduler.noted.append(trio.current_time())
-
-
-async def jitter(most: float = 0.01) -> None:
-    """Sleeps for a time that the seed decides, up to `most` seconds: for the edges of a scenario.
-
-    Put it where the world outside would take its time: in a double of a service, before a message is
-    delivered. Where nothing is explored it is a checkpoint and takes no time.
-    """
-    scheduler = _scheduler.get()
-    await trio.sleep(0.0 if scheduler is None else scheduler.rng.random() * most)
-
-
-def seeded_random() -> random.Random:
-    """Random numbers of the schedule that is run, for a scenario's own choices; elsewhere of the `random` module."""
-    scheduler = _scheduler.get() if trio.lowlevel.in_trio_run() else None
-    return random.Random(random.random() if scheduler is None else scheduler.rng.random())  # noqa: S311 - repeatable
-
-
-def same(one: Run, other: Run) -> bool:
-    """Whether two runs of a seed did the same."""
-    errors = [None if run.error is None else (type(run.error), ADDRESS.sub("", str(run.error))) for run in (one, other)]
-    return one.history == other.history and errors[0] == errors[1]
+def _kept(one: str | None, folders: list[Kept]) -> Iterator[tuple[Path, Schedule, Kept | None]]:
+    """The schedules that come before all others."""
+    if one is not None:
+        yield Path(one), read_schedule(Path(one)), None
+        return
+    for folder in folders:
+        for path, schedule in folder.schedules():
+            yield path, schedule, folder
 
 
 def check_scenario(scenario: object, what: str) -> str:
@@ -313,56 +186,28 @@ def check_scenario(scenario: object, what: str) -> str:
     return str(getattr(scenario, "__name__", None) or repr(scenario))
 
 
-def _check_range(schedules: object, jitter: float, horizon: float, steps: object) -> None:
-    for name, value in (("schedules", schedules), ("steps", steps)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r:.200}")
-    if not 0 <= jitter < math.inf:
-        raise ValueError(f"jitter must be a time of at least 0 seconds, not {jitter!r:.200}")
+def checked_limits(strategy: str, jitter: float, stall: float, horizon: float, steps: int) -> Limits:
+    """The limits, where each is in its range.
+
+    Raises:
+        ValueError: One is not.
+    """
+    check_count("steps", steps)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r:.200}")
+    for name, value in (("jitter", jitter), ("stall", stall)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a time of at least 0 seconds, not {value!r:.200}")
     if not 0 < horizon < math.inf:
         raise ValueError(f"horizon must be a time above 0 seconds, not {horizon!r:.200}")
+    return Limits(strategy, jitter, stall, horizon, steps)
 
 
-def parse_seed(text: str) -> tuple[int, int | None]:
-    """The seed, and the step of a sweep, in the environment variable; a `ValueError` where it holds neither."""
-    seed, at, step = text.partition("@")
-    try:
-        return int(seed), int(step) if at else None
-    except ValueError:
-        raise ValueError(f"{SEED_VARIABLE} must be a seed, as a failure prints it, not {text!r:.200}") from None
+def check_count(name: str, value: object) -> None:
+    """Refuses what is no whole number of at least 1.
 
-
-def replay_command(seed: str, scenario: str) -> str:
-    """The command that runs one schedule again."""
-    test = os.environ.get("PYTEST_CURRENT_TEST")
-    if test is not None:
-        return f"{SEED_VARIABLE}={seed} python -m pytest {shlex.quote(test.rpartition(' (')[0])}"
-    arguments = sys.orig_argv[1:]
-    if not arguments or arguments[-1] == "-":
-        return f"explore({scenario}, schedules=1, seed={seed.partition('@')[0]})"
-    return f"{SEED_VARIABLE}={seed} {shlex.join([Path(sys.orig_argv[0]).name, *arguments])}"
-
-
-def _tasks() -> list[trio.lowlevel.Task]:
-    found: list[trio.lowlevel.Task] = []
-    root = trio.lowlevel.current_root_task()
-    todo = [] if root is None else [root]
-    while todo:
-        task = todo.pop()
-        found.append(task)
-        for nursery in task.child_nurseries:
-            todo += sorted(nursery.child_tasks, key=lambda child: child.name)
-    return found
-
-
-def _lines_of(error: BaseException) -> list[str]:
-    """The error's type and text, by line; those of its exceptions, where it is a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in _lines_of(inner)]
-    text = str(error)
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
-
-
-def _nth(number: int) -> str:
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r:.200}")

@@ -1,43 +1,41 @@
-"""The order in which Trio runs what can run, from a seed. All private parts of Trio that are needed are here.
+"""Who of Trio's tasks runs when, and when time passes. All private parts of Trio that are needed are here.
 
-1. Trio shuffles each batch of runnable tasks with its private `_r`, by what it last sorted them by, where
-   its private flag says so. For the time of one run both are replaced, and put back afterwards. Importing
-   this changes nothing, and a run of Trio in another thread goes on with Trio's own.
-2. A batch is not only shuffled: tasks are held back in it, so that one may make many steps while another
-   makes none. Some are held back more often than others, which a new draw changes now and then.
-3. Time may pass between two steps, as it does on a busy machine: the mock clock is moved on a little, and
-   timers overtake what could have run.
-4. What does what is drawn from the seed alone. Some seeds hold nothing back and let no time pass.
+1. Trio shuffles each batch of runnable tasks with its private `_r`, sorted by age, where its private flag says so.
+   For the time of one run both are replaced, and put back afterwards. Importing this changes nothing, and a run of
+   Trio in another thread goes on with Trio's own.
+2. A batch is not only shuffled: an order says who of it runs, and the others are held back for the next pass.
+3. Time may pass between two steps, as it does on a busy machine: the mock clock is moved on, and who waits for a
+   deadline can run before those who could have run already. Nobody runs in a pass in which time passes, so that a
+   schedule is a sequence of steps and passings of time, whatever was in which batch.
+4. Tasks are named by their parent and by how many of that name it has begun before: the same in every process.
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
+import re
 import threading
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, final
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 import trio._core._run as trio_run
-from trio.testing import MockClock
 
-HOLDS: Final = (0.0, 0.0, 0.5, 0.9, 0.98)
-"""How likely a slow task is held back for a pass; a seed draws one. Others are held back half as often, or not."""
+from .record import Record
+from .schedule import Cancels, TimePasses
 
-REDRAW: Final = 0.03
-"""How likely, at a pass, the tasks' shares are drawn anew."""
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
-STALL: Final = 0.1
-"""How likely time passes before a pass, where a seed lets any pass."""
+    from .strategies import Source
 
 PRIVATE: Final = ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT")
 
 HIDDEN: Final = ("<", "the explorer's")
 """How the names of tasks begin that are no part of a history: Trio's own, and ours."""
 
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _replaced = threading.Lock()
 
 
@@ -57,38 +55,49 @@ class HopelessError(RuntimeError):
 
 @final
 class Scheduler:
-    """What Trio draws from while one schedule runs.
+    """What Trio draws from while one schedule runs, and what it has recorded of it.
 
     Args:
-        seed: Decides everything.
+        seed: Of the streams of random numbers that tasks have.
+        source: Who runs, when time passes, and what is cancelled.
         clock: The clock of the run that this is for; all other runs are left alone.
-        jitter: The most seconds that pass at once between two steps.
+        budget: Seconds below which all stays that is made to pass.
         steps: How many may be made; then `on_limit` is called, once.
     """
 
-    def __init__(self, seed: int, clock: MockClock, jitter: float, steps: int, on_limit: Callable[[], None]) -> None:
-        self.rng = random.Random(f"trio-progress schedule {seed}")  # noqa: S311 - to be repeated
+    def __init__(
+        self,
+        seed: int,
+        source: Source,
+        clock: MockClock,
+        budget: float,
+        steps: int,
+        on_limit: Callable[[], None],
+    ) -> None:
+        self._seed = seed
+        self._source = source
+        self._choose = source.choose
+        self._passes = source.passes
         self._clock = clock
+        self.left = budget
+        """Seconds below which all stays that may still be made to pass."""
         self._limit = steps
         self._on_limit = on_limit
-        self._plain: random.Random = trio_run._r
-        self._hold = self.rng.choice(HOLDS)
-        self._jitter = jitter if self.rng.random() < 0.6 else 0.0
-        self._shares: dict[trio.lowlevel.Task, float] = {}
+        self._plain: Random = trio_run._r
         self._numbers: dict[trio.lowlevel.Task, int] = {}
-        self.order = array("I")
-        """The scenario's tasks in the order in which they were run, by number."""
-        self.names: list[str] = []
-        """The name of each task, by number: the order in which they came."""
-        self.notes: list[tuple[int, str]] = []
-        """Texts of `note()`, each after how many steps."""
-        self.noted: list[float] = []
-        """When that was, in virtual time."""
+        self._shared: dict[str, object] = {}
+        self._begun: dict[str, int] = {}
+        self._streams: dict[int, Random] = {}
+        self._shown: dict[str, str] = {}
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self._able: set[trio.lowlevel.Task] = set()
+        self.record = Record()
         self.passes = 0
         self.steps = 0
         """How often any task was run, Trio's own as well."""
         self.broken_off = False
         """Whether the run is to be ended by force."""
+        source.begin(self)
 
     # What Trio calls
 
@@ -101,20 +110,28 @@ class Scheduler:
         self.passes += 1
         if self.broken_off:
             raise HopelessError("the scenario goes on after it was cancelled")
-        rng = self.rng
-        if len(batch) > 1:
-            rng.shuffle(batch)
-            if self._hold:
-                self._hold_back(batch, runner)
-        if self._jitter and rng.random() < STALL:
-            self._clock.jump(rng.random() * self._jitter)
-        self.steps += len(batch)
-        for task in reversed(batch):  # Trio takes them from the end.
-            number = self._numbers.get(task)
+        numbers = self._numbers
+        able: list[trio.lowlevel.Task] = []
+        hidden: list[trio.lowlevel.Task] = []
+        for task in batch:
+            number = numbers.get(task)
             if number is None:
                 number = self._number(task)
-            if number >= 0:
-                self.order.append(number)
+            (hidden if number < 0 else able).append(task)
+        if able:
+            now = set(able)
+            woken = now - self._able
+            self._able = now
+            if self._shared:
+                self._see_shared()
+            if woken:
+                self.record.events += sorted([numbers[task] for task in woken])
+            run = [] if self._something_happens(runner) else self._choose(able)
+            self.record.order.extend([numbers[task] for task in run])
+            if len(run) < len(able):
+                runner.runq.extend([task for task in able if task not in run])
+            batch[:] = [*reversed(run), *hidden]  # Trio takes them from the end.
+        self.steps += len(batch)
         if self.steps > self._limit:
             self._exceeded()
 
@@ -125,31 +142,51 @@ class Scheduler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plain, name)
 
+    def _something_happens(self, runner: Any) -> bool:
+        """Whether there is something before the next step: a scope is cancelled, or time passes."""
+        if self._scopes:
+            name = self._source.cancels(tuple(self._scopes))
+            if name is not None:
+                self.record.marks.append((len(self.record.order), Cancels(name)))
+                self._scopes.pop(name).cancel()
+                return True
+
+        def to_deadline() -> float:
+            return float(runner.deadlines.next_deadline() - self._clock.current_time())
+
+        seconds = self._passes(to_deadline, self.left)
+        if not 0 < seconds < self.left:
+            return False
+        self.left -= seconds
+        self.record.marks.append((len(self.record.order), TimePasses(seconds)))
+        self._clock.jump(seconds)
+        return True
+
+    def _see_shared(self) -> None:
+        for name, thing in self._shared.items():
+            shown = repr(thing)
+            if shown != self._shown[name]:
+                self._shown[name] = shown
+                self.record.events.append((name, shown))
+
     def _number(self, task: trio.lowlevel.Task) -> int:
         if task.name.startswith(HIDDEN):
             number = -1
         else:
-            number = len(self.names)
-            self.names.append(task.name)
+            number = len(self.record.names)
+            self.record.names.append(self._name(task))
         self._numbers[task] = number
         return number
 
-    def _hold_back(self, batch: list[trio.lowlevel.Task], runner: Any) -> None:
-        rng, shares = self.rng, self._shares
-        if rng.random() < REDRAW:
-            shares.clear()
-        held = []
-        for task in batch:
-            share = shares.get(task)
-            if share is None:
-                share = shares[task] = rng.choice((0.0, 0.5, 1.0)) * self._hold
-            if rng.random() < share:
-                held.append(task)
-        if len(held) == len(batch):
-            held.pop(rng.randrange(len(held)))
-        if held:
-            batch[:] = [task for task in batch if task not in held]
-            runner.runq.extend(held)
+    def _name(self, task: trio.lowlevel.Task) -> str:
+        plain = _ADDRESS.sub("", task.name).replace("\n", " ")
+        if " " not in plain:
+            plain = plain.rpartition(".")[2]
+        nursery = task.parent_nursery
+        parent = self._numbers.get(nursery.parent_task, -1) if nursery is not None else -1
+        name = plain if parent < 0 else f"{plain}#" if parent == 0 else f"{self.record.names[parent]}/{plain}#"
+        count = self._begun[name] = self._begun.get(name, 0) + 1
+        return name if parent < 0 and count == 1 else f"{name}{count}"
 
     def _exceeded(self) -> None:
         if self.steps > 2 * self._limit:
@@ -157,26 +194,70 @@ class Scheduler:
         on_limit, self._on_limit = self._on_limit, lambda: None
         on_limit()
 
+    # What a scenario calls
+
+    def stream(self, task: trio.lowlevel.Task) -> Random:
+        """The random numbers of a task: they depend on its name and the seed, and not on the order of steps."""
+        number = self._numbers[task]
+        if number not in self._streams:
+            name = self.record.names[number]
+            self._streams[number] = Random(f"trio-progress task {self._seed} {name}")  # noqa: S311 - repeatable
+        return self._streams[number]
+
+    def open_scope(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> str:
+        """From now on the scope may be cancelled; its name."""
+        plain = name = self.record.names[self._numbers[task]]
+        count = self._begun[f"cancel {plain}"] = self._begun.get(f"cancel {plain}", 0) + 1
+        if count > 1:
+            name = f"{plain} {count}"
+        self._scopes[name] = scope
+        return name
+
+    def close_scope(self, name: str) -> None:
+        """The scope is left."""
+        self._scopes.pop(name, None)
+
+    def share(self, name: str, thing: object) -> None:
+        """From now on changes of this are events, and it is part of the state."""
+        self._shared[name] = thing
+        self._shown[name] = repr(thing)
+
+    def note(self, text: str) -> None:
+        """Puts a note into the history."""
+        self.record.notes.append((len(self.record.order), text))
+        self.record.noted.append(self._clock.current_time())
+        self.record.events.append(text)
+
     # The history
 
-    @property
-    def labels(self) -> list[str]:
-        """The tasks' names as people are shown them, by number; unique."""
-        plain = [name.rpartition(".")[2] if " " not in name else name for name in self.names]
+    def labelled(self) -> dict[trio.lowlevel.Task, str]:
+        """The scenario's tasks as people are shown them; unique."""
+        labels = self.record.labels
+        return {task: labels[number] for task, number in self._numbers.items() if number >= 0}
+
+    def label(self, task: trio.lowlevel.Task) -> str:
+        """One of them."""
+        return self.labelled().get(task, task.name.rpartition(".")[2])
+
+    def live(self) -> list[trio.lowlevel.Task]:
+        """The scenario's tasks that are not over, oldest first."""
         return [
-            f"{name} {plain[: number + 1].count(name)}" if plain.count(name) > 1 else name
-            for number, name in enumerate(plain)
+            task
+            for task, number in self._numbers.items()
+            if number >= 0 and getattr(task.coro, "cr_frame", None) is not None
         ]
 
-    def number(self, task: trio.lowlevel.Task) -> int:
-        """The number of a task that has run."""
-        return self._numbers[task]
+    def draws(self) -> tuple[int, ...]:
+        """How far the streams of random numbers are."""
+        return tuple(hash(stream.getstate()) for _, stream in sorted(self._streams.items()))
 
-    def digest(self) -> str:
-        """The history in 16 characters: which task ran when, and what was noted. The same in every process."""
-        summed = hashlib.blake2b(self.order.tobytes(), digest_size=8)
-        summed.update(repr((self.names, self.notes)).encode())
-        return summed.hexdigest()
+    def shared_values(self) -> list[object]:
+        """What is shared."""
+        return list(self._shared.values())
+
+    def name_of(self, task: trio.lowlevel.Task) -> str:
+        """The name of a task that can run, or has."""
+        return self.record.names[self._numbers[task]]
 
 
 @contextmanager

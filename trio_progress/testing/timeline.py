@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, final
 
+import outcome
 import trio
 
 SHOWN: Final = 60
@@ -31,6 +32,29 @@ _TELLING = ("trio_progress.session.session", "trio_progress.session.phase")
 _SITE = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
+class Woken(NamedTuple):
+    """Who has let whom go on."""
+
+    by: trio.lowlevel.Task | None
+    """None: the clock, or the world outside."""
+    task: trio.lowlevel.Task
+    cancelled: str
+    """By what it was cancelled, "deadline", "nursery" or "explicit"; empty where it was not."""
+    source: str
+    """How Trio calls the task that has cancelled it; empty where that was none."""
+
+
+class Row(NamedTuple):
+    """A step as plain values."""
+
+    time: float
+    task: str
+    where: str
+    changes: tuple[str, ...]
+    woken: tuple[tuple[str, bool], ...]
+    """Who was let go on by it, and whether by being cancelled."""
+
+
 class Step(NamedTuple):
     """One line: consecutive steps of a task that changed nothing are one."""
 
@@ -38,6 +62,7 @@ class Step(NamedTuple):
     task: trio.lowlevel.Task
     where: str
     changes: tuple[str, ...]
+    woken: tuple[Woken, ...] = ()
 
 
 @final
@@ -53,11 +78,25 @@ class Timeline(trio.abc.Instrument):
         self.dropped = 0
         self.others = 0
         self._live: dict[trio.lowlevel.Task, None] = {}
+        self._woken: list[Woken] = []
         self._values: dict[object, str] = {}
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Remembers a new task."""
         self._live[task] = None
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        """A task can go on."""
+        try:
+            by: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        except RuntimeError:
+            by = None
+        sent = task._next_send
+        cancelled = source = ""
+        if isinstance(sent, outcome.Error) and isinstance(sent.error, trio.Cancelled):
+            cancelled, source = sent.error.source, sent.error.source_task or ""
+        if by is not task or cancelled:
+            self._woken.append(Woken(by, task, cancelled, source))
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Adds a step: where the task stands now, and which variables have changed."""
@@ -66,13 +105,14 @@ class Timeline(trio.abc.Instrument):
         mine = frames or (over and any(step.task is task for step in self.steps))
         if not mine:
             self.others += 1
-            return
+            return  # Whom it has woken is told with the next step.
         looked_at = list(self._live) if len(self._live) <= WATCHED else [task]
         changes = tuple(self._changes(looked_at if task in self._live or not over else list(self._live)))
-        where = _where(frames[-1]) if frames else "is over"
+        came_to = where(frames[-1]) if frames else "is over"
         if len(self.steps) == self.steps.maxlen:
             self.dropped += 1
-        self.steps.append(Step(trio.current_time(), task, where, changes))
+        self.steps.append(Step(trio.current_time(), task, came_to, changes, tuple(self._woken)))
+        self._woken.clear()
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forgets a task that has ended."""
@@ -88,19 +128,48 @@ class Timeline(trio.abc.Instrument):
                         self._values[key] = shown
                         yield f"{label} = {shown}" if before is None else f"{label}: {before} -> {shown}"
 
+    def rows(self, labels: dict[trio.lowlevel.Task, str]) -> list[Row]:
+        """The last steps as plain values."""
+        return [
+            Row(
+                step.time,
+                _label(step.task, labels),
+                step.where,
+                step.changes,
+                tuple(
+                    (labels[woken.task], bool(woken.cancelled))
+                    for woken in step.woken
+                    if woken.by is step.task and woken.task in labels
+                ),
+            )
+            for step in self.steps
+        ]
+
     def text(self, labels: dict[trio.lowlevel.Task, str], notes: list[tuple[float, str]]) -> str:
         """The last steps as lines; `notes` stand where they were noted."""
         rows: list[tuple[float, str, str]] = []
         for step in self.steps:
+            who = _label(step.task, labels)
+            rows += [
+                (step.time, labels[woken.task], _woken_by(woken, labels))
+                for woken in step.woken
+                if woken.task in labels and (woken.by is None or woken.by is woken.task)
+            ]
             changes = "; ".join(step.changes)
-            text = f"{step.where}   {changes}" if changes else step.where
-            rows.append((step.time, labels.get(step.task, step.task.name), text))
+            said = f"{step.where}   {changes}" if changes else step.where
+            told = [
+                f"{'cancels' if woken.cancelled else 'wakes'} {_label(woken.task, labels)}"
+                for woken in step.woken
+                if woken.by is step.task and woken.by is not woken.task and woken.task in labels
+            ]
+            rows.append((step.time, who, "   ".join([said, *told[:3], *(["..."] if len(told) > 3 else [])])))
         rows += [(time, "*", text) for time, text in notes]
         rows.sort(key=lambda row: row[0])  # Stable: what happened at one time stays in its order.
+        rows = _together(rows)
         hidden = self.dropped + max(len(rows) - SHOWN, 0)
         rows = rows[-SHOWN:]
         width = min(max((len(label) for _, label, _ in rows), default=0), 32)
-        lines = [f"{time:10.4f}  {label:<{width}}  {text}" for time, label, text in rows]
+        lines = [f"{time:10.4f}  {label:<{width}}  {said}" for time, label, said in rows]
         if hidden:
             lines.insert(0, f"{'':>10}  ... {hidden} earlier lines")
         if self.others:
@@ -108,19 +177,42 @@ class Timeline(trio.abc.Instrument):
         return "\n".join(lines)
 
 
-def standing(tasks: list[trio.lowlevel.Task]) -> str:
-    """Where the tasks wait that have not ended, a line each; for a schedule that does not end."""
-    lines = []
-    for task in tasks:
-        frames = _own_frames(task)
-        if frames:
-            lines.append(f"  {task.name} waits: {_where(frames[-1])}")
-        elif not task.name.startswith(("<", "the explorer", "trio_progress.testing")):
-            lines.append(f"  {task.name} waits")
-    return "\n".join(lines[:20])
+def _label(task: trio.lowlevel.Task, labels: dict[trio.lowlevel.Task, str]) -> str:
+    return labels.get(task, task.name)
 
 
-def _own(code: CodeType) -> bool:
+def _woken_by(woken: Woken, labels: dict[trio.lowlevel.Task, str]) -> str:
+    if not woken.cancelled:
+        return "is woken by the clock"
+    if woken.cancelled == "deadline":
+        return "is cancelled by a deadline"
+    who = next((label for task, label in labels.items() if repr(task) == woken.source), None)
+    what = "a nursery, for a task of it has failed" if woken.cancelled == "nursery" else "the schedule"
+    return f"is cancelled by {who or what}"
+
+
+def _together(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Consecutive steps of a task that changed nothing, as one."""
+    result: list[tuple[float, str, str]] = []
+    count = 1
+    for row in rows:
+        if result and result[-1][1:] == row[1:] and row[2] != "is over":
+            count += 1
+            result[-1] = (result[-1][0], row[1], row[2])
+            continue
+        if count > 1:
+            time, who, said = result[-1]
+            result[-1] = (time, who, f"{said}   ({count} times)")
+        count = 1
+        result.append(row)
+    if count > 1:
+        time, who, said = result[-1]
+        result[-1] = (time, who, f"{said}   ({count} times)")
+    return result
+
+
+def is_own_code(code: CodeType) -> bool:
+    """Whether it is the user's, and no library's."""
     name = code.co_filename
     if name.startswith(_SITE):
         return False
@@ -129,11 +221,16 @@ def _own(code: CodeType) -> bool:
 
 def _own_frames(task: trio.lowlevel.Task) -> list[FrameType]:
     """The frames of the user's own code that the task stands in, outermost first."""
+    return [frame for frame in frames_of(task) if is_own_code(frame.f_code)]
+
+
+def frames_of(task: trio.lowlevel.Task) -> list[FrameType]:
+    """All frames that the task stands in, outermost first."""
     frames: list[FrameType] = []
     awaitable: Any = task.coro
     while awaitable is not None:
         frame = _first(awaitable, "cr_frame", "ag_frame", "gi_frame")
-        if isinstance(frame, FrameType) and _own(frame.f_code):
+        if isinstance(frame, FrameType):
             frames.append(frame)
         awaitable = _first(awaitable, "cr_await", "ag_await", "gi_yieldfrom")
     return frames
@@ -143,7 +240,8 @@ def _first(of: object, *names: str) -> Any:
     return next((value for name in names if (value := getattr(of, name, None)) is not None), None)
 
 
-def _where(frame: FrameType) -> str:
+def where(frame: FrameType) -> str:
+    """The line that a frame has come to."""
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
 
 

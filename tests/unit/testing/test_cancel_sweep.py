@@ -13,7 +13,7 @@ from benchmarks._scenarios import leaving_while_being_cancelled, one_session_two
 from trio_progress import Pipeline, ProgressTracker, open_tracker
 from trio_progress.session.runtime import Reservation
 from trio_progress.testing import LeftoverError, ScheduleError, StuckError, cancel_everywhere
-from trio_progress.testing.explorer import SEED_VARIABLE
+from trio_progress.testing.failure import SEED_VARIABLE
 from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "report": 1})

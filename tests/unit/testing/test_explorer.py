@@ -24,7 +24,8 @@ from trio_progress.testing import (
     note,
     seeded_random,
 )
-from trio_progress.testing.explorer import SEED_VARIABLE, run_schedule
+from trio_progress.testing.failure import SEED_VARIABLE
+from trio_progress.testing.running import run_schedule
 
 
 class Account:

@@ -1,0 +1,180 @@
+"""What a failing schedule is reported as: the error, the command that repeats it, and what happened."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .page import page_of
+from .running import same
+from .smallest import smallest
+
+if TYPE_CHECKING:
+    from .running import Case, Run
+    from .smallest import Smallest
+    from .strategies import Source
+
+SEED_VARIABLE: Final = "TRIO_PROGRESS_SEED"
+"""The environment variable by which the printed command repeats one schedule."""
+
+LINES: Final = 40
+"""Lines of a report at most."""
+
+WIDTH: Final = 160
+"""Characters of a line of what was raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A schedule that has failed, and how it was found.
+
+    Args:
+        run: What came of it.
+        seed: Which repeats it; where there is a source, of the random numbers alone.
+        tried: The how-manieth schedule it was.
+        distinct: How many of these had different histories.
+        where: Of a sweep: the step, as the environment variable has it.
+        source: Makes what the schedule came from, where that was no seed.
+        path: The file that it was kept in, where it was.
+        searched: Whether it was found by a search through all orders.
+    """
+
+    run: Run
+    seed: int
+    tried: int
+    distinct: int
+    where: str = ""
+    source: Callable[[], Source] | None = None
+    path: Path | None = None
+    searched: bool = False
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"as it is kept in {self.path}"
+        if self.searched:
+            return f"in the {_nth(self.tried)} of the orders searched"
+        return f"under seed {self.seed}{self.where}, the {_nth(self.tried)} schedule tried ({self.distinct} distinct)"
+
+
+class ScheduleError(AssertionError):
+    """A scenario has failed under one schedule; its cause is what the scenario raised.
+
+    `seed` repeats the schedule, `replay` is the command that does, `timeline` is what happened, as text;
+    `history` names the history, `tried` says how many schedules were run and `distinct` how many of them
+    differed; `deterministic` is False where the same seed gave something else the second time. `schedule` is the
+    smallest failing one that was found, of which the timeline tells, `preemptions` says how often a task has to stop
+    in it that could have gone on, and `passing` has the entries of one that passes and differs by one switch; each is
+    None where there is none. `str(error.schedule)` is a file that `python -m trio_progress.testing replay` takes;
+    `kept` is the one that it was written into. Of a sweep `failures` has each step at which the scenario failed, and
+    with what.
+    """
+
+    def __init__(self, what: str, found: Found, again: Run, least: Smallest | None = None) -> None:
+        shown = again if least is None else least.run
+        error = next(run.error for run in (shown, again, found.run) if run.error is not None)
+        assert error is not None
+        self.error: BaseException = error
+        self.seed = found.seed
+        self.tried = found.tried
+        self.distinct = found.distinct
+        self.history = again.history
+        self.timeline = shown.timeline
+        self.deterministic = same(found.run, again)
+        self.schedule = None if least is None else least.schedule
+        self.preemptions = None if least is None else least.preemptions
+        self.passing = None if least is None or least.neighbour is None else least.neighbour.entries
+        self.kept = found.path
+        self.failures: tuple[tuple[int, str], ...] = ()
+        self.replay = replay_command("" if found.searched else f"{found.seed}{found.where}", what, found.path)
+        self._what = what
+        self._rows = shown.rows
+        lines = [
+            f"{what} fails {found}:",
+            *(f"  {line[:WIDTH]}" for line in lines_of(error)[:8]),
+            "",
+            f"replay it:  {self.replay}",
+            "",
+        ]
+        if not self.deterministic:
+            lines += [
+                "The same seed, run again, did something else. The scenario is not deterministic: a thread, the wall",
+                "clock, a hash order, a real socket, `random.Random()` or `secrets`? What follows is the second run.",
+                "",
+            ]
+        if least is not None:
+            lines += [*least.lines(), ""]
+        super().__init__("\n".join([*lines, f"history {self.history}:", *_last(self.timeline, LINES - len(lines) - 1)]))
+
+    def page(self) -> str:
+        """The schedule as an HTML page that needs nothing else: a lane for each task, wake-ups and values."""
+        return page_of(self._what, str(self), self._rows)
+
+
+def failure(case: Case, found: Found, shrink: int, test: str = "") -> ScheduleError:
+    """A failed schedule's report: it is run again to be watched, and made smaller where it fails again.
+
+    Args:
+        case: What was run.
+        found: What has failed.
+        shrink: In how many runs at most it is made smaller.
+        test: By what name its schedule is kept.
+    """
+    again = case.run(found.seed, None if found.source is None else found.source(), watch=True)
+    least = smallest(case, found.seed, found.run, shrink, test) if shrink and same(found.run, again) else None
+    return schedule_error(case.name, found, again, least)
+
+
+def schedule_error(what: str, found: Found, again: Run, least: Smallest | None = None) -> ScheduleError:
+    """The report of a schedule that failed, and was run `again` to be watched."""
+    error = ScheduleError(what, found, again, least)
+    error.__cause__ = error.error
+    return error
+
+
+def parse_seed(text: str) -> tuple[int, int | None]:
+    """The seed, and the step of a sweep, in the environment variable; a `ValueError` where it holds neither."""
+    seed, at, step = text.partition("@")
+    try:
+        return int(seed), int(step) if at else None
+    except ValueError:
+        raise ValueError(f"{SEED_VARIABLE} must be a seed, as a failure prints it, not {text!r:.200}") from None
+
+
+def replay_command(seed: str, scenario: str, path: Path | None = None) -> str:
+    """What to type to see one schedule again; without a seed it is found anew."""
+    if path is not None:
+        return f"python -m trio_progress.testing replay {shlex.quote(str(path))}"
+    variable = f"{SEED_VARIABLE}={seed} " if seed else ""
+    test = os.environ.get("PYTEST_CURRENT_TEST")
+    if test is not None:
+        return f"{variable}python -m pytest {shlex.quote(test.rpartition(' (')[0])}"
+    arguments = sys.orig_argv[1:]
+    if not arguments or arguments[-1] == "-":
+        return f"explore({scenario}, schedules=1, seed={seed.partition('@')[0]})" if seed else f"exhaust({scenario})"
+    return f"{variable}{shlex.join([Path(sys.orig_argv[0]).name, *arguments])}"
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """The error's type and text, by line; those of its exceptions, where it is a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return [line for inner in error.exceptions for line in lines_of(inner)]
+    text = str(error)
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
+
+
+def _last(text: str, count: int) -> list[str]:
+    """The last lines of a timeline: there it went wrong."""
+    lines = text.splitlines()
+    if len(lines) <= count:
+        return lines
+    return [f"{'':>10}  ... {len(lines) - count + 1} earlier lines", *lines[len(lines) - count + 1 :]]
+
+
+def _nth(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
