@@ -9,6 +9,9 @@ from .assertions import assert_progress as assert_progress
 from .cancel_sweep import LeftoverError as LeftoverError
 from .cancel_sweep import Sweep as Sweep
 from .cancel_sweep import cancel_everywhere as cancel_everywhere
+from .exhaustive import Exhaustion as Exhaustion
+from .exhaustive import NotProvenError as NotProvenError
+from .exhaustive import exhaust as exhaust
 from .explorer import Exploration as Exploration
 from .explorer import explore as explore
 from .failure import ScheduleError as ScheduleError
