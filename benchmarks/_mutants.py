@@ -331,7 +331,7 @@ def _explore(budget: int, seed: int, names: list[str]) -> tuple[str | None, int,
     tried = 0
     for name in names:
         try:
-            explore(getattr(_scenarios, name), schedules=budget, seed=seed, horizon=600.0, steps=20_000)
+            explore(getattr(_scenarios, name), schedules=budget, seed=seed, horizon=600.0, steps=20_000, shrink=0)
         except ScheduleError as error:
             leaf: BaseException = error.error
             while isinstance(leaf, BaseExceptionGroup):

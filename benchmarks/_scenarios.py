@@ -282,7 +282,8 @@ async def slow_and_dying_subscribers() -> None:
                     for _ in range(4):
                         phase.advance()
                         await trio.sleep(0.1)
-            assert trio.current_time() - begun < 1.5, "a subscriber has slowed the work"
+            # 1.2 seconds of its own, and less than one that the schedule injects; a slow subscriber would take 4.8.
+            assert trio.current_time() - begun < 2.2, "a subscriber has slowed the work"
         stalls.resume_from()
         final = session.snapshot()
     same_state(final, slow.view, stalls.view, comes_back.view)

@@ -263,6 +263,8 @@ class _Search:
         self._rng = random.Random("trio-progress recheck")  # noqa: S311 - to be repeated
         self._seen: dict[bytes, bytes | None] = {}
         """Of each state that was expanded the one that follows on it by default."""
+        self._checks: set[Plan] = set()
+        """Plans that are run although they are left out; what follows on them is not."""
         self.tried = self.merged = self.rechecked = self.level = 0
         self.complete = False
 
@@ -279,7 +281,7 @@ class _Search:
                 self.tried += 1
                 if made.error is not None:
                     return plan, made
-                if self.level < self._deviations:
+                if self.level < self._deviations and plan not in self._checks:
                     self._expand(plan, source, deeper)
             plans = deeper
         self.complete = True
@@ -314,6 +316,8 @@ class _Search:
             for what in choice.others:
                 if self._rng.random() < RECHECKED:
                     self.rechecked += 1
-                    deeper.append((*plan, Deviation(later, what)))
+                    check = (*plan, Deviation(later, what))
+                    self._checks.add(check)
+                    deeper.append(check)
                 else:
                     self.merged += 1

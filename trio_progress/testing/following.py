@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from .schedule import Block, Cancels, TimePasses
+from .timeline import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,9 +38,8 @@ class Follow:
         """How often a task had to stop that could have gone on."""
         self.misfits: list[Entry] = []
         """Entries that could not be followed to their end."""
-        self.prefix = 0
-        """Steps until the last time that a task had to stop because its number of steps was over."""
-        self._steps = 0
+        self.places: list[str] = []
+        """Where each task stood that had to stop because its number of steps was over."""
 
     @property
     def fits(self) -> bool:
@@ -85,9 +85,6 @@ class Follow:
         if self._last is not task and self._last in able:
             self.preemptions += 1
         self._last = task
-        self._steps += 1
-        if self._block is not None and self._block.steps is not None and self._left == 0:
-            self.prefix = self._steps
         return [task]
 
     def _next(self) -> Entry | None:
@@ -107,6 +104,10 @@ class Follow:
                         self._left -= 1
                     return task
                 if self._left is not None or not self._ran:
+                    self.misfits.append(block)
+            if block is not None and block.steps is not None and self._left == 0 and self._last is not None:
+                self.places.append(place_of(self._last))
+                if block.place not in ("", self.places[-1]):
                     self.misfits.append(block)
             self._block = None
             if not self._todo or not isinstance(self._todo[-1], Block):

@@ -49,7 +49,7 @@ def replay(case: Case, schedule: Schedule) -> Verdict:
     run = case.run(schedule.seed, follow)
     if run.error is not None:
         return Verdict(run, schedule.entries, False, True)
-    fits = follow.fits and schedule.prefix in (0, follow.prefix)
+    fits = follow.fits
     for number, entries in enumerate(_beside(schedule.entries)):
         if number == TRIED:
             break

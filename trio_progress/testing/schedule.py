@@ -4,7 +4,7 @@ It can be printed, read again, edited, kept in a file and replayed. Its text has
 
     test tests/test_a.py::test_b    # what it was recorded of
     seed 17                         # of jitter() and seeded_random(), which each task draws by its name
-    2 reader#1                      # `reader#1` runs for two steps
+    2 reader#1 @ fetch+4            # `reader#1` runs for two steps; it stands in the fourth line of fetch() then
     + 0.0025                        # so many seconds pass, and deadlines with them
     to deadline                     # time passes until the next deadline
     cancel reader#1                 # the block under `cancelled_somewhere()` that this task has opened
@@ -16,7 +16,7 @@ A block whose task cannot run ends early. After the last entry who ran last goes
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -33,9 +33,12 @@ class Block:
 
     task: str
     steps: int | None
+    place: str = field(default="", compare=False)
+    """Where the task stood then: a function, and how far in it. Elsewhere it no longer fits."""
 
     def __str__(self) -> str:
-        return f"{'*' if self.steps is None else self.steps} {self.task}"
+        text = f"{'*' if self.steps is None else self.steps} {self.task}"
+        return f"{text} @ {self.place}" if self.place else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +72,14 @@ class Schedule:
         seed: Of the random numbers that tasks draw.
         entries: What happens, in this order.
         test: What it was recorded of: a scenario, or the id of a test.
-        prefix: Steps until the last block that ends with its number of steps; 0: not known. Where another number is
-            made, the scenario is no longer what it was recorded of.
     """
 
     seed: int
     entries: tuple[Entry, ...]
     test: str = ""
-    prefix: int = 0
 
     def __str__(self) -> str:
         lines = [HEAD, *([f"test {self.test}"] if self.test else []), f"seed {self.seed}"]
-        lines += [f"prefix {self.prefix}"] if self.prefix else []
         return "\n".join([*lines, *map(str, self.entries)]) + "\n"
 
     @classmethod
@@ -92,7 +91,7 @@ class Schedule:
         """
         if text.partition("\n")[0].strip() != HEAD:
             raise ValueError(f"a schedule begins with the line {HEAD!r}, not {text[:60]!r}")
-        seed, prefix, test = 0, 0, ""
+        seed, test = 0, ""
         entries: list[Entry] = []
         for number, raw in enumerate(text.splitlines()[1:], 2):
             line = raw.strip()
@@ -104,8 +103,6 @@ class Schedule:
             try:
                 if line.startswith("seed "):
                     seed = int(line.removeprefix("seed "))
-                elif line.startswith("prefix "):
-                    prefix = int(line.removeprefix("prefix "))
                 else:
                     entries.append(_entry(line))
             except ValueError:
@@ -113,7 +110,7 @@ class Schedule:
                     f"line {number} of the schedule must be 'N TASK', '* TASK', '+ SECONDS', 'to deadline' or "
                     f"'cancel SCOPE', not {line!r:.200}"
                 ) from None
-        return cls(seed, tuple(entries), test, prefix)
+        return cls(seed, tuple(entries), test)
 
 
 def recorded_entries(record: Record) -> tuple[Entry, ...]:
@@ -163,9 +160,10 @@ def _entry(line: str) -> Entry:
         return TimePasses(seconds)
     if first == "cancel":
         return Cancels(rest)
+    task, _, place = rest.partition(" @ ")
     if first == "*":
-        return Block(rest, None)
+        return Block(task, None, place)
     steps = int(first)
     if steps < 1:
         raise ValueError
-    return Block(rest, steps)
+    return Block(task, steps, place)

@@ -65,7 +65,12 @@ def smallest(case: Case, seed: int, failed: Run, budget: int, test: str = "") ->
     neighbour = passing_neighbour(run, best.entries, labels_of(watched))
     source = Follow(_relaxed(run, best.entries))
     case.run(seed, source)
-    schedule = Schedule(seed, source.entries, test, source.prefix)
+    places = iter(source.places)
+    entries = tuple(
+        Block(entry.task, entry.steps, next(places, "")) if isinstance(entry, Block) and entry.steps else entry
+        for entry in source.entries
+    )
+    schedule = Schedule(seed, entries, test)
     return Smallest(schedule, watched, best.preemptions, shrinker.runs, neighbour)
 
 

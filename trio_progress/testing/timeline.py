@@ -224,6 +224,14 @@ def _own_frames(task: trio.lowlevel.Task) -> list[FrameType]:
     return [frame for frame in frames_of(task) if is_own_code(frame.f_code)]
 
 
+def place_of(task: trio.lowlevel.Task) -> str:
+    """The function of the user's own that the task stands in, and how many lines from its first: "fetch+4"."""
+    frames = _own_frames(task)
+    if not frames:
+        return ""
+    return f"{frames[-1].f_code.co_name}+{frames[-1].f_lineno - frames[-1].f_code.co_firstlineno}"
+
+
 def frames_of(task: trio.lowlevel.Task) -> list[FrameType]:
     """All frames that the task stands in, outermost first."""
     frames: list[FrameType] = []

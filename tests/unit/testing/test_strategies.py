@@ -1,0 +1,143 @@
+"""The portfolio: who runs and when time passes are drawn apart, from the seed alone, within a budget."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from trio_progress.testing import ScheduleError, explore, note
+from trio_progress.testing.running import Limits, run_schedule
+from trio_progress.testing.schedule import TimePasses
+from trio_progress.testing.strategies import ORDERS, STRATEGIES, Drawn
+
+
+async def three_times_three() -> None:
+    async def one(number: int) -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            note(str(number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(one, number)
+
+
+async def a_before_b() -> None:
+    """Depth 1: twenty steps of one task before the first of another."""
+    done = False
+
+    async def slow() -> None:
+        nonlocal done
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        done = True
+
+    async def fast() -> None:
+        await trio.lowlevel.checkpoint()
+        assert not done
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(slow)
+        nursery.start_soon(fast)
+
+
+async def deadlock() -> None:
+    """Depth 2: two locks in two orders, among others that have nothing to do with it."""
+    one, other = trio.Lock(), trio.Lock()
+
+    async def takes(first: trio.Lock, second: trio.Lock, after: int) -> None:
+        for _ in range(after):
+            await trio.lowlevel.checkpoint()
+        async with first, second:
+            pass
+
+    async def idle() -> None:
+        for _ in range(15):
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(takes, one, other, 3)
+        nursery.start_soon(takes, other, one, 18)
+        nursery.start_soon(idle)
+
+
+async def impatient(patience: float) -> None:
+    """Fails where its patience ends before a task that only makes steps."""
+
+    async def works() -> None:
+        for _ in range(6):
+            await trio.lowlevel.checkpoint()
+
+    with trio.move_on_after(patience) as scope:
+        await works()
+    assert not scope.cancelled_caught
+
+
+@pytest.mark.parametrize("scenario", [a_before_b, deadlock])
+def test_bugs_of_known_depth_are_found_within_500_schedules(scenario: object) -> None:
+    for seed in (1, 1000):
+        with pytest.raises(ScheduleError):
+            explore(scenario, schedules=500, seed=seed, horizon=1000, shrink=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("patience", [0.0005, 0.0025, 0.25])
+def test_a_deadline_of_any_size_below_the_budget_passes_before_what_only_makes_steps(patience: float) -> None:
+    with pytest.raises(ScheduleError):
+        explore(impatient, patience, schedules=300, seed=1, shrink=0)
+
+
+@pytest.mark.parametrize("patience", [1.0, 5.0])
+def test_a_deadline_of_a_second_or_more_never_does(patience: float) -> None:
+    explore(impatient, patience, schedules=300, seed=1)
+
+
+def test_no_time_is_injected_where_no_jitter_or_no_stall_is_wanted() -> None:
+    explore(impatient, 1e-6, schedules=100, seed=1, jitter=0)
+    explore(impatient, 1e-6, schedules=100, seed=1, stall=0)
+
+
+def test_what_is_injected_stays_below_the_budget_in_sum() -> None:
+    spent = []
+    for seed in range(150):
+        run = run_schedule(impatient, (1e5,), seed, Limits(stall=0.2))
+        spent.append(sum(mark.seconds or 0 for _, mark in run.record.marks if isinstance(mark, TimePasses)))
+    assert 0 < max(spent) < 0.2
+    assert 0 in spent
+
+
+def test_a_seed_means_the_same_schedule_whatever_ran_before() -> None:
+    def histories(seeds: list[int]) -> dict[int, str]:
+        return {seed: run_schedule(three_times_three, (), seed).history for seed in seeds}
+
+    seeds = list(range(20))
+    assert histories(seeds) == histories(seeds[::-1])
+
+
+def test_each_strategy_makes_orders_of_its_own() -> None:
+    by_strategy = {
+        name: explore(three_times_three, schedules=30, seed=1, strategy=name).histories for name in STRATEGIES
+    }
+    assert len(set(by_strategy.values())) == len(STRATEGIES)
+    assert {name for name, _ in ORDERS} == set(STRATEGIES) - {"auto"}
+
+
+def test_an_order_of_events_is_counted_and_the_next_one_judged_by_it() -> None:
+    explored = explore(three_times_three, schedules=200, seed=1)
+    assert explored.orders.total() == 200
+    assert 0 < explored.unseen.low < explored.unseen.chance < explored.unseen.high < 1
+    assert "a new order of events" in str(explored)
+
+
+def test_how_time_passes_does_not_depend_on_what_the_order_draws() -> None:
+    def jumps(strategy: str) -> list[float]:
+        source = Drawn(5, strategy, 0.001, 0.95)
+        return [source.passes(lambda: 0.5, 0.9) for _ in range(200)]
+
+    assert jumps("walk") == jumps("pct") == jumps("hold")
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(ValueError, match="strategy must be one of auto, hold, pct, walk, sticky"):
+        explore(three_times_three, strategy="best")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="stall must be a time"):
+        explore(three_times_three, stall=-1)
