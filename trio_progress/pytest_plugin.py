@@ -89,8 +89,8 @@ def _explorer(
 
     @functools.wraps(function)
     def explores(**given: Any) -> None:
-        from trio_progress.testing import explore
-        from trio_progress.testing.kept import cached_in
+        from trio_progress.testing import ScheduleError, explore
+        from trio_progress.testing.kept import PAGE_VARIABLE, cached_in
 
         async def schedule() -> None:
             async with AsyncExitStack() as stack:
@@ -102,8 +102,14 @@ def _explorer(
         count = marker.args[0] if marker.args else options.pop("n", 500)
         if options.get("database") is not None:
             options["database"] = beside / options["database"]
-        with cached_in(cache):
-            explore(schedule, schedules=count, **options)
+        try:
+            with cached_in(cache):
+                explore(schedule, schedules=count, **options)
+        except ScheduleError as error:
+            page = os.environ.get(PAGE_VARIABLE)
+            if page is not None:
+                Path(page).write_text(error.page(), encoding="utf-8")
+            raise
 
     # For tests that are also marked `pytest.mark.trio`: by this pytest-trio knows what it has wrapped, and skips it.
     explores._trio_test_runner_wrapped = True  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .explorer import explore
 from .failure import ScheduleError
-from .kept import SCHEDULE_VARIABLE, read_schedule
+from .kept import PAGE_VARIABLE, SCHEDULE_VARIABLE, read_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ[SCHEDULE_VARIABLE] = str(options.file.resolve())
     if "::" in schedule.test:
         if options.html is not None:
-            os.environ["TRIO_PROGRESS_PAGE"] = str(options.html.resolve())
+            os.environ[PAGE_VARIABLE] = str(options.html.resolve())
         return subprocess.run([sys.executable, "-m", "pytest", schedule.test], check=False).returncode  # noqa: S603
     try:
         scenario = _scenario(schedule.test)

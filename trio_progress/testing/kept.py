@@ -27,6 +27,9 @@ MOST: Final = 20
 SCHEDULE_VARIABLE: Final = "TRIO_PROGRESS_SCHEDULE"
 """The environment variable with the path of one schedule, which alone is run then."""
 
+PAGE_VARIABLE: Final = "TRIO_PROGRESS_PAGE"
+"""The environment variable with the path to which a marked test that fails writes its schedule as a page."""
+
 cache: ContextVar[Path | None] = ContextVar("trio_progress cache", default=None)
 """The folder in pytest's cache, while a test with the marker is run."""
 

@@ -137,7 +137,7 @@ def run_schedule(
         await trio.sleep_until(limits.horizon)
         stuck.append(
             f"the scenario is stuck: it is not over after {limits.horizon:g} virtual seconds\n"
-            f"{standing(_tasks(), scheduler.label)}".rstrip()
+            f"{standing(scheduler.live(), scheduler.label)}".rstrip()
         )
         whole.cancel()
         await trio.sleep(limits.horizon)

@@ -154,7 +154,7 @@ class Scheduler:
         def to_deadline() -> float:
             return float(runner.deadlines.next_deadline() - self._clock.current_time())
 
-        seconds = self._passes(to_deadline, self.left)
+        seconds = round(self._passes(to_deadline, self.left), 9)  # As it is printed.
         if not 0 < seconds < self.left:
             return False
         self.left -= seconds

@@ -40,6 +40,8 @@ class Woken(NamedTuple):
     task: trio.lowlevel.Task
     cancelled: str
     """By what it was cancelled, "deadline", "nursery" or "explicit"; empty where it was not."""
+    first: bool
+    """Whether it has just begun."""
     source: str
     """How Trio calls the task that has cancelled it; empty where that was none."""
 
@@ -78,12 +80,14 @@ class Timeline(trio.abc.Instrument):
         self.dropped = 0
         self.others = 0
         self._live: dict[trio.lowlevel.Task, None] = {}
+        self._new: set[trio.lowlevel.Task] = set()
         self._woken: list[Woken] = []
         self._values: dict[object, str] = {}
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Remembers a new task."""
         self._live[task] = None
+        self._new.add(task)
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         """A task can go on."""
@@ -96,7 +100,8 @@ class Timeline(trio.abc.Instrument):
         if isinstance(sent, outcome.Error) and isinstance(sent.error, trio.Cancelled):
             cancelled, source = sent.error.source, sent.error.source_task or ""
         if by is not task or cancelled:
-            self._woken.append(Woken(by, task, cancelled, source))
+            self._woken.append(Woken(by, task, cancelled, task in self._new, source))
+        self._new.discard(task)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Adds a step: where the task stands now, and which variables have changed."""
@@ -158,9 +163,10 @@ class Timeline(trio.abc.Instrument):
             changes = "; ".join(step.changes)
             said = f"{step.where}   {changes}" if changes else step.where
             told = [
-                f"{'cancels' if woken.cancelled else 'wakes'} {_label(woken.task, labels)}"
+                f"{'cancels' if woken.cancelled else 'starts' if woken.first else 'wakes'} {_label(woken.task, labels)}"
                 for woken in step.woken
                 if woken.by is step.task and woken.by is not woken.task and woken.task in labels
+                if not _waits_for_the_end_of(step, woken.task)
             ]
             rows.append((step.time, who, "   ".join([said, *told[:3], *(["..."] if len(told) > 3 else [])])))
         rows += [(time, "*", text) for time, text in notes]
@@ -181,11 +187,17 @@ def _label(task: trio.lowlevel.Task, labels: dict[trio.lowlevel.Task, str]) -> s
     return labels.get(task, task.name)
 
 
+def _waits_for_the_end_of(step: Step, task: trio.lowlevel.Task) -> bool:
+    """Whether it goes on because the other is over: that needs no saying."""
+    nursery = step.task.parent_nursery
+    return step.where == "is over" and nursery is not None and nursery.parent_task is task
+
+
 def _woken_by(woken: Woken, labels: dict[trio.lowlevel.Task, str]) -> str:
     if not woken.cancelled:
         return "is woken by the clock"
     if woken.cancelled == "deadline":
-        return "is cancelled by a deadline"
+        return "its deadline passes"
     who = next((label for task, label in labels.items() if repr(task) == woken.source), None)
     what = "a nursery, for a task of it has failed" if woken.cancelled == "nursery" else "the schedule"
     return f"is cancelled by {who or what}"

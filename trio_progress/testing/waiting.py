@@ -24,7 +24,6 @@ _OTHERS: Final = (
     trio.MemorySendChannel,
     trio.MemoryReceiveChannel,
 )
-_OURS: Final = ("<", "the explorer", "trio_progress.testing")
 
 
 class Wait(NamedTuple):
@@ -58,8 +57,6 @@ def standing(tasks: list[trio.lowlevel.Task], label: Callable[[trio.lowlevel.Tas
     waits = {task: wait for task in tasks if (wait := waits_for(task)) is not None}
     for task in tasks:
         own = [frame for frame in frames_of(task) if is_own_code(frame.f_code)]
-        if not own and task.name.startswith(_OURS):
-            continue
         line = f"  {task.name} waits: {where(own[-1])}" if own else f"  {task.name} waits"
         wait = waits.get(task)
         if wait is not None:

@@ -59,7 +59,7 @@ def test_a_circle_of_locks_is_named_with_who_holds_what() -> None:
 def test_who_wakes_whom_and_who_is_cancelled_by_what_is_told() -> None:
     text = str(failure(ends_badly))
     assert re.search(r"stops +.*wakes waits", text)
-    assert "waits       is cancelled by a deadline" in text
+    assert "waits       its deadline passes" in text
 
 
 def test_a_schedule_is_a_page_that_needs_nothing_else() -> None:
