@@ -16,8 +16,8 @@ from .smallest import smallest
 
 if TYPE_CHECKING:
     from .running import Case, Run
+    from .scheduler import Source
     from .smallest import Smallest
-    from .strategies import Source
 
 SEED_VARIABLE: Final = "TRIO_PROGRESS_SEED"
 """The environment variable by which the printed command repeats one schedule."""

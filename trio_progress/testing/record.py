@@ -6,6 +6,8 @@ import hashlib
 from array import array
 from typing import TYPE_CHECKING, final
 
+from .schedule import Block, merged
+
 if TYPE_CHECKING:
     from .schedule import Entry
 
@@ -36,6 +38,16 @@ class Record:
     def timed_notes(self) -> list[tuple[float, str]]:
         """What was noted, and when."""
         return [(at, text) for at, (_, text) in zip(self.noted, self.notes, strict=True)]
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What has happened, as the entries of a schedule."""
+        entries: list[Entry] = []
+        marks = [*reversed(self.marks)]
+        for step, number in enumerate(self.order):
+            while marks and marks[-1][0] <= step:
+                entries.append(marks.pop()[1])
+            entries.append(Block(self.names[number], 1))
+        return merged([*entries, *(mark for _, mark in reversed(marks))])
 
     def digest(self) -> str:
         """The history in 16 characters: which task ran when, and what was noted. The same in every process."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .record import Record
-    from .strategies import Source
+    from .scheduler import Source
     from .timeline import Row
 
 Ts = TypeVarTuple("Ts")

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .record import Record
-
 HEAD: Final = "# trio-progress schedule 1"
 
 
@@ -111,21 +109,6 @@ class Schedule:
                     f"'cancel SCOPE', not {line!r:.200}"
                 ) from None
         return cls(seed, tuple(entries), test)
-
-
-def recorded_entries(record: Record) -> tuple[Entry, ...]:
-    """What has happened in a run."""
-    entries: list[Entry] = []
-    marks = iter([*record.marks, (math.inf, None)])
-    at, mark = next(marks)
-    for step, number in enumerate(record.order):
-        while mark is not None and at <= step:
-            entries.append(mark)
-            at, mark = next(marks)
-        entries.append(Block(record.names[number], 1))
-    if mark is not None:
-        entries += [mark, *(mark for _, mark in marks if mark is not None)]
-    return merged(entries)
 
 
 def merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import trio
 import trio._core._run as trio_run
@@ -28,7 +28,6 @@ from .schedule import Cancels, TimePasses
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from .strategies import Source
 
 PRIVATE: Final = ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT")
 
@@ -51,6 +50,22 @@ class UnsupportedTrioError(RuntimeError):
 
 class HopelessError(RuntimeError):
     """A schedule had to be broken off from within Trio: it did not even end when it was cancelled."""
+
+
+class Source(Protocol):
+    """What a schedule comes from: a seed, one that is written down, or a search through all."""
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """The schedule begins."""
+
+    def cancels(self, scopes: Sequence[str]) -> str | None:
+        """Which of the scopes that are open is cancelled before the next step."""
+
+    def passes(self, to_deadline: Callable[[], float], left: float) -> float:
+        """Seconds that pass before the next step, given how far the next deadline is and what may be spent."""
+
+    def choose(self, able: list[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
+        """Those of the tasks that can run, oldest first, that do run in this pass, in this order."""
 
 
 @final

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from .following import Follow
 from .running import Case, Run
-from .schedule import Block, Schedule, recorded_entries
+from .schedule import Block, Schedule
 from .shrinking import Neighbour, Outcome, Shrinker, passing_neighbour
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def smallest(case: Case, seed: int, failed: Run, budget: int, test: str = "") ->
         source = Follow(entries)
         made = case.run(seed, source)
         kinds = kinds_of(made.error)
-        return Outcome(kinds, recorded_entries(made.record), source.preemptions, len(source.misfits))
+        return Outcome(kinds, made.record.entries(), source.preemptions, len(source.misfits))
 
-    first = run(recorded_entries(failed.record))
+    first = run(failed.record.entries())
     if not first.kinds & kinds_of(failed.error):
         return None
     shrinker = Shrinker(run, first, budget)

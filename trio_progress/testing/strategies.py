@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     import trio
 
-    from .scheduler import Scheduler
-
     Task = trio.lowlevel.Task
 
 Strategy = Literal["auto", "hold", "pct", "walk", "sticky"]
@@ -63,22 +61,6 @@ SPENT: Final = 0.95
 
 EDGE: Final = 1e-6
 """Seconds by which a jump may end before or after a deadline."""
-
-
-class Source(Protocol):
-    """What a schedule comes from: a seed, one that is written down, or a search through all."""
-
-    def begin(self, scheduler: Scheduler) -> None:
-        """The schedule begins."""
-
-    def cancels(self, scopes: Sequence[str]) -> str | None:
-        """Which of the scopes that are open is cancelled before the next step."""
-
-    def passes(self, to_deadline: Callable[[], float], left: float) -> float:
-        """Seconds that pass before the next step, given how far the next deadline is and what may be spent."""
-
-    def choose(self, able: list[Task]) -> list[Task]:
-        """Those of the tasks that can run, oldest first, that do run in this pass, in this order."""
 
 
 class Order(Protocol):
@@ -258,7 +240,7 @@ class Drawn:
         self.passes = _draw_time(random.Random(f"trio-progress time {seed}"), jitter, budget).passes  # noqa: S311
         self._before_cancel: dict[str, int] = {}
 
-    def begin(self, scheduler: Scheduler) -> None:
+    def begin(self, scheduler: object) -> None:
         """The schedule begins."""
 
     def cancels(self, scopes: Sequence[str]) -> str | None:

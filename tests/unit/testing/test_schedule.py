@@ -10,7 +10,7 @@ import trio
 from trio_progress.testing import Schedule, ScheduleError, UnfitScheduleWarning, explore, jitter, seeded_random
 from trio_progress.testing.following import Follow
 from trio_progress.testing.running import Case, Limits, run_schedule
-from trio_progress.testing.schedule import Block, Cancels, Entry, TimePasses, recorded_entries
+from trio_progress.testing.schedule import Block, Cancels, Entry, TimePasses
 
 
 async def read_after_close(extra: int = 0) -> None:
@@ -78,10 +78,10 @@ def test_what_was_recorded_is_repeated_step_by_step() -> None:
 
     for seed in range(40):
         first = run_schedule(busy, (), seed)
-        entries = recorded_entries(first.record)
+        entries = first.record.entries()
         follow = Follow(entries)
         again = run_schedule(busy, (), seed, source=follow)
-        assert (again.history, recorded_entries(again.record)) == (first.history, entries)
+        assert (again.history, again.record.entries()) == (first.history, entries)
         assert follow.fits
 
 
