@@ -20,6 +20,9 @@ SHOWN: Final = 60
 WIDTH: Final = 60
 """Characters of a value that are shown."""
 
+LINE: Final = 120
+"""Characters of all changes of a step together."""
+
 WATCHED: Final = 16
 """Tasks whose variables are looked at after a step of any of them; where there are more, only the one that ran."""
 
@@ -160,7 +163,7 @@ class Timeline(trio.abc.Instrument):
                 for woken in step.woken
                 if woken.task in labels and (woken.by is None or woken.by is woken.task)
             ]
-            changes = "; ".join(step.changes)
+            changes = _in_a_line(step.changes)
             said = f"{step.where}   {changes}" if changes else step.where
             told = [
                 f"{'cancels' if woken.cancelled else 'starts' if woken.first else 'wakes'} {_label(woken.task, labels)}"
@@ -185,6 +188,18 @@ class Timeline(trio.abc.Instrument):
 
 def _label(task: trio.lowlevel.Task, labels: dict[trio.lowlevel.Task, str]) -> str:
     return labels.get(task, task.name)
+
+
+def _in_a_line(changes: tuple[str, ...]) -> str:
+    """The changes as a line: what had another value before comes first, and what is too much is counted."""
+    ordered = sorted(changes, key=lambda change: " -> " not in change)
+    shown: list[str] = []
+    for change in ordered:
+        if shown and sum(map(len, shown)) + len(change) > LINE:
+            break
+        shown.append(change)
+    more = len(ordered) - len(shown)
+    return "; ".join([*shown, *([f"{more} more"] if more else [])])
 
 
 def _waits_for_the_end_of(step: Step, task: trio.lowlevel.Task) -> bool:
