@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "schedules(n=500, *, seed=None, jitter=0.001, horizon=86400, steps=200000, strategy='auto', stall=1.0, "
-        "shrink=300, database=None): run this async test under n schedules of its tasks, as "
+        "shrink=300, database=None, parts=1): run this async test under n schedules of its tasks, as "
         "trio_progress.testing.explore() does; those that fail are kept in pytest's cache and tried first",
     )
 
@@ -78,12 +78,15 @@ class _Values:
         return self._made[id(given)]
 
 
-OPTIONS = {"n", "seed", "jitter", "horizon", "steps", "strategy", "stall", "shrink", "database"}
+PART = "_schedules_part"
+"""The parameter by which a test with `parts` is several."""
+
+OPTIONS = {"n", "parts", "seed", "jitter", "horizon", "steps", "strategy", "stall", "shrink", "database"}
 """What the marker takes, as `explore()` does."""
 
 
 def _explorer(
-    function: Callable[..., Any], marker: pytest.Mark, cache: Path | None, beside: Path
+    function: Callable[..., Any], marker: pytest.Mark, part: int, cache: Path | None, beside: Path
 ) -> Callable[..., None]:
     """The plain function that pytest calls in place of the test."""
 
@@ -100,6 +103,11 @@ def _explorer(
         schedule.__name__ = function.__name__
         options = dict(marker.kwargs)
         count = marker.args[0] if marker.args else options.pop("n", 500)
+        parts = options.pop("parts", 1)
+        if parts > 1:
+            before, count = count * part // parts, count * (part + 1) // parts - count * part // parts
+            if options.get("seed") is not None:
+                options["seed"] += before
         if options.get("database") is not None:
             options["database"] = beside / options["database"]
         try:
@@ -114,6 +122,19 @@ def _explorer(
     # For tests that are also marked `pytest.mark.trio`: by this pytest-trio knows what it has wrapped, and skips it.
     explores._trio_test_runner_wrapped = True  # type: ignore[attr-defined]
     return explores
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Makes a test with `parts` several, each with its share of the schedules: pytest-xdist runs them side by side."""
+    marker = metafunc.definition.get_closest_marker(MARKER)
+    parts = 1 if marker is None else marker.kwargs.get("parts", 1)
+    if type(parts) is not int or parts < 1:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: parts must be a whole number of at least 1, not {parts!r}"
+        )
+    if parts > 1:
+        metafunc.fixturenames.append(PART)
+        metafunc.parametrize(PART, range(parts), ids=[f"part {part + 1} of {parts}" for part in range(parts)])
 
 
 def _is_explored(item: object) -> bool:
@@ -137,7 +158,7 @@ def _explore_if_marked(item: pytest.Function) -> None:
     marker = item.get_closest_marker(MARKER)
     if marker is None or not inspect.iscoroutinefunction(item.obj):
         return
-    explores = _explorer(item.obj, marker, _cache_folder(item.config), item.path.parent)
+    explores = _explorer(item.obj, marker, _part_of(item), _cache_folder(item.config), item.path.parent)
     item._explores = item.obj = explores  # type: ignore[attr-defined]
     closest: Callable[..., Any] = item.get_closest_marker
 
@@ -158,6 +179,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _part_of(item: pytest.Function) -> int:
+    callspec = getattr(item, "callspec", None)
+    return 0 if callspec is None else int(callspec.params.get(PART, 0))
 
 
 def _cache_folder(config: pytest.Config) -> Path | None:

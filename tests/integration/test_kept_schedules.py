@@ -122,6 +122,33 @@ def test_six_runs_of_a_rare_failure_under_lf_fail_six_times(project: Project) ->
         assert "1 failed" in done.out
 
 
+PARTS = """
+import pytest, trio
+from trio_progress.testing.within import current
+
+@pytest.mark.schedules(7, parts=3, seed=10)
+@pytest.mark.parametrize("letter", ["a", "b"])
+async def test_parts(letter, request_log):
+    with open("seen.txt", "a") as seen:
+        seen.write(f"{letter} {current.get()._seed}\\n")
+
+@pytest.fixture
+def request_log():
+    return None
+"""
+
+
+def test_the_schedules_of_a_test_can_be_spread_over_workers(project: Project) -> None:
+    (project.folder / "test_parts.py").write_text(PARTS)
+    (project.folder / "pytest.ini").write_text("[pytest]\n")
+    done = project.pytest("-vv")
+    assert done.code == 0, done.out
+    assert "test_parts[a-part 1 of 3] PASSED" in done.out or "test_parts[part 1 of 3-a] PASSED" in done.out
+    assert "6 passed" in done.out
+    seen = (project.folder / "seen.txt").read_text().split("\n")
+    assert sorted(filter(None, seen)) == sorted(f"{letter} {seed}" for letter in "ab" for seed in range(10, 17))
+
+
 def test_a_mended_test_forgets_after_some_passes(project: Project) -> None:
     project.write("500, horizon=1000")
     assert project.pytest().code == 1
