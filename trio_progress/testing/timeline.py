@@ -163,7 +163,7 @@ class Timeline(trio.abc.Instrument):
                 for woken in step.woken
                 if woken.task in labels and (woken.by is None or woken.by is woken.task)
             ]
-            changes = _in_a_line(step.changes)
+            changes = in_a_line(step.changes)
             said = f"{step.where}   {changes}" if changes else step.where
             told = [
                 f"{'cancels' if woken.cancelled else 'starts' if woken.first else 'wakes'} {_label(woken.task, labels)}"
@@ -190,7 +190,7 @@ def _label(task: trio.lowlevel.Task, labels: dict[trio.lowlevel.Task, str]) -> s
     return labels.get(task, task.name)
 
 
-def _in_a_line(changes: tuple[str, ...]) -> str:
+def in_a_line(changes: tuple[str, ...]) -> str:
     """The changes as a line: what had another value before comes first, and what is too much is counted."""
     ordered = sorted(changes, key=lambda change: " -> " not in change)
     shown: list[str] = []

@@ -75,11 +75,10 @@ async def a_semaphore() -> None:
 
 
 async def a_pool_slot() -> None:
-    pool = type("AsyncConnectionPool", (), {})()
-    pool._requests = ["a request"]
-    kept.append(pool)
+    requests = ["a request"]
+    kept.append(type("AsyncConnectionPool", (), {"_requests": requests})())
     await trio.sleep(0.1)
-    pool._requests.clear()
+    requests.clear()
 
 
 Scenario = Callable[[], Awaitable[None]]

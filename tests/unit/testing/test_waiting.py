@@ -9,7 +9,7 @@ import trio
 
 from trio_progress.testing import ScheduleError, explore
 from trio_progress.testing.seen import chance_of_new
-from trio_progress.testing.timeline import _in_a_line
+from trio_progress.testing.timeline import in_a_line
 
 
 async def philosophers() -> None:
@@ -65,7 +65,7 @@ def test_who_wakes_whom_and_who_is_cancelled_by_what_is_told() -> None:
 
 def test_a_step_that_changes_much_is_a_line_that_counts_the_rest() -> None:
     changes = tuple(f"name_{number} = {'x' * 30}" for number in range(9))
-    line = _in_a_line((*changes, "balance: 1 -> 2"))
+    line = in_a_line((*changes, "balance: 1 -> 2"))
     assert line.startswith("balance: 1 -> 2; name_0 = ")
     assert line.endswith("; 7 more")
     assert len(line) < 140
