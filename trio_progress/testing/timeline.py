@@ -158,11 +158,12 @@ class Timeline(trio.abc.Instrument):
         rows: list[tuple[float, str, str]] = []
         for step in self.steps:
             who = _label(step.task, labels)
-            rows += [
+            # Sorted: of deadlines at one time Trio takes the first by an address.
+            rows += sorted(
                 (step.time, labels[woken.task], _woken_by(woken, labels))
                 for woken in step.woken
                 if woken.task in labels and (woken.by is None or woken.by is woken.task)
-            ]
+            )
             changes = in_a_line(step.changes)
             said = f"{step.where}   {changes}" if changes else step.where
             told = [
