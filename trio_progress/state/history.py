@@ -167,8 +167,8 @@ def _learned_phase(before: PhaseHistory | None, taught: PhaseLesson, at: float) 
         return msgspec.structs.replace(before, reached=reached, worked=worked, at=at)
     # What was passed over took no time: the whole would have taken longer.
     seconds = max(taught.seconds / max(taught.needed, 0.01), LEAST)
-    unit = seconds / taught.total if taught.total else None
-    growth = log(taught.total / taught.first_total) if taught.total and taught.first_total else 0.0
+    unit = min(seconds / taught.total, MOST / 2) if taught.total else None
+    growth = log(taught.total) - log(taught.first_total) if taught.total and taught.first_total else 0.0
     if before is None:
         return PhaseHistory(
             seconds=seconds,

@@ -403,6 +403,10 @@ class StateMachine(RuleBasedStateMachine):
         ]
         assert snapshot.counters == pytest.approx(self.counters)
         assert snapshot.fields == self.fields
+        if any(phase.status == "running" and phase.fraction is None for phase in snapshot.phases):
+            # In a first run the bar creeps through a phase of which nobody knows how far it is.
+            assert snapshot.progress >= self.progress - 1e-9
+            self.progress = snapshot.progress
         assert snapshot.progress == pytest.approx(self.progress)
         assert snapshot.progress < 1 or snapshot.status == "completed"
         for _, phase in flat(snapshot.phases):
@@ -439,7 +443,11 @@ class StateMachine(RuleBasedStateMachine):
             before = self.states[-1][0].phase(*path)
             assert phase.status == (before.status if before.status in ABSORBING else "pending")
             assert phase.attempt == before.attempt
-            assert phase.done == (before.done if before.status in ABSORBING else 0)
+            if before.status in ABSORBING:
+                assert phase.done == before.done
+            else:  # What was counted begins anew; children that have completed stay, and are units.
+                stays = sum(child.status == "completed" for child in phase.phases) + phase.folded
+                assert phase.done <= (stays if phase.total is not None else 0)
         assert again.attempt == 2
         if self.states[-1][0].seq > self.state.oldest_delta:
             with pytest.raises(ProtocolError):
