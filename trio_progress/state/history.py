@@ -166,14 +166,15 @@ def _learned_phase(before: PhaseHistory | None, taught: PhaseLesson, at: float) 
         worked = before.worked * (1 - max(1 / (reached + 1), NEWEST_SKIP))
         return msgspec.structs.replace(before, reached=reached, worked=worked, at=at)
     # What was passed over took no time: the whole would have taken longer.
-    seconds = max(taught.seconds / max(taught.needed, 0.01), LEAST)
+    seconds = min(max(taught.seconds / max(taught.needed, 0.01), LEAST), MOST / 2)
     unit = min(seconds / taught.total, MOST / 2) if taught.total else None
+    count = min(taught.count, MOST / 2) or None
     growth = log(taught.total) - log(taught.first_total) if taught.total and taught.first_total else 0.0
     if before is None:
         return PhaseHistory(
             seconds=seconds,
             unit_seconds=unit,
-            count=taught.count or None,
+            count=count,
             alone=1.0 if taught.alone is None else taught.alone,
             children=taught.children,
             growth=growth,
@@ -198,7 +199,7 @@ def _learned_phase(before: PhaseHistory | None, taught: PhaseLesson, at: float) 
         reached=reached,
         seconds=before.seconds * exp(believed * change),
         unit_seconds=_geometric(before.unit_seconds, unit, believed),
-        count=_geometric(before.count, taught.count or None, weight),
+        count=_geometric(before.count, count, weight),
         worked=_mean(before.worked, 1.0, max(1 / (reached + 1), NEWEST_SKIP)),
         alone=before.alone if taught.alone is None else _mean(before.alone, taught.alone, weight),
         children=_geometric(before.children, taught.children, weight),
@@ -216,7 +217,7 @@ def _mean(before: float, newest: float, weight: float) -> float:
 def _geometric(before: float | None, newest: float | None, weight: float) -> float | None:
     if before is None or newest is None or before <= 0 or newest <= 0:
         return before if newest is None or newest <= 0 else newest
-    return before * exp(weight * log(newest / before))
+    return exp((1 - weight) * log(before) + weight * log(newest))  # No quotient, which may be nothing or too much.
 
 
 def _recent(phases: Mapping[str, PhaseHistory], now: float) -> dict[str, PhaseHistory]:
