@@ -234,7 +234,7 @@ class Estimator:
         return min(max(rest, longest), FARTHEST)
 
     def _running(self, node: PhaseNode, usual: Usual, now: float) -> _Running:
-        spent = node.spent + (0.0 if node.began is None else now - node.began)
+        spent = node.worked_for(now)
         expected, count = usual.expected(node.total)
         needed = 1.0 - min(node.free, MOSTLY)
         expected = max(expected * needed, LEAST)
@@ -268,7 +268,7 @@ class Estimator:
         """Sees how the counts go in a first run, of which there is nothing to estimate yet."""
         for node in nodes:
             if node.status == "running" and node.total and node.fraction is not None:
-                spent = node.spent + (0.0 if node.began is None else now - node.began)
+                spent = node.worked_for(now)
                 self._seen(node, node.fraction, spent)
 
     def _move(self, target: float, rest: float, now: float, moving: bool) -> float:

@@ -292,6 +292,10 @@ class PhaseNode:
 
     # Publishing
 
+    def worked_for(self, now: float) -> float:
+        """Seconds worked on it in this attempt of the session, until now where it runs."""
+        return self.spent + (0.0 if self.began is None else now - self.began)
+
     def settle(self, now: float) -> bool:
         """Takes in what the hot path has added: bounds it, and measures the rate. True where the count has moved."""
         if self.done >= MAX_UNITS:

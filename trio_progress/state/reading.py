@@ -151,7 +151,7 @@ def _first_run(state: PhaseTree) -> Outlook:
             weight=node.weight,
             fraction=None if node.total is not None and node.counted > node.total else node.fraction,
             free=node.free,
-            spent=node.spent + (0.0 if node.began is None else state.published - node.began),
+            spent=node.worked_for(state.published),
             running=node.status == "running",
             finished=node.status in OVER,
             open_ended=node.open_ended,
