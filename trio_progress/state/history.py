@@ -223,8 +223,8 @@ def _geometric(before: float | None, newest: float | None, weight: float) -> flo
 def _recent(phases: Mapping[str, PhaseHistory], now: float) -> dict[str, PhaseHistory]:
     kept = {name: phase for name, phase in phases.items() if now - phase.at <= KEPT_FOR}
     if len(kept) > PHASES_KEPT:
-        newest = sorted(kept, key=lambda name: kept[name].at, reverse=True)[:PHASES_KEPT]
-        kept = {name: kept[name] for name in kept if name in set(newest)}
+        newest = set(sorted(kept, key=lambda name: kept[name].at, reverse=True)[:PHASES_KEPT])
+        kept = {name: kept[name] for name in kept if name in newest}
     return kept
 
 
