@@ -16,7 +16,7 @@ import trio.testing
 
 import trio_progress
 from trio_progress import ProtocolError, Settings, decode_message, encode_message, open_tracker
-from trio_progress.protocol import messages
+from trio_progress.protocol import messages, snapshot
 from trio_progress.protocol.requests import Ping, Request, Subscribe, decode_cancel, decode_request
 from trio_progress.protocol.snapshot import Head
 from trio_progress.server.schema import FROM_CLIENT, FROM_SERVER, encoded, schema
@@ -163,7 +163,15 @@ def strict_times(message: Any) -> Any:
     return [strict_times(item) for item in message] if isinstance(message, list) else message
 
 
-TIMES = {"server_time", "at", "heartbeat_at", "progressed_at", "queued_at", "started_at", "ended_at"}
+# The members that hold a time, as the types' own annotations say.
+TIMES = {
+    name
+    for module in (messages, snapshot)
+    for kind in vars(module).values()
+    if isinstance(kind, msgspec.StructMeta)
+    for name, annotation in kind.__annotations__.items()
+    if "datetime" in annotation
+}
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
