@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, ov
 from ..errors import PhaseError
 from ..protocol.snapshot import PhaseStatus
 from ..state.checks import copied
+from ..state.fraction import phase_eta
 from ..state.guard import REFUSED, UNSET, Unset
 from ..state.phase import PhaseNode
 from ..state.quantities import Number
-from ..state.reading import phase_eta
 from .core import ReadOnly, SessionCore
 from .current import NULL_PHASE, NullPhase
 from .outcome import phase_end

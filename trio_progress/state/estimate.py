@@ -12,7 +12,7 @@
    how often it is worked on at all. What runs together counts by those shares, and is at least the longest of it.
 5. The bar is the time that was worked divided by that and the rest. It only rises: at most four times as fast as it
    should, and at a quarter of that where it would have to fall. It stands while the work does.
-6. In a first run the weights say what to expect; see `remaining()`. What has no history in a later run is expected to
+6. In a first run the weights say what to expect; see `by_weights()`. What has no history in a later run is expected to
    take what phases took that the pipeline no longer has (it was renamed), else its weight at the pace of the others.
 
 All of it is pure: no clock is read, and what it is given is not changed.
@@ -25,6 +25,7 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
+from .first_run import Courses
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
 from .rate import CAP, FARTHEST
 from .usual import Usual, passed_part, usual_of
@@ -58,9 +59,6 @@ NEAR_END: Final = 0.05
 SAMPLES: Final = 32
 """Estimates of one run that are kept to see how far off they were."""
 
-SEEN: Final = 8
-"""How often a phase must have been looked at to say how its count went over its time."""
-
 FAR: Final = 7.0
 """The logarithm of the most that a run is taken to differ from the usual."""
 
@@ -77,36 +75,6 @@ class Outlook(NamedTuple):
     """Seconds that are left; None: not known."""
     range: tuple[float, float] | None
     """Between which seconds the rest is, four times of five; None: not known."""
-
-
-class _Course:
-    """How the count of one phase has gone over its time, as far as somebody looked."""
-
-    __slots__ = ("first_total", "fraction", "passed", "seen", "spent")
-
-    def __init__(self) -> None:
-        self.first_total: float | None = None
-        self.passed: list[float] = []
-        """Seconds spent on it when it came to each of `KNOTS`."""
-        self.seen = 0
-        self.fraction = 0.0
-        self.spent = 0.0
-
-    def see(self, fraction: float, spent: float) -> None:
-        """It has come so far in so many seconds; between two looks it is taken to have gone evenly."""
-        self.seen += 1
-        passed = self.passed
-        while len(passed) < len(KNOTS) and fraction >= KNOTS[len(passed)]:
-            part = (KNOTS[len(passed)] - self.fraction) / (fraction - self.fraction)
-            passed.append(self.spent + (spent - self.spent) * part)
-        self.fraction, self.spent = max(fraction, self.fraction), spent
-
-    def profile(self, spent: float) -> tuple[float, ...]:
-        """Which part of its time had passed at each of `KNOTS`; empty where too little was seen of it."""
-        if self.seen < SEEN or spent <= 0:
-            return ()
-        parts = [min(seconds / spent, 1.0) for seconds in self.passed]
-        return tuple(round(part, 4) for part in parts + [1.0] * (len(KNOTS) - len(parts)))
 
 
 class _Running(NamedTuple):
@@ -153,7 +121,7 @@ class Estimator:
         given: Seconds that phases are said to take, by somebody who knows; earlier runs know better.
     """
 
-    __slots__ = ("_at", "_courses", "_next", "_stride", "_trail", "bar", "spread", "usual", "whole")
+    __slots__ = ("_at", "_next", "_stride", "_trail", "bar", "courses", "spread", "usual", "whole")
 
     def __init__(
         self,
@@ -165,9 +133,9 @@ class Estimator:
         """What is expected of each phase; empty: nothing is known of any, and the weights say what to expect."""
         self.whole: Final = sum(usual.seconds for usual in self.usual.values())
         self.spread = SPREAD if history is None else history.spread
+        self.courses: Final = Courses()
         self.bar = 0.0
         self._at: float | None = None
-        self._courses: dict[str, _Course] = {}
         self._trail: list[tuple[float, float, float]] = []
         """Seconds worked, seconds left and the bar, as they were told."""
         self._stride = max(self.whole / SAMPLES, LEAST)
@@ -246,7 +214,7 @@ class Estimator:
             return _Running(spent, expected, False, fraction or None, None, usual.alone)
         profile = () if history is None else history.profile
         if fraction is not None:
-            course = self._seen(node, fraction, spent)
+            course = self.courses.see(node, fraction, spent)
             if fraction >= ALL_COUNTED:
                 if len(course.passed) == len(KNOTS):
                     tail = (course.passed[-1], profile[-1] if profile else TAIL)
@@ -254,22 +222,6 @@ class Estimator:
             elif profile:
                 fraction = passed_part(profile, fraction)
         return _Running(spent, expected, count is not None, fraction or None, tail, usual.alone)
-
-    def _seen(self, node: PhaseNode, fraction: float, spent: float) -> _Course:
-        course = self._courses.get(node.name)
-        if course is None:
-            course = self._courses[node.name] = _Course()
-        if course.first_total is None and node.total:
-            course.first_total = node.total
-        course.see(fraction, spent)
-        return course
-
-    def watch(self, nodes: Iterable[PhaseNode], now: float) -> None:
-        """Sees how the counts go in a first run, of which there is nothing to estimate yet."""
-        for node in nodes:
-            if node.status == "running" and node.total and node.fraction is not None:
-                spent = node.worked_for(now)
-                self._seen(node, node.fraction, spent)
 
     def _move(self, target: float, rest: float, now: float, moving: bool) -> float:
         """Takes the bar towards where it should be."""
@@ -308,7 +260,7 @@ class Estimator:
             if node.status == "skipped":
                 phases[node.name] = PhaseLesson()
             elif node.status == "completed" and node.name in shares and node.free < MOSTLY:
-                course = self._courses.get(node.name)
+                course = self.courses.get(node.name)
                 count = node.done
                 phases[node.name] = PhaseLesson(
                     seconds=node.before + node.spent,

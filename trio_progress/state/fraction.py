@@ -1,4 +1,4 @@
-"""How far a phase is: its fraction, 0 to 1, from its own units and from its children.
+"""How far a phase is, 0 to 1, from its own units and from its children; and how long it takes by its rate.
 
 1. It is below 1 as long as the phase's scope has not exited, and exactly 1 once it is completed or skipped. The
    fraction of one that failed stays where it was.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .rate import CAP, Rate
+from .rate import CAP, FARTHEST, Rate
 
 if TYPE_CHECKING:
     from .phase import PhaseNode
@@ -91,3 +91,23 @@ def refresh(node: PhaseNode, seq: int, now: float) -> bool:
     elif node.status == "skipped":
         node.fraction = node.free = 1.0
     return moved
+
+
+def phase_eta(node: PhaseNode, now: float | None = None) -> float | None:
+    """Seconds to the phase's end by its own rate; None where that is not known.
+
+    Args:
+        node: The phase.
+        now: As of when, on the monotonic clock; when the phase changed last unless given.
+    """
+    if node.status != "running" or node.open_ended or (node.total is not None and node.counted > node.total):
+        return None
+    pace = node.child_pace if node.children or node.folded else node.pace
+    rate = None if pace is None else pace.value_at(node.at if now is None else now)
+    if rate is None:
+        return None
+    if node.children or node.folded:
+        left = None if node.fraction is None else 1.0 - node.fraction
+    else:
+        left = None if node.total is None else max(node.total - node.counted, 0)
+    return None if left is None or left / rate >= FARTHEST else left / rate

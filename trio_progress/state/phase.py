@@ -13,16 +13,6 @@
 the phase runs *and* is already marked as changed since the last published state; then counting is one flag test, one
 test of what comes in and one addition. What is added there is a plain int or float, so that the count is one: numpy's
 narrow numbers wrap, and Decimals refuse floats.
-
-Its fraction, 0 to 1:
-
-1. It is below 1 as long as the phase's scope has not exited, and exactly 1 once it is completed or skipped. The
-   fraction of one that failed stays where it was.
-2. With children it is the weighted mean of theirs and of the phase's own units (which weigh 1). An indeterminate
-   part counts as nothing done.
-3. A child that weighs nothing is how one of the own units is done: what it has done of that is added. So is one that
-   is given no weight where there are own units to be done.
-4. What has been reached is not taken back: a child that is done once more still counts as done.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import Outlook
 from .events import EventLog
-from .first_run import Part, by_weights, pace_of, remaining
+from .first_run import by_weights, parts_of
+from .fraction import phase_eta
 from .limits import Limits
-from .phase import OVER, PhaseNode
-from .rate import FARTHEST
+from .phase import PhaseNode
 from .transitions import PhaseTransitions
 
 if TYPE_CHECKING:
@@ -54,26 +54,6 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
         "elapsed": node.elapsed,
         "expected": None if node.usual is None else node.usual.told(node.total),
     }
-
-
-def phase_eta(node: PhaseNode, now: float | None = None) -> float | None:
-    """Seconds to the phase's end by its own rate; None where that is not known.
-
-    Args:
-        node: The phase.
-        now: As of when, on the monotonic clock; when the phase changed last unless given.
-    """
-    if node.status != "running" or node.open_ended or (node.total is not None and node.counted > node.total):
-        return None
-    pace = node.child_pace if node.children or node.folded else node.pace
-    rate = None if pace is None else pace.value_at(node.at if now is None else now)
-    if rate is None:
-        return None
-    if node.children or node.folded:
-        left = None if node.fraction is None else 1.0 - node.fraction
-    else:
-        left = None if node.total is None else max(node.total - node.counted, 0)
-    return None if left is None or left / rate >= FARTHEST else left / rate
 
 
 def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
@@ -141,30 +121,6 @@ def liveness(state: PhaseTree) -> tuple[Liveness, float | None]:
     if state.status != "running" or allowed is None or state.clock.monotonic() - state.progressed_mono <= allowed:
         return "ok", allowed
     return "stalled", allowed
-
-
-def _first_run(state: PhaseTree) -> Outlook:
-    """What is estimated where no earlier run is known: by the declared weights, and the rates of this run."""
-    nodes = state.root.children.values()
-    parts = [
-        Part(
-            weight=node.weight,
-            fraction=None if node.total is not None and node.counted > node.total else node.fraction,
-            free=node.free,
-            spent=node.worked_for(state.published),
-            running=node.status == "running",
-            finished=node.status in OVER,
-            open_ended=node.open_ended,
-            eta=phase_eta(node, state.published),
-        )
-        for node in nodes
-    ]
-    if state.pipeline is None:
-        # Nobody knows whether there will be another one.
-        known = state.raw > 0 and not all(part.finished for part in parts)
-        return Outlook(state.progress, remaining(parts, pace_of(parts)) if known else None, None)
-    bar, eta = by_weights(parts)
-    return Outlook(max(state.progress, bar), None if state.raw == 0 else eta, None)
 
 
 class SessionReading(PhaseTransitions):
@@ -250,8 +206,11 @@ class SessionReading(PhaseTransitions):
                     self.root.children.values(), worked, self.published, moving=moving
                 )
             else:
-                self.estimator.watch(self.root.children.values(), self.published)
-                self._outlook = _first_run(self)
+                parts = parts_of(self.root.children.values(), self.published, self.estimator.courses)
+                bar, eta = by_weights(parts)
+                if self.pipeline is None:  # Nobody knows whether there will be another phase.
+                    bar, eta = 0.0, None if all(part.finished for part in parts) else eta
+                self._outlook = Outlook(max(self.progress, bar), eta if self.raw > 0 else None, None)
             self.progress = self._outlook.progress
         return self._outlook
 
