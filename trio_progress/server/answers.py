@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 
 import msgspec
 
@@ -14,6 +15,14 @@ from ..protocol.messages import ErrorCode, ErrorMessage
 if TYPE_CHECKING:
     from ..protocol.requests import Subscribe
     from .auth.grants import Credentials, Grant
+
+ALWAYS: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of each response."""
 
 UNREADABLE: Final = (
     "what is stored of this session cannot be read, and trying again does not help: begin it anew, or delete it"
@@ -32,11 +41,13 @@ class Request:
     """The values of `label`, which may come more than once."""
     headers: dict[str, str]
     """By lower-case name; what came more than once is joined by commas."""
-    body: bytes
-    raw: bytes
+    body: bytes = b""
+    raw: bytes = b""
     """The head as it came, to be replayed."""
-    trailing: bytes
+    trailing: bytes = b""
     """What came behind the head of an upgrade."""
+    handshaken: bool = False
+    """Whether it is for a WebSocket, and whoever took it has checked that it is well-formed."""
 
     @property
     def upgrades(self) -> bool:
@@ -54,6 +65,12 @@ class Response:
     body: bytes = b""
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, str]:
+        """Its headers with those that say what the body is, where there is one (RFC 9110, sections 15.3.5, 15.4.5)."""
+        if self.status in (204, 304):
+            return self.headers
+        return {**self.headers, "Content-Type": self.content_type, "Content-Length": str(len(self.body))}
 
 
 def as_json(value: object, status: int = 200, **headers: str) -> Response:
@@ -98,6 +115,14 @@ class Upgrade:
 
 
 Answer: TypeAlias = Response | EventStream
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+def with_headers(answer: AnswerT, added: Mapping[str, str] = MappingProxyType({})) -> AnswerT:
+    """The answer with the headers that each has."""
+    answer.headers.update({**ALWAYS, **answer.headers, **added})
+    return answer
 
 
 def not_found(session_id: str) -> ErrorMessage:

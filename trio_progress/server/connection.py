@@ -7,9 +7,8 @@ trio-websocket through our own stream; all else is answered as HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import h11
@@ -17,7 +16,7 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from .answers import EventStream, RefusedError, Request, Response
+from .answers import EventStream, RefusedError, Request, Response, with_headers
 from .capacity import AddressFullError, PortLimit
 from .http_connection import HttpConnection
 from .sse import SseConnection
@@ -41,14 +40,6 @@ BROKEN: Final = (
     h11.LocalProtocolError,
 )
 """What a connection that breaks raises, here or in trio-websocket's task."""
-
-ALWAYS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""Headers of each response."""
 
 IN_MEMORY: Final = "127.0.0.1"
 """The address of a client that has none, in this process."""
@@ -161,7 +152,7 @@ class ConnectionHandler:
 
     async def _refuse(self, http: HttpConnection, response: Response) -> None:
         """Answers what was never understood, and reads on for a moment: closing at once could take the answer back."""
-        await http.respond(None, _with_headers(response))
+        await http.respond(None, with_headers(response))
         with trio.move_on_after(LINGER):
             await half_close(http.transport)
             for _ in range(64):
@@ -172,15 +163,14 @@ class ConnectionHandler:
         """Answers one request; True where another may follow."""
         runtime = self._runtime
         if self._admin:
-            return await http.respond(request, _with_headers(self._routes.admin(request)), last=runtime.draining)
-        cors = runtime.origins.cors(request.headers)
-        answer = await self._routes.dispatch(request, address, trusted=runtime.proxies.trusts(peer))
+            return await http.respond(request, with_headers(self._routes.admin(request)), last=runtime.draining)
+        base, trusted = runtime.settings.base_path, runtime.proxies.trusts(peer)
+        answer = await self._routes.dispatch(request, address, base=base, trusted=trusted)
         if isinstance(answer, Response):
-            return await http.respond(request, _with_headers(answer, cors), last=runtime.draining)
+            return await http.respond(request, answer, last=runtime.draining)
         connection: ServerConnection
         if isinstance(answer, EventStream):
-            answer.headers.update({**ALWAYS, **cors})
-            connection = SseConnection(runtime, http.transport, answer)
+            connection = SseConnection(runtime, http.transport, answer, _head_of(answer))
         else:
             connection = WsConnection(runtime, http.transport, request, answer)
         with runtime.connections.streaming(connection):
@@ -191,10 +181,10 @@ class ConnectionHandler:
         return False
 
 
-def _with_headers(response: Response, added: Mapping[str, str] = MappingProxyType({})) -> Response:
-    """The response with the headers that each has."""
-    response.headers = {**ALWAYS, **response.headers, **added}
-    return response
+def _head_of(stream: EventStream) -> bytes:
+    """What comes before the events, as bytes; it ends with the connection, for it has no length."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {**stream.headers, "Connection": "close"}.items())
+    return f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode("latin-1")
 
 
 def _uncounted(address: str) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ new protocol, and no body. (One server on Trio died of it.)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Final, final
 from urllib.parse import parse_qsl, unquote
@@ -92,7 +92,7 @@ class HttpConnection:
         if not event.http_version.startswith(b"1."):  # Of those below 1, and of later minor ones, see RFC 9110, 2.5.
             version = event.http_version.decode("ascii")
             raise RefusedError(505, "bad_request", f"HTTP/{version} is not supported: send HTTP/1.1")
-        headers = _headers(event)
+        headers = joined_headers(event.headers)
         trailing, _ = self._h11.trailing_data
         head = bytes(self._raw[: len(self._raw) - len(trailing)])
         if len(head) > LARGEST_HEAD:
@@ -178,10 +178,7 @@ class HttpConnection:
             trio.BrokenResourceError: The client has gone, or does not read.
         """
         body = b"" if response.status in (204, 304) else response.body
-        headers = [(name, value) for name, value in response.headers.items()]
-        if response.status not in (204, 304):
-            headers.append(("Content-Type", response.content_type))
-            headers.append(("Content-Length", str(len(body))))
+        headers = list(response.fields().items())
         if request is None or last:
             headers.append(("Connection", "close"))
         if self._states()[0] not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -219,11 +216,16 @@ def _too_many_headers() -> RefusedError:
     return RefusedError(431, "too_large", f"a request has at most {MOST_HEADERS} headers, a line each")
 
 
-def _headers(event: h11.Request) -> dict[str, str]:
-    if len(event.headers) > MOST_HEADERS:
+def joined_headers(pairs: Collection[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers of a request by lower-case name.
+
+    Raises:
+        RefusedError: There are too many, or one of which there may be only one comes again.
+    """
+    if len(pairs) > MOST_HEADERS:
         raise _too_many_headers()
     found: dict[str, str] = {}
-    for raw_name, raw_value in event.headers:
+    for raw_name, raw_value in pairs:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         if name in found and name in ("host", "origin", "authorization", "content-length", "sec-websocket-key"):
             raise RefusedError(400, "bad_request", f"the header {name} may be sent only once")

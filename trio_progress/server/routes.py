@@ -5,8 +5,6 @@ In this order, and before anything is looked at: `Host`, origin, base path, cred
 
 from __future__ import annotations
 
-import base64
-import binascii
 import importlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,10 +19,22 @@ from ..protocol.messages import SUBPROTOCOL, Unlisted
 from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
 from ..protocol.snapshot import ENDED, as_text
 from ..state import checks
-from .answers import UNREADABLE, Answer, EventStream, RefusedError, Request, Response, Upgrade, as_json, error
+from .answers import (
+    UNREADABLE,
+    Answer,
+    EventStream,
+    RefusedError,
+    Request,
+    Response,
+    Upgrade,
+    as_json,
+    error,
+    with_headers,
+)
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
 from .auth.grants import VERBS, Credentials, Grant
 from .files import matches
+from .handshake import check_handshake
 from .list.pages import visible_sessions
 from .runtime import ServerRuntime, log_client_request
 from .schema import Config, Readiness, SessionList, encoded
@@ -47,7 +57,6 @@ Methods: TypeAlias = Mapping[str, Callable[[Call], Awaitable[Answer]]]
 STREAM_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
-    "Connection": "close",
     "X-Accel-Buffering": "no",  # nginx would hold events back
 }
 
@@ -68,7 +77,6 @@ class Routes:
 
     def __init__(self, runtime: ServerRuntime) -> None:
         self._runtime = runtime
-        self._base: Final = runtime.settings.base_path
         self._schema = encoded()
         self._paths: Final[dict[str, Methods]] = {
             "sessions": {"GET": self._sessions},
@@ -82,19 +90,27 @@ class Routes:
             "cancel": {"POST": self._cancel},
         }
 
-    async def dispatch(self, request: Request, address: str, *, trusted: bool) -> Answer | Upgrade:
-        """What a request over the main port is answered.
+    async def dispatch(self, request: Request, address: str, *, base: str, trusted: bool) -> Answer | Upgrade:
+        """What a request over the main port is answered, with all its headers.
 
         Args:
             request: What is asked.
             address: The client's.
+            base: What all paths begin with, with a slash at its end.
             trusted: Whether it came through a trusted proxy.
         """
-        answered = self._answer_anybody(request)
-        if answered is not None:
+        answer: Answer | Upgrade | None = self._answer_anybody(request, base)
+        if answer is None:
+            answer = await self._answer_known(request, request.path[len(base) :], address, trusted=trusted)
+        else:
             await trio.lowlevel.checkpoint()
-            return answered
-        headers, path = request.headers, request.path[len(self._base) :]
+        if isinstance(answer, Upgrade):
+            return answer
+        return with_headers(answer, self._runtime.origins.cors(request.headers))
+
+    async def _answer_known(self, request: Request, path: str, address: str, *, trusted: bool) -> Answer | Upgrade:
+        """Answers what is to be granted."""
+        headers = request.headers
         cookies = cookies_of(headers.get("cookie", ""))
         credentials = Credentials(
             token=token_of(headers), headers=headers, cookies=cookies, address=address, trusted=trusted
@@ -113,9 +129,9 @@ class Routes:
             return self._config(grant)
         return await self.answer(request, path, grant, address)
 
-    def _answer_anybody(self, request: Request) -> Response | None:
+    def _answer_anybody(self, request: Request, base: str) -> Response | None:
         """Answers what is not to be looked at any further, and what is for everybody; None for all else."""
-        base, headers, origins = self._base, request.headers, self._runtime.origins
+        headers, origins = request.headers, self._runtime.origins
         if not origins.hosted(headers):
             return error(421, "not_allowed", "this host name is not served: add it to `hosts` (--hosts)")
         page = request.method == "GET" and request.path in (base, base.rstrip("/"), f"{base}index.html")
@@ -132,7 +148,7 @@ class Routes:
         return probe or self._public(request, path)
 
     async def _upgrade(self, request: Request, credentials: Credentials) -> Response | Upgrade:
-        refused = _check_upgrade(request)
+        refused = check_handshake(request)
         if refused is None and self._runtime.draining:
             refused = error(503, "unavailable", "the server stops")
         if refused is not None:
@@ -360,24 +376,3 @@ def _labels(request: Request) -> dict[str, str]:
     if len(found) > 32:
         raise RefusedError(400, "bad_request", "at most 32 labels")
     return found
-
-
-def _check_upgrade(request: Request) -> Response | None:
-    """Refuses what is no handshake of this protocol (RFC 6455, section 4.2.1)."""
-    headers = request.headers
-    if request.method != "GET" or not request.upgrades:
-        return error(426, "bad_request", "this path takes only WebSockets", Upgrade="websocket")
-    if headers.get("sec-websocket-version") != "13":
-        return error(426, "bad_request", "Sec-WebSocket-Version must be 13", Sec_WebSocket_Version="13")
-    if not _is_key(headers.get("sec-websocket-key", "")):
-        return error(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")
-    if SUBPROTOCOL not in map(str.strip, headers.get("sec-websocket-protocol", "").split(",")):
-        return error(400, "bad_request", f"Sec-WebSocket-Protocol must offer {SUBPROTOCOL}")
-    return None
-
-
-def _is_key(text: str) -> bool:
-    try:
-        return len(base64.b64decode(text, validate=True)) == 16
-    except (binascii.Error, ValueError):
-        return False

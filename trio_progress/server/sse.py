@@ -26,10 +26,17 @@ MOST_INBOUND: Final = 64 * 1024
 
 @final
 class SseConnection(ServerConnection):
-    """One client of server-sent events."""
+    """One client of server-sent events.
 
-    def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream) -> None:
+    Args:
+        transport: Where they go.
+        asked: What is asked for.
+        head: What is sent before all else: the head of the response, unless it was sent by other means.
+    """
+
+    def __init__(self, runtime: ServerRuntime, transport: Transport, asked: EventStream, head: bytes = b"") -> None:
         self._asked = asked
+        self._head = head
         self._transport = transport
         open_wire = partial(Wire, transport, patience=runtime.settings.write_timeout)
         super().__init__(runtime, open_wire, runtime.as_events, asked.grant)
@@ -51,9 +58,7 @@ class SseConnection(ServerConnection):
 
     async def run(self) -> None:
         """Sends until all is sent, the client goes, or its token expires."""
-        head = "".join(f"{name}: {value}\r\n" for name, value in self._asked.headers.items())
-        body = "" if self._asked.head_only else "retry: 1000\n\n"
-        self._outbox.head(f"HTTP/1.1 200 OK\r\n{head}\r\n{body}".encode("latin-1"))
+        self._outbox.head(self._head + (b"" if self._asked.head_only else b"retry: 1000\n\n"))
         self._wire.open()
         if self._asked.head_only:
             self._wire.finish_soon()
