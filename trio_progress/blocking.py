@@ -21,7 +21,7 @@ from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .live.remote import RemoteState
 from .protocol.clock import Clock
 from .protocol.page import SessionPage, check_page
-from .settings import UNFINISHED_RETENTION, kept
+from .settings import UNFINISHED_RETENTION
 from .state import checks
 from .state.history import PipelineHistory, given_history
 from .state.limits import Limits
@@ -115,7 +115,7 @@ class Client:
             StoreError: The store did not answer.
         """
         state = queued_state(session_id, pipeline, title, labels, self._clock, self._limits)
-        outcome = self._write(declaration(state, kept("queued", self._retention, self._unfinished)))
+        outcome = self._write(declaration(state, max(self._retention, self._unfinished)))
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in some process")
         state.move(outcome.epoch)

@@ -19,11 +19,6 @@ UNFINISHED: Final[frozenset[SessionStatus]] = frozenset({"queued", "running", "i
 UNFINISHED_RETENTION: Final = 7 * 86_400.0
 
 
-def kept(status: SessionStatus, retention: float, unfinished_retention: float) -> float:
-    """Seconds for which a store keeps what stands so, from when that was written."""
-    return max(retention, unfinished_retention) if status in UNFINISHED else retention
-
-
 class TrackerOptions(TypedDict, total=False):
     """The keywords of `Settings`, for the type of what hands them on."""
 
@@ -132,4 +127,4 @@ class Settings:
 
     def keep(self, status: SessionStatus) -> float:
         """Seconds for which the store keeps what stands so, from when that was written."""
-        return kept(status, self.retention, self.unfinished_retention)
+        return max(self.retention, self.unfinished_retention) if status in UNFINISHED else self.retention

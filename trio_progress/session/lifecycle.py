@@ -146,6 +146,7 @@ class SessionLifecycle:
 
     def _claim(self) -> Claim:
         state, settings = self.state, self._runtime.settings
+        state.publish()
         return Claim(
             id=state.id,
             proposal=state.epoch,

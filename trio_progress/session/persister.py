@@ -114,7 +114,7 @@ class Persister:
                 self._renewing = True
                 return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
             return None
-        events = events_of(state, self._stored_event)
+        events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         self._renewing = False
         self._sent = newest
         return Append(
@@ -126,7 +126,7 @@ class Persister:
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
-            lesson=state.lesson(),
+            lesson=state.lesson() if state.over else None,
         )
 
     def settled(self, outcome: Outcome) -> None:

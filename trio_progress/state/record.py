@@ -61,7 +61,7 @@ def encode_record(state: SessionState) -> bytes:
     """The newest published state as it is stored."""
     root = state.root
     record = Record(
-        state=state.snapshot(),
+        state=state.published_state(),
         saved=state.saved,
         folded=root.folded,
         folded_weight=float(root.folded_weight),

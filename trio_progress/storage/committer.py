@@ -149,11 +149,12 @@ class Committer:
                             writers.append(writer)
                             batch.append(write)
                     if batch:
+                        was_up = self.up
                         await self._commit(writers, batch)
-                        if self.up:
-                            backoff.reset()
-                        else:
+                        if not self.up:
                             await trio.sleep(backoff.pause())
+                        elif not was_up:
+                            backoff.reset()
         finally:
             self.closing = True
             for writer in (*self._asking, *self._waiting):
