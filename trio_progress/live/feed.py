@@ -9,7 +9,8 @@ Only the owner publishes: by the broadcaster's tick, which then announces what i
 transitions of the state. Whoever follows reads what was published, and that changes nothing. A reader that comes at a
 moment of its own (it joins, reads once, or could not be written to at the tick) asks the owner by `Feed.refresh()`
 first: so what people read is of now, and what is numbered `seq` is the same for all. That announces nothing: where
-others follow, the token for the broadcaster's next tick lies there already.
+others follow, the token for the broadcaster's next tick lies there already. Who reads once is told bar, ETA and rates
+as of this moment, under the same `seq`; what was published stays as it was.
 """
 
 from __future__ import annotations
@@ -121,9 +122,8 @@ class Feed:
         """The state of this moment, for who reads it once; "lost" where another process owned it and is gone."""
         if self.remote is not None:
             return self.remote.snapshot()
-        cast("SessionState", self.source).note_time()
         self.refresh()
-        return self.source.published_state()
+        return cast("SessionState", self.source).snapshot_now()
 
     def update(self, since: int, resume: str) -> Update:
         """The update from `since` to the newest state; all subscribers that stand alike share one."""

@@ -146,9 +146,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds that this attempt ran until `progressed_at`, and in all once it has ended, by a clock that nobody sets;
     None: not begun, or not known. `ended_at - started_at` is something else where the wall clock was set meanwhile."""
     eta_range: tuple[float, float] | None = None
-    """Between how many seconds the end is, four times of five, as of this `seq`; None: not known."""
+    """Between how many seconds the end is, four times of five; None: not known."""
     published_at: datetime | None = None
-    """When this `seq` was published, by the owner's wall clock: what `eta` and `progress` are as of."""
+    """What `progress`, `eta` and `eta_range` are as of, by the owner's wall clock: when this `seq` was published, or
+    was read by `snapshot()`, which tells them anew."""
 
 
 class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):

@@ -107,10 +107,10 @@ class Session(ReadOnly):
         return _Phases(self._core, self._core.state.root)
 
     def snapshot(self) -> Snapshot:
-        """The session as it is now, frozen."""
+        """The session as it is now, frozen: ETA, range and bar are as of this moment too."""
         state = self._core.state
-        state.note_time()
-        return state.snapshot()
+        state.publish()
+        return state.snapshot_now()
 
     # Phases
 

@@ -66,7 +66,7 @@ COUNTED: Final = 0.9
 """How far a phase without a total can be by its usual count."""
 
 
-class Outlook(NamedTuple):
+class Estimate(NamedTuple):
     """What is estimated of a run at one moment."""
 
     progress: float
@@ -141,7 +141,7 @@ class Estimator:
         self._stride = max(self.whole / SAMPLES, LEAST)
         self._next = 0.0
 
-    def observe(self, nodes: Iterable[PhaseNode], worked: float, now: float, *, moving: bool = True) -> Outlook:
+    def observe(self, nodes: Iterable[PhaseNode], worked: float, now: float, *, moving: bool = True) -> Estimate:
         """What is estimated now; moves the bar.
 
         Args:
@@ -158,7 +158,7 @@ class Estimator:
         # A little may be off by much: a part of the whole is added on both sides of the ratio.
         slack = NEAR_END * whole
         factor = exp(self.spread)
-        return Outlook(bar, rest, (max((rest + slack) / factor - slack, 0.0), (rest + slack) * factor - slack))
+        return Estimate(bar, rest, (max((rest + slack) / factor - slack, 0.0), (rest + slack) * factor - slack))
 
     def _rest(self, nodes: Iterable[PhaseNode], now: float) -> float:
         """Seconds that are left."""
@@ -233,7 +233,7 @@ class Estimator:
                 self.bar = min(target, self.bar + FASTEST * step)
             else:
                 self.bar += SLOWEST * step
-        self._at = now
+        self._at = now if self._at is None else max(self._at, now)
         self.bar = min(self.bar, CAP)
         return self.bar
 

@@ -11,7 +11,7 @@ import msgspec
 from ..protocol.clock import Clock, shown_seconds, utc
 from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
-from .estimate import Outlook
+from .estimate import Estimate
 from .events import EventLog
 from .first_run import by_weights, parts_of
 from .fraction import phase_eta
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from .tree import Host, PhaseTree
 
 
-LONGEST_STEP: Final = 1.0
-SMALLEST_STEP: Final = 0.005
-"""Seconds, and the part of the time so far, after which time alone makes a new state; whichever is less."""
+FRESH: Final = 0.1
+"""Seconds for which the figures of a published state are taken to be of now."""
 
 
 def phase_values(node: PhaseNode) -> dict[str, Any]:
@@ -66,6 +65,16 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
             below = tuple(phase_snapshot(child) for child in node.children.values())
             node.snapshot = PhaseSnapshot(**phase_values(node), phases=below)
     return node.snapshot
+
+
+def _phase_now(node: PhaseNode, now: float) -> PhaseSnapshot:
+    """The same, with rates and what is left as of `now`."""
+    if node.status != "running":
+        return phase_snapshot(node)
+    values = phase_values(node)
+    values["rate"] = None if node.pace is None else node.pace.value_at(now)
+    values["eta"] = phase_eta(node, now)
+    return PhaseSnapshot(**values, phases=tuple(_phase_now(child, now) for child in node.children.values()))
 
 
 @lru_cache(maxsize=4096, typed=True)
@@ -194,25 +203,28 @@ class SessionReading(PhaseTransitions):
         self._snapshot: tuple[Head, Snapshot] | None = None
         """The newest one, and the head that it was made of."""
 
-    def outlook(self) -> Outlook:
+    def estimate(self) -> Estimate:
         """What is estimated as of the newest published state; made once for it."""
-        if self._outlook is None:
-            if self.status != "running" or self.over:
-                self._outlook = Outlook(self.progress, None, None)
-            elif self.estimator.usual:
-                worked = self.worked_before + self.published - self.started_mono
-                moving = liveness(self)[0] == "ok"
-                self._outlook = self.estimator.observe(
-                    self.root.children.values(), worked, self.published, moving=moving
-                )
-            else:
-                parts = parts_of(self.root.children.values(), self.published, self.estimator.courses)
-                bar, eta = by_weights(parts)
-                if self.pipeline is None:  # Nobody knows whether there will be another phase.
-                    bar, eta = 0.0, None if all(part.finished for part in parts) else eta
-                self._outlook = Outlook(max(self.progress, bar), eta if self.raw > 0 else None, None)
-            self.progress = self._outlook.progress
-        return self._outlook
+        if self._estimate is None:
+            self._estimate = self._estimated(self.published)
+        return self._estimate
+
+    def _estimated(self, now: float) -> Estimate:
+        """What is estimated as of `now`. The bar moves with it: nothing that is told later is below."""
+        if self.status != "running" or self.over:
+            return Estimate(self.progress, None, None)
+        nodes = self.root.children.values()
+        if self.estimator.usual:
+            worked = self.worked_before + now - self.started_mono
+            estimate = self.estimator.observe(nodes, worked, now, moving=liveness(self)[0] == "ok")
+        else:
+            parts = parts_of(nodes, now, self.estimator.courses)
+            bar, eta = by_weights(parts)
+            if self.pipeline is None:  # Nobody knows whether there will be another phase.
+                bar, eta = 0.0, None if all(part.finished for part in parts) else eta
+            estimate = Estimate(max(self.progress, bar), eta if self.raw > 0 else None, None)
+        self.progress = estimate.progress
+        return estimate
 
     def liveness(self) -> Liveness:
         """Whether the work advances, by the monotonic clock; a session that is not running is "ok"."""
@@ -223,7 +235,7 @@ class SessionReading(PhaseTransitions):
         alive, stall_after = liveness(self)
         head = self._head
         if head is None:
-            outlook = self.outlook()
+            estimate = self.estimate()
             # Until it last advanced; in all once it has ended.
             ran = (self.progressed_mono if self.ended_mono is None else self.ended_mono) - self.started_mono
             head = self._head = Head(
@@ -236,9 +248,9 @@ class SessionReading(PhaseTransitions):
                 attempt=self.attempt,
                 status=self.status,
                 liveness=alive,
-                progress=outlook.progress,
+                progress=estimate.progress,
                 raw=self.raw,
-                eta=outlook.eta,
+                eta=estimate.eta,
                 message=self.message,
                 counters=dict(self.counters),
                 fields=self.fields,
@@ -252,7 +264,7 @@ class SessionReading(PhaseTransitions):
                 stall_after=stall_after,
                 events=self.event_log.newest,
                 elapsed=None if self.started is None else shown_seconds(ran),
-                eta_range=outlook.range,
+                eta_range=estimate.range,
                 published_at=utc(self.published_at),
             )
         elif head.liveness != alive:
@@ -264,22 +276,40 @@ class SessionReading(PhaseTransitions):
         self.publish()
         return self.published_state()
 
-    def note_time(self) -> None:
-        """Has the next published state tell what time alone has changed, once that is enough to be seen.
+    def snapshot_now(self) -> Snapshot:
+        """The newest published state, with what time alone has changed since: the bar, what is left, and rates.
 
-        While nothing happens, rates fall, and the estimate of the rest is another one.
+        Its `seq` is the same, and what was published stays as it was.
         """
+        state = self.published_state()
+        if self.status != "running" or self.over:
+            return state
+        now = self.clock.monotonic()
+        if now - self.published < FRESH:
+            return state
+        estimate = self._estimated(now)
+        phases = tuple(_phase_now(node, now) for node in self.root.children.values())
+        if estimate == self.estimate() and phases == state.phases:
+            return state
+        return msgspec.structs.replace(
+            state,
+            progress=estimate.progress,
+            eta=estimate.eta,
+            eta_range=estimate.range,
+            published_at=utc(self.clock.wall()),
+            phases=phases,
+        )
+
+    def note_time(self) -> None:
+        """Has the next published state tell what time alone has changed: the bar, what is left, and rates."""
         if self.dirty or self.status != "running" or self.over:
             return
         now = self.clock.monotonic()
-        passed = now - self.published
-        if passed <= 0 or passed < min(LONGEST_STEP, SMALLEST_STEP * (now - self.started_mono)):
-            return
         for node in self.walk():
             if node.status == "running" and (node.rate is not None or phase_eta(node, now) is not None):
                 self.mark_dirty(node)
                 self._head_changed = True
-        if self.estimator.usual or self.outlook().eta is not None:
+        if self.estimator.usual or self.estimate().eta is not None:
             self.mark_dirty()
             self._head_changed = True
 

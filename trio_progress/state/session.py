@@ -216,7 +216,7 @@ class SessionState(SessionReading):
             said = f"The result could not be kept: {type(self.result_refused).__name__}"
             self.message = said if self.message is None else checks.message("", f"{said}. {self.message}", self.limits)
             self.result_refused = None  # It may hold on to much by its traceback.
-        self.outlook()  # The bar of an end that is no success stays where it was.
+        self.estimate()  # The bar of an end that is no success stays where it was.
         self.end_phases(_PHASE_END[status])
         self.status = status
         self.error = error

@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..errors import PhaseError, SessionClosedError
-from .estimate import Estimator, Outlook
+from .estimate import Estimate, Estimator
 from .fraction import refresh
 from .guard import Noting
 from .phase import OVER, PhaseNode
@@ -62,11 +62,11 @@ class PhaseTree:
     """The part of a session's state that is its phases and their publishing; `SessionState` is the whole."""
 
     __slots__ = (
+        "_estimate",
         "_head",
         "_head_changed",
         "_moved",
         "_nodes",
-        "_outlook",
         "changed",
         "clock",
         "dirty",
@@ -138,7 +138,7 @@ class PhaseTree:
         """Updates can start from this published state on; who is behind it needs a snapshot."""
         self._head: Head | None = None
         self._head_changed = False
-        self._outlook: Outlook | None = None
+        self._estimate: Estimate | None = None
         """What is estimated as of the newest published state; None until it is asked for."""
         self._moved = False
         """Whether the next published state is one in which the work has advanced."""
@@ -295,7 +295,7 @@ class PhaseTree:
             self.progressed = self.clock.wall()
             self.progressed_mono = now
         self.raw = self.root.fraction or 0.0
-        self._outlook = None
+        self._estimate = None
         if not self.estimator.usual or self.root.status == "completed":
             self.progress = max(self.progress, self.raw)
         return seq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -282,6 +283,55 @@ def test_rate_and_eta_do_not_stand_still_in_a_pause(run_all: Callable[..., None]
     assert rates[0] > 3 * rates[-1] > 0
     assert etas == sorted(etas)
     assert etas[-1] < 10 * etas[0]
+
+
+# Reading
+
+
+def test_reading_makes_no_new_state_and_no_reader_sees_the_bar_go_back(run_all: Callable[..., None]) -> None:
+    bars: list[float] = []
+    watched: list[tuple[int, float]] = []
+
+    async def read(session: Session, tracker: ProgressTracker) -> None:
+        for _ in range(100):
+            await trio.sleep(0.7)
+            bars.append(session.snapshot().progress)
+            bars.append((await tracker.snapshot(session.id)).progress)
+
+    async def watch(tracker: ProgressTracker) -> None:
+        async with tracker.watch("s1") as snapshots:
+            async for snapshot in snapshots:
+                bars.append(snapshot.progress)
+                watched.append((snapshot.seq, trio.current_time()))
+
+    async def body(tracker: ProgressTracker) -> None:
+        for number in range(2):
+            async with tracker.session(f"s{number}", Pipeline("p", ["a", "b"])) as session:
+                with session.phase("a"):
+                    await trio.sleep(100)
+                    before = session.snapshot()
+                    await read(session, tracker)
+                    after = session.snapshot()
+                    assert before.seq == after.seq
+                    if number:
+                        assert after.progress > before.progress
+                        assert before.published_at is not None
+                        assert after.published_at is not None
+                        assert after.published_at > before.published_at
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(watch, tracker)
+                            await read(session, tracker)
+                            nursery.cancel_scope.cancel()
+                with session.phase("b"):
+                    await trio.sleep(10)
+                bars.clear() if not number else None
+
+    run_all(body)
+    assert bars == sorted(bars)
+    # Each heartbeat tells who follows what time has changed.
+    assert [seq - watched[0][0] for seq, _ in watched] == list(range(len(watched)))
+    assert len(watched) == 8
+    assert {round(after - before) for (_, before), (_, after) in pairwise(watched[1:])} == {10}
 
 
 # Saying so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -17,6 +18,8 @@ from trio_progress.state.history import KNOTS
 from trio_progress.state.session import SessionState
 
 NAMES = ("a", "b", "c")
+LOOKS = ("read", "tick", "heartbeat")
+"""Who comes to see a state: who asks for it, and who follows and is told what is new."""
 
 some_seconds = st.floats(0.001, 1e9)
 some_phase = st.builds(
@@ -39,7 +42,7 @@ some_history = st.none() | st.builds(
     phases=st.dictionaries(st.sampled_from(NAMES), some_phase),
 )
 some_call = st.one_of(
-    st.tuples(st.just("wait"), st.floats(0, 1e4)),
+    st.tuples(st.just("wait"), st.floats(0, 1e4) | st.floats(0.1, 100)),
     st.tuples(st.just("enter"), st.sampled_from(NAMES), st.none() | st.integers(0, 50)),
     st.tuples(st.just("child"), st.sampled_from(NAMES), st.none() | st.integers(0, 9), st.none() | st.floats(0, 3)),
     st.tuples(st.just("advance"), st.sampled_from(NAMES), st.integers(0, 30)),
@@ -47,9 +50,7 @@ some_call = st.one_of(
     st.tuples(st.just("skip units"), st.sampled_from(NAMES), st.integers(0, 30)),
     st.tuples(st.just("leave"), st.sampled_from(NAMES), st.sampled_from(["completed", "failed"])),
     st.tuples(st.just("skip"), st.sampled_from(NAMES)),
-    st.tuples(
-        st.just("look"),
-    ),
+    st.tuples(st.sampled_from(LOOKS)),
     st.tuples(st.just("history"), some_history),
 )
 
@@ -74,10 +75,22 @@ class Run:
         elif what == "history":
             self.state.use_history(given[0])
             self.state.touch()
-        elif what == "look":
-            self.state.note_time()
-        else:
+        elif what not in LOOKS:
             self.on(what, self.state.find(given[0]), *given[1:])
+
+    def look(self, how: str) -> Snapshot | None:
+        """What somebody sees; None: there is nothing new for who follows."""
+        if how == "heartbeat":
+            self.state.note_time()
+        before = self.state.seq
+        seq = self.state.publish()
+        published = self.state.published_state()
+        if how != "read":
+            return None if seq == before else published
+        read = self.state.snapshot_now()
+        assert read.seq == self.state.seq == seq
+        assert self.state.published_state() is published
+        return read
 
     def on(self, what: str, node: Any, *given: Any) -> None:
         if what == "enter" and node.status in ("pending", "failed"):
@@ -101,36 +114,67 @@ class Run:
             self.state.leave(node, given[0])
 
 
-@given(some_history, st.lists(some_call, max_size=40), st.sampled_from(["completed", "failed"]))
-def test_the_bar_only_rises_is_below_1_before_the_end_and_finite(
-    history: PipelineHistory | None, calls: list[tuple[Any, ...]], end: Any
-) -> None:
-    run = Run()
-    run.state.use_history(history)
-    told = 0.0
+class Seen:
+    """What somebody has seen of a run, who reads, and follows, and is told by heartbeats."""
 
-    def check(snapshot: Snapshot) -> None:
-        assert told <= snapshot.progress < 1
+    def __init__(self, history: PipelineHistory | None) -> None:
+        self.run = Run()
+        self.run.state.use_history(history)
+        self.told = 0.0
+
+    def call(self, what: str, *given: Any) -> None:
+        run = self.run
+        if what not in LOOKS:
+            run.call(what, *given)
+        elif (seen := run.look(what)) is not None:
+            self.check(seen)
+            self.told = seen.progress
+
+    def check(self, snapshot: Snapshot) -> None:
+        assert self.told <= snapshot.progress < 1
         for seconds in (snapshot.eta, *(snapshot.eta_range or ())):
             assert seconds is None or 0 <= seconds < math.inf
         if snapshot.eta_range is not None and snapshot.eta is not None:
             assert snapshot.eta_range[0] <= snapshot.eta * (1 + 1e-9) + 1e-9
             assert snapshot.eta <= snapshot.eta_range[1] * (1 + 1e-9) + 1e-9
-        shown = snapshot.progress
         for later in (0.0, 1.0, 100.0, 1e6):
-            outlook = outlook_at(snapshot, 1e9 + run.now + later)
-            assert shown <= outlook.progress < 1
+            outlook = outlook_at(snapshot, 1e9 + self.run.now + later)
             assert outlook.eta is None or 0 <= outlook.eta < math.inf
-            shown = outlook.progress
 
+    def end(self, how: Any) -> None:
+        self.run.state.end(how)
+        last = self.run.state.snapshot()
+        assert (last.progress == 1) == (how == "completed")
+        assert last.progress >= self.told
+        lesson = self.run.state.lesson()
+        assert lesson is None or lesson.miss is None or math.isfinite(lesson.miss)
+
+
+@given(some_history, st.lists(some_call, max_size=40), st.sampled_from(["completed", "failed"]))
+def test_the_bar_only_rises_is_below_1_before_the_end_and_finite(
+    history: PipelineHistory | None, calls: list[tuple[Any, ...]], end: Any
+) -> None:
+    seen = Seen(history)
     for what, *arguments in calls:
-        run.call(what, *arguments)
-        snapshot = run.state.snapshot()
-        check(snapshot)
-        told = snapshot.progress
-    run.state.end(end)
-    last = run.state.snapshot()
-    assert (last.progress == 1) == (end == "completed")
-    assert last.progress >= told
-    lesson = run.state.lesson()
-    assert lesson is None or lesson.miss is None or math.isfinite(lesson.miss)
+        seen.call(what, *arguments)
+    seen.end(end)
+
+
+def test_the_bar_only_rises_for_who_reads_and_follows_at_any_time() -> None:
+    for seed in range(80):
+        draw = Random(seed)
+        phases = {name: PhaseHistory(seconds=draw.choice([1, 20, 300]), worked=draw.random()) for name in NAMES}
+        seen = Seen(PipelineHistory(runs=3, phases=phases) if draw.random() < 0.8 else None)
+        for _ in range(60):
+            what = draw.choice(["wait", "wait", *LOOKS, *LOOKS, "enter", "advance", "total", "leave", "skip"])
+            name = draw.choice(NAMES)
+            given: tuple[Any, ...] = {
+                "wait": (draw.choice([0.2, 1, 5, 50]),),
+                "enter": (name, draw.choice([None, 8])),
+                "advance": (name, draw.randint(0, 3)),
+                "total": (name, draw.choice([None, 4, 40])),
+                "leave": (name, draw.choice(["completed", "completed", "failed"])),
+                "skip": (name,),
+            }.get(what, ())
+            seen.call(what, *given)
+        seen.end(draw.choice(["completed", "failed"]))

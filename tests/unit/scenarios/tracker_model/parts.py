@@ -193,9 +193,10 @@ def wall() -> float:
 
 
 def core(state: Snapshot) -> tuple[object, ...]:
-    """What must be the same everywhere, at any time; how alive it is and how long it will take is of the moment."""
+    """What must be the same everywhere, at any time; how alive it is and which part of its time has passed is of the
+    moment."""
     phases = tuple((phase.name, phase.status, phase.done, phase.total, phase.fraction) for phase in state.phases)
-    values = (state.status, state.attempt, state.progress, state.message, state.result, state.error)
+    values = (state.status, state.attempt, state.message, state.result, state.error)
     return (state.epoch, state.seq, *values, state.counters, state.fields, state.events, phases)
 
 

@@ -13,11 +13,9 @@ EXAMPLES=1000 in the environment more than that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from math import inf
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import trio
 import trio.testing
 from hypothesis import settings
@@ -36,18 +34,7 @@ from trio_progress import (
     SessionNotFoundError,
     StoreError,
 )
-from trio_progress.state import reading
 from trio_progress.testing import Subscriber
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_changes_by_time_alone() -> Iterator[None]:
-    """The model knows what it was told; that rates fall in a pause has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "LONGEST_STEP", inf)
-        patch.setattr(reading, "SMALLEST_STEP", inf)
-        yield
-
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "0")) or examples(25)
 
