@@ -85,7 +85,7 @@ def test_older_sessions_that_cannot_be_had_are_said_to_be_so(host: HostProcess, 
     expect(again).to_be_visible()
     host(f"await start_server({port})")
     again.click()
-    expect(page.get_by_role("listitem")).to_have_count(1003)
+    expect(page.get_by_role("listitem").last).to_have_attribute("aria-setsize", "1003")
     expect(again).to_be_hidden()
 
 
@@ -94,8 +94,12 @@ def test_who_comes_back_to_the_list_is_where_they_left_it(host: HostProcess, new
     page = new_page()
     visit(page, host("return await start_server()"))
     row = page.get_by_role("link", name="Crawl 7", exact=True)
+    expect(page.get_by_role("listitem").last).to_have_attribute("aria-setsize", "60")
     for back in (lambda: page.keyboard.press("Escape"), page.go_back):
-        row.focus()
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("k")
+        for _ in range(7):
+            page.keyboard.press("k")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", level=1)).to_have_text("Crawl 7")
         back()
@@ -169,7 +173,9 @@ def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, 
     )
     page = new_page()
     visit(page, host("return await start_server()"))
-    expect(page.get_by_role("listitem")).to_have_count(500)
+    rows = page.get_by_role("listitem")
+    expect(rows.last).to_have_attribute("aria-setsize", "500")
+    assert page.evaluate("document.querySelectorAll('*').length") < 1000
     host("nursery.start_soon(kept['move'])")
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
@@ -205,6 +211,56 @@ def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, 
     # A browser that has no processor for a while says late what is in sight.
     assert page.evaluate("far") * 20 <= page.evaluate("near"), "rows that nobody sees cost nothing"
     assert share < 0.5, f"{share:.0%} of the time"
+
+
+def test_of_many_sessions_those_in_sight_are_there_and_the_keyboard_reaches_all(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host("for n in range(400): await open_session(f'r-{n:03}', title=f'Crawl {n:03}'); await trio.sleep(0.001)")
+    page = new_page()
+    visit(page, host("return await start_server()"))
+    rows = page.get_by_role("listitem")
+    focused = page.locator("a:focus")
+
+    def said(name: str) -> list[str | None]:
+        row = rows.filter(has=page.get_by_role("link", name=name, exact=True))
+        return [row.get_attribute(f"aria-{one}") for one in ("posinset", "setsize")]
+
+    expect(rows.last).to_have_attribute("aria-setsize", "400")
+    assert said("Crawl 399") == ["1", "400"]
+    height = page.evaluate("document.documentElement.scrollHeight")
+    # Where it goes far, its neighbours are there, and whence it came is no more.
+    page.keyboard.press("j")
+    page.keyboard.press("End")
+    expect(focused).to_have_text("Crawl 000")
+    expect(focused).to_be_in_viewport()
+    page.keyboard.press("ArrowUp")
+    expect(focused).to_have_text("Crawl 001")
+    assert said("Crawl 001") == ["399", "400"]
+    assert rows.count() < 50
+    # All the way up the height stays, and so does the focus; from it Tab goes on.
+    page.evaluate("scrollTo(0, 9000)")
+    expect(page.get_by_role("link", name="Crawl 270", exact=True)).to_be_in_viewport()
+    assert said("Crawl 270") == ["130", "400"]
+    expect(focused).to_have_text("Crawl 001")
+    assert page.evaluate("document.documentElement.scrollHeight") == height
+    page.keyboard.press("Shift+Tab")
+    expect(focused).to_have_text("Crawl 002")
+    expect(focused).to_be_in_viewport()
+    # What is read stays where it is while sessions come above it.
+    page.evaluate("scrollTo(0, 9000)")
+    seen = page.get_by_role("link", name="Crawl 270", exact=True)
+    expect(seen).to_be_in_viewport()
+    top = seen.bounding_box()["y"]  # type: ignore[index]
+    host("for n in range(50): await open_session(f'new-{n}')")
+    expect(rows.last).to_have_attribute("aria-setsize", "450")
+    page.wait_for_timeout(100)
+    assert abs(seen.bounding_box()["y"] - top) < 3  # type: ignore[index]
+    # Paper has all of them.
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert rows.count() == 450
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(page.locator(".gap")).not_to_have_count(0)
 
 
 def test_a_session_that_the_server_has_no_more_is_said_and_no_clock_goes_on(

@@ -1,9 +1,13 @@
 /** The list of sessions: what goes on above, what has ended below, found by words, labels and standing. */
 
 import { number, standing, timeOf } from "../words.js";
-import { arrange, attribute, framed, h, keepingFocus, s, text } from "./dom.js";
+import { attribute, framed, h, keepingFocus, s, text } from "./dom.js";
 import { Row } from "./row.js";
 import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "./search.js";
+import { Windowed } from "./windowed.js";
+
+/** Pixels at the top of the window that the page's header covers. */
+const HEADER = 52;
 
 export class ListPage {
   #store;
@@ -12,16 +16,17 @@ export class ListPage {
   #go;
   #filter;
   #query;
+  /** The rows that are in the document. */
   #rows = new Map();
+  #now = 0;
   #draw = framed(() => this.#drawNow());
-  #seen = new IntersectionObserver((entries) => this.#scrolled(entries), { rootMargin: "300px" });
-  #byElement = new WeakMap();
+  #placed = framed(() => this.#place());
+  #spread = () => this.#groups.forEach((group) => group.list.spread());
   #from;
 
   #search;
   #chips = new Map();
-  #active;
-  #ended;
+  #groups;
   #empty = h("div", { class: "empty", hidden: true });
   #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#more() });
   #failed = false;
@@ -59,11 +64,11 @@ export class ListPage {
       this.#chips.set(filter.name, { chip, count });
       return chip;
     });
-    this.#active = new Group("In progress");
-    this.#ended = new Group("Ended");
+    const list = () => new Windowed(({ id }) => this.#row(id), (row, state) => row.draw(state, this.#now, this.#query));
+    this.#groups = [new Group("In progress", list()), new Group("Ended", list())];
     this.element = h(
       "div",
-      { onkeydown: (event) => this.#key(event) },
+      { class: "sessions", onkeydown: (event) => this.#key(event) },
       h(
         "div",
         { class: "list-head" },
@@ -79,8 +84,7 @@ export class ListPage {
       ),
       this.#count,
       this.#empty,
-      this.#active.element,
-      this.#ended.element,
+      ...this.#groups.map(({ element }) => element),
       this.#older,
     );
   }
@@ -88,6 +92,7 @@ export class ListPage {
   show() {
     this.#leave = this.#store.subscribe(this.#draw);
     this.#timer = setInterval(() => this.#tick(), 1000);
+    this.#listen("addEventListener");
     document.title = "Sessions · trio-progress";
     this.#drawNow();
   }
@@ -95,7 +100,14 @@ export class ListPage {
   hide() {
     this.#leave();
     clearInterval(this.#timer);
-    this.#seen.disconnect();
+    this.#listen("removeEventListener");
+  }
+
+  #listen(change) {
+    window[change]("scroll", this.#placed, { passive: true });
+    window[change]("resize", this.#placed);
+    window[change]("beforeprint", this.#spread);
+    window[change]("afterprint", this.#placed);
   }
 
   /** Puts the cursor into the search. */
@@ -135,19 +147,17 @@ export class ListPage {
     }
     const shown = found.filter((state) => this.#filter.takes(standing(state)));
     const { active, ended } = grouped(shown);
+    this.#now = timeOf(view);
     keepingFocus(this.element, () => {
-      this.#active.draw(active, this.#rows, (state) => this.#row(state));
-      this.#ended.draw(ended, this.#rows, (state) => this.#row(state));
+      const held = this.#heldId();
+      const counts = [active, ended].map((states, index) => states.length - this.#groups[index].list.items.length);
+      const stay = counts.some(Boolean) ? this.#anchor() : () => {};
+      this.#groups[0].draw(active, held);
+      this.#groups[1].draw(ended, held);
+      stay();
+      if (counts.some(Boolean)) this.#place();
+      this.#forgetRows();
     });
-    for (const [id, row] of this.#rows) {
-      if (!row.element.isConnected) this.#rows.delete(id);
-    }
-    const now = timeOf(view);
-    for (const state of shown) {
-      const row = this.#rows.get(state.id);
-      row.take(state, now);
-      if (row.visible) row.draw(now, this.#query);
-    }
     if (view.loaded) this.#comeBack();
     this.#older.hidden = view.complete;
     text(this.#older, this.#failed ? "Older sessions could not be loaded; try again" : "Show older sessions");
@@ -156,11 +166,12 @@ export class ListPage {
   }
 
   async #more() {
+    const last = this.#groups[1].list.items.at(-1);
     try {
       const held = document.activeElement === this.#older;
       await this.#store.more();
       this.#failed = false;
-      if (held) this.#ended.element.querySelector("li:last-child a")?.focus({ preventScroll: true });
+      if (held && last) this.#goTo(last.id, null);
     } catch {
       this.#failed = true;
     }
@@ -169,31 +180,61 @@ export class ListPage {
 
   /** Once: from then on it is the reader who says where they are. */
   #comeBack() {
-    const row = this.#rows.get(this.#from);
+    const from = this.#from;
     this.#from = null;
-    if (row === undefined || !document.activeElement?.matches("body, main")) return;
-    row.link.focus({ preventScroll: true });
-    row.element.scrollIntoView({ block: "center" });
+    if (from !== null && document.activeElement?.matches("body, main")) this.#goTo(from, "center");
   }
 
-  #row(state) {
-    const row = new Row(state.id, (name, value) => this.#label(name, value));
-    this.#byElement.set(row.element, row);
-    this.#seen.observe(row.element);
+  #row(id) {
+    // One that ends moves down to the other group, as the same row.
+    const row = this.#rows.get(id) ?? new Row(id, (name, value) => this.#label(name, value));
+    this.#rows.set(id, row);
     return row;
   }
 
-  #scrolled(entries) {
-    for (const { target, isIntersecting } of entries) {
-      const row = this.#byElement.get(target);
-      row.visible = isIntersecting;
-    }
-    this.#tick();
+  /**
+   * Where rows are above what is read: what keeps that in its place, called when others have come or gone above it. A
+   * browser's own scroll anchoring would look for a row too late, when others are shown.
+   */
+  #anchor() {
+    const top = (element) => element.getBoundingClientRect().top;
+    if (this.#groups.every(({ list }) => list.items.length === 0 || top(list.element) >= 0)) return () => {};
+    const read = [...this.#rows.values()]
+      .map(({ element }) => ({ element, list: element.parentElement, before: top(element) }))
+      .filter(({ before }) => before >= HEADER)
+      .sort((one, other) => one.before - other.before);
+    return () => {
+      const same = read.find(({ element, list }) => element.parentElement === list);
+      if (same) window.scrollBy(0, top(same.element) - same.before);
+    };
+  }
+
+  #forgetRows() {
+    for (const [id, row] of this.#rows) if (!row.element.isConnected) this.#rows.delete(id);
+  }
+
+  /** The session whose row has the focus, or null. */
+  #heldId() {
+    for (const [id, row] of this.#rows) if (row.element.contains(document.activeElement)) return id;
+    return null;
+  }
+
+  /** Shows the rows that are in sight now. */
+  #place() {
+    for (const { list } of this.#groups) list.place();
+    this.#forgetRows();
+  }
+
+  /** Gives the focus to a session's row and, unless `block` is null, brings it into sight. */
+  #goTo(id, block) {
+    const row = this.#groups.map(({ list }) => list.reveal(id)).find(Boolean);
+    row?.link.focus({ preventScroll: true });
+    if (block !== null) row?.element.scrollIntoView({ block });
   }
 
   #tick() {
-    const now = timeOf(this.#store.getSnapshot());
-    for (const row of this.#rows.values()) if (row.visible) row.draw(now, this.#query);
+    this.#now = timeOf(this.#store.getSnapshot());
+    for (const row of this.#rows.values()) row.tick(this.#now);
   }
 
   #drawEmpty(view, shown) {
@@ -217,37 +258,29 @@ export class ListPage {
 
   /** Moves from row to row: by 1 or -1, or to the first and the last by a larger number. */
   move(by) {
-    const links = [...this.element.querySelectorAll(".row-title")];
-    if (links.length === 0) return;
-    const at = links.indexOf(document.activeElement);
-    const to = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1);
-    links[to].focus();
-    links[to].scrollIntoView({ block: "nearest" });
+    const ids = this.#groups.flatMap(({ list }) => list.items.map(({ id }) => id));
+    if (ids.length === 0) return;
+    const at = ids.indexOf(this.#heldId());
+    this.#goTo(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : Math.min(Math.max(at + by, 0), ids.length - 1)], "nearest");
   }
 }
 
 class Group {
-  #list = h("ul", { role: "list" });
   #count = h("b");
-  #own = new Map();
 
-  constructor(name) {
+  constructor(name, list) {
+    this.list = list;
     this.element = h(
       "section",
       { class: "group", "aria-label": name, hidden: true },
       h("h2", { class: "group-name" }, name, this.#count),
-      this.#list,
+      list.element,
     );
   }
 
-  draw(states, rows, make) {
+  draw(states, held) {
     this.element.hidden = states.length === 0;
     text(this.#count, number(states.length));
-    arrange(this.#list, states, this.#own, (state) => state.id, (state) => {
-      // One that ends moves down to the other group, as the same row.
-      const row = rows.get(state.id) ?? make(state);
-      rows.set(state.id, row);
-      return row;
-    });
+    this.list.draw(states, held);
   }
 }

@@ -12,7 +12,6 @@ const TAGS = 3;
 export class Row {
   #label;
   #state = null;
-  #taken = null;
   #etaAt = 0;
   #marked = null;
   #glyph = glyph("pending");
@@ -22,7 +21,6 @@ export class Row {
   #bar = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 });
   #figure = h("div", { class: "row-figure" });
   #when = h("div", { class: "row-when" });
-  visible = true;
 
   constructor(id, label) {
     this.#label = label;
@@ -47,16 +45,11 @@ export class Row {
     return this.#title;
   }
 
-  take(state, now) {
-    if (state !== this.#taken) this.#etaAt = now;
-    this.#taken = state;
-  }
-
-  draw(now, query) {
-    const state = this.#taken;
+  draw(state, now, query) {
     const where = standing(state);
     const ended = ENDED.includes(state.status);
     if (state !== this.#state || query !== this.#marked) {
+      if (state !== this.#state) this.#etaAt = now;
       this.#state = state;
       this.#marked = query;
       setGlyph(this.#glyph, where);
@@ -73,6 +66,14 @@ export class Row {
       attribute(this.#bar, "aria-valuetext", `${percentText(value)}, ${WORDS[where]}`);
       text(this.#figure, state.status === "queued" ? "" : percentText(value));
     }
+    this.tick(now);
+  }
+
+  /** Draws what changes with the time alone. */
+  tick(now) {
+    const state = this.#state;
+    const where = standing(state);
+    const ended = ENDED.includes(state.status);
     text(this.#when, this.#whenText(state, where, ended, now));
     attribute(this.#when, "title", ended ? `${said(state, now)}${state.ended_at ? `, ${moment(state.ended_at, now)}` : ""}` : null);
   }
