@@ -1,0 +1,20 @@
+"""The entries as a table of docs/races-found.md."""
+
+from __future__ import annotations
+
+from . import ENTRIES
+
+
+def table() -> str:
+    """A line for each entry, in Markdown."""
+    lines = ["| library | issue | affected | mended | what happens |", "|---|---|---|---|---|"]
+    for entry in sorted(ENTRIES, key=lambda entry: (entry.library.lower(), int(entry.issue.rpartition("#")[2]))):
+        repository, _, number = entry.issue.partition("#")
+        link = f"[#{number}](https://github.com/{repository}/issues/{number})"
+        remade = " \\*" if entry.remade else ""
+        lines.append(f"| {entry.library}{remade} | {link} | {entry.affected} | {entry.mended} | {entry.text} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
