@@ -100,7 +100,7 @@ class Client:
     def declare(
         self,
         session_id: str,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,

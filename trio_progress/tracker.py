@@ -77,7 +77,7 @@ class ProgressTracker(ToldOfForks, TrackerHistories):
     def session(
         self,
         session_id: str | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
@@ -93,7 +93,8 @@ class ProgressTracker(ToldOfForks, TrackerHistories):
 
         Args:
             session_id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; made up where it is None.
-            pipeline: The phases; without one they are added as they come.
+            pipeline: The phases; without one they are added as they come. A str is the name of a pipeline whose phases
+                come as they are entered: what each takes is learnt under it, for the bar and the ETA of later runs.
             title: What people are shown; the declared title, or the id, unless given.
             labels: What it can be found by, and who may see it.
             resume: "never" begins a new run. "interrupted" goes on from a run that was interrupted or
@@ -130,7 +131,7 @@ class ProgressTracker(ToldOfForks, TrackerHistories):
     async def declare(
         self,
         session_id: str,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,

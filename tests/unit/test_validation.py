@@ -40,7 +40,7 @@ NOT_LABELS: list[Any] = [
 ]
 
 SYNC: list[tuple[str, Callable[[ProgressTracker, Any], object], list[Any]]] = [
-    ("session pipeline", lambda t, v: t.session("b", v), ["research", {"a": 1}, 5]),
+    ("session pipeline", lambda t, v: t.session("b", v), ["", "\n", b"research", {"a": 1}, 5]),
     ("session title", lambda t, v: t.session("b", title=v), [*NOT_TEXT, "x" * 201]),
     ("session labels", lambda t, v: t.session("b", labels=v), NOT_LABELS),
     ("session resume", lambda t, v: t.session("b", resume=v), ["", "yes", None, True, []]),
@@ -50,7 +50,7 @@ SYNC: list[tuple[str, Callable[[ProgressTracker, Any], object], list[Any]]] = [
 ]
 
 ASYNC: list[tuple[str, Callable[[ProgressTracker, Any], Awaitable[object]], list[Any]]] = [
-    ("declare pipeline", lambda t, v: t.declare("b", v), ["research", {"a": 1}]),
+    ("declare pipeline", lambda t, v: t.declare("b", v), ["", b"research", {"a": 1}]),
     ("declare title", lambda t, v: t.declare("b", title=v), [*NOT_TEXT, "x" * 201]),
     ("declare labels", lambda t, v: t.declare("b", labels=v), NOT_LABELS),
     ("cancel reason", lambda t, v: t.cancel("a", v), NOT_TEXT),

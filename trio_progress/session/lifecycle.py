@@ -215,8 +215,8 @@ class SessionLifecycle:
         for child in (self._persister, self._broadcaster, self._heartbeat):
             nursery.start_soon(child.run, name=f"{type(child).__name__} of session {state.id}")
         runtime.tally.sessions_begun += 1
-        if state.pipeline is not None:
-            runtime.tally.ledger.begin(state.pipeline.name, (spec.name for spec in state.pipeline))
+        if state.pipeline_name is not None:
+            runtime.tally.ledger.begin(state.pipeline_name, (spec.name for spec in state.pipeline or ()))
         if self._persister.stored != state.seq or state.dirty:
             core.mark_dirty()
         core.body.__enter__()
@@ -292,7 +292,7 @@ class SessionLifecycle:
         """Step 1, and what sets the others going."""
         reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self.core.children.bug or error
-        self.state.end(status, describe(status, shown, reason, self._options.pipeline))
+        self.state.end(status, describe(status, shown, reason, self.state.pipeline))
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
             log_event(

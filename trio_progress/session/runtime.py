@@ -80,7 +80,7 @@ class SessionOptions:
     """What `tracker.session()` was asked for."""
 
     id: str
-    pipeline: Pipeline | None
+    pipeline: Pipeline | str | None
     title: str | None
     labels: dict[str, str] | None
     raise_on_cancel: bool

@@ -78,7 +78,7 @@ class Session(ReadOnly):
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """The pipeline that it runs."""
+        """The pipeline that it runs; None: nobody declares its phases."""
         return self._core.state.pipeline
 
     @property

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 from .first_run import Courses
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
 from .rate import CAP, FARTHEST
-from .usual import Usual, passed_part, usual_of
+from .usual import Usual, passed_part, usual_by_name, usual_of
 
 if TYPE_CHECKING:
     from .history import PipelineHistory
@@ -117,24 +117,26 @@ class Estimator:
 
     Args:
         history: What earlier runs of the pipeline have taught; None: nothing.
-        weights: The phases of the pipeline, and what each weighs.
+        weights: The phases of the pipeline, and what each weighs; None: they come as they are begun.
         given: Seconds that phases are said to take, by somebody who knows; earlier runs know better.
     """
 
-    __slots__ = ("_at", "_next", "_stride", "_trail", "bar", "courses", "spread", "usual", "whole")
+    __slots__ = ("_at", "_begun", "_next", "_stride", "_trail", "bar", "courses", "spread", "usual", "whole")
 
     def __init__(
         self,
         history: PipelineHistory | None,
-        weights: Mapping[str, float],
+        weights: Mapping[str, float] | None,
         given: Mapping[str, float] | None = None,
     ) -> None:
-        self.usual: Final = usual_of(history, weights, given or {})
+        self.usual: Final = usual_by_name(history) if weights is None else usual_of(history, weights, given or {})
         """What is expected of each phase; empty: nothing is known of any, and the weights say what to expect."""
         self.whole: Final = sum(usual.seconds for usual in self.usual.values())
         self.spread = SPREAD if history is None else history.spread
         self.courses: Final = Courses()
         self.bar = 0.0
+        self._begun: dict[str, float] | None = {} if weights is None else None
+        """Where nobody declares which phases there are: those that have begun, and the seconds of the new ones."""
         self._at: float | None = None
         self._trail: list[tuple[float, float, float]] = []
         """Seconds worked, seconds left and the bar, as they were told."""
@@ -164,6 +166,8 @@ class Estimator:
         """Seconds that are left."""
         known = ratios = sized = waiting = 0.0
         running: list[_Running] = []
+        if self._begun is not None:
+            waiting = self._to_come(self._begun, nodes, now)
         for node in nodes:
             status = node.status
             usual = self.usual[node.name]
@@ -200,6 +204,23 @@ class Estimator:
                 longest = max(longest, left)
                 rest += left * phase.alone
         return min(max(rest, longest), FARTHEST)
+
+    def _to_come(self, begun: dict[str, float], nodes: Iterable[PhaseNode], now: float) -> float:
+        """Seconds of what earlier runs had and this one has not begun, where nobody declares which phases there are.
+
+        What is new takes the place of that: the phases of each run may have names of their own.
+        """
+        for node in nodes:
+            usual = self.usual.get(node.name)
+            if usual is None:
+                mean = self.whole / max(len(self.usual), 1)
+                usual = self.usual[node.name] = Usual(max(mean, LEAST), "weight", 0.0, 1.0, None)
+            begun[node.name] = 0.0
+            if usual.history is None:
+                spent = node.worked_for(now)
+                begun[node.name] = max(spent, usual.seconds) if node.status == "running" else spent
+        coming = sum(usual.waiting for name, usual in self.usual.items() if name not in begun)
+        return max(coming - sum(begun.values()), 0.0)
 
     def _running(self, node: PhaseNode, usual: Usual, now: float) -> _Running:
         spent = node.worked_for(now)
@@ -272,6 +293,9 @@ class Estimator:
                     children=(node.folded + len(node.children) or None) if node.total is None else None,
                     profile=() if course is None or node.free or node.before else course.profile(node.spent),
                 )
+        if self._begun is not None and completed:
+            absent = self.usual.keys() - self._begun.keys() - {node.name for node in nodes}
+            phases.update(dict.fromkeys(sorted(absent), PhaseLesson()))
         miss = error = None
         if completed and self.usual and self._trail and worked > 0:
             misses = sorted(

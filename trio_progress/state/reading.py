@@ -163,7 +163,7 @@ class SessionReading(PhaseTransitions):
         *,
         host: Host,
         clock: Clock,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | str | None = None,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
         limits: Limits | None = None,
@@ -175,12 +175,12 @@ class SessionReading(PhaseTransitions):
             session_id,
             host=host,
             clock=clock,
-            pipeline=pipeline,
+            pipeline=None if isinstance(pipeline, str) else pipeline,
             limits=Limits() if limits is None else limits,
             strict=strict,
             stall_after=stall_after,
         )
-        self.pipeline_name = None if pipeline is None else pipeline.name
+        self.pipeline_name = pipeline if pipeline is None or isinstance(pipeline, str) else pipeline.name
         self.title = session_id if title is None else title
         self.labels = dict(labels or {})
         self.epoch = 0

@@ -165,20 +165,24 @@ class SessionState(SessionReading):
     def use_history(self, history: PipelineHistory | None) -> None:
         """Takes over what earlier runs of the pipeline have taught; the bar goes on from where it is."""
         pipeline = self.pipeline
-        if pipeline is None:
+        if self.pipeline_name is None:
             return
-        weights = {spec.name: spec.weight for spec in pipeline}
-        estimator = Estimator(history if pipeline.learn else None, weights, pipeline.usual)
+        if pipeline is None:
+            estimator = Estimator(history, None)
+        else:
+            weights = {spec.name: spec.weight for spec in pipeline}
+            estimator = Estimator(history if pipeline.learn else None, weights, pipeline.usual)
         estimator.bar = self.progress
         self.estimator = estimator
         for node in self.root.children.values():
-            node.usual = usual = estimator.usual.get(node.name)
-            node.usual_children = None if usual is None or usual.history is None else usual.history.children
+            self.expect(node)
             node.snapshot = None
 
     def lesson(self) -> Lesson | None:
         """What this run has taught, once it is over; None: nothing, or its pipeline does not learn."""
-        if not self.over or self.pipeline is None or not self.pipeline.learn or self.ended_mono is None:
+        if not self.over or self.pipeline_name is None or self.ended_mono is None:
+            return None
+        if self.pipeline is not None and not self.pipeline.learn:
             return None
         worked = self.worked_before + self.ended_mono - self.started_mono
         lesson = self.estimator.lesson(
@@ -240,20 +244,22 @@ class _Nobody:
         raise error
 
 
-def checked_pipeline(given: object) -> Pipeline | None:
-    """A pipeline, or None.
+def checked_pipeline(given: object) -> Pipeline | str | None:
+    """A pipeline, the name of one whose phases come as they are entered, or None.
 
     Raises:
-        TypeError: It is something else.
+        ValueError, TypeError: It is something else, or no name.
     """
+    if isinstance(given, str):
+        return checks.name("a pipeline's name", given)
     if given is not None and not isinstance(given, Pipeline):
-        raise TypeError(f"pipeline must be a trio_progress.Pipeline or None, not {given!r:.200}")
+        raise TypeError(f"pipeline must be a trio_progress.Pipeline, the name of one, or None, not {given!r:.200}")
     return given
 
 
 def queued_state(
     session_id: str,
-    pipeline: Pipeline | None,
+    pipeline: Pipeline | str | None,
     title: str | None,
     labels: Mapping[str, str] | None,
     clock: Clock,

@@ -213,7 +213,15 @@ class PhaseTree:
         """Puts a phase that nobody has declared into the tree, for which an older one may have to fold."""
         if self._nodes >= self.limits.phases:
             self._fold_one()
-        return self.add(parent, name, weight=weight)
+        node = self.add(parent, name, weight=weight)
+        if parent is self.root:
+            self.expect(node)
+        return node
+
+    def expect(self, node: PhaseNode) -> None:
+        """Tells a top-level phase what is expected of it, from earlier runs."""
+        node.usual = usual = self.estimator.usual.get(node.name)
+        node.usual_children = None if usual is None or usual.history is None else usual.history.children
 
     def _fold_one(self) -> None:
         for node in self.walk():

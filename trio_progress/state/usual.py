@@ -74,6 +74,16 @@ def usual_of(
     return {name: found[name] for name in weights}
 
 
+def usual_by_name(history: PipelineHistory | None) -> dict[str, Usual]:
+    """The same where nobody declares which phases there are; what one run had and the next had not is not expected."""
+    known = {} if history is None else history.phases
+    return {
+        name: Usual(phase.seconds, "usual", phase.seconds * phase.alone * phase.worked, phase.alone, phase)
+        for name, phase in known.items()
+        if phase.runs > 1 or phase.reached == 1
+    }
+
+
 def passed_part(profile: tuple[float, ...], fraction: float) -> float:
     """The part of a phase's time that has passed when its count has come to `fraction`."""
     below, part = 0.0, 0.0

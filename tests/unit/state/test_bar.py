@@ -18,6 +18,7 @@ from trio_progress.state.history import KNOTS
 from trio_progress.state.session import SessionState
 
 NAMES = ("a", "b", "c")
+PIPELINE = Pipeline("p", {"a": 1, "b": 5, "c": 0})
 LOOKS = ("read", "tick", "heartbeat")
 """Who comes to see a state: who asks for it, and who follows and is told what is new."""
 
@@ -58,13 +59,13 @@ some_call = st.one_of(
 class Run:
     """A state whose clock is turned by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: Pipeline | str) -> None:
         self.now = 0.0
         self.state = SessionState(
             "a",
             host=QuietHost(),
             clock=Clock(lambda: self.now, lambda: 1e9 + self.now),
-            pipeline=Pipeline("p", {"a": 1, "b": 5, "c": 0}),
+            pipeline=pipeline,
         )
         self.state.begin(1)
         self.children = 0
@@ -75,8 +76,10 @@ class Run:
         elif what == "history":
             self.state.use_history(given[0])
             self.state.touch()
-        elif what not in LOOKS:
-            self.on(what, self.state.find(given[0]), *given[1:])
+        elif what not in LOOKS and (node := self.state.get(given[0])) is not None:
+            self.on(what, node, *given[1:])
+        elif what == "enter":
+            self.state.enter(self.state.root, given[0], total=given[1])
 
     def look(self, how: str) -> Snapshot | None:
         """What somebody sees; None: there is nothing new for who follows."""
@@ -117,8 +120,8 @@ class Run:
 class Seen:
     """What somebody has seen of a run, who reads, and follows, and is told by heartbeats."""
 
-    def __init__(self, history: PipelineHistory | None) -> None:
-        self.run = Run()
+    def __init__(self, history: PipelineHistory | None, pipeline: Pipeline | str) -> None:
+        self.run = Run(pipeline)
         self.run.state.use_history(history)
         self.told = 0.0
 
@@ -150,11 +153,14 @@ class Seen:
         assert lesson is None or lesson.miss is None or math.isfinite(lesson.miss)
 
 
-@given(some_history, st.lists(some_call, max_size=40), st.sampled_from(["completed", "failed"]))
+some_pipeline: st.SearchStrategy[Pipeline | str] = st.sampled_from([PIPELINE, PIPELINE, "p"])
+
+
+@given(some_history, some_pipeline, st.lists(some_call, max_size=40), st.sampled_from(["completed", "failed"]))
 def test_the_bar_only_rises_is_below_1_before_the_end_and_finite(
-    history: PipelineHistory | None, calls: list[tuple[Any, ...]], end: Any
+    history: PipelineHistory | None, pipeline: Pipeline | str, calls: list[tuple[Any, ...]], end: Any
 ) -> None:
-    seen = Seen(history)
+    seen = Seen(history, pipeline)
     for what, *arguments in calls:
         seen.call(what, *arguments)
     seen.end(end)
@@ -164,7 +170,8 @@ def test_the_bar_only_rises_for_who_reads_and_follows_at_any_time() -> None:
     for seed in range(80):
         draw = Random(seed)
         phases = {name: PhaseHistory(seconds=draw.choice([1, 20, 300]), worked=draw.random()) for name in NAMES}
-        seen = Seen(PipelineHistory(runs=3, phases=phases) if draw.random() < 0.8 else None)
+        history = PipelineHistory(runs=3, phases=phases) if draw.random() < 0.8 else None
+        seen = Seen(history, PIPELINE if draw.random() < 0.7 else "p")
         for _ in range(60):
             what = draw.choice(["wait", "wait", *LOOKS, *LOOKS, "enter", "advance", "total", "leave", "skip"])
             name = draw.choice(NAMES)

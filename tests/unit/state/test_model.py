@@ -271,6 +271,7 @@ class Model(RuleBasedStateMachine):
                 assert merged.resuming("") == self.state.snapshot().resuming("")
 
     def teardown(self) -> None:
+        self.state.publish()
         data = encode_record(self.state)
         record = decode_record("a", self.state.epoch, self.state.seq, data)
         assert record.state.resuming("") == self.state.snapshot().resuming("")
