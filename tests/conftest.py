@@ -75,7 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--exhaustive",
         action="store_true",
         help="run those tests alone that else take a part of their seeds, examples or steps, and have them take all; "
-        "and those that are marked `exhaustive`, which else are left out",
+        "and those that are marked `exhaustive`, which else are left out; some need the extra `dev`",
     )
     parser.addoption(
         "--frames",

@@ -106,6 +106,7 @@ def browser_context(browser: Browser) -> Iterator[BrowserContext]:
 
     context = browser.new_context(viewport=VIEWPORT)
     context.set_default_timeout(PATIENCE)
+    context.new_page()  # Keeps the window open, in which pages are tabs: a window for each costs half a second.
     yield context
     context.close()
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.exhaustive
 def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_path: Path) -> None:
     out = tmp_path / "sqlite.json"
     small = ["--count", "20", "--rounds", "2", "--updates", "10", "--idle", "0.5", "--json", str(out)]

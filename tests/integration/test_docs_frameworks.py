@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import pytest
 from tests.documents import ROOT, files
 from tests.support import free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.exhaustive]
 
 FILES = files("guides/other-frameworks.md")
 PATIENCE = 60.0
@@ -35,6 +36,11 @@ def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def needs(framework: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(framework) is None
+    return pytest.mark.skipif(missing, reason=f"{framework} is missing: install the extra `dev`")
 
 
 def ask(url: str, method: str = "GET") -> Any:
@@ -56,6 +62,7 @@ def until(url: str, **wanted: object) -> Any:
     return said
 
 
+@needs("uvicorn")
 def test_an_app_on_asyncio_declares_and_shows_what_a_trio_worker_does(tmp_path: Path) -> None:
     for name in ("app.py", "importer.py"):
         (tmp_path / name).write_text(FILES[name], encoding="utf-8")
@@ -120,6 +127,7 @@ def said_by(folder: Path, program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@needs("django")
 def test_a_django_view_declares_and_shows_what_is_the_users(tmp_path: Path) -> None:
     (tmp_path / "views.py").write_text(FILES["views.py"], encoding="utf-8")
     shown, *refused = said_by(tmp_path, DJANGO)
@@ -127,6 +135,7 @@ def test_a_django_view_declares_and_shows_what_is_the_users(tmp_path: Path) -> N
     assert refused == ["404"] * 3
 
 
+@needs("celery")
 def test_a_celery_task_is_a_session_of_its_id(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(FILES["tasks.py"], encoding="utf-8")
     assert said_by(tmp_path, CELERY) == ["7", "completed {'rows': 7} report"]

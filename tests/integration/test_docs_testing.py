@@ -56,6 +56,7 @@ def test_the_lost_update_is_found_within_the_stated_number_of_schedules_and_the_
     assert again.partition("history")[2] == said.partition("history")[2], "and it is the same history"
 
 
+@pytest.mark.exhaustive
 def test_the_test_that_the_guide_writes_passes_under_pytest(tmp_path: Path) -> None:
     (tmp_path / "test_research.py").write_text(files(GUIDE)["test_research.py"], encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

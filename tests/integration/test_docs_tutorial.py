@@ -55,6 +55,7 @@ def until(client: Client, true: Callable[[Snapshot], bool]) -> Snapshot:
     raise AssertionError(f"not within {PATIENCE} s: {found}")
 
 
+@pytest.mark.exhaustive
 def test_the_run_of_the_tutorial_is_interrupted_killed_and_gone_on_with(tmp_path: Path) -> None:
     for name in ("crawl.py", "look.py"):
         (tmp_path / name).write_text(files("tutorial.md")[name], encoding="utf-8")

@@ -154,6 +154,7 @@ def test_a_mended_test_forgets_after_some_passes(project: Project) -> None:
     assert project.pytest().code == 1
     kept = list(project.folder.glob(".pytest_cache/d/trio_progress/*/*.schedule"))
     assert len(kept) == 1
+    project.write("1, horizon=1000")
     source = (project.folder / "test_rare.py").read_text()
     (project.folder / "test_rare.py").write_text(source.replace("takes, other, lock", "takes, lock, other"))
     for _ in range(10):

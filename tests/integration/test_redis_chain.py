@@ -107,6 +107,7 @@ def waiting(redis_url: str, name: str) -> int:
         return sum(one["name"] == name and "b" in one["flags"] for one in admin.client_list())
 
 
+@pytest.mark.exhaustive
 async def test_a_gateway_that_is_killed_or_stopped_and_begun_again_lets_its_clients_go_on(
     store: str, farm: Farm, gateways: list[Gateway]
 ) -> None:

@@ -82,6 +82,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.exhaustive
 def test_the_example_of_a_company_works_as_it_stands_in_the_docs(
     redis_url: str, browser_context: BrowserContext, tmp_path: Path
 ) -> None:

@@ -65,12 +65,8 @@ def by_pyright(folder: Path) -> list[tuple[str, int, str]]:
     ]
 
 
-# mypy reads the whole package before it comes to this.
-@pytest.mark.parametrize(
-    "checker",
-    [pytest.param(by_mypy, marks=pytest.mark.exhaustive), by_pyright],
-    ids=["mypy", "pyright"],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("checker", [by_mypy, by_pyright], ids=["mypy", "pyright"])
 def test_typical_code_passes_and_each_misuse_is_told_at_its_line(
     checker: Callable[[Path], list[tuple[str, int, str]]], tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def new_page(browser: Browser, browser_context: BrowserContext, complaints: list
     from tests.browser.page import PATIENCE, VIEWPORT
 
     contexts: list[BrowserContext] = []
+    kept = [*browser_context.pages]
 
     def heard(message: ConsoleMessage) -> None:
         # That a connection is refused while a server is down is Chromium's to say, and is not ours to avoid.
@@ -58,7 +59,8 @@ def new_page(browser: Browser, browser_context: BrowserContext, complaints: list
     yield make
     for context in contexts:
         for page in context.pages:
-            page.close()
+            if page not in kept:
+                page.close()
         context.remove_listener("console", heard)
         context.remove_listener("weberror", raised)
         if context is not browser_context:

@@ -72,6 +72,7 @@ def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, ne
         expect(page.get_by_role("link", name="That")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_older_sessions_that_cannot_be_had_are_said_to_be_so(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("for n in range(1003): await tracker.declare(f'r-{n}')")
     page = new_page()
@@ -156,6 +157,7 @@ def test_all_of_it_can_be_reached_by_keyboard(host: HostProcess, new_page: Calla
     assert ring == "solid"
 
 
+@pytest.mark.exhaustive
 def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, new_page: Callable[..., Page]) -> None:
     """While all of them move and somebody scrolls, the page's own work leaves most of the time free."""
     host(

@@ -66,6 +66,7 @@ def test_a_session_is_watched_live_to_its_end(host: HostProcess, new_page: Calla
     expect(page.get_by_role("button", name="Cancel…")).to_be_hidden()
 
 
+@pytest.mark.exhaustive
 def test_a_demo_that_serves_is_watched_to_its_end(new_page: Callable[..., Page]) -> None:
     command = [sys.executable, "-m", "trio_progress", "demo", "--serve", "0", "--store", "memory:"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
@@ -232,6 +233,7 @@ def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     expect(parts.first).to_be_hidden()
 
 
+@pytest.mark.exhaustive
 def test_five_hundred_phases_fit_and_what_is_out_of_sight_costs_nothing(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

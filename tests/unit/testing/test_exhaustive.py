@@ -201,6 +201,7 @@ def test_a_cancel_at_each_step_is_a_deviation() -> None:
         explore(keeps_a_lock, schedules=100, seed=1)
 
 
+@pytest.mark.exhaustive
 def test_merging_leaves_out_what_follows_on_equal_states_and_says_what_a_state_is() -> None:
     plain = exhaust(guarded, False, 4, deviations=3)
     merged = exhaust(guarded, False, 4, deviations=3, merge=True)
