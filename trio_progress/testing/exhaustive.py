@@ -4,7 +4,8 @@
 2. Each other choice is a deviation: another task, where one blocks as well; the next deadline made to pass early; a
    block under `cancelled_somewhere()` that is cancelled.
 3. Schedules with no deviation come first, then all with one, and so on. Each is run from the beginning.
-4. With `merge=True` what follows on a state that was there already is left out: see `merging`.
+4. With `merge=True` what follows on a state that was there already is left out, and of equal tasks that could be
+   chosen only one is: see `merging`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class NotProvenError(AssertionError):
     """Two states that were taken for equal have led to something else: what tells them apart was not seen."""
 
 
+class _DrawnByNameError(Exception):
+    """Tasks draw random numbers, each by its name: what was taken for equal so far is not."""
+
+
 class Deviation(NamedTuple):
     """A departure from the default: at which choice, and what instead; a task, a scope or time."""
 
@@ -56,6 +61,16 @@ class Deviation(NamedTuple):
 
 
 Plan = tuple[Deviation, ...]
+
+
+class _Planned(NamedTuple):
+    """A plan that will be run."""
+
+    plan: Plan
+    step: bytes | None = None
+    """The last deviation, and the state in which it is made."""
+    check: bool = False
+    """Whether it is run although it has its equal; what follows on it is not planned then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +117,22 @@ class Exhaustion:
         return f"{sentence}; {self.merged:,} were left out as equal, {self.rechecked:,} of them run: {self.state}"
 
 
-class Choice(NamedTuple):
-    """What could have been chosen instead of the default, and the state it was chosen in."""
+class Option(NamedTuple):
+    """What could have been chosen instead of what was."""
 
-    others: tuple[str, ...]
-    state: bytes | None
+    what: str
+    cost: int = 1
+    """1: it is a deviation. 0: it would be the default if tasks of a kind had changed places."""
+    step: bytes | None = None
+    """It, and the state in which it is made, where states are looked at."""
+
+
+class Choice(NamedTuple):
+    """What could have been chosen, and what was, in which state."""
+
+    others: tuple[Option, ...]
+    state: bytes | None = None
+    step: bytes | None = None
 
 
 @final
@@ -127,6 +153,11 @@ class Guided:
         self.misfit: Deviation | None = None
         """A deviation that could not be made: the scenario is not deterministic."""
 
+    @property
+    def drew(self) -> bool:
+        """Whether tasks have drawn random numbers."""
+        return self._scheduler is not None and self._scheduler.drew
+
     def begin(self, scheduler: Scheduler) -> None:
         """The schedule begins."""
         self._scheduler = scheduler
@@ -136,6 +167,7 @@ class Guided:
         self._scopes = scopes
         if self._plan and self._plan[0].at == self._at and self._plan[0].what.removeprefix("cancel ") in scopes:
             self._at += 1
+            self._scopes = ()  # Nobody asks again where no scope is left.
             return self._plan.popleft().what.removeprefix("cancel ")
         return None
 
@@ -163,18 +195,25 @@ class Guided:
             else:
                 self.misfit = deviation
         elif self._at > self._from:
-            others = [scheduler.name_of(task) for task in able if task is not default]
-            others += [f"cancel {name}" for name in self._scopes]
-            if self._jump:
-                others.append(TIME)
-            state = None
-            if self._states is not None:
-                state = self._states.digest(scheduler, able, self._last)
-            self.choices.append(Choice(tuple(others), state))
+            self.choices.append(self._choice(scheduler, able, default))
         self._at += 1
         self._scopes = ()
         self._last = run
         return [run]
+
+    def _choice(self, scheduler: Scheduler, able: list[Task], default: Task) -> Choice:
+        others = [task for task in able if task is not default]
+        if self._states is None:
+            options = [Option(scheduler.name_of(task)) for task in others]
+            options += [Option(f"cancel {name}") for name in self._scopes]
+            return Choice((*options, *([Option(TIME)] if self._jump else [])))
+        view = self._states.view(scheduler, able, self._last)
+        free = view.by_default()
+        options = [Option(scheduler.name_of(task), task not in free, view.step(task)) for task in others]
+        options += [Option(f"cancel {name}", 1, view.cancel(scheduler.scope_of(name))) for name in self._scopes]
+        if self._jump:
+            options.append(Option(TIME, 1, b"%b time" % view.state))
+        return Choice(tuple(options), view.state, view.step(default))
 
 
 def exhaust(
@@ -199,7 +238,8 @@ def exhaust(
         scenario: An async function; called anew for each schedule. It has to be deterministic but for the order.
         args: What it is called with; shared by all schedules.
         deviations: How many, at least 0.
-        merge: Leaves out what follows on a state that was there already, and runs a tenth of that all the same.
+        merge: Leaves out what follows on a state that was there already, and runs a tenth of that all the same. Tasks
+            that run the same function are interchangeable then.
         most: Schedules after which it stops, and says how far it came; at least 1.
         seed: Of `jitter()` and `seeded_random()`; 0 where it is None.
         stall: Seconds below which all stays that is made to pass early in one schedule, at least 0.
@@ -225,6 +265,9 @@ def exhaust(
     def run(plan: Plan) -> tuple[Run, Guided]:
         source = Guided(plan, states)
         made = case.run(this, source)
+        if states is not None and source.drew and not states.by_name:
+            states.by_name = True
+            raise _DrawnByNameError
         if source.misfit is not None:
             raise RuntimeError(
                 f"{name} is not deterministic: {source.misfit.what!r} could run at choice {source.misfit.at} before, "
@@ -233,7 +276,11 @@ def exhaust(
         return made, source
 
     search = _Search(run, deviations, most)
-    failed = search.search()
+    try:
+        failed = search.search()
+    except _DrawnByNameError:
+        search = _Search(run, deviations, most)
+        failed = search.search()
     if failed is not None:
         plan, made = failed
         found = Found(made, this, search.tried, search.tried, source=partial(Guided, plan, None), searched=True)
@@ -261,63 +308,72 @@ class _Search:
         self._deviations = deviations
         self._most = most
         self._rng = random.Random("trio-progress recheck")  # noqa: S311 - to be repeated
-        self._seen: dict[bytes, bytes | None] = {}
-        """Of each state that was expanded the one that follows on it by default."""
-        self._checks: set[Plan] = set()
-        """Plans that are run although they are left out; what follows on them is not."""
+        self._levels: list[list[_Planned]] = [[] for _ in range(deviations + 1)]
+        """Plans by how many deviations they have."""
+        self._states: set[bytes] = set()
+        """Those from which all goes on that is to be run."""
+        self._planned: set[bytes] = set()
+        """The steps that were made, or will be."""
+        self._led_to: dict[bytes, bytes | None] = {}
+        """The state to which a step has led; None: the scenario was over."""
         self.tried = self.merged = self.rechecked = self.level = 0
         self.complete = False
 
     def search(self) -> tuple[Plan, Run] | None:
         """The first plan that fails, if one does."""
-        plans: list[Plan] = [()]
-        for level in range(self._deviations + 1):
+        self._levels[0].append(_Planned(()))
+        for level, plans in enumerate(self._levels):
             self.level = level
-            deeper: list[Plan] = []
-            for plan in plans:
+            for planned in plans:  # It grows meanwhile.
                 if self.tried == self._most:
                     return None
-                made, source = self._run(plan)
+                made, source = self._run(planned.plan)
                 self.tried += 1
                 if made.error is not None:
-                    return plan, made
-                if self.level < self._deviations and plan not in self._checks:
-                    self._expand(plan, source, deeper)
-            plans = deeper
+                    return planned.plan, made
+                self._compare(planned, source.choices)
+                if not planned.check:
+                    self._expand(planned.plan, source.choices)
+            plans.clear()
         self.complete = True
         return None
 
-    def _expand(self, plan: Plan, source: Guided, deeper: list[Plan]) -> None:
-        first = plan[-1].at + 1 if plan else 0
-        followed_by = [*(choice.state for choice in source.choices[1:]), None]
-        for at, (choice, after) in enumerate(zip(source.choices, followed_by, strict=False), first):
+    def _expand(self, plan: Plan, choices: list[Choice]) -> None:
+        """Plans all that could have been chosen instead, as far as it is not planned."""
+        for at, choice in enumerate(choices, plan[-1].at + 1 if plan else 0):
+            known = choice.state in self._states
+            if choice.step is not None:
+                self._planned.add(choice.step)
+            for option in choice.others:
+                level = self.level + option.cost
+                if level <= self._deviations:
+                    equal = known if option.step is None else option.step in self._planned
+                    self._plan(_Planned((*plan, Deviation(at, option.what)), option.step), level, equal)
             if choice.state is not None:
-                if choice.state in self._seen:
-                    self._compare(plan, source.choices[at - first :])
-                    self._leave_out(plan, at, source.choices[at - first :], deeper)
-                    return
-                self._seen[choice.state] = after
-            deeper += [(*plan, Deviation(at, what)) for what in choice.others]
+                if known:
+                    return  # What follows by default is equal, or it is planned.
+                self._states.add(choice.state)
 
-    def _compare(self, plan: Plan, choices: list[Choice]) -> None:
-        """What has followed on an equal state has to be equal, by default."""
-        for choice, after in zip(choices, [*(later.state for later in choices[1:]), None], strict=True):
-            assert choice.state is not None
-            if self._seen.get(choice.state, after) != after:
+    def _plan(self, planned: _Planned, level: int, equal: bool) -> None:
+        """A plan is run, but for nine of ten that have their equal."""
+        if not equal:
+            if planned.step is not None:
+                self._planned.add(planned.step)
+            self._levels[level].append(planned)
+        elif self._rng.random() < RECHECKED:
+            self.rechecked += 1
+            self._levels[level].append(planned._replace(check=True))
+        else:
+            self.merged += 1
+
+    def _compare(self, planned: _Planned, choices: list[Choice]) -> None:
+        """Equal steps from equal states lead to equal states."""
+        states = [*(choice.state for choice in choices), None]
+        steps = [planned.step, *(choice.step for choice in choices)]
+        for step, state in zip(steps, states, strict=True):
+            if step is not None and self._led_to.setdefault(step, state) != state:
                 raise NotProvenError(
-                    f"not proven: after {[deviation.what for deviation in plan]} a state was taken for one that was "
-                    "there before, and what followed was another: what tells them apart was not seen, as a value in "
-                    "another module. Put it into `shared()`, or leave out merge=True"
+                    f"not proven: after {[deviation.what for deviation in planned.plan]} a state was taken for one "
+                    "that was there before, and what followed was another: what tells them apart was not seen, as a "
+                    "value in a library. Put it into `shared()`, or leave out merge=True"
                 )
-
-    def _leave_out(self, plan: Plan, at: int, choices: list[Choice], deeper: list[Plan]) -> None:
-        """What follows on this state is left out, but for a tenth."""
-        for later, choice in enumerate(choices, at):
-            for what in choice.others:
-                if self._rng.random() < RECHECKED:
-                    self.rechecked += 1
-                    check = (*plan, Deviation(later, what))
-                    self._checks.add(check)
-                    deeper.append(check)
-                else:
-                    self.merged += 1

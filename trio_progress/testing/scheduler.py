@@ -34,6 +34,9 @@ PRIVATE: Final = ("_ALLOW_DETERMINISTIC_SCHEDULING", "_r", "GLOBAL_RUN_CONTEXT")
 HIDDEN: Final = ("<", "the explorer's")
 """How the names of tasks begin that are no part of a history: Trio's own, and ours."""
 
+SAME_TIME: Final = 1e-9
+"""Seconds: what a schedule's text leaves out."""
+
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _replaced = threading.Lock()
 
@@ -175,6 +178,9 @@ class Scheduler:
         self.left -= seconds
         self.record.marks.append((len(self.record.order), TimePasses(seconds)))
         self._clock.jump(seconds)
+        rest = to_deadline()
+        if 0 < rest < SAME_TIME:  # The sum was rounded, and who is to be woken would not be.
+            self._clock.jump(rest)
         return True
 
     def _see_shared(self) -> None:
@@ -219,18 +225,18 @@ class Scheduler:
             self._streams[number] = Random(f"trio-progress task {self._seed} {name}")  # noqa: S311 - repeatable
         return self._streams[number]
 
-    def open_scope(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> str:
-        """From now on the scope may be cancelled; its name."""
+    def open_scope(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
+        """From now on the scope may be cancelled."""
         plain = name = self.record.names[self._numbers[task]]
         count = self._begun[f"cancel {plain}"] = self._begun.get(f"cancel {plain}", 0) + 1
         if count > 1:
             name = f"{plain} {count}"
         self._scopes[name] = scope
-        return name
 
-    def close_scope(self, name: str) -> None:
+    def close_scope(self, scope: trio.CancelScope) -> None:
         """The scope is left."""
-        self._scopes.pop(name, None)
+        for name in [name for name, other in self._scopes.items() if other is scope]:
+            del self._scopes[name]
 
     def share(self, name: str, thing: object) -> None:
         """From now on changes of this are events, and it is part of the state."""
@@ -262,9 +268,31 @@ class Scheduler:
             if number >= 0 and getattr(task.coro, "cr_frame", None) is not None
         ]
 
-    def draws(self) -> tuple[int, ...]:
-        """How far the streams of random numbers are."""
-        return tuple(hash(stream.getstate()) for _, stream in sorted(self._streams.items()))
+    def drawn(self, task: trio.lowlevel.Task) -> int:
+        """How far the random numbers of a task are; 0 where it has not drawn any."""
+        stream = self._streams.get(self._numbers[task])
+        return 0 if stream is None else hash(stream.getstate())
+
+    @property
+    def drew(self) -> bool:
+        """Whether any task has drawn random numbers, which it does by its name."""
+        return bool(self._streams)
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether there are scopes that may be cancelled."""
+        return bool(self._scopes)
+
+    def scope_of(self, name: str) -> trio.CancelScope:
+        """A scope that may be cancelled."""
+        return self._scopes[name]
+
+    @property
+    def clock_can_wake(self) -> bool:
+        """Whether there are deadlines, but for the one after which a scenario is stuck."""
+        heap = trio_run.GLOBAL_RUN_CONTEXT.runner.deadlines._heap
+        # Those of scopes that are left stay in it for a while.
+        return sum(scope._registered_deadline == deadline for deadline, _, scope in heap) > 1
 
     def shared_values(self) -> list[object]:
         """What is shared."""

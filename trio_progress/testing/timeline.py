@@ -241,10 +241,12 @@ def _together(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]
 
 def is_own_code(code: CodeType) -> bool:
     """Whether it is the user's, and no library's."""
-    name = code.co_filename
-    if name.startswith(_SITE):
-        return False
-    return not name.startswith((*_LIBRARIES, "<frozen"))
+    return is_own_file(code.co_filename)
+
+
+def is_own_file(name: str | None) -> bool:
+    """Whether what stands in this file is the user's."""
+    return name is not None and not name.startswith((*_SITE, *_LIBRARIES, "<frozen"))
 
 
 def _own_frames(task: trio.lowlevel.Task) -> list[FrameType]:

@@ -78,8 +78,8 @@ async def cancelled_somewhere() -> AsyncIterator[trio.CancelScope]:
         if scheduler is None:
             yield scope
             return
-        name = scheduler.open_scope(trio.lowlevel.current_task(), scope)
+        scheduler.open_scope(trio.lowlevel.current_task(), scope)
         try:
             yield scope
         finally:
-            scheduler.close_scope(name)
+            scheduler.close_scope(scope)
