@@ -13,8 +13,10 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -173,25 +175,64 @@ def ours(plan: Plan, control: Connection) -> Result:
 
 
 async def _ours(plan: Plan, control: Connection) -> Result:
-    from trio_progress import open_tracker
     from trio_progress.server import open_server
 
-    interval = plan.interval or plan.pace / 2 or 1e-9
-    result: Result
-    async with (
-        open_tracker(broadcast_interval=interval, persist_interval=60.0) as tracker,
-        open_server(
+    @asynccontextmanager
+    async def own_port(tracker: ProgressTracker) -> AsyncIterator[int]:
+        async with open_server(
             tracker,
             port=0,
             max_connections_per_address=plan.clients + 10,
             write_timeout=plan.write_timeout,
             drain_timeout=0.0,
-        ) as server,
+        ) as server:
+            yield server.port
+
+    return await _session_told(plan, control, own_port)
+
+
+def ours_by_hypercorn(plan: Plan, control: Connection) -> Result:
+    """A session's updates, by `asgi.app` on Hypercorn."""
+    return trio.run(_ours_by_hypercorn, plan, control)
+
+
+async def _ours_by_hypercorn(plan: Plan, control: Connection) -> Result:
+    import hypercorn.trio
+    from hypercorn.config import Config
+
+    from trio_progress import asgi
+
+    config = Config()
+    config.bind, config.errorlog, config.backlog, config.graceful_timeout = ["127.0.0.1:0"], None, 1024, 0.1
+
+    @asynccontextmanager
+    async def app(tracker: ProgressTracker) -> AsyncIterator[int]:
+        served = asgi.app(tracker, auth=None, max_connections_per_address=plan.clients + 10)
+        serve = partial(hypercorn.trio.serve, served, config, shutdown_trigger=trio.sleep_forever)
+        async with trio.open_nursery() as nursery:
+            (address,) = await nursery.start(serve)
+            yield int(address.rpartition(":")[2])
+            nursery.cancel_scope.cancel()
+
+    return await _session_told(plan, control, app)
+
+
+async def _session_told(
+    plan: Plan, control: Connection, served: Callable[[ProgressTracker], AbstractAsyncContextManager[int]]
+) -> Result:
+    """A session's updates, told to all clients of a server, whose port `served` gives."""
+    from trio_progress import open_tracker
+
+    interval = plan.interval or plan.pace / 2 or 1e-9
+    result: Result
+    async with (
+        open_tracker(broadcast_interval=interval, persist_interval=60.0) as tracker,
+        served(tracker) as port,
         tracker.session("measured") as session,
         trio.open_nursery() as nursery,
     ):
         session.set(data="x" * max(plan.size - FRAME, 0), n=0)
-        control.send(server.port)
+        control.send(port)
         with trio.fail_after(120):
             while tracker.statistics().subscribers < plan.clients:  # noqa: ASYNC110 - the tracker tells nobody
                 await trio.sleep(0.02)
@@ -405,6 +446,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "floor": floor,
     "floor on Trio": floor_on_trio,
     "ours": ours,
+    "ours, by Hypercorn": ours_by_hypercorn,
     "websockets.broadcast": websockets_broadcast,
     "trio-websocket": trio_websocket,
     "FastAPI send_json": fastapi,

@@ -15,10 +15,15 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Final
 
-PATHS: Final = {"ours": "/ws", "ours, list": "/ws", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
+PATHS: Final = {
+    "ours": "/ws",
+    "ours, by Hypercorn": "/ws",
+    "ours, list": "/ws",
+    "socket.io": "/socket.io/?EIO=4&transport=websocket",
+}
 """By contender; all others take `/`."""
 
-SUBSCRIBED: Final = {"ours": "measured", "ours, list": "*"}
+SUBSCRIBED: Final = {"ours": "measured", "ours, by Hypercorn": "measured", "ours, list": "*"}
 """By contender of ours, what is subscribed to."""
 
 MOST_HELD: Final = 128 * 1024 * 1024

@@ -6,8 +6,10 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
@@ -33,12 +35,49 @@ class Door:
         return self.server.port
 
 
+@dataclass
+class Kind:
+    """Which kind of door is opened."""
+
+    asgi: bool = False
+
+
+KIND = Kind()
+"""That of this test; the fixture `each_door` sets it."""
+
+both_doors = pytest.mark.usefixtures("each_door")
+"""A test that must hold for our own port and for the ASGI app."""
+
+
 @asynccontextmanager
 async def open_door(*, tracker_settings: Mapping[str, Any] | None = None, **settings: Any) -> AsyncIterator[Door]:
-    """A tracker in memory and its server on a free port."""
+    """A tracker in memory and its server on a free port: our own, or Hypercorn with the ASGI app."""
     async with open_tracker(**{"broadcast_interval": 0.02, **(tracker_settings or {})}) as tracker:
-        async with open_server(tracker, **{"port": 0, **settings}) as server:
-            yield Door(tracker, server)
+        if KIND.asgi:
+            from trio_progress import asgi
+
+            async with open_hypercorn(asgi.app(tracker, **{"auth": None, **settings})) as server:
+                yield Door(tracker, server)
+        else:
+            async with open_server(tracker, **{"port": 0, **settings}) as server:
+                yield Door(tracker, server)
+
+
+@asynccontextmanager
+async def open_hypercorn(app: Any) -> AsyncIterator[Server]:
+    """A Hypercorn that serves an ASGI app on Trio, as long as the block lasts."""
+    import hypercorn.trio
+    from hypercorn.config import Config
+
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = None
+    config.graceful_timeout = 0.5
+    async with trio.open_nursery() as nursery:
+        (url,) = await nursery.start(partial(hypercorn.trio.serve, app, config, shutdown_trigger=trio.sleep_forever))
+        host, port = url.removeprefix("http://").rsplit(":", 1)
+        yield Server(host=host, port=int(port), url=url + "/")
+        nursery.cancel_scope.cancel()
 
 
 @dataclass
@@ -68,6 +107,10 @@ async def read_answer(stream: trio.abc.ReceiveStream, *, head_only: bool = False
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     if head_only:
         return Answer(int(first.split()[1]), headers, body)
+    if headers.get("transfer-encoding") == "chunked":
+        while not body.endswith(b"0\r\n\r\n"):
+            body += await stream.receive_some(65536)
+        return Answer(int(first.split()[1]), headers, _dechunked(body))
     length = headers.get("content-length")
     while length is None or len(body) < int(length):
         if length is None and int(first.split()[1]) in (204, 304):
@@ -77,6 +120,15 @@ async def read_answer(stream: trio.abc.ReceiveStream, *, head_only: bool = False
             break
         body += more
     return Answer(int(first.split()[1]), headers, body)
+
+
+def _dechunked(body: bytes) -> bytes:
+    whole, size = b"", -1
+    while size:
+        line, _, body = body.partition(b"\r\n")
+        size = int(line, 16)
+        whole, body = whole + body[:size], body[size + 2 :]
+    return whole
 
 
 async def ask(port: int, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import redis_server
+from tests import doors, redis_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -109,6 +109,14 @@ def browser_context(browser: Browser) -> Iterator[BrowserContext]:
     context.new_page()  # Keeps the window open, in which pages are tabs: a window for each costs half a second.
     yield context
     context.close()
+
+
+@pytest.fixture(params=["own port", pytest.param("asgi", marks=pytest.mark.exhaustive)])
+def each_door(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Has `open_door()` open either door: see `tests.doors.both_doors`."""
+    doors.KIND.asgi = request.param == "asgi"
+    yield
+    doors.KIND.asgi = False
 
 
 @pytest.fixture

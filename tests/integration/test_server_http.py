@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from tests.doors import SECRET, ask, bearer, open_door, read_answer, talk
+from tests.doors import SECRET, ask, bearer, both_doors, open_door, read_answer, talk
 from tests.support import PATIENCE, RecordingStore
 from trio_progress import CustomEvent, Snapshot, Update, connect, decode_message, open_progress
 
@@ -32,6 +32,7 @@ def events_of(body: bytes) -> list[tuple[str | None, dict[str, Any]]]:
     return found
 
 
+@both_doors
 async def test_polling_is_answered_with_304_until_something_has_changed() -> None:
     async with open_door() as door:
         async with door.tracker.session("r-1") as session:
@@ -49,6 +50,7 @@ async def test_polling_is_answered_with_304_until_something_has_changed() -> Non
             assert (head.status, head.body) == (200, b"")
 
 
+@both_doors
 async def test_the_list_is_paged_filtered_and_checked() -> None:
     async with open_door() as door:
         for n in range(5):
@@ -68,6 +70,7 @@ async def test_the_list_is_paged_filtered_and_checked() -> None:
             assert (answer.status, answer.json["code"]) == (400, "bad_request"), bad
 
 
+@both_doors
 async def test_events_are_told_resumed_by_their_id_and_end_with_204() -> None:
     async with open_door() as door:
         async with trio.open_nursery() as nursery:
@@ -120,6 +123,7 @@ async def test_head_of_a_stream_is_its_head_alone() -> None:
                 assert body == b""
 
 
+@both_doors
 async def test_the_list_is_told_as_events() -> None:
     async with open_door() as door:
         stream = await trio.open_tcp_stream("127.0.0.1", door.port)
@@ -134,6 +138,7 @@ async def test_the_list_is_told_as_events() -> None:
                         data += await stream.receive_some(65536)
 
 
+@both_doors
 async def test_files_are_told_apart_by_their_content_and_nothing_else_is_served() -> None:
     async with open_door() as door:
         page = await ask(door.port, "GET", "/")
@@ -199,6 +204,7 @@ async def test_an_upgrade_to_something_else_is_ignored_and_the_request_is_answer
             assert session.status == "running"
 
 
+@both_doors
 async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
     store = RecordingStore()
     async with open_door(tracker_settings={"store": store, "persist_interval": 0.02, "flush_timeout": 0.5}) as door:
@@ -222,6 +228,7 @@ async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
             store.mode = "up"
 
 
+@both_doors
 async def test_metrics_are_for_those_who_may_read_all() -> None:
     pytest.importorskip("prometheus_client")
     from trio_progress import issue_token
@@ -236,6 +243,7 @@ async def test_metrics_are_for_those_who_may_read_all() -> None:
             assert (await ask(door.port, "GET", "/metrics", one)).status == 403
 
 
+@both_doors
 async def test_config_tells_a_page_what_it_needs() -> None:
     async with open_door() as door:
         open_to_all = (await ask(door.port, "GET", "/config")).json
@@ -348,6 +356,7 @@ def foreign(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["websockets", "node", "curl"])
+@both_doors
 async def test_clients_that_others_wrote_end_on_the_same_state(name: str) -> None:
     command = foreign(name)
     async with open_door() as door:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.doors import open_door, talk
+from tests.doors import both_doors, open_door, talk
 from trio_progress import Pipeline, Snapshot, Update, decode_message, encode_message
 
 pytestmark = pytest.mark.integration
@@ -37,6 +37,7 @@ def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode()
 
 
+@both_doors
 async def test_a_subscriber_is_told_all_in_order_and_ends_on_the_sessions_own_state() -> None:
     async with open_door() as door:
         async with talk(door.port) as client:
@@ -65,6 +66,7 @@ async def test_a_subscriber_is_told_all_in_order_and_ends_on_the_sessions_own_st
         assert (state.seq, state.progress, state.phases) == (final.seq, 1.0, final.phases)
 
 
+@both_doors
 async def test_who_comes_back_with_a_token_is_given_what_was_missed_and_nothing_twice() -> None:
     async with open_door() as door:
         async with door.tracker.session("r-1") as session:
@@ -88,6 +90,7 @@ async def test_who_comes_back_with_a_token_is_given_what_was_missed_and_nothing_
 
 
 @pytest.mark.parametrize(("events", "expected"), [(None, 20), (3, 3), (0, 0)])
+@both_doors
 async def test_a_first_subscription_gets_as_many_retained_events_as_it_asks_for(
     events: int | None, expected: int
 ) -> None:
@@ -108,6 +111,7 @@ async def test_a_first_subscription_gets_as_many_retained_events_as_it_asks_for(
         assert "gap" not in {m["type"] for m in client.seen}
 
 
+@both_doors
 async def test_a_session_of_500_phases_of_which_3_move_sends_kilobytes_and_not_the_tree() -> None:
     async with open_door() as door:
         async with door.tracker.session("r-1") as session:
@@ -137,6 +141,7 @@ async def test_max_hz_is_the_pace_of_updates_and_the_newest_state_comes_all_the_
         assert 5 <= len(updates) <= 16
 
 
+@both_doors
 async def test_the_list_tells_of_all_that_come_change_end_and_are_deleted() -> None:
     async with open_door() as door:
         async with door.tracker.session("old", labels={"team": "a"}):
@@ -163,6 +168,7 @@ async def test_the_list_tells_of_all_that_come_change_end_and_are_deleted() -> N
             assert "other" not in {m.get("session") for m in client.seen}
 
 
+@both_doors
 async def test_however_many_are_told_the_list_each_session_is_followed_once() -> None:
     async with open_door() as door, AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(door.tracker.session(f"s-{n}")) for n in range(5)]
@@ -180,6 +186,7 @@ async def test_however_many_are_told_the_list_each_session_is_followed_once() ->
                 told |= {listed["session"]} if listed["head"]["fields"] else set()
 
 
+@both_doors
 async def test_cancel_is_answered_by_the_end_and_a_late_one_by_an_error() -> None:
     async with open_door() as door:
         async with talk(door.port) as client:
@@ -197,6 +204,7 @@ async def test_cancel_is_answered_by_the_end_and_a_late_one_by_an_error() -> Non
             assert (await client.until("error"))["code"] == "not_found"
 
 
+@both_doors
 async def test_close_closes_with_1000_once_what_was_asked_for_has_ended() -> None:
     async with open_door() as door:
         async with talk(door.port) as client:
@@ -208,6 +216,7 @@ async def test_close_closes_with_1000_once_what_was_asked_for_has_ended() -> Non
         assert client.seen[-1]["type"] == "end"
 
 
+@both_doors
 async def test_ping_is_answered_and_what_is_out_of_range_is_said() -> None:
     async with open_door(max_subscriptions=2) as door:
         async with talk(door.port) as client:
@@ -228,6 +237,7 @@ async def test_ping_is_answered_and_what_is_out_of_range_is_said() -> None:
             assert (await client.next())["type"] == "subscribed"
 
 
+@both_doors
 async def test_a_new_owner_is_followed_with_a_greeting_and_a_snapshot() -> None:
     async with open_door() as door:
         async with talk(door.port) as client:
@@ -254,6 +264,7 @@ async def test_a_tracker_that_is_left_first_does_not_hang_the_server_and_clients
     assert trio.current_time() - started < 3
 
 
+@both_doors
 async def test_messages_survive_being_encoded_and_decoded_by_the_servers_own_types() -> None:
     async with open_door() as door:
         async with door.tracker.session("r-1") as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, final
 
 import msgspec
 
@@ -46,6 +46,8 @@ class Request:
     """The head as it came, to be replayed."""
     trailing: bytes = b""
     """What came behind the head of an upgrade."""
+    scope: Mapping[str, Any] | None = None
+    """What an ASGI server, and the app around ours, say of it; None at our own port."""
     handshaken: bool = False
     """Whether it is for a WebSocket, and whoever took it has checked that it is well-formed."""
 

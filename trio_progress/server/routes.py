@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, final
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -113,7 +114,12 @@ class Routes:
         headers = request.headers
         cookies = cookies_of(headers.get("cookie", ""))
         credentials = Credentials(
-            token=token_of(headers), headers=headers, cookies=cookies, address=address, trusted=trusted
+            token=token_of(headers),
+            headers=headers,
+            cookies=cookies,
+            address=address,
+            trusted=trusted,
+            scope=request.scope,
         )
         try:
             if path == "ws":
@@ -140,7 +146,7 @@ class Routes:
         if request.method == "OPTIONS":
             return Response(status=204, headers=origins.preflight() if origins.allowed(headers.get("origin")) else {})
         if base != "/" and request.path == base.rstrip("/"):
-            return Response(status=308, headers={"Location": base})
+            return Response(status=308, headers={"Location": quote(base)})
         if not request.path.startswith(base):
             return error(404, "not_found", "there is no such path")
         path = request.path[len(base) :]

@@ -25,6 +25,7 @@ from .outbox import Outbox, Subscriber
 if TYPE_CHECKING:
     from ..protocol.messages import Unlisted, Verb
     from ..protocol.snapshot import Snapshot
+    from ..session.runtime import TrackerRuntime
     from ..tracker import ProgressTracker
     from .auth.grants import Grant
     from .files import StaticFile
@@ -87,6 +88,11 @@ class ServerConnection(ABC):
             self._outbox.say(failed(problem, subscriber.id))
             return False
         return True
+
+    def evict(self) -> None:
+        """Leaves all sessions, and drops a client that does not read. Does not wait."""
+        self._outbox.close()
+        self._wire.drop(4008, "you read too slowly")
 
     def kill(self) -> None:
         """Leaves all sessions and closes the transport. Does not wait."""
@@ -178,7 +184,7 @@ class ServerRuntime:
         self.settings = settings
         self.files = files
         self.hub: Hub = runtime.hub
-        self._open = runtime.open
+        self._of_tracker: TrackerRuntime = runtime
         self.auth = Auth(settings.auth, self.hub.clock.wall)
         self.origins = Origins(settings.origins, settings.hosts, encrypted=settings.ssl_context is not None)
         self.proxies = Proxies(settings.trusted_proxies)
@@ -188,6 +194,7 @@ class ServerRuntime:
         self.most: Final = settings.max_connections if most is None else most
         self.addresses = AddressLimit(self.most, settings.max_connections_per_address)
         self.list_feed = ListFeed(tracker)
+        self._list_feed_runs = False
         self.stopping = trio.Event()
         """Set when it is to stop."""
         self.draining = False
@@ -195,7 +202,18 @@ class ServerRuntime:
 
     def any_open(self) -> bool:
         """Whether the tracker has any open session. A stop asks often, so this costs the same for any number."""
-        return bool(self._open)
+        return bool(self._of_tracker.open)
+
+    @property
+    def tracker_left(self) -> bool:
+        """Whether the tracker is being left, or was."""
+        return self._of_tracker.closed
+
+    def start_list_feed(self) -> None:
+        """Has `list_feed` run until the tracker is left, where no server keeps it. Does not wait."""
+        if not (self._list_feed_runs or self.tracker_left):
+            self._list_feed_runs = True
+            self._of_tracker.nursery.start_soon(self.list_feed.run, name="list feed")
 
     async def seen(self, grant: Grant, session: str, verb: Verb = "read") -> Snapshot:
         """The session as it is now, if there is one that may be seen, and with which `verb` may be done.

@@ -57,6 +57,8 @@ class TrackerRuntime:
     tally: Tally
     open: dict[str, Reservation]
     """By id; there from before the first checkpoint until nothing is left."""
+    nursery: trio.Nursery
+    """For tasks that end with the tracker; they must raise nothing."""
     closed: bool = False
     """Whether the tracker is being left."""
     interrupting: bool = False

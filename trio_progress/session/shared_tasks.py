@@ -81,7 +81,7 @@ class SharedTasks:
         address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
         kept = Spool(address, wall=clock.wall) if spool and address is not None else None
         delivery = SpoolDelivery(kept, store, committer, rng)
-        self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {})
+        self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {}, nursery)
         self._nursery = nursery
         self._signals = signals
         self._on_signal = on_signal

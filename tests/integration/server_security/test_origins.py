@@ -11,7 +11,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.doors import SECRET, ask, bearer, open_door, raw, read_answer, talk
+from tests.doors import SECRET, ask, bearer, both_doors, open_door, raw, read_answer, talk
 from tests.raw import UPGRADE
 from trio_progress import open_tracker
 from trio_progress.server import Credentials, Grant, Trusted, open_server
@@ -69,6 +69,7 @@ FOREIGN: list[Mapping[str, str]] = [
         ("GET", "/ws"),
     ],
 )
+@both_doors
 async def test_a_foreign_origin_is_refused_on_every_path_before_anything_else(
     method: str, path: str, headers: Mapping[str, str]
 ) -> None:
@@ -79,6 +80,7 @@ async def test_a_foreign_origin_is_refused_on_every_path_before_anything_else(
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
+@both_doors
 async def test_a_websocket_of_a_foreign_origin_is_refused(headers: Mapping[str, str]) -> None:
     async with open_door() as door:
         extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
@@ -89,6 +91,7 @@ async def test_a_websocket_of_a_foreign_origin_is_refused(headers: Mapping[str, 
         assert answer.status == 403
 
 
+@both_doors
 async def test_the_servers_own_page_may_ask_and_a_link_to_the_page_may_be_followed() -> None:
     async with open_door() as door:
         own = {"Host": f"localhost:{door.port}", "Origin": f"http://localhost:{door.port}"}
@@ -98,6 +101,7 @@ async def test_the_servers_own_page_may_ask_and_a_link_to_the_page_may_be_follow
         assert (await ask(door.port, "GET", "/sessions", followed)).status == 403
 
 
+@both_doors
 async def test_an_allowed_origin_gets_cors_with_preflight() -> None:
     async with open_door(origins=["https://app.example.org"]) as door:
         origin = {"Origin": "https://app.example.org"}
@@ -117,12 +121,14 @@ async def test_an_allowed_origin_gets_cors_with_preflight() -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evillocalhost", "localhost.evil.example", "", "127.0.0.1.evil.example", "a b"]
 )
+@both_doors
 async def test_a_name_that_somebody_elses_dns_points_here_is_refused(host: str) -> None:
     async with open_door() as door:
         assert (await ask(door.port, "GET", "/sessions", {"Host": host})).status in (400, 421)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]:9", "app.localhost", "10.1.2.3"])
+@both_doors
 async def test_addresses_and_localhost_are_always_served(host: str) -> None:
     async with open_door() as door:
         assert (await ask(door.port, "GET", "/sessions", {"Host": host})).status == 200
@@ -145,11 +151,13 @@ async def test_over_tls_the_page_of_the_same_name_without_it_is_foreign() -> Non
                 assert answer.status == status
 
 
+@both_doors
 async def test_a_host_that_was_named_is_served() -> None:
     async with open_door(hosts=["progress.example.org"]) as door:
         assert (await ask(door.port, "GET", "/sessions", {"Host": "Progress.example.org:443"})).status == 200
 
 
+@both_doors
 async def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
     seen: list[tuple[str, bool]] = []
 
@@ -167,6 +175,7 @@ async def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> N
     assert seen == [("127.0.0.1", False), ("203.0.113.9", True), ("127.0.0.1", True)]
 
 
+@both_doors
 async def test_a_header_that_names_the_user_is_believed_from_a_trusted_proxy_only() -> None:
     user = {"X-Forwarded-User": "u1"}
     for proxies, status in (((), 401), (("127.0.0.1",), 200)):
@@ -208,6 +217,7 @@ async def test_a_house_full_of_guests_is_not_taken_for_dead() -> None:
 
 
 @pytest.mark.parametrize("path", ["..", ".", "%2e%2e", "a%2fb", "a%00b", "x" * 129, "a%0d%0ab", "*", "%F0%9F%92%A3"])
+@both_doors
 async def test_an_id_that_is_none_is_not_found_and_no_store_is_asked(path: str) -> None:
     async with open_door() as door:
         for what in ("", "/events", "/cancel"):

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.doors import SECRET, Answer, Door, Talk, ask, bearer, open_door, raw, read_answer, talk
+from tests.doors import SECRET, Answer, Door, Talk, ask, bearer, both_doors, open_door, raw, read_answer, talk
 from tests.support import PATIENCE
 from trio_progress import Session
 from trio_progress.protocol.messages import Verb
@@ -56,6 +56,7 @@ async def ways(door_port: int, token: str, session: str) -> dict[str, str]:
     return {name: text.replace(session, "ID") for name, text in said.items()}
 
 
+@both_doors
 async def test_unknown_and_forbidden_look_the_same_on_every_way_in() -> None:
     everything: tuple[Verb, ...] = ("read", "cancel", "delete")
     async with open_door(auth=SECRET) as door:
@@ -74,6 +75,7 @@ async def test_unknown_and_forbidden_look_the_same_on_every_way_in() -> None:
             assert (admin["list"], admin["ws list"]) == ("True", "True")
 
 
+@both_doors
 async def test_owners_see_theirs_and_admins_see_all() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("a", labels={"user": "u1", "team": "x"}):
@@ -100,6 +102,7 @@ async def test_owners_see_theirs_and_admins_see_all() -> None:
         ({"user": "carol"}, (), set()),
     ],
 )
+@both_doors
 async def test_a_list_looks_at_nothing_that_may_not_be_seen_and_its_cursor_names_none(
     labels: dict[str, str], sessions: tuple[str, ...], expected: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,7 @@ async def test_a_list_looks_at_nothing_that_may_not_be_seen_and_its_cursor_names
             assert not any(name in said for name in everybodys - expected), listing
 
 
+@both_doors
 async def test_the_deletion_of_a_session_is_told_to_those_who_could_see_it_only() -> None:
     mine, admin = issue_token(SECRET, labels={"user": "u1"}), issue_token(SECRET, ("read", "delete"), everything=True)
     async with open_door(auth=SECRET) as door:
@@ -171,6 +175,7 @@ async def test_who_sends_much_where_events_are_streamed_to_him_is_not_listened_t
                 await trio.sleep(0.001)
 
 
+@both_doors
 async def test_who_does_not_read_a_large_answer_is_dropped() -> None:
     async with open_door(write_timeout=0.3) as door:
         for name in range(12):
@@ -189,6 +194,7 @@ async def test_who_does_not_read_a_large_answer_is_dropped() -> None:
             assert 0 < received < 12_000_000
 
 
+@both_doors
 async def test_who_cancels_or_deletes_is_noted_whichever_way_they_came(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="trio_progress")
     async with open_door() as door:
@@ -206,6 +212,7 @@ async def test_who_cancels_or_deletes_is_noted_whichever_way_they_came(caplog: p
     assert noted == [("cancel_asked", "http"), ("cancel_asked", "ws"), ("delete_asked", "http")]
 
 
+@both_doors
 async def test_a_list_is_told_anew_to_who_may_see_something_else_by_a_newer_token() -> None:
     everything = issue_token(SECRET, ttl=600, everything=True)
     mine, theirs = (issue_token(SECRET, labels={"user": user}, ttl=600) for user in ("u1", "u2"))
@@ -237,6 +244,7 @@ async def test_a_list_is_told_anew_to_who_may_see_something_else_by_a_newer_toke
             assert "subscribed" not in {message["type"] for message in client.seen[seen:]}
 
 
+@both_doors
 async def test_who_waits_is_not_told_of_a_session_that_is_not_for_him() -> None:
     async with open_door(auth=SECRET) as door:
         token = issue_token(SECRET, labels={"user": "u1"})
@@ -253,6 +261,7 @@ async def test_who_waits_is_not_told_of_a_session_that_is_not_for_him() -> None:
             await client.until("end")
 
 
+@both_doors
 async def test_a_newer_token_that_grants_less_ends_what_it_does_not_grant() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("a") as session, door.tracker.session("b"):
@@ -285,6 +294,7 @@ async def test_who_waits_is_told_once_a_newer_token_lets_him_see_it() -> None:
                     assert (await client.until("snapshot"))["session"] == "comes"
 
 
+@both_doors
 async def test_a_newer_token_does_not_show_for_which_of_those_waited_for_there_is_a_session() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("theirs"):
@@ -300,6 +310,7 @@ async def test_a_newer_token_does_not_show_for_which_of_those_waited_for_there_i
 # The page
 
 
+@both_doors
 async def test_the_page_has_a_strict_policy_and_nothing_is_sniffed_or_framed() -> None:
     async with open_door() as door:
         page = await ask(door.port, "GET", "/")
@@ -328,6 +339,7 @@ async def owned(door: Door, name: str, *, task_status: trio.TaskStatus[Session])
         await trio.sleep_forever()
 
 
+@both_doors
 async def test_cancel_needs_its_verb_and_delete_its_own() -> None:
     async with open_door(auth=SECRET) as door, trio.open_nursery() as nursery:
         session: Session = await nursery.start(owned, door, "r-1")

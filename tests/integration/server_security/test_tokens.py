@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, ask, bearer, open_door, talk
+from tests.doors import OTHER_SECRET, SECRET, SUBPROTOCOL, ask, bearer, both_doors, open_door, talk
 from trio_progress.server import Credentials, Grant, SharedSecret, SignedTokens, issue_token
 
 pytestmark = pytest.mark.integration
@@ -73,6 +73,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_TOKENS)
+@both_doors
 async def test_a_token_that_is_not_valid_lets_nobody_in_by_any_way(what: str) -> None:
     token = BAD_TOKENS[what]()
     async with open_door(auth=SECRET) as door:
@@ -92,6 +93,7 @@ async def test_a_token_that_is_not_valid_lets_nobody_in_by_any_way(what: str) ->
 
 
 @pytest.mark.parametrize("token", [SECRET, None], ids=["the secret", "a signed one"])
+@both_doors
 async def test_a_token_lets_in_by_header_by_subprotocol_and_by_the_first_message(token: str | None) -> None:
     token = issue_token(SECRET, everything=True) if token is None else token
     encoded = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
@@ -132,6 +134,7 @@ async def test_a_token_in_the_address_lets_nobody_in_and_is_never_logged(caplog:
     assert SECRET not in repr([SharedSecret(SECRET), SignedTokens(SECRET)])
 
 
+@both_doors
 async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
     async with open_door(auth=SECRET, auth_timeout=0.2) as door:
         async with talk(door.port) as client:
@@ -144,6 +147,7 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
             assert client.seen == []
 
 
+@both_doors
 async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks() -> None:
     @dataclass
     class Slow:
@@ -163,6 +167,7 @@ async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_say
             assert (await client.next())["type"] == "pong"
 
 
+@both_doors
 async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
     async with open_door(auth=[SharedSecret(SECRET, OTHER_SECRET), SignedTokens(SECRET, OTHER_SECRET)]) as door:
         for secret in (SECRET, OTHER_SECRET):
@@ -199,6 +204,7 @@ async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_th
             assert (await ask(door.port, "GET", "/sessions", bearer(short))).status == 401
 
 
+@both_doors
 async def test_an_authenticator_of_ones_own_sees_headers_and_cookies_and_its_failure_lets_nobody_in() -> None:
     async def mine(credentials: Credentials) -> Grant | None:
         await trio.lowlevel.checkpoint()
@@ -220,6 +226,7 @@ async def test_an_authenticator_of_ones_own_sees_headers_and_cookies_and_its_fai
 # Logs
 
 
+@both_doors
 async def test_what_is_logged_has_no_line_breaks_of_others(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="trio_progress")
     async with open_door(trusted_proxies=["127.0.0.1"]) as door:
@@ -234,6 +241,7 @@ async def test_what_is_logged_has_no_line_breaks_of_others(caplog: pytest.LogCap
     assert not any(character in text for text in texts for character in "\r\n\x1b")
 
 
+@both_doors
 async def test_an_identity_provider_that_is_down_fills_no_log_and_its_key_is_in_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, TypeAlias, final, get_args
+from typing import Any, Final, TypeAlias, final, get_args
 
 from ...protocol.labels import has_labels
 from ...protocol.messages import Verb
@@ -124,6 +124,8 @@ class Credentials:
         cookies: The cookies by name.
         address: The client's address; behind a trusted proxy, the one that the proxy names.
         trusted: Whether the request came through a trusted proxy.
+        scope: In an ASGI app, the scope of the request, with what middleware around the app has put there, such as
+            the user of a session; None at our own port.
     """
 
     token: str | None
@@ -131,6 +133,7 @@ class Credentials:
     cookies: Mapping[str, str]
     address: str
     trusted: bool = False
+    scope: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         """Without what is secret: a log may hold it."""
