@@ -223,8 +223,8 @@ MUTANTS = (
     Mutant(
         "the heartbeat outlives the session",
         "session/heartbeat.py",
-        '        self._scope.cancel(reason="the session has been left")',
-        "        self._scope.deadline = trio.current_time() + 1e6",
+        "                    await self._flushed.wait()\n                    return\n",
+        "                    await trio.sleep_forever()\n",
         ("one_session_two_workers",),
     ),
     Mutant(

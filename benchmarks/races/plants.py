@@ -144,15 +144,23 @@ PLANTS: Final = (
         (
             Change(
                 "session/lifecycle.py",
-                "for child in (self._persister, self._broadcaster, self._heartbeat):",
+                "for child in (self._persister, broadcaster, heartbeat):",
                 """
-                trio.lowlevel.spawn_system_task(self._heartbeat.run, name=f"Heartbeat of session {state.id}")
-                for child in (self._persister, self._broadcaster):
+                trio.lowlevel.spawn_system_task(heartbeat.run, name=f"Heartbeat of session {state.id}")
+                for child in (self._persister, broadcaster):
                 """,
                 indent=8,
             ),
-            Change("session/lifecycle.py", "self._heartbeat.stop()", "pass"),
-            Change("session/heartbeat.py", "trio.CancelScope(shield=True)", "trio.CancelScope()"),
+            Change(
+                "session/heartbeat.py",
+                """
+                with trio.move_on_at(due, shield=True):
+                    await self._flushed.wait()
+                    return
+                """,
+                "await trio.sleep_until(due)",
+                indent=16,
+            ),
         ),
     ),
     Plant(

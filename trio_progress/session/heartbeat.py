@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -17,30 +17,29 @@ if TYPE_CHECKING:
 @final
 @dataclass(slots=True, eq=False, repr=False)
 class Heartbeat:
-    """Stamps the state, tells the subscribers, and has the lease renewed; at every interval until stopped."""
+    """Stamps the state, tells the subscribers, and has the lease renewed; at every interval until all is stored."""
 
     _state: SessionState
     _topic: Topic
     _interval: float
     _renew: Callable[[], None]
     """Has the lease renewed; does not wait."""
+    _flushed: trio.Event
+    """Set when the store holds the final state, or when that was given up: the session has ended."""
     _watch: ChildWatch
-    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Beats until `stop()`. Shielded: nothing else ends it."""
-        with self._watch, self._scope:
+        """Beats until the session has ended. Shielded: nothing else ends it."""
+        with self._watch:
             while True:
                 due = trio.current_time() + self._interval
-                await trio.sleep_until(due)
+                with trio.move_on_at(due, shield=True):
+                    await self._flushed.wait()
+                    return
                 if self._topic.subscribers:
                     self._watch.ran(due)
                     self._state.note_time()
                 self._state.beat()
                 self._topic.bookmark()
                 self._renew()
-
-    def stop(self) -> None:
-        """Ends it; the last step of leaving a session."""
-        self._scope.cancel(reason="the session has been left")

@@ -6,7 +6,7 @@ Leaving, however the body ended:
 2. The broadcaster offers the ended state at once.
 3. The persister flushes it, for at most `flush_timeout`.
 4. `End`, with the `seq` that the store holds, goes to every subscriber, and their streams end.
-5. The heartbeat stops. The lease went with the final state.
+5. The heartbeat, which waits for the flush as well, has stopped. The lease went with the final state.
 6. The nursery is empty; nothing of the session is left.
 
 Steps 2 to 5 are chained in the children, which are shielded: whoever waits for them cannot make them
@@ -51,12 +51,10 @@ class SessionLifecycle:
 
     __slots__ = (
         "_adopts",
-        "_broadcaster",
         "_context",
         "_expect",
         "_feed",
         "_fenced",
-        "_heartbeat",
         "_left",
         "_nursery_manager",
         "_options",
@@ -199,8 +197,10 @@ class SessionLifecycle:
         """Starts the children and lets the session be seen. Has no checkpoint."""
         runtime, core, state, settings = self._runtime, self.core, self.state, self._runtime.settings
         core.topic = topic = runtime.hub.open(state.id, self._feed)
-        self._heartbeat = Heartbeat(state, topic, settings.heartbeat_interval, self._persister.renew, core.children)
-        self._broadcaster = Broadcaster(
+        heartbeat = Heartbeat(
+            state, topic, settings.heartbeat_interval, self._persister.renew, self._persister.flushed, core.children
+        )
+        broadcaster = Broadcaster(
             state,
             topic,
             settings.broadcast_interval,
@@ -212,7 +212,7 @@ class SessionLifecycle:
         )
         self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._nursery_manager.__aenter__()
-        for child in (self._persister, self._broadcaster, self._heartbeat):
+        for child in (self._persister, broadcaster, heartbeat):
             nursery.start_soon(child.run, name=f"{type(child).__name__} of session {state.id}")
         runtime.tally.sessions_begun += 1
         if state.pipeline_name is not None:
@@ -325,14 +325,13 @@ class SessionLifecycle:
         self.core.broadcast_wake.close()
 
     def _finish(self) -> None:
-        """Steps 4 and 5; called by the broadcaster when the flush is over, or when it has crashed itself."""
+        """Step 4; called by the broadcaster when the flush is over, or when it has crashed itself."""
         topic = self.core.topic
         assert topic is not None
         if self._fenced:
             self._runtime.hub.give_up(topic)
         elif self.state.over:
             self._runtime.hub.close(topic, Ended(self.state.status, self._persister.stored))
-        self._heartbeat.stop()
 
     async def _children_gone(self) -> list[BaseException]:
         """Waits for steps 2 to 6. Returns what came out of the children, or a Ctrl-C; never `Cancelled`."""

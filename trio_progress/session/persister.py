@@ -155,6 +155,8 @@ class Persister:
             case _:
                 self._lose(outcome)
         self.answered.set()
+        if self._state.over and not self._behind(self._state.seq, self._state.event_log.newest):
+            self.flushed.set()  # Not by the child, which is woken only now: all that wait for this are woken with it.
         self._wake_waiting()
 
     def failed(self, error: Exception) -> bool:
@@ -280,3 +282,4 @@ class Persister:
         """The state is final: flush it, at most until the flush timeout."""
         self._hurry.set()
         self._scope.deadline = trio.current_time() + self._settings.flush_timeout
+        self._committer.submit(self)  # Without waiting for the child to wake up: with all that are left at this time.

@@ -170,8 +170,11 @@ class SessionState(SessionReading):
         if pipeline is None:
             estimator = Estimator(history, None)
         else:
+            learnt = history if pipeline.learn else None
+            if learnt is None and not (pipeline.usual or self.estimator.usual):
+                return  # Nothing is known, and nothing was.
             weights = {spec.name: spec.weight for spec in pipeline}
-            estimator = Estimator(history if pipeline.learn else None, weights, pipeline.usual)
+            estimator = Estimator(learnt, weights, pipeline.usual)
         estimator.bar = self.progress
         self.estimator = estimator
         for node in self.root.children.values():
