@@ -28,7 +28,7 @@ from ..live.feed import Ended, Feed
 from ..protocol.clock import stamp
 from ..protocol.snapshot import ErrorInfo, SessionStatus
 from ..state import checks
-from ..state.record import Record, decode_record, encode_record
+from ..state.record import Record, decode_record, encode_record, record_of
 from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
 from ..telemetry.logs import log_event
@@ -145,11 +145,12 @@ class SessionLifecycle:
     def _claim(self) -> Claim:
         state, settings = self.state, self._runtime.settings
         state.publish()
+        unencoded = record_of(state) if self._runtime.committer.takes_records else None
         return Claim(
             id=state.id,
             proposal=state.epoch,
             owner=self._owner,
-            record=encode_record(state),
+            record=b"" if unencoded else encode_record(state),
             index=index_of(state),
             # A session may be over by now: what was stored was gone, or the store was down until then.
             lease=None if state.over else settings.lost_after,
@@ -157,6 +158,7 @@ class SessionLifecycle:
             expect=self._expect,
             seq=state.seq,
             events=events_of(state),
+            unencoded=unencoded,
         )
 
     def discard(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from ..errors import FencedError, SessionClosedError
-from ..state.record import encode_event, encode_record
+from ..state.record import encode_event, encode_record, encoded, record_of
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
 
@@ -117,16 +117,18 @@ class Persister:
         events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         self._renewing = False
         self._sent = newest
+        unencoded = record_of(state) if self._committer.takes_records else None
         return Append(
             id=state.id,
             key=Key(state.epoch, state.seq),
-            record=encode_record(state),
+            record=b"" if unencoded else encode_record(state),
             index=index_of(state),
             lease=None if state.over else lease,
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
             lesson=state.lesson() if state.over else None,
+            unencoded=unencoded,
         )
 
     def settled(self, outcome: Outcome) -> None:
@@ -256,6 +258,8 @@ class Persister:
         except Exception as error:
             self._log_unsaved("the final state of session %r cannot be spooled", error)
             return False
+        if isinstance(write, Append) and write.unencoded is not None:
+            write = replace(write, record=encoded(write.unencoded), unencoded=None)
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner)
 
     def _log_unsaved(self, what: str, error: Exception) -> None:
@@ -282,4 +286,5 @@ class Persister:
         """The state is final: flush it, at most until the flush timeout."""
         self._hurry.set()
         self._scope.deadline = trio.current_time() + self._settings.flush_timeout
-        self._committer.submit(self)  # Without waiting for the child to wake up: with all that are left at this time.
+        if not self.flushed.is_set():  # Not where the child has crashed: then it is rescued.
+            self._committer.submit(self)  # Without waiting for the child to wake up.

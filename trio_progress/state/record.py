@@ -57,10 +57,10 @@ _OUTLINE_DECODER = msgspec.json.Decoder(Outline)
 _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 
-def encode_record(state: SessionState) -> bytes:
-    """The newest published state as it is stored."""
+def record_of(state: SessionState) -> Record:
+    """The newest published state, as it is kept. It is not changed again."""
     root = state.root
-    record = Record(
+    return Record(
         state=state.published_state(),
         saved=state.saved,
         folded=root.folded,
@@ -68,7 +68,16 @@ def encode_record(state: SessionState) -> bytes:
         worked=state.worked_before,
         spent={name: spent for name, node in root.children.items() if (spent := _spent_before(node)) > 0},
     )
+
+
+def encoded(record: Record) -> bytes:
+    """A record as it is stored."""
     return _ENCODER.encode(record)
+
+
+def encode_record(state: SessionState) -> bytes:
+    """The newest published state as it is stored."""
+    return encoded(record_of(state))
 
 
 def _spent_before(node: PhaseNode) -> float:

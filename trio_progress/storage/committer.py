@@ -52,6 +52,8 @@ class Committer:
 
     def __init__(self, store: Store, tally: Tally, rng: random.Random) -> None:
         self._store = store
+        self.takes_records = getattr(store, "takes_records", False) is True
+        """Whether the store keeps records as they are, and encodes those that somebody reads."""
         self._tally = tally
         self._rng = rng
         self._waiting: dict[Writer, None] = {}

@@ -11,8 +11,8 @@
    When the store as a whole does not answer, `commit` raises and none of the outcomes is known; every
    write may then be repeated as it was.
 
-`stores.memory` keeps it all in this process. Stores with blocking clients do their work in a thread, with
-a timeout on every call that is below the tracker's `flush_timeout`.
+`stores.memory` keeps it all in this process, and takes records as they are: its class says `takes_records`. Stores with
+blocking clients do their work in a thread, with a timeout on every call that is below the tracker's `flush_timeout`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, runtim
 
 if TYPE_CHECKING:
     from ..state.history import Lesson, PipelineHistory
+    from ..state.record import Record
 
 ASKS_KEPT: Final = 1000
 ASKS_KEPT_FOR: Final = 3600.0
@@ -72,6 +73,8 @@ class Claim:
     """The number of the state that the claim brings with it."""
     events: Sequence[tuple[int, bytes]] = ()
     """The events that stay, of those that the epochs before have left, or come with it: all others go."""
+    unencoded: Record | None = None
+    """The entry for a store that `takes_records`; `record` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Append:
     events: Sequence[tuple[int, bytes]] = ()
     lesson: Lesson | None = None
     """What the run teaches, for the history of the pipeline; given with the final state, and learnt once."""
+    unencoded: Record | None = None
+    """The entry for a store that `takes_records`; `record` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)

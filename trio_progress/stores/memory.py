@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import final
+from dataclasses import dataclass
+from typing import Final, final
 
 import trio
 
 from ..protocol.labels import has_labels
 from ..state.history import Lesson, PipelineHistory, forgotten, learned
 from ..state.quantities import whole
+from ..state.record import Record, encoded
 from .base import (
     ASKS_KEPT,
     Append,
@@ -44,18 +45,22 @@ class _Log:
 
     key: Key
     owner: str
-    record: bytes
+    record: bytes | Record
+    """Encoded once somebody reads it."""
     index: Index
     expires: float
     heartbeat: float | None = None
     lease_until: float | None = None
-    events: deque[tuple[int, bytes]] = field(default_factory=deque)
+    events: deque[tuple[int, bytes]] | tuple[()] = ()
+    """A deque once there are any: an empty one is larger than all else here."""
 
     def alive(self, now: float) -> bool:
         return self.lease_until is not None and self.lease_until > now
 
     def stored(self, session_id: str, now: float, *, events: bool = False) -> Stored:
         data = tuple(data for _, data in self.events) if events else ()
+        if not isinstance(self.record, bytes):
+            self.record = encoded(self.record)
         return Stored(session_id, self.key, self.record, self.alive(now), self.heartbeat, data)
 
     def matches(self, query: Query, now: float) -> bool:
@@ -76,6 +81,8 @@ class MemoryStore:
     Args:
         event_limit: Events kept for each session, at least 1; the oldest go first.
     """
+
+    takes_records: Final = True
 
     def __init__(self, *, event_limit: int = 1000) -> None:
         event_limit = whole("event_limit", event_limit)
@@ -137,9 +144,10 @@ class MemoryStore:
             return epoch
         previous = None if log is None else log.stored(claim.id, now)
         log = self._logs[claim.id] = _Log(
-            Key(epoch, claim.seq), claim.owner, claim.record, claim.index, now + claim.keep
+            Key(epoch, claim.seq), claim.owner, claim.unencoded or claim.record, claim.index, now + claim.keep
         )
-        log.events.extend(claim.events[-self._event_limit :])
+        if claim.events:
+            log.events = deque(claim.events, maxlen=self._event_limit)
         if claim.lease is not None:
             log.lease_until = now + claim.lease
         return Claimed(epoch, previous, history)
@@ -149,17 +157,18 @@ class MemoryStore:
         if log is None or log.key.epoch != append.key.epoch:
             return Fenced(None if log is None else log.key.epoch)
         if append.key > log.key:
-            log.key, log.record, log.index = append.key, append.record, append.index
+            log.key, log.record, log.index = append.key, append.unencoded or append.record, append.index
             if append.lesson is not None and append.index.pipeline is not None:
                 self._learn(append.index.pipeline, append.lesson)
         if append.key == log.key:  # Not where something newer was stored since, which stands as it is.
             log.heartbeat = append.heartbeat
             log.lease_until = None if append.lease is None else now + append.lease
             log.expires = now + append.keep
-        newest = log.events[-1][0] if log.events else 0
-        log.events.extend(event for event in append.events if event[0] > newest)
-        while len(log.events) > self._event_limit:
-            log.events.popleft()
+        if append.events:
+            if not isinstance(log.events, deque):
+                log.events = deque(maxlen=self._event_limit)
+            newest = log.events[-1][0] if log.events else 0
+            log.events.extend(event for event in append.events if event[0] > newest)
         return Done()
 
     def _learn(self, pipeline: str, lesson: Lesson) -> None:
