@@ -144,7 +144,6 @@ class SessionLifecycle:
 
     def _claim(self) -> Claim:
         state, settings = self.state, self._runtime.settings
-        state.publish()
         unencoded = record_of(state) if self._runtime.committer.takes_records else None
         return Claim(
             id=state.id,

@@ -58,10 +58,10 @@ _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 
 def record_of(state: SessionState) -> Record:
-    """The newest published state, as it is kept. It is not changed again."""
+    """The state of now, published, as it is kept. It is not changed again."""
     root = state.root
     return Record(
-        state=state.published_state(),
+        state=state.snapshot(),
         saved=state.saved,
         folded=root.folded,
         folded_weight=float(root.folded_weight),
@@ -76,7 +76,7 @@ def encoded(record: Record) -> bytes:
 
 
 def encode_record(state: SessionState) -> bytes:
-    """The newest published state as it is stored."""
+    """The state of now, published, as it is stored."""
     return encoded(record_of(state))
 
 
