@@ -17,6 +17,9 @@ TAU = 20.0
 WARM_UP = 0.5
 """Seconds of measuring before a rate is told at all: the first items of a burst say little."""
 
+PAUSE: Final = 2.0
+"""How many times the longest time between two samples a time without one must be to be a pause."""
+
 CAP: Final = 0.9999
 """The largest fraction of what has not ended: people read 100 % as done."""
 
@@ -27,10 +30,12 @@ FARTHEST: Final = 10 * 365 * 24 * 3600.0
 class Rate:
     """A smoothed rate of something that grows, in units a second."""
 
-    __slots__ = ("at", "seconds", "units", "value")
+    __slots__ = ("at", "gap", "seconds", "units", "value")
 
     def __init__(self, at: float) -> None:
         self.at = at
+        self.gap = 0.0
+        """The longest time between two samples, as far as it is remembered."""
         self.units = 0.0
         self.seconds = 0.0
         self.value: float | None = None
@@ -45,6 +50,7 @@ class Rate:
             # What passed weighs the integral of the same exponential; so do its units, taken as spread evenly.
             weight = TAU * (1.0 - kept)
             self.seconds = self.seconds * kept + weight
+            self.gap = max(passed, self.gap * kept)
             self.at = at
             units *= weight / passed
         self.units += units
@@ -54,9 +60,11 @@ class Rate:
     def value_at(self, now: float) -> float | None:
         """The rate as it looks now, where nothing was done since the last sample.
 
-        A pause counts as time in which nothing was done, without the past fading meanwhile: it falls, but not to
-        nothing, and what comes next finds it again.
+        Where the next sample could have come for long, it is a pause. What is over that counts as time in which nothing
+        was done, without the past fading meanwhile: the rate falls, but not to nothing, and what comes next finds it
+        again.
         """
-        if self.value is None or now <= self.at:
+        pause = now - self.at - PAUSE * self.gap
+        if self.value is None or pause <= 0:
             return self.value
-        return self.value * self.seconds / (self.seconds + now - self.at)
+        return self.value * self.seconds / (self.seconds + pause)

@@ -97,6 +97,20 @@ def test_a_rate_that_fades_away_is_never_zero() -> None:
     assert rate.value is None
 
 
+def test_a_rate_falls_in_a_pause_and_not_while_the_next_sample_is_yet_to_come() -> None:
+    slow, fast = Rate(0.0), Rate(0.0)
+    for number in range(1, 11):
+        slow.sample(1, 30.0 * number)
+    for number in range(1, 301):
+        fast.sample(1, float(number))
+    assert slow.value_at(300 + 59) == slow.value == pytest.approx(1 / 30)
+    fallen = [fast.value_at(300 + seconds) or 0 for seconds in (2, 3, 10, 50, 59)]
+    assert fallen == sorted(fallen, reverse=True)
+    assert fallen[0] == fast.value == pytest.approx(1)
+    assert 0 < fallen[-1] < 0.5 < fallen[-3] < 1
+    assert (slow.value_at(300 + 150) or 0) < 1 / 60
+
+
 def test_samples_of_one_moment_add_up() -> None:
     one, other = Rate(0.0), Rate(0.0)
     for _ in range(4):
