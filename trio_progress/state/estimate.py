@@ -56,6 +56,9 @@ SLOWEST: Final = 0.25
 NEAR_END: Final = 0.05
 """The part of the whole by which an estimate of little can be off without being a mistake; see `Estimator.range`."""
 
+HELD: Final = 0.85
+"""The part of a run's estimates that is to lie in its own range: then the next run's hold four times of five."""
+
 SAMPLES: Final = 32
 """Estimates of one run that are kept to see how far off they were."""
 
@@ -304,7 +307,7 @@ class Estimator:
                 if at + rest > 0 and worked >= at
             )
             if misses:
-                miss = misses[min(int(0.8 * len(misses)), len(misses) - 1)]
+                miss = misses[min(int(HELD * len(misses)), len(misses) - 1)]
             error = sum(abs(bar - at / worked) for at, _, bar in self._trail) / len(self._trail)
         return Lesson(at=at, phases=phases, miss=miss, error=error)
 

@@ -59,7 +59,7 @@ def _weight_in_the_end(node: PhaseNode, weight: float, part: float) -> float:
     if node.usual_children is None:
         return max(weight, part + child)
     usual = node.usual_children * child
-    return max(weight, usual if part <= usual else part + child / 2)
+    return max(weight, usual if part <= usual + 1e-6 * child else part + child / 2)  # A mean of eights may be below 8.
 
 
 def free_in_the_end(node: PhaseNode) -> float:

@@ -46,8 +46,14 @@ AFTER_FIRST: Final = 0.75
 AFTER_SAME: Final = 0.55
 """What it weighs where the run before was off in the same way."""
 
-SPREAD: Final = 0.7
+SPREAD: Final = 0.8
 """How far off an estimate is taken to be before there are mistakes to learn from; see `PipelineHistory.spread`."""
+
+SPREAD_RUNS: Final = 0.25
+"""How many runs that speaks for: what is learnt soon weighs more."""
+
+LEAST_SPREAD: Final = 0.02
+"""No estimate is taken to be nearer than this."""
 
 MOST: Final = 1e12
 """No number in a history is larger."""
@@ -93,7 +99,7 @@ class PipelineHistory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     at: float = 0.0
     """When the last of them ended; seconds since 1970."""
     spread: float = SPREAD
-    """How far off the estimate of the rest was in four fifths of the time (the logarithm of the ratio)."""
+    """How far off the estimate of the rest was, but for the worst (the logarithm of the ratio)."""
     judged: int = 0
     """Runs that have taught `spread` and `error`."""
     error: float | None = None
@@ -127,7 +133,7 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it ended; seconds since 1970."""
     phases: dict[str, PhaseLesson]
     miss: float | None = None
-    """How far off the estimate was in four fifths of the time; see `PipelineHistory.spread`."""
+    """How far off the estimate was, but for the worst; see `PipelineHistory.spread`."""
     error: float | None = None
     """How far off the bar was; see `PipelineHistory.error`."""
 
@@ -143,10 +149,10 @@ def learned(history: PipelineHistory | None, lesson: Lesson) -> PipelineHistory:
             phases[name] = phase
     spread, error, judged = before.spread, before.error, before.judged
     if lesson.miss is not None and isfinite(lesson.miss):
-        weight = max(1 / (judged + 2), NEWEST)
-        spread = _mean(spread, lesson.miss, weight)
+        weight = max(1 / (judged + 1 + SPREAD_RUNS), NEWEST)
+        spread = exp(_mean(log(max(spread, LEAST_SPREAD)), log(max(lesson.miss, LEAST_SPREAD)), weight))
         if lesson.error is not None:
-            error = lesson.error if error is None else _mean(error, lesson.error, weight)
+            error = lesson.error if error is None else _mean(error, lesson.error, max(1 / (judged + 1), NEWEST))
         judged += 1
     return PipelineHistory(
         runs=before.runs + 1,

@@ -74,6 +74,24 @@ def test_what_needed_no_work_is_added_to_the_time() -> None:
     assert phase.seconds == 40
 
 
+def test_the_range_narrows_in_a_few_regular_runs_and_widens_in_one_that_was_off() -> None:
+    def judged(*misses: float, history: PipelineHistory) -> list[float]:
+        spreads = []
+        for miss in misses:
+            history = learned(history, Lesson(at=1.0, phases={}, miss=miss, error=miss / 10))
+            spreads.append(history.spread)
+        assert history.error is not None
+        assert min(misses) / 10 <= history.error <= max(misses) / 10
+        return spreads
+
+    regular = judged(*[0.05] * 4, history=PipelineHistory())
+    assert regular == sorted(regular, reverse=True)
+    assert 0.08 < regular[0] < 0.1
+    assert 0.05 < regular[-1] < 0.06
+    assert judged(1.0, history=PipelineHistory(judged=4, spread=0.05)) == [pytest.approx(0.05**0.7)]
+    assert judged(0.0, history=PipelineHistory(judged=4, spread=0.02)) == [pytest.approx(0.02)]
+
+
 def test_phases_that_nobody_ran_for_a_month_go() -> None:
     both = Lesson(at=0.0, phases={name: PhaseLesson(seconds=1.0) for name in ("a", "b")})
     history = learned(None, both)
