@@ -79,7 +79,7 @@ export class ListStore extends Store {
         break;
       case "listed":
         this.#named?.add(message.session);
-        this.#heads.set(message.session, Object.freeze(message.head));
+        this.#heads.set(message.session, Object.freeze({ ...message.head, verbs: message.verbs }));
         this.#changed({});
         break;
       case "listing":

@@ -403,7 +403,11 @@ export interface ListView {
 }
 
 /** A session as lists have it. */
-export type ListedState = Head & Partial<Pick<State, "phases">>;
+export type ListedState = Head &
+  Partial<Pick<State, "phases">> & {
+    /** What this client may do with it; absent where the server has not said. */
+    readonly verbs?: Listed["verbs"];
+  };
 
 export interface ListStore extends Store<ListView> {
   /** Asks for a further page of older sessions. */
@@ -444,6 +448,8 @@ export class Client {
   fetch(id: string): Promise<State>;
   /** Asks for a session's end. */
   cancel(id: string, reason?: string | null): Promise<void>;
+  /** Removes all that is stored of a session; one that runs must be cancelled first. */
+  delete(id: string): Promise<void>;
   /** Takes another token from now on, and tries again. */
   useToken(token: Token): void;
   /** Tries to connect at once, also where it has stopped. */

@@ -110,6 +110,11 @@ export class Client {
     await this.#request("POST", `sessions/${encodeURIComponent(id)}/cancel`, reason === null ? {} : { reason });
   }
 
+  /** Removes all that is stored of a session. One that runs must be cancelled first. */
+  async delete(id) {
+    await this.#request("DELETE", `sessions/${encodeURIComponent(id)}`);
+  }
+
   /** What a page needs to know of the server: whether it wants a token, and what this client may do. */
   async config() {
     return this.#request("GET", "config");

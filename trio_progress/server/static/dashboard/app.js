@@ -3,6 +3,7 @@
 import { Client, RequestError } from "../trio-progress.js";
 import { duration } from "../words.js";
 import { attribute, h, s, text } from "./dom.js";
+import { Endings } from "./endings.js";
 import { ListPage } from "./list.js";
 import { SessionPage } from "./session.js";
 
@@ -34,33 +35,37 @@ function keep(storage, name, value) {
   }
 }
 
-const client = new Client({ url: new URL("./", document.baseURI).href, token: kept("sessionStorage", TOKEN) });
+const address = new URL("./", document.baseURI).href;
+const client = new Client({ url: address, token: kept("sessionStorage", TOKEN) });
+const endings = new Endings(client, (id) => (location.hash = `#/${encodeURIComponent(id)}`));
+/** What the pages share; what the server says of itself and of the reader comes when it has answered. */
+const app = { client, address, endings, auth: "none", verbs: [], words };
 let page = null;
 let listAddress = "#/";
 
 // The address: "#/" with what is filtered by, or "#/<session>".
 
 function route() {
-  const address = location.hash || "#/";
-  const session = /^#\/([^?]+)$/.exec(address);
+  const asked = location.hash || "#/";
+  const session = /^#\/([^?]+)$/.exec(asked);
   // Who comes back to the list as it was finds the session that they come from; who comes by a label begins above.
-  const from = address === listAddress ? (page?.session ?? null) : null;
+  const from = asked === listAddress ? (page?.session ?? null) : null;
   page?.hide();
   page = null;
   if (session) {
     try {
-      page = new SessionPage(client, decodeURIComponent(session[1]), askToCancel, listAddress);
+      page = new SessionPage(app, decodeURIComponent(session[1]), askToCancel, listAddress);
     } catch {
       main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "Invalid session address"), h("a", { href: "#/" }, "Back to the list")));
       return;
     }
   } else {
-    listAddress = address;
-    const asked = (query) => {
+    listAddress = asked;
+    const go = (query) => {
       listAddress = query.size ? `#/?${query}` : "#/";
       history.replaceState(null, "", listAddress);
     };
-    page = new ListPage(client, new URLSearchParams(address.split("?")[1] ?? ""), asked, from);
+    page = new ListPage(app, new URLSearchParams(asked.split("?")[1] ?? ""), go, from);
   }
   main.replaceChildren(page.element);
   window.scrollTo(0, 0);
@@ -87,6 +92,7 @@ async function start() {
     } else main.replaceChildren(h("p", { class: "empty" }, h("strong", {}, "You are not signed in"), "Sign in, then reload this page."));
     return;
   }
+  if (config !== null) Object.assign(app, { auth: config.auth, verbs: config.verbs });
   started = true;
   route();
 }
@@ -213,11 +219,14 @@ find("cancel").querySelector("form").addEventListener("submit", async (event) =>
     await client.cancel(cancelling, find("cancel-reason").value.trim() || null);
     find("cancel").close();
   } catch (error) {
-    // What a browser says of a fetch that fails is for its console.
-    const answered = error instanceof RequestError;
-    text(find("cancel-wrong"), answered ? error.message : "The server cannot be reached. Try again when the connection is back.");
+    text(find("cancel-wrong"), words(error));
   }
 });
+
+/** What a browser says of a fetch that fails is for its console. */
+function words(error) {
+  return error instanceof RequestError ? error.message : "The server cannot be reached. Try again when the connection is back.";
+}
 
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
@@ -251,27 +260,33 @@ find("theme").addEventListener("click", () => {
   paint(theme);
 });
 
-// Keys: "/" searches; the arrows, or j and k, go from row to row; Escape goes back to the list.
+// Keys, which the dialog "help" tells: "/" searches; the arrows, or j and k, go from row to row; "x" chooses one; Escape
+// ends that, or goes back to the list.
+
+find("help-button").addEventListener("click", () => find("help").showModal());
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, textarea, select, dialog");
+  // A box by which a row is chosen takes no letters.
+  const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (page instanceof ListPage) {
-    const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, Home: -Infinity, End: Infinity };
-    if (event.key === "/") {
-      event.preventDefault();
-      page.search();
-    } else if (event.key in moves && (event.key.length === 1 || document.activeElement?.matches(".row-title"))) {
-      event.preventDefault();
-      page.move(moves[event.key]);
-    } else if (event.key === "ArrowDown" && document.activeElement === document.body) {
-      event.preventDefault();
-      page.move(1);
-    }
-  } else if (event.key === "Escape") {
-    location.hash = listAddress;
-  }
+  if (event.key === "?") find("help").showModal();
+  else if (page instanceof ListPage) keyOnList(event);
+  else if (event.key === "Escape") location.hash = listAddress;
 });
+
+function keyOnList(event) {
+  const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, Home: -Infinity, End: Infinity };
+  const letter = event.key.length === 1;
+  const first = event.key === "ArrowDown" && document.activeElement === document.body;
+  if (event.key === "/") page.search();
+  else if (event.key === "x") page.pick();
+  else if (event.key === "Escape") {
+    if (!page.leave()) return;
+  } else if (event.key in moves && (letter || first || document.activeElement?.matches(".row-title, .pick input"))) {
+    page.move(moves[event.key]);
+  } else return;
+  event.preventDefault();
+}
 
 start();
 drawLink();

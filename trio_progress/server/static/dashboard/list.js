@@ -2,12 +2,17 @@
 
 import { number, standing, timeOf } from "../words.js";
 import { attribute, framed, h, keepingFocus, s, text } from "./dom.js";
+import { Facets } from "./facets.js";
+import { showIcon } from "./favicon.js";
 import { Row } from "./row.js";
 import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "./search.js";
+import { Selection } from "./selection.js";
 import { Windowed } from "./windowed.js";
 
 /** Pixels at the top of the window that the page's header covers. */
 const HEADER = 52;
+/** Milliseconds until the labels' chips are counted again. */
+const COUNTED = 900;
 
 export class ListPage {
   #store;
@@ -30,17 +35,22 @@ export class ListPage {
   #empty = h("div", { class: "empty", hidden: true });
   #older = h("button", { class: "quiet more", type: "button", hidden: true, onclick: () => this.#more() });
   #failed = false;
+  #selection;
+  #facets = new Facets((name, value) => this.#label(name, value));
+  /** When, and for which search, the labels' chips were counted. */
+  #faceted = { at: 0, query: null };
   #count = h("p", { class: "sr", role: "status" });
 
   /**
-   * @param client The connection to the server.
+   * @param app Of the page: its `client`, and what Selection needs.
    * @param query What is filtered by, as URLSearchParams: `status` and `q`.
    * @param go Called with the changed query, which becomes the page's address.
    * @param from The session from whose page the reader comes back, or null: its row has the focus, and is in sight.
    */
-  constructor(client, query, go, from = null) {
+  constructor(app, query, go, from = null) {
     this.#from = from;
-    this.#store = client.sessions();
+    this.#store = app.client.sessions();
+    this.#selection = new Selection(app, this.#draw);
     this.#go = go;
     this.#filter = FILTERS.find(({ name }) => name === query.get("status")) ?? FILTERS[0];
     this.#query = query.get("q") ?? "";
@@ -64,7 +74,7 @@ export class ListPage {
       this.#chips.set(filter.name, { chip, count });
       return chip;
     });
-    const list = () => new Windowed(({ id }) => this.#row(id), (row, state) => row.draw(state, this.#now, this.#query));
+    const list = () => new Windowed(({ id }) => this.#row(id), (row, state) => this.#drawRow(row, state));
     this.#groups = [new Group("In progress", list()), new Group("Ended", list())];
     this.element = h(
       "div",
@@ -80,12 +90,14 @@ export class ListPage {
           s("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, s("circle", { cx: 7, cy: 7, r: 4.6 }), s("path", { d: "M10.6 10.6L14 14" })),
           h("kbd", { "aria-hidden": "true" }, "/"),
         ),
-        h("div", { class: "filters" }, h("div", { class: "chips", role: "group", "aria-label": "Filter by status" }, ...chips)),
+        h("div", { class: "filters" }, h("div", { class: "chips", role: "group", "aria-label": "Filter by status" }, ...chips), this.#selection.start),
+        this.#facets.element,
       ),
       this.#count,
       this.#empty,
       ...this.#groups.map(({ element }) => element),
       this.#older,
+      this.#selection.element,
     );
   }
 
@@ -93,14 +105,15 @@ export class ListPage {
     this.#leave = this.#store.subscribe(this.#draw);
     this.#timer = setInterval(() => this.#tick(), 1000);
     this.#listen("addEventListener");
-    document.title = "Sessions · trio-progress";
     this.#drawNow();
+    this.#tick();
   }
 
   hide() {
     this.#leave();
     clearInterval(this.#timer);
     this.#listen("removeEventListener");
+    showIcon(null);
   }
 
   #listen(change) {
@@ -147,6 +160,7 @@ export class ListPage {
     }
     const shown = found.filter((state) => this.#filter.takes(standing(state)));
     const { active, ended } = grouped(shown);
+    this.#selection.draw([...active, ...ended]);
     this.#now = timeOf(view);
     keepingFocus(this.element, () => {
       const held = this.#heldId();
@@ -159,6 +173,7 @@ export class ListPage {
       this.#forgetRows();
     });
     if (view.loaded) this.#comeBack();
+    this.#drawFacets(view.sessions);
     this.#older.hidden = view.complete;
     text(this.#older, this.#failed ? "Older sessions could not be loaded; try again" : "Show older sessions");
     this.#drawEmpty(view, shown.length);
@@ -187,7 +202,8 @@ export class ListPage {
 
   #row(id) {
     // One that ends moves down to the other group, as the same row.
-    const row = this.#rows.get(id) ?? new Row(id, (name, value) => this.#label(name, value));
+    const pick = (...picked) => this.#selection.toggle(...picked);
+    const row = this.#rows.get(id) ?? new Row(id, (name, value) => this.#label(name, value), pick);
     this.#rows.set(id, row);
     return row;
   }
@@ -207,6 +223,19 @@ export class ListPage {
       const same = read.find(({ element, list }) => element.parentElement === list);
       if (same) window.scrollBy(0, top(same.element) - same.before);
     };
+  }
+
+  #drawRow(row, state) {
+    row.draw(state, this.#now, this.#query);
+    row.choose(this.#selection.on ? this.#selection.has(state.id) : null);
+  }
+
+  /** Counts anew after a while: labels seldom change, and sessions do at each message. */
+  #drawFacets(sessions) {
+    const { at, query } = this.#faceted;
+    if (query === this.#query && Math.abs(this.#now - at) < COUNTED) return;
+    if (sessions.length) this.#faceted = { at: this.#now, query: this.#query };
+    this.#facets.draw(sessions, this.#query);
   }
 
   #forgetRows() {
@@ -233,8 +262,20 @@ export class ListPage {
   }
 
   #tick() {
-    this.#now = timeOf(this.#store.getSnapshot());
+    const view = this.#store.getSnapshot();
+    this.#now = timeOf(view);
     for (const row of this.#rows.values()) row.tick(this.#now);
+    this.#drawFacets(view.sessions);
+    this.#drawTitle(view.sessions);
+  }
+
+  /** The tab says how many run, and how far they are all in all. */
+  #drawTitle(sessions) {
+    const running = sessions.filter(({ status }) => status === "running");
+    document.title = `${running.length ? `${number(running.length)} running · ` : ""}Sessions · trio-progress`;
+    const stalls = running.length > 0 && running.every((state) => standing(state) !== "running");
+    const whole = running.reduce((sum, { progress }) => sum + progress, 0);
+    showIcon(running.length ? whole / running.length : null, stalls ? "stalled" : "running");
   }
 
   #drawEmpty(view, shown) {
@@ -254,6 +295,20 @@ export class ListPage {
       event.preventDefault();
       this.#asked(FILTERS[0], "");
     }
+  }
+
+  /** Chooses the session whose row has the focus; without one it begins to choose. */
+  pick() {
+    const held = this.#heldId();
+    if (held === null) this.#selection.turn(true);
+    else this.#selection.toggle(held);
+  }
+
+  /** Chooses none any more; returns whether it did. */
+  leave() {
+    const { on } = this.#selection;
+    this.#selection.turn(false);
+    return on;
   }
 
   /** Moves from row to row: by 1 or -1, or to the first and the last by a larger number. */

@@ -11,6 +11,8 @@ const TAGS = 3;
 
 export class Row {
   #label;
+  #pick;
+  #box = null;
   #state = null;
   #etaAt = 0;
   #marked = null;
@@ -22,8 +24,14 @@ export class Row {
   #figure = h("div", { class: "row-figure" });
   #when = h("div", { class: "row-when" });
 
-  constructor(id, label) {
+  /**
+   * @param id The session.
+   * @param label Called with a label's name and value when it is clicked.
+   * @param pick Called with the session, and whether a range is wanted, when its box is clicked.
+   */
+  constructor(id, label, pick) {
     this.#label = label;
+    this.#pick = (event) => pick(id, event.shiftKey);
     this.#title = h("a", { class: "row-title", href: `#/${encodeURIComponent(id)}` });
     this.element = h(
       "li",
@@ -76,6 +84,24 @@ export class Row {
     const ended = ENDED.includes(state.status);
     text(this.#when, this.#whenText(state, where, ended, now));
     attribute(this.#when, "title", ended ? `${said(state, now)}${state.ended_at ? `, ${moment(state.ended_at, now)}` : ""}` : null);
+  }
+
+  /** Shows a box by which it is chosen: whether it is, or null for no box. */
+  choose(chosen) {
+    attribute(this.element, "data-chosen", chosen === true);
+    if (chosen === null) {
+      this.#box?.remove();
+      this.#box = null;
+      return;
+    }
+    if (this.#box === null) {
+      const input = h("input", { type: "checkbox", onclick: this.#pick });
+      this.#box = h("label", { class: "pick" }, input);
+      this.element.firstChild.prepend(this.#box);
+    }
+    const input = this.#box.firstChild;
+    attribute(input, "aria-label", `Select ${this.#state.title}`);
+    input.checked = chosen;
   }
 
   #subtitle(state) {

@@ -4,13 +4,16 @@ import {
   duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, sessionLeft, sinceTold, spaced,
   standing, timeOf, took, valueText, WORDS,
 } from "../words.js";
+import { copyButton } from "./clipboard.js";
 import { arrange, attribute, fillBar, framed, glyph, h, s, setGlyph, text } from "./dom.js";
 import { Estimate } from "./estimate.js";
 import { Events } from "./events.js";
 import { pair, Pairs, resultOf } from "./facts.js";
+import { showIcon } from "./favicon.js";
 import { Phases } from "./phases.js";
 import { typedAs } from "./search.js";
 import { Timeline } from "./timeline.js";
+import { Tools } from "./tools.js";
 import { Throughput } from "./throughput.js";
 
 /** How many custom events the page keeps. */
@@ -21,9 +24,6 @@ const SEGMENTS = 48;
 
 /** Milliseconds in which the server would have answered, if there was anything to tell. */
 const ANSWERED = 1500;
-
-/** Milliseconds for which a button says what came of it. */
-const SAID = 2000;
 
 /** Whether it goes on: what it measured of its speed is true only then. */
 function moves(state) {
@@ -68,16 +68,18 @@ export class SessionPage {
   #live = h("p", { class: "sr", role: "status" });
   #missing = h("div", { class: "empty", hidden: true });
   #body;
+  #tools;
 
   /**
-   * @param client The connection to the server.
+   * @param app Of the page: its `client`, and what Tools need.
    * @param id The session.
    * @param ask Called with the session when the reader wants it cancelled.
    * @param list The address of the list to go back to.
    */
-  constructor(client, id, ask, list) {
+  constructor(app, id, ask, list) {
     this.session = id;
-    this.#store = client.session(id, { events: EVENTS, wait: true });
+    this.#tools = new Tools(id, app);
+    this.#store = app.client.session(id, { events: EVENTS, wait: true });
     this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
     this.#progress = h(
       "div",
@@ -100,7 +102,7 @@ export class SessionPage {
     this.#body = h(
       "div",
       { hidden: true },
-      h("div", { class: "head" }, h("div", { class: "head-name" }, this.#title, this.#under), this.#stop),
+      h("div", { class: "head" }, h("div", { class: "head-name" }, this.#title, this.#under, this.#tools.element), this.#stop),
       this.#hero,
       this.#callout,
       h(
@@ -148,6 +150,7 @@ export class SessionPage {
   hide() {
     this.#leave();
     clearInterval(this.#timer);
+    showIcon(null);
   }
 
   #took() {
@@ -160,6 +163,7 @@ export class SessionPage {
     if (view.state !== null) {
       const done = ENDED.includes(view.state.status) ? "" : `${percentText(percent(view.state.progress))} · `;
       document.title = `${done}${view.state.title}`;
+      showIcon(view.state.status === "completed" ? 1 : view.state.progress, standing(view.state));
     }
     this.#draw();
   }
@@ -178,6 +182,7 @@ export class SessionPage {
     const ended = ENDED.includes(state.status);
     text(this.#title, state.title);
     this.#drawUnder(state);
+    this.#tools.draw(state);
     this.#stop.hidden = ended || view.error !== null || !view.verbs.includes("cancel");
     attribute(this.#hero, "data-standing", where);
     text(this.#figure, String(percent(state.progress)));
@@ -308,17 +313,7 @@ export class SessionPage {
     this.#result.hidden = result === null || result === undefined;
     if (this.#result.hidden) return;
     const written = typeof result === "string" ? result : JSON.stringify(result, null, 2);
-    const copy = h("button", { class: "quiet", type: "button" }, "Copy");
-    let timer;
-    copy.addEventListener("click", async () => {
-      // A browser may refuse it: by a policy, by its settings, or because the page is not in front.
-      const came = await navigator.clipboard.writeText(written).then(() => "Copied", () => "Not copied");
-      text(copy, came);
-      clearTimeout(timer);
-      timer = setTimeout(() => text(copy, "Copy"), SAID);
-    });
-    // A secure context is what the clipboard asks for.
-    copy.hidden = navigator.clipboard === undefined;
+    const copy = copyButton("Copy", () => written);
     const head = h("h2", {}, "Result", h("span", { class: "aside" }, copy));
     this.#result.replaceChildren(head, h("div", { class: "result", tabindex: 0 }, ...resultOf(result)));
   }
