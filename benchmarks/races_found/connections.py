@@ -117,44 +117,67 @@ async def first_answer_wins() -> None:
         await _still_serves(pool)
 
 
-async def _cancelled(most: int, *, shielded: bool = False) -> None:
-    async with _pool(most) as pool:
-        scope = trio.CancelScope()
-
-        async def patient() -> None:
-            await _get(pool)
+async def first_answer_closes() -> None:
+    """The first answer cancels the other requests, and then the pool is closed."""
+    async with _pool(3) as pool, trio.open_nursery() as nursery:
 
         async def get() -> None:
-            with scope, trio.CancelScope(shield=shielded):
-                await _get(pool)
+            await _get(pool)
+            nursery.cancel_scope.cancel()
 
-        async def cancel() -> None:
+        for _ in range(5):
+            nursery.start_soon(get)
+
+
+async def _cancelled(pool: Any, *, shielded: bool = False) -> None:
+    async def get() -> None:
+        with trio.CancelScope(shield=shielded):
+            await _get(pool)
+
+    async def patient() -> None:
+        try:
+            await _get(pool)
+        except library("httpcore").PoolTimeout:
+            pass  # What is asked is how the pool is left.
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(patient)
+        async with trio.open_nursery() as given_up:
+            for _ in range(3):
+                given_up.start_soon(get)
             await jitter(4 * LATENCY)
-            scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            for function in (patient, get, get, cancel):
-                nursery.start_soon(function)
-        await _still_serves(pool)
+            given_up.cancel_scope.cancel()
 
 
 async def cancelled_in_queue() -> None:
-    """Requests are cancelled while they wait for the one connection."""
-    await _cancelled(1)
+    """Requests are cancelled while they wait for the one connection; none of them may stay in the queue."""
+    async with _pool(1) as pool:
+        await _cancelled(pool)
+        assert not pool._requests, "nobody asks for anything any more, and a request is queued"
 
 
 async def cancelled_with_connection() -> None:
     """Requests are cancelled under contention for two connections."""
-    await _cancelled(2)
+    async with _pool(2) as pool:
+        await _cancelled(pool)
+        await _still_serves(pool)
 
 
-async def shielded_requests() -> None:
+async def cancelled_when_given() -> None:
+    """Requests are cancelled under contention for one connection."""
+    async with _pool(1) as pool:
+        await _cancelled(pool)
+        await _still_serves(pool)
+
+
+async def shielded_when_given() -> None:
     """The same, with the requests shielded."""
-    await _cancelled(2, shielded=True)
+    async with _pool(1) as pool:
+        await _cancelled(pool, shielded=True)
+        await _still_serves(pool)
 
 
-async def stolen_connection() -> None:
-    """A request with a pool timeout of 2 s waits while others take each connection that is set free."""
+async def _stolen(*, guarded: bool) -> None:
     httpcore = library("httpcore")
     async with _pool(1) as pool:
         waited: list[float] = []
@@ -166,7 +189,8 @@ async def stolen_connection() -> None:
         async def wait() -> None:
             begun = trio.current_time()
             try:
-                await _get(pool, 2.0)
+                with trio.move_on_after(2.0 if guarded else 600.0):
+                    await _get(pool, 2.0)
             except httpcore.PoolTimeout:
                 pass
             waited.append(trio.current_time() - begun)
@@ -176,6 +200,16 @@ async def stolen_connection() -> None:
             nursery.start_soon(steal)
             nursery.start_soon(wait)
     assert waited[0] < 3.5, f"a pool timeout of 2 s took {waited[0]:.1f} s"
+
+
+async def stolen_connection() -> None:
+    """A request with a pool timeout of 2 s waits while others take each connection that is set free."""
+    await _stolen(guarded=False)
+
+
+async def stolen_and_guarded() -> None:
+    """Its caller has a deadline of its own."""
+    await _stolen(guarded=True)
 
 
 async def _slow(pool: Any) -> None:
@@ -217,13 +251,25 @@ ENTRIES = (
         name="httpcore-564",
         library="httpcore",
         issue="encode/httpcore#564",
-        affected="0.16.3",
-        mended="0.17.0",
+        affected="0.15.0",
+        mended="0.16.3",
         text="The first answer cancels the other requests; the pool says that it is closed with requests in flight.",
+        faulty=first_answer_closes,
+        right=first_answer_closes,
+        packages=("httpcore==0.15.0", "anyio==3.4.0"),
+        mended_packages=("httpcore==0.16.3", "anyio==3.4.0"),
+    ),
+    Entry(
+        name="httpcore-642",
+        library="httpcore",
+        issue="encode/httpcore#642",
+        affected="0.17.0",
+        mended="0.17.3",
+        text="What a cancelled request has to clean up is cancelled as well; later ones wait for its connection.",
         faulty=first_answer_wins,
         right=first_answer_wins,
-        packages=("httpcore==0.16.3", "anyio==3.4.0"),
-        mended_packages=POOL,
+        packages=POOL,
+        mended_packages=("httpcore==0.17.3", "anyio==3.4.0"),
     ),
     Entry(
         name="httpcore-785",
@@ -231,9 +277,9 @@ ENTRIES = (
         issue="encode/httpcore#785",
         affected="1.0.2",
         mended="1.0.3",
-        text="The first answer cancels the other requests; the pool then answers nobody.",
-        faulty=first_answer_wins,
-        right=first_answer_wins,
+        text="Requests are cancelled under contention for connections; the pool then answers nobody.",
+        faulty=cancelled_with_connection,
+        right=cancelled_with_connection,
         packages=("httpcore==1.0.2",),
         mended_packages=("httpcore==1.0.3",),
     ),
@@ -242,12 +288,12 @@ ENTRIES = (
         library="httpcore",
         issue="encode/httpcore#822",
         affected="1.0.0",
-        mended="1.0.1",
+        mended="1.0.1, by the real clock",
         text="A request whose connection is taken by another one waits anew, and its pool timeout begins again.",
         faulty=stolen_connection,
-        right=stolen_connection,
+        right=stolen_and_guarded,
         packages=("httpcore==1.0.0",),
-        mended_packages=("httpcore==1.0.1",),
+        mended_packages=("httpcore==1.0.0",),
     ),
     Entry(
         name="httpcore-830",
@@ -268,8 +314,8 @@ ENTRIES = (
         affected="1.0.9",
         mended="open",
         text="A request is cancelled when it has been given a connection and has not used it: the slot is lost.",
-        faulty=cancelled_with_connection,
-        right=shielded_requests,
+        faulty=cancelled_when_given,
+        right=shielded_when_given,
         packages=("httpcore==1.0.9",),
         mended_packages=("httpcore==1.0.9",),
     ),

@@ -21,7 +21,7 @@ class Entry:
         library: Which it was found in.
         issue: As GitHub has it: `owner/repository#number`.
         affected: The version that has it; a month, where the thread names none.
-        mended: The first version that has it no more; else the pull request that mended it; "closed" where the thread
+        mended: A version that has it no more; else the pull request that mended it; "closed" where the thread
             names neither, "open" where it is not, "by the caller" or "by a channel" where it is left to users.
         text: What happens.
         faulty: Fails under some schedules.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -38,7 +39,11 @@ def python_with(packages: tuple[str, ...], folder: Path) -> str:
     wanted = requirements(packages)
     place = folder / hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:12]
     python, complete = place / "bin" / "python", place / "complete"
-    if not complete.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Two runs may want the same one.
+        if complete.exists():
+            return str(python)
         print(f"installing {', '.join(packages)}", file=sys.stderr, flush=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
         for command in ([sys.executable, "-m", "venv", "--clear", str(place)], pip):

@@ -7,12 +7,12 @@ from . import ENTRIES
 
 def table() -> str:
     """A line for each entry, in Markdown."""
-    lines = ["| library | issue | affected | mended | what happens |", "|---|---|---|---|---|"]
+    lines = ["| issue | affected | mended | what happens |", "|---|---|---|---|"]
     for entry in sorted(ENTRIES, key=lambda entry: (entry.library.lower(), int(entry.issue.rpartition("#")[2]))):
         repository, _, number = entry.issue.partition("#")
-        link = f"[#{number}](https://github.com/{repository}/issues/{number})"
-        remade = " \\*" if entry.remade else ""
-        lines.append(f"| {entry.library}{remade} | {link} | {entry.affected} | {entry.mended} | {entry.text} |")
+        link = f"[{entry.library} #{number}](https://github.com/{repository}/issues/{number})"
+        remade = "\\*" if entry.remade else ""
+        lines.append(f"| {link}{remade} | {entry.affected} | {entry.mended} | {entry.text} |")
     return "\n".join(lines)
 
 

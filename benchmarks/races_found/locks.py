@@ -236,16 +236,59 @@ async def token_reserved() -> None:
     await _nowait(Limiter(reserves=True, passes_on=True))
 
 
-async def anyio_semaphore() -> None:
-    """Three tasks share one slot."""
-    anyio = library("anyio")
-    semaphore = anyio.Semaphore(1) if hasattr(anyio, "Semaphore") else anyio.create_semaphore(1)
+class Semaphore:
+    """A semaphore whose slot is free until the waiter that was woken runs.
 
+    Args:
+        again: Whether such a waiter waits again where the slot has gone.
+    """
+
+    def __init__(self, *, again: bool) -> None:
+        self.again = again
+        self.free = 1
+        self.waiters: deque[trio.Event] = deque()
+
+    async def __aenter__(self) -> None:
+        """Takes a slot, or waits for one."""
+        await steps()
+        while True:
+            if self.free:
+                self.free -= 1
+                return
+            event = trio.Event()
+            self.waiters.append(event)
+            await event.wait()
+            if not self.again and not self.free:
+                raise trio.WouldBlock
+
+    async def __aexit__(self, *_: object) -> None:
+        """Gives the slot back, and wakes one."""
+        self.free += 1
+        if self.waiters:
+            self.waiters.popleft().set()
+
+
+async def _users(semaphore: Semaphore) -> None:
     async def use() -> None:
         async with semaphore:
             await steps()
 
-    await together(use, use, use)
+    async def use_later() -> None:
+        await steps()
+        async with semaphore:
+            await steps()
+
+    await together(use, use, use_later)
+
+
+async def slot_taken() -> None:
+    """Somebody takes the slot between a waiter's wake-up and its run."""
+    await _users(Semaphore(again=False))
+
+
+async def slot_waited_for() -> None:
+    """It waits again."""
+    await _users(Semaphore(again=True))
 
 
 async def anyio_lock() -> None:
@@ -310,13 +353,13 @@ ENTRIES = (
         name="anyio-252",
         library="anyio",
         issue="agronholm/anyio#252",
-        affected="2.2.0",
+        affected="April 2021",
         mended="3.0.0",
         text="Semaphore.acquire() raises WouldBlock: another task takes the slot between wake-up and run.",
-        faulty=anyio_semaphore,
-        right=anyio_semaphore,
-        packages=("anyio==2.2.0",),
-        mended_packages=("anyio==3.0.0",),
+        faulty=slot_taken,
+        right=slot_waited_for,
+        least=2,
+        remade=True,
     ),
     Entry(
         name="anyio-387",
@@ -327,6 +370,7 @@ ENTRIES = (
         text="A Lock stays taken for ever when a waiter is cancelled just as it is given the lock.",
         faulty=anyio_lock,
         right=anyio_lock,
+        least=1,
         packages=("anyio==3.3.4",),
         mended_packages=("anyio==3.4.0",),
     ),
@@ -363,6 +407,7 @@ ENTRIES = (
         text="A waiter of a CapacityLimiter is woken and cancelled; nobody else is told of the token.",
         faulty=lost_token,
         right=token_passed_on,
+        least=1,
         remade=True,
     ),
     Entry(
@@ -374,6 +419,7 @@ ENTRIES = (
         text="A CapacityLimiter of one token has two borrowers: one takes it while a woken waiter has not run yet.",
         faulty=two_borrowers,
         right=token_reserved,
+        least=2,
         remade=True,
     ),
 )

@@ -344,6 +344,7 @@ ENTRIES = (
         text="A client is left while its reader is handing over a line: BrokenResourceError.",
         faulty=client_left_early,
         right=client_cancels_first,
+        least=1,
         remade=True,
         packages=("anyio==4.10.0",),
         mended_packages=("anyio==4.10.0",),
