@@ -29,6 +29,8 @@ RUNS: Final = (1, 2, 4, 6)
 OURS: Final = "ours"
 NAMES: Final = (OURS, "declared weights", "count and rate", "mean of three runs", "true shares")
 SAMPLES: Final = 300
+SHOWN: Final = (("A", 1), ("A", 2), ("A", 6), ("B50", 1), ("B50", 2), ("B50", 6), ("freeze", 2))
+"""What the page of results shows: of which run."""
 
 Told = tuple[float, float | None]
 """A bar, and seconds that are left."""
@@ -77,15 +79,16 @@ def _tell(report: Report, judged: dict[tuple[str, bool, int, str], list[float]],
                 for name in NAMES:
                     found = judged.get((what, virtual, number, name), [])
                     values[name] = [statistics.fmean(found)] if found else [math.nan]
-                report.add(
-                    f"{kind}, run {number}: {what}", unit, {name: v for name, v in values.items() if v[0] == v[0]}
-                )
+                values = {name: found for name, found in values.items() if not math.isnan(found[0])}
+                headline = {OURS: [name for name in values if name != OURS]} if (what, number) in SHOWN else {}
+                report.add(f"{kind}, run {number}: {what}", unit, values, headline=headline if OURS in values else {})
         ranged = [value for value in judged.get(("coverage", virtual, 0, OURS), []) if value == value]
         if ranged:
             report.add(
                 f"{kind}, runs 2 to 6: the range of 80 % holds the truth",
                 "% of the time",
                 {OURS: [statistics.fmean(ranged)]},
+                headline={OURS: ()},
             )
     report.notes += [
         "A: the mean distance of the bar to the part of the time that has passed, in points",

@@ -171,17 +171,27 @@ def test_a_first_run_says_that_nothing_is_known() -> None:
 
 def check_trace(made: dict[str, Any]) -> list[dict[str, Any]]:
     """Holds a trace against the Trace Event Format: what each kind of event must have, and that lanes only nest."""
-    assert json.loads(json.dumps(made)) == made
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert made.keys() == {"displayTimeUnit", "otherData", "traceEvents"}
     assert made["displayTimeUnit"] in ("ms", "ns")
+    assert isinstance(made["otherData"], dict)
     events: list[dict[str, Any]] = made["traceEvents"]
     lanes: dict[int, list[tuple[float, float]]] = {}
     for event in events:
         assert isinstance(event["name"], str)
         assert isinstance(event["pid"], int)
         assert isinstance(event["tid"], int)
+        assert isinstance(event["args"], dict)
+        common = {"name", "ph", "pid", "tid", "args"}
+        own = {"M": set(), "i": {"cat", "ts", "s"}, "X": {"cat", "ts", "dur"}}
+        assert event.keys() == common | own[event["ph"]]
+        assert all(type(event[number]) in (int, float) for number in ("ts", "dur") if number in event)
+        assert isinstance(event.get("cat", ""), str)
         if event["ph"] == "M":
             assert event["name"] in ("process_name", "thread_name", "thread_sort_index")
-            assert list(event["args"]) == ["sort_index" if event["name"] == "thread_sort_index" else "name"]
+            ((kind, value),) = event["args"].items()
+            ordering = event["name"] == "thread_sort_index"
+            assert (kind, type(value)) == (("sort_index", int) if ordering else ("name", str))
         elif event["ph"] == "i":
             assert event["s"] == "t"
             assert event["ts"] >= 0
@@ -190,6 +200,8 @@ def check_trace(made: dict[str, Any]) -> list[dict[str, Any]]:
             assert event["ts"] >= 0
             assert event["dur"] >= 0
             lanes.setdefault(event["tid"], []).append((event["ts"], event["ts"] + event["dur"]))
+    named = [event["tid"] for event in events if event["name"] == "thread_name"]
+    assert sorted(named) == sorted({event["tid"] for event in events}), "each lane has one name"
     for lane in lanes.values():
         for number, (begin, end) in enumerate(lane):
             for first, last in lane[:number]:
