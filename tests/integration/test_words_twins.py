@@ -1,4 +1,4 @@
-"""The page's `words.js` and the terminal's `words.py` say the same of what is left: of recorded states, and of made ones."""
+"""The words of the page and of the terminal for what is left are the same: of recorded states, and of made ones."""
 
 from __future__ import annotations
 
