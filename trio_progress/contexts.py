@@ -111,6 +111,11 @@ def require_trio(call: str) -> None:
     if trio.lowlevel.in_trio_task():
         return
     if _asyncio_runs():
+        if "ipykernel" in sys.modules:
+            raise RuntimeError(
+                f"{call} needs Trio, and cells of a notebook await on asyncio: run `%autoawait trio` in a cell of its "
+                "own before this one, or begin by trio.run(main)"
+            )
         raise RuntimeError(
             f"{call} needs Trio, and what runs here is asyncio. Where you can, begin by trio.run(main). Else run the "
             "work that is followed in a thread: await asyncio.to_thread(trio.run, work); and read, declare and cancel "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -61,6 +63,15 @@ def test_without_any_event_loop_it_says_what_to_do(name: str) -> None:
     entering = OPENINGS[name]().__aenter__()
     with pytest.raises(RuntimeError, match=r"call it within trio\.run\(main\)"):
         entering.send(None)
+
+
+def test_in_a_notebook_it_says_what_to_do_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cell() -> None:
+        with pytest.raises(RuntimeError, match=r"open_tracker\(\) needs Trio.*`%autoawait trio` in a cell of its own"):
+            await open_tracker().__aenter__()
+
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    asyncio.run(cell())
 
 
 def test_work_that_is_followed_can_run_beside_asyncio_as_the_error_says() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final, get_args, overload
@@ -33,6 +35,13 @@ class SessionPage(Sequence[Snapshot]):
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(self.sessions)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        drawn: str = importlib.import_module("trio_progress.terminal.html").sessions_html(
+            self.sessions, time.time(), more=self.cursor is not None
+        )
+        return drawn
 
 
 def check_page(status: str | None, limit: int, cursor: str | None) -> None:

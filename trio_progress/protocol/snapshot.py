@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -170,6 +172,12 @@ class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
     def resuming(self, token: str) -> Snapshot:
         """The same state with another resume token."""
         return self if token == self.resume else msgspec.structs.replace(self, resume=token)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        # By its name: what draws it stands above, and is loaded where somebody looks.
+        drawn: str = importlib.import_module("trio_progress.terminal.html").session_html(self, time.time())
+        return drawn
 
     def phase(self, *path: str) -> PhaseSnapshot:
         """The phase at `path`: the name of a phase, then of its child, and so on.

@@ -112,6 +112,10 @@ class Session(ReadOnly):
         state.publish()
         return state.snapshot_now()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return self.snapshot()._repr_html_()
+
     # Phases
 
     def phase(

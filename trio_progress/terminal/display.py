@@ -15,6 +15,7 @@ from ..errors import ProgressError
 from ..protocol.messages import CustomEvent
 from ..telemetry.logs import log_event, logger
 from .display_model import DisplayModel
+from .notebook import NotebookScreen, in_notebook
 from .plain_lines import PlainLines
 from .redirection import would_write_to
 from .screen import PLAIN_INTERVAL, Screen, draw_frames, open_screen
@@ -35,6 +36,7 @@ def open_display(
 ) -> AbstractAsyncContextManager[None, bool | None]:
     """Shows the tracker's sessions in the terminal as long as the block runs, and leaves their last state there.
 
+    In a notebook it is an output of the cell, which is replaced as the work goes on.
     Where `file` is a terminal (and rich is installed), it is a live display: phases as a tree with bars, rates and
     times, counters, liveness, the last events. Elsewhere it is plain lines: changes of status at once, figures every
     `interval` seconds. `NO_COLOR` turns colours off, `TERM=dumb` the live display. Where nothing can be written, there
@@ -47,7 +49,7 @@ def open_display(
     Args:
         tracker: Whose sessions to show.
         console: The rich console to draw on, instead of one for `file`.
-        file: Where to write; standard error unless given, so that standard output stays clean.
+        file: Where to write; unless given the notebook, or standard error, so that standard output stays clean.
         interval: Seconds between plain lines of a session whose figures alone change; above 0.
 
     Raises:
@@ -63,7 +65,11 @@ def open_display(
 async def _opened(
     tracker: ProgressTracker, console: Console | None, file: IO[str] | None, interval: float
 ) -> AsyncIterator[None]:
-    screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
+    screen: Screen
+    if console is None and file is None and in_notebook():
+        screen = NotebookScreen()
+    else:
+        screen = await open_screen(console, sys.stderr if file is None else file, PlainLines(interval))
     model = DisplayModel()
     view = _Display(screen, model)
     body = BodyError()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .display_model import DisplayModel
+    from .notebook import NotebookScreen
     from .plain_lines import PlainLines
 
 REFRESH: Final = 0.125
@@ -142,7 +143,7 @@ class LiveScreen:
         self.writer.leave()
 
 
-Screen: TypeAlias = NoScreen | PlainScreen | LiveScreen
+Screen: TypeAlias = "NoScreen | PlainScreen | LiveScreen | NotebookScreen"
 """Shows a model, of which a frame is left out while the last one is not taken; `writer` is None where nothing can be
 written. No method waits."""
 
