@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from tests.asgi_calls import Call, ask, calling, scope_of
 from tests.doors import SECRET, bearer
@@ -32,27 +30,21 @@ def lower(headers: dict[str, str]) -> Any:
 # Where it is mounted
 
 
-@pytest.mark.parametrize("mounted", [True, False], ids=["by Starlette", "by a scope without root_path in its path"])
+@pytest.mark.parametrize("before", ["/tools/progress", ""], ids=["root_path in the path", "not in it"])
 async def test_under_a_path_everything_is_where_the_page_looks_for_it(
-    autojump_clock: trio.testing.MockClock, tracker: ProgressTracker, mounted: bool
+    autojump_clock: trio.testing.MockClock, tracker: ProgressTracker, before: str
 ) -> None:
-    ours = asgi.app(tracker, auth=None)
-    app: Any = Starlette(routes=[Mount("/tools/progress", ours)]) if mounted else ours
-
-    def given(path: str) -> dict[str, Any]:
-        return {"path": f"/tools/progress{path}"} if mounted else {"path": path, "root_path": "/tools/progress/"}
-
+    app = asgi.app(tracker, auth=None)
+    root = {"root_path": "/tools/progress"}
     async with tracker.session("r-1"):
         for path, kind in (("/", "text/html"), ("/static/trio-progress.js", "text/javascript")):
-            answer = await ask(app, **given(path))
+            answer = await ask(app, before + path, **root)
             assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, kind)
-        assert json.loads((await ask(app, **given("/sessions/r-1"))).body)["id"] == "r-1"
-        assert (await ask(app, **given("/nothing"))).status == 404
-        stream = Call(scope_of(given("/sessions/r-1/events")["path"], root_path=given("").get("root_path", "")))
-        async with calling(app, stream):
+        assert json.loads((await ask(app, f"{before}/sessions/r-1", **root)).body)["id"] == "r-1"
+        assert (await ask(app, f"{before}/nothing", **root)).status == 404
+        async with calling(app, Call(scope_of(f"{before}/sessions/r-1/events", **root))) as stream:
             await stream.until(lambda: b'"type":"snapshot"' in stream.body)
-        socket = Call(scope_of(given("/ws")["path"], kind="websocket", root_path=given("").get("root_path", "")))
-        async with calling(app, socket):
+        async with calling(app, Call(scope_of(f"{before}/ws", kind="websocket", **root))) as socket:
             socket.say(type="subscribe", session="r-1")
             assert (await socket.of("snapshot"))["session"] == "r-1"
 
