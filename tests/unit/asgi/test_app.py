@@ -35,7 +35,7 @@ async def test_under_a_path_everything_is_where_the_page_looks_for_it(
     autojump_clock: trio.testing.MockClock, tracker: ProgressTracker, before: str
 ) -> None:
     app = asgi.app(tracker, auth=None)
-    root = {"root_path": "/tools/progress"}
+    root: dict[str, Any] = {"root_path": "/tools/progress"}
     async with tracker.session("r-1"):
         for path, kind in (("/", "text/html"), ("/static/trio-progress.js", "text/javascript")):
             answer = await ask(app, before + path, **root)
