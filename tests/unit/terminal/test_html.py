@@ -19,6 +19,15 @@ HOSTILE = "<img src=x onerror=alert(1)>\" style='x' \u202eevil\x1b[31m&amp;"
 ALLOWED = {"div", "span", "strong", "small", "em", "table", "tr", "td", "th"}
 
 
+METHOD = "_repr_html_"
+"""By which IPython asks a value for its HTML."""
+
+
+def in_a_notebook(value: object) -> str:
+    drawn: str = getattr(value, METHOD)()
+    return drawn
+
+
 class Elements(HTMLParser):
     """All elements, with their attributes; what is opened is closed."""
 
@@ -67,7 +76,7 @@ def test_text_of_others_is_text_and_nothing_else() -> None:
             session.fail(HOSTILE)
 
     drawn = snapshot_of(work, title=HOSTILE)
-    for html in (session_html(drawn, 0.0), sessions_html([drawn], 0.0), drawn._repr_html_()):
+    for html in (session_html(drawn, 0.0), sessions_html([drawn], 0.0), in_a_notebook(drawn)):
         elements = Elements(html)
         assert {tag for tag, _ in elements.found} <= ALLOWED
         for _, attributes in elements.found:
@@ -176,9 +185,9 @@ async def test_a_kernel_that_takes_nothing_more_ends_the_display_and_not_the_wor
 def test_an_empty_page_and_a_session_are_drawn_too() -> None:
     async def run() -> None:
         async with open_tracker() as tracker:
-            assert "No sessions" in (await tracker.sessions())._repr_html_()
+            assert "No sessions" in in_a_notebook(await tracker.sessions())
             async with tracker.session("r-1", title="one") as session:
-                assert "one" in session._repr_html_()
-            assert "completed" in (await tracker.sessions())._repr_html_()
+                assert "one" in in_a_notebook(session)
+            assert "completed" in in_a_notebook(await tracker.sessions())
 
     trio.run(run)
