@@ -85,6 +85,7 @@ def test_an_app_on_asyncio_declares_and_shows_what_a_trio_worker_does(tmp_path: 
         assert left["progress"] < 1
         stack.enter_context(running(tmp_path, "importer.py"))
         assert until(job, status="completed", progress=1.0)["result"] == {"rows": 20}
+        assert ask(f"{job}/state")["phases"][0]["done"] == 20
 
 
 DJANGO = """

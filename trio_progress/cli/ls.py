@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..terminal.streams import is_terminal
 from . import exit_codes, output, parser, store_location
@@ -21,18 +22,25 @@ LIMIT: Final = 50
 
 PAGE: Final = 500
 
+PAUSE: Final = 1.0
+"""Seconds between two looks of `--watch`."""
+
 _DESCRIPTION: Final = """\
 Lists sessions, newest first.
 
 A terminal gets a table that fits its width. A pipe gets one line for each session, without a heading and with nothing
 cut off, and tabs between: id, status, progress (0 to 1), when it was queued, begun and ended (RFC 3339, UTC), title,
 and labels as JSON. `--json` prints one JSON array of whole states, each as `show --json` prints it.
+
+`--watch` looks again each second, until Ctrl-C: a terminal's table is drawn anew, a pipe gets the lines that have
+changed, with `--json` a line of JSON for each state that has.
 """
 
 _EPILOG: Final = f"""\
 examples:
   trio-progress ls --label user=u1 --status running --status queued
   trio-progress ls --status lost --all | cut -f1
+  trio-progress ls --status running --watch
   trio-progress ls --json | jq '.[] | select(.progress > 0.9) | .id'
 
 {exit_codes.COMMON}"""
@@ -54,11 +62,14 @@ def add(commands: parser.Commands) -> None:
     many.add_argument("--limit", type=parser.whole_number, metavar="N", default=LIMIT, help=help_text)
     many.add_argument("--all", action="store_true", help="list all sessions")
     listing.add_argument("--json", action="store_true", help="one JSON array of whole states")
+    listing.add_argument("--watch", action="store_true", help="look again each second, until Ctrl-C")
     parser.store_option(listing)
 
 
 def ls(arguments: argparse.Namespace) -> int:
     """`trio-progress ls`."""
+    if arguments.watch:
+        _watch(arguments)
     with store_location.client(arguments) as client:
         every = iter(()) if client is None else found(client, dict(arguments.label), arguments.status)
         sessions = every if arguments.all else islice(every, arguments.limit)
@@ -80,6 +91,49 @@ def ls(arguments: argparse.Namespace) -> int:
     if more:
         output.print_notice(f"only the newest {len(shown)} are listed: --all or --limit shows more")
     return exit_codes.OK
+
+
+def _watch(arguments: argparse.Namespace) -> NoReturn:
+    """Lists again and again, until Ctrl-C; a store that is not there yet is waited for."""
+    waits = False
+    told: dict[str, str] = {}
+    while True:
+        with store_location.client(arguments) as client:
+            while client is not None:
+                every = found(client, dict(arguments.label), arguments.status)
+                sessions = list(every if arguments.all else islice(every, arguments.limit))
+                if is_terminal(sys.stdout) and not arguments.json:
+                    _redraw(sessions)
+                else:
+                    told = _print_changed(sessions, told, as_json=arguments.json)
+                time.sleep(PAUSE)
+        if not waits:
+            output.print_notice("no sessions yet: waiting for the first")
+        waits = True
+        time.sleep(PAUSE)
+
+
+def _redraw(sessions: list[Snapshot]) -> None:
+    """Draws the table over the one before, as much of it as fits."""
+    from .session_table import session_table
+
+    lines = session_table(sessions, time.time(), output.stdout()) if sessions else ["no sessions yet"]
+    height = max(shutil.get_terminal_size((output.UNKNOWN, 24)).lines - 1, 2)
+    if len(lines) > height:
+        lines = [*lines[: height - 1], f"and {len(lines) - height + 1} more"]
+    # Home, each line with what is left of an older one cleared, and all below: the screen does not flicker.
+    output.print_answer("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
+
+
+def _print_changed(sessions: list[Snapshot], told: dict[str, str], *, as_json: bool) -> dict[str, str]:
+    """Prints the lines of those that have changed since they were told; returns what is told now."""
+    lines = {
+        snapshot.id: output.as_json(as_data(snapshot)) + "\n" if as_json else _row(snapshot) for snapshot in sessions
+    }
+    for session_id, line in lines.items():
+        if told.get(session_id) != line:
+            output.print_answer(line)
+    return lines
 
 
 def found(client: Client, labels: dict[str, str], statuses: list[str] | None) -> Iterator[Snapshot]:

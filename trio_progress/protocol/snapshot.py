@@ -169,6 +169,29 @@ class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
         """Whether nothing more comes within this attempt."""
         return self.status in ENDED
 
+    def to_json(self) -> str:
+        """The state as JSON, exactly as a server sends it: `GET /sessions/{id}` answers this.
+
+        What has its usual value is left out, as the protocol says; times are RFC 3339.
+        """
+        return msgspec.json.encode(self, enc_hook=as_text).decode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values: what `json.loads(snapshot.to_json())` gives."""
+        data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self, enc_hook=as_text))
+        return data
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> dict[str, Any]:
+        # What pydantic, and FastAPI by it, asks a type that it does not know. The schema is a plain value, so that
+        # pydantic is not imported here. It takes snapshots alone, and makes of them what a server sends.
+        serialization = {"type": "function-plain", "function": cls.to_dict}
+        return {"type": "is-instance", "cls": cls, "serialization": serialization}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:
+        return {"type": "object", "title": cls.__name__, "description": "A session as it was: State in `schema.json`."}
+
     def resuming(self, token: str) -> Snapshot:
         """The same state with another resume token."""
         return self if token == self.resume else msgspec.structs.replace(self, resume=token)

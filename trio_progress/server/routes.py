@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, final
 from urllib.parse import quote
 
-import msgspec
 import trio
 
 from ..errors import CorruptEntryError, ProgressError, ProtocolError, SessionActiveError, SessionNotFoundError
 from ..protocol.messages import SUBPROTOCOL, Unlisted
 from ..protocol.requests import MOST_EVENTS, Subscribe, decode_cancel
-from ..protocol.snapshot import ENDED, as_text
+from ..protocol.snapshot import ENDED
 from ..state import checks
 from .answers import (
     UNREADABLE,
@@ -277,7 +276,7 @@ class Routes:
         headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Authorization, Cookie"}
         if matches(call.request, etag):
             return Response(status=304, headers=headers)
-        return Response(body=msgspec.json.encode(snapshot, enc_hook=as_text), headers=headers)
+        return Response(body=snapshot.to_json().encode(), headers=headers)
 
     async def _sessions(self, call: Call) -> Response:
         request, grant, query = call.request, call.grant, call.request.query

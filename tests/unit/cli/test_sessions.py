@@ -346,3 +346,62 @@ def test_the_store_is_the_named_one_then_the_environments_then_the_users(
     assert place() == store_location.StoreLocation("sqlite:env.db", named=True)
     monkeypatch.setenv("TRIO_PROGRESS_STORE", "")
     assert place() == store_location.StoreLocation(f"sqlite:{state_folder() / 'sessions.db'}", named=False)
+
+
+def test_ls_watches_until_ctrl_c_and_a_pipe_gets_what_has_changed(
+    store: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(["r-1", None, "r-2"])
+
+    def look_again(_seconds: float) -> None:
+        try:
+            ending = next(looks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+        if ending is not None:
+            with Client(store) as client:
+                client.cancel(ending)
+
+    monkeypatch.setattr("time.sleep", look_again)
+    assert main(["ls", "--watch"]) == exit_codes.SIGNAL + 2
+    lines = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(lines[:3]) == [["r-1", "queued"], ["r-2", "queued"], ["r-3", "cancelled"]]
+    assert lines[3:] == [["r-1", "cancelled"], ["r-2", "cancelled"]]
+    assert main(["ls", "--watch", "--json", "--limit", "1"]) == exit_codes.SIGNAL + 2
+    assert json.loads(capsys.readouterr().out)["id"] == "r-3"
+
+
+def test_ls_watches_a_store_that_is_not_there_yet(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", stop)
+    assert main(["ls", "--watch"]) == exit_codes.SIGNAL + 2
+    assert said(capsys) == "no sessions yet: waiting for the first"
+    assert not home.exists()
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_ls_draws_its_table_anew_as_much_as_fits(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([None])
+
+    def look_again(_seconds: float) -> None:
+        if next(looks, KeyboardInterrupt) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", look_again)
+    monkeypatch.setenv("LINES", "4")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    assert main(["ls", "--watch"]) == exit_codes.SIGNAL + 2
+    first, second = terminal.getvalue().split("\x1b[H")[1:]
+    assert first == second
+    lines = first.split("\x1b[K\n")
+    assert lines[0].startswith("ID")
+    assert lines[-2:] == ["and 2 more", "\x1b[J"]
+    assert len(lines) == 4

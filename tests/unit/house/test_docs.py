@@ -6,9 +6,10 @@ import argparse
 import re
 import shlex
 import tomllib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -41,8 +42,9 @@ EXAMPLES = [
     for page in PAGES
     for number, block in enumerate((block for block in blocks(page) if block.language == "python"), 1)
 ]
-REAL = ("from_thread", "to_thread", "open_server", "serve=", "sqlite:", "subprocess", "multiprocessing")
-"""What keeps the real clock: threads, sockets and processes. A virtual one would race ahead of them."""
+REAL = ("from_thread", "to_thread", "open_server", "sqlite:", "subprocess", "multiprocessing")
+"""What keeps the real clock: threads, sockets and processes. A virtual one would race ahead of them. A page at which
+nobody looks (`serve=`) is none of them."""
 
 LANGUAGES = {"python", "py", "sh", "text", "html", "jsx", "json", "nginx", "yaml", "toml", "console"}
 WORDS = 1500
@@ -63,7 +65,8 @@ def test_an_example_runs_and_prints_what_its_comments_say(
         clock = trio.testing.MockClock(autojump_threshold=0)
         monkeypatch.setattr(trio, "run", partial(trio.run, clock=clock))
     # As many lines down as in the page, so that a traceback names its line.
-    code = compile("\n" * example.line + example.text, str(page), "exec")
+    text = example.text.replace("serve=8765", "serve=0")  # That port may be taken where the tests run.
+    code = compile("\n" * example.line + text, str(page), "exec")
     exec(code, {"__name__": "__main__"})
     said = capsys.readouterr().out
     for expected in re.findall(r"print\(.*\)  # (.+)$", example.text, re.MULTILINE):
@@ -202,6 +205,34 @@ def test_every_setting_is_in_the_table_of_settings() -> None:
     for kind in (Settings, ServerSettings, Limits):
         for setting in fields(kind):
             assert f"| `{setting.name}` |" in text, f"{kind.__name__}: {setting.name}"
+
+
+@pytest.mark.parametrize("kind", [Settings, Limits, ServerSettings])
+def test_the_table_of_settings_tells_their_defaults(kind: Any) -> None:
+    said = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text_of("reference/settings.md"), re.MULTILINE))
+    computed = {"limits", "hosts", "drain_timeout", "max_connections_per_address"}
+    for setting in fields(kind):
+        if setting.name in computed or setting.default is MISSING:
+            continue
+        default = setting.default
+        shown = "none" if default is None or default == () else str(default).removesuffix(".0")
+        assert said[setting.name].strip("`") == shown, setting.name
+
+
+RELATIONS: list[tuple[Any, dict[str, Any], str]] = [
+    (Settings, {"heartbeat_interval": 30.0}, "lost_after"),
+    (Settings, {"broadcast_interval": 0}, "broadcast_interval"),
+    (Settings, {"persist_interval": 0}, "persist_interval"),
+    (Settings, {"retention": 0}, "retention"),
+    (Settings, {"event_limit": 0}, "event_limit"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "named"), RELATIONS, ids=[named for *_, named in RELATIONS])
+def test_a_relation_that_the_table_of_settings_tells_is_held(kind: Any, given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        kind(**given)
+    assert Settings(retention=9, unfinished_retention=3).keep("lost") == 9
 
 
 def test_every_command_has_a_section_with_all_of_its_options() -> None:
