@@ -270,8 +270,15 @@ MUTANTS = (
 """All of them; the first are the races that the project began with."""
 
 
-def hunt(mutant: Mutant, budget: int, seed: int) -> Found:
+EXHAUST = "exhaust"
+LEAVING = ("an unshielded flush", "End comes before the flush", "the lease is kept")
+"""How the bugs in a session's leaving begin, which `exhaust()` finds in `one_session_left` with one deviation."""
+
+
+def hunt(mutant: Mutant, budget: int, seed: int, *, exhaust: bool = False) -> Found:
     """Plants the bug in a copy, and explores that in a fresh process, at most `budget` schedules a scenario.
+
+    With `exhaust` all orders of `one_session_left` are run that have at most one deviation.
 
     Raises:
         LookupError: What is to be replaced is not there, or not once.
@@ -282,11 +289,12 @@ def hunt(mutant: Mutant, budget: int, seed: int) -> Found:
         shutil.copytree(ROOT / "trio_progress", copy, ignore=shutil.ignore_patterns("__pycache__", "static", "demo"))
         _bring_bytecode(ROOT / "trio_progress", copy)
         plant(copy, mutant)
+        names = [EXHAUST] if exhaust else mutant.scenarios
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
         for name in ("TRIO_PROGRESS_SEED", "PYTEST_CURRENT_TEST"):
             environment.pop(name, None)
         run = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-P", "-m", "benchmarks._mutants", str(budget), str(seed), folder, *mutant.scenarios],
+            [sys.executable, "-P", "-m", "benchmarks._mutants", str(budget), str(seed), folder, *names],
             capture_output=True,
             text=True,
             env=environment,
@@ -323,7 +331,7 @@ def plant(package: Path, mutant: Mutant) -> None:
 
 
 def _explore(budget: int, seed: int, names: list[str]) -> tuple[str | None, int, str]:
-    from trio_progress.testing import ScheduleError, explore
+    from trio_progress.testing import ScheduleError, exhaust, explore
 
     from . import _scenarios
 
@@ -331,6 +339,12 @@ def _explore(budget: int, seed: int, names: list[str]) -> tuple[str | None, int,
     tried = 0
     for name in names:
         try:
+            if name == EXHAUST:
+                return (
+                    None,
+                    exhaust(_scenarios.one_session_left, deviations=1, most=budget, horizon=600.0).schedules,
+                    "",
+                )
             explore(getattr(_scenarios, name), schedules=budget, seed=seed, horizon=600.0, steps=20_000, shrink=0)
         except ScheduleError as error:
             leaf: BaseException = error.error

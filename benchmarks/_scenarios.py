@@ -27,7 +27,15 @@ from trio_progress import (
 )
 from trio_progress.state.record import decode_record
 from trio_progress.stores.base import Append
-from trio_progress.testing import FaultyStore, Subscriber, assert_progress, jitter, recorded, seeded_random
+from trio_progress.testing import (
+    FaultyStore,
+    Subscriber,
+    assert_progress,
+    cancelled_somewhere,
+    jitter,
+    recorded,
+    seeded_random,
+)
 from trio_progress.tracker import runtime_of
 
 NAMES = ("search", "analysis", "report")
@@ -371,6 +379,24 @@ async def leaving_while_being_cancelled() -> None:
     if session is not None:
         same_state(session.snapshot(), subscriber.view, await stored(store))
         assert session.status in ("completed", "cancelled")
+        assert subscriber.end is not None
+        assert subscriber.end.persisted_seq == session.snapshot().seq
+    nothing_left(tracker)
+
+
+async def one_session_left() -> None:
+    """The least that there is to leave: for all orders with few deviations, a cancel at each step among them."""
+    store = FaultyStore(delay=0.01)
+    subscriber = Subscriber("a")
+    session = None
+    async with open_tracker(store) as tracker, trio.open_nursery() as outside:
+        outside.start_soon(subscriber.run, tracker)
+        async with cancelled_somewhere(), tracker.session("a") as session:
+            session.increment("n")
+        if session is None:
+            outside.cancel_scope.cancel()
+    if session is not None:
+        same_state(session.snapshot(), subscriber.view, await stored(store))
         assert subscriber.end is not None
         assert subscriber.end.persisted_seq == session.snapshot().seq
     nothing_left(tracker)

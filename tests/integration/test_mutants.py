@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._mutants import MUTANTS, Mutant, hunt, plant
+from benchmarks._mutants import LEAVING, MUTANTS, Mutant, hunt, plant
+from benchmarks._scenarios import one_session_left
+from trio_progress.testing import exhaust
 
 pytestmark = pytest.mark.integration
 
@@ -46,6 +48,21 @@ def test_a_planted_bug_is_found(
     found = hunt(mutant, BUDGET, seed if exhaustive or pytestconfig.getoption("--seed") is not None else QUICK)
     record_property("schedules", found.schedules)
     assert found.scenario is not None, f"{mutant.name} was not found in {found.schedules} schedules"
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [pytest.param(begins, marks=() if begins is LEAVING[0] else pytest.mark.exhaustive) for begins in LEAVING],
+)
+def test_a_bug_in_a_session_s_leaving_is_found_by_all_orders_with_one_deviation(begins: str) -> None:
+    (mutant,) = [mutant for mutant in MUTANTS if mutant.name.startswith(begins)]
+    found = hunt(mutant, 1000, 0, exhaust=True)
+    assert found.scenario is not None, f"{mutant.name} was not found in {found.schedules} orders"
+
+
+@pytest.mark.exhaustive
+def test_a_session_s_leaving_passes_in_all_orders_with_one_deviation() -> None:
+    assert exhaust(one_session_left, deviations=1).complete
 
 
 def test_a_bug_whose_place_is_gone_is_an_error(tmp_path: Path) -> None:
