@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from random import Random
+from typing import Any
+
 import pytest
 import trio
 
-from trio_progress.testing import ScheduleError, explore, note
+from trio_progress.testing import ScheduleError, explore, note, strategies
 from trio_progress.testing.running import Limits, run_schedule
 from trio_progress.testing.schedule import TimePasses
-from trio_progress.testing.strategies import ORDERS, STRATEGIES, Drawn
+from trio_progress.testing.strategies import CHANGES, ORDERS, STRATEGIES, Drawn, Hold, Priorities, Walk
 
 
 async def three_times_three() -> None:
@@ -119,6 +123,38 @@ def test_each_strategy_makes_orders_of_its_own() -> None:
     }
     assert len(set(by_strategy.values())) == len(STRATEGIES)
     assert {name for name, _ in ORDERS} == set(STRATEGIES) - {"auto"}
+
+
+@pytest.mark.parametrize(("most", "least_again", "most_again"), [(1, 0.15, 0.35), (8, 0.5, 0.85), (30, 0.75, 0.97)])
+def test_a_walk_goes_on_with_who_ran_last_for_as_long_as_it_may(
+    most: int, least_again: float, most_again: float
+) -> None:
+    tasks: list[Any] = ["a", "b", "c", "d"]
+    walk = Walk(Random(1), most)
+    ran = [walk.choose(tasks)[0] for _ in range(4000)]
+    assert least_again < sum(one == other for one, other in pairwise(ran)) / len(ran) < most_again
+
+
+def test_who_is_held_back_changes_and_somebody_always_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "HOLDS", (0.98,))
+    tasks: list[Any] = ["a", "b", "c"]
+    hold = Hold(Random(1))
+    passes = [hold.choose(tasks) for _ in range(3000)]
+    assert all(passes)
+    for task in tasks:
+        windows = [sum(task in run for run in passes[at : at + 20]) for at in range(0, 3000, 20)]
+        assert min(windows) <= 2
+        assert max(windows) == 20
+
+
+def test_priorities_change_at_a_few_steps_only() -> None:
+    tasks: list[Any] = ["a", "b", "c", "d", "e"]
+    switches = []
+    for seed in range(100):
+        order = Priorities(Random(seed))
+        ran = [order.choose(tasks)[0] for _ in range(500)]
+        switches.append(sum(one != other for one, other in pairwise(ran)))
+    assert {0, CHANGES} <= set(switches) <= set(range(CHANGES + 1))
 
 
 def test_an_order_of_events_is_counted_and_the_next_one_judged_by_it() -> None:
