@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from .page import page_of
 from .running import same
 from .smallest import smallest
+from .timeline import raised_at
 
 if TYPE_CHECKING:
     from .running import Case, Run
@@ -95,7 +96,7 @@ class ScheduleError(AssertionError):
         self._rows = shown.rows
         lines = [
             f"{what} fails {found}:",
-            *(f"  {line[:WIDTH]}" for line in lines_of(error)[:8]),
+            *(f"  {line[:WIDTH]}" for line in _told(error)[:9]),
             "",
             f"replay it:  {self.replay}",
             "",
@@ -165,6 +166,14 @@ def lines_of(error: BaseException) -> list[str]:
         return [line for inner in error.exceptions for line in lines_of(inner)]
     text = str(error)
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
+
+
+def _told(error: BaseException) -> list[str]:
+    """The lines of each exception, and where it was raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return [line for inner in error.exceptions for line in _told(inner)]
+    place = raised_at(error)
+    return [*lines_of(error)[:8], *([f"  raised at {place}"] if place else [])]
 
 
 def _last(text: str, count: int) -> list[str]:

@@ -108,5 +108,5 @@ def in_words(entry: Entry, label: Callable[[str], str]) -> str:
     if not isinstance(entry, Block):
         return str(entry)
     if entry.steps is None:
-        return f"{label(entry.task)} runs until it waits"
+        return f"{label(entry.task)} runs until it waits or ends"
     return f"{label(entry.task)} makes {entry.steps} step{'s' * (entry.steps != 1)} and could make more"

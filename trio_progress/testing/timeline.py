@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import sysconfig
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +25,16 @@ WIDTH: Final = 60
 LINE: Final = 120
 """Characters of all changes of a step together."""
 
+CALLS: Final = 4
+"""Calls of which it is said that they led to what was raised."""
+
 WATCHED: Final = 16
 """Tasks whose variables are looked at after a step of any of them; where there are more, only the one that ran."""
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset, deque)
-_LIBRARIES = tuple(
-    {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(trio.__file__).parent)}
-    | {str(Path(__file__).parents[1])}
-)
+_TRIO = f"{Path(trio.__file__).parent}{os.sep}"  # trio_websocket is something else.
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+_LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), _TRIO, _OURS)
 _TELLING = ("trio_progress.session.session", "trio_progress.session.phase")
 _SITE = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
@@ -116,7 +120,7 @@ class Timeline(trio.abc.Instrument):
             return  # Whom it has woken is told with the next step.
         looked_at = list(self._live) if len(self._live) <= WATCHED else [task]
         changes = tuple(self._changes(looked_at if task in self._live or not over else list(self._live)))
-        came_to = where(frames[-1]) if frames else "is over"
+        came_to = _stands_at(task, frames[-1]) if frames else "is over"
         if len(self.steps) == self.steps.maxlen:
             self.dropped += 1
         self.steps.append(Step(trio.current_time(), task, came_to, changes, tuple(self._woken)))
@@ -215,8 +219,9 @@ def _woken_by(woken: Woken, labels: dict[trio.lowlevel.Task, str]) -> str:
     if woken.cancelled == "deadline":
         return "its deadline passes"
     who = next((label for task, label in labels.items() if repr(task) == woken.source), None)
-    what = "a nursery, for a task of it has failed" if woken.cancelled == "nursery" else "the schedule"
-    return f"is cancelled by {who or what}"
+    if woken.cancelled == "nursery":
+        return f"is cancelled, for {who or 'a task of its nursery'} has failed"
+    return f"is cancelled by {who or 'the schedule'}"
 
 
 def _together(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
@@ -278,9 +283,29 @@ def _first(of: object, *names: str) -> Any:
     return next((value for name in names if (value := getattr(of, name, None)) is not None), None)
 
 
-def where(frame: FrameType) -> str:
-    """The line that a frame has come to."""
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+def where(frame: FrameType, line: int | None = None) -> str:
+    """The line that a frame has come to, or another of it."""
+    line = frame.f_lineno if line is None else line
+    return f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
+
+
+def _is_installed(name: str) -> bool:
+    """Whether what stands in this file is a library's, but for Trio, ourselves and Python's own."""
+    return name.startswith(_SITE) and not name.startswith((_TRIO, _OURS))
+
+
+def _stands_at(task: trio.lowlevel.Task, own: FrameType) -> str:
+    """The user's line that a task has come to, and the library's that it stands in, but for Trio and ourselves."""
+    inner = [frame for frame in frames_of(task) if _is_installed(frame.f_code.co_filename)]
+    return f"{where(own)}, in {where(inner[-1])}" if inner else where(own)
+
+
+def raised_at(error: BaseException) -> str:
+    """Where it was raised, and the calls that led there, innermost first; empty where that is not known."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    shown = [at for at in frames[:-1] if is_own_code(at[0].f_code) or _is_installed(at[0].f_code.co_filename)]
+    shown += frames[-1:]
+    return ", from ".join(where(*at) for at in reversed(shown[-CALLS:]))
 
 
 def _variables(task: trio.lowlevel.Task, frame: FrameType) -> Iterator[tuple[object, str, Any]]:

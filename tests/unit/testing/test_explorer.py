@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import sys
 import threading
 from types import FrameType
@@ -141,6 +142,25 @@ def test_a_failure_says_seed_cause_history_and_command() -> None:
     with pytest.raises(ScheduleError) as again:
         explore(no_lost_update, 2, schedules=1, seed=error.seed)
     assert (again.value.history, again.value.timeline) == (error.history, error.timeline)
+
+
+def test_a_failure_says_where_it_was_raised_and_by_which_calls() -> None:
+    def broken() -> None:
+        raise ValueError("x")
+
+    async def fails() -> None:
+        await trio.sleep(1)
+        broken()
+
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails, name="fails")
+            await trio.sleep(9)
+
+    with pytest.raises(ScheduleError) as caught:
+        explore(scenario, schedules=1)
+    told = str(caught.value)
+    assert re.search(r"  ValueError: x\n    raised at \S+:\d+ broken, from \S+:\d+ fails\n", told), told
 
 
 def test_the_environment_variable_runs_that_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
