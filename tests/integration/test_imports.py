@@ -17,6 +17,9 @@ pytestmark = pytest.mark.integration
 
 PACKAGE = Path(trio_progress.__file__).parent
 OPTIONAL = (
+    "opentelemetry",
+    "hypercorn",
+    "IPython",
     "redis",
     "rich",
     "trio_websocket",
@@ -122,6 +125,10 @@ NEED_AN_EXTRA = {
     "trio_progress.testing.memory_client": "memory_client needs trio_websocket: pip install 'trio-progress[server]'",
     "trio.run(connected)": "connect() needs trio_websocket: pip install 'trio-progress[server]'",
     "trio_progress.metrics.exposition": "exposition needs prometheus_client: pip install 'trio-progress[metrics]'",
+    "importlib.import_module('trio_progress.tracing')": (
+        "trio_progress.tracing needs opentelemetry: pip install 'trio-progress[otel]'"
+    ),
+    "importlib.import_module('trio_progress.asgi')": "trio_progress.asgi needs h11: pip install 'trio-progress[server]'",
     "Client('redis://127.0.0.1')": "a Redis store needs redis-py: pip install 'trio-progress[redis]'",
     "main(['serve'])": "trio-progress: the server needs h11: pip install 'trio-progress[server]'",
     "main(['demo', '--serve', '--store', 'memory:'])": (
@@ -139,7 +146,7 @@ import sys
 for name in {OPTIONAL!r}:
     if name != "sqlite3":
         sys.modules[name] = None  # as if it were not installed
-import json, os
+import importlib, json, os
 import trio, trio_progress, trio_progress.testing, trio_progress.metrics
 from trio_progress.blocking import Client
 from trio_progress.cli import main

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..state.session import SessionState
     from ..telemetry.statistics import Tally
     from .persister import Persister
+    from .tracing import Tracing
 
 
 @final
@@ -49,6 +50,7 @@ class SessionCore(ToldOfForks):
         "state",
         "stopped",
         "topic",
+        "tracing",
     )
 
     def __init__(
@@ -65,6 +67,8 @@ class SessionCore(ToldOfForks):
         self._trio_token = trio.lowlevel.current_trio_token()
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
         self._logged: set[str] = set()
+        self.tracing: Tracing | None = None
+        """Who is told what happens, to trace it."""
         self.topic: Topic | None = None
         """Who listens to the session, from when it has begun."""
         self.stopped = False

@@ -119,6 +119,7 @@ class SessionLifecycle:
             state.title = declared.title
         if self._options.labels is None:
             state.labels = dict(declared.labels)
+        state.trace = state.trace or record.trace or None
 
     async def claim(self, expect: Key | None) -> KeyboardInterrupt | None:
         """Claims the session and waits until that is answered, or the store is known to be slow or down.
@@ -130,6 +131,9 @@ class SessionLifecycle:
         await trio.lowlevel.checkpoint_if_cancelled()
         state = self.state
         state.begin(max(int(state.clock.wall() * 1000), 1))
+        if self._runtime.tracing is not None:
+            self.core.tracing = tracing = self._runtime.tracing(state)
+            state.trace = tracing.begin(state.trace)
         self._expect = expect
         self._adopts = expect is None
         self._runtime.committer.submit(self._persister)
@@ -222,6 +226,8 @@ class SessionLifecycle:
             core.mark_dirty()
         core.body.__enter__()
         self._context: Token[ProgressSession | None] = current.set(self.session)
+        if core.tracing is not None:
+            core.tracing.attach()
 
     # Leaving
 
@@ -239,6 +245,8 @@ class SessionLifecycle:
             FencedError, SessionCancelledError: The block returned, or was cancelled by the session.
         """
         current.reset(self._context)
+        if self.core.tracing is not None:
+            self.core.tracing.detach()
         left, quiet = self._close_body(kind, error, traceback)
         cancelled = None
         if only_cancelled(left):
@@ -319,7 +327,9 @@ class SessionLifecycle:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Tells the children that the session is left."""
+        """Tells the children that the session is left, and who traces it that it has ended."""
+        if self.core.tracing is not None:
+            self.core.tracing.end()
         self._left.set()
         self._persister.leave()
         self.core.persist_wake.close()

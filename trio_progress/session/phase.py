@@ -278,6 +278,8 @@ class Phase(ReadOnly):
         if self._core.foreign and error is not None:
             return  # A forked process ends, or fails, in the middle of the parent's block: that is what it says.
         self._core.state.leave(self._node, phase_end(error), error)
+        if self._core.tracing is not None:
+            self._core.tracing.left(self._node, error)
 
     def _read_only(self) -> tuple[str, Mapping[str, str]]:
         return self.label, _INSTEAD
@@ -356,6 +358,8 @@ class PhaseScope(OneProcess):
             self._core.refuse(error)
             self._phase = NULL_PHASE
             return NULL_PHASE  # type: ignore[return-value]
+        if self._core.tracing is not None:
+            self._core.tracing.entered(node)
         self._phase = phase = phase_of(self._core, node)
         return phase
 

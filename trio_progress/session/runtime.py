@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..stores.base import Store
     from ..telemetry.statistics import Tally
     from .core import SessionCore
+    from .tracing import MakeTracing
 
 
 @final
@@ -59,6 +60,8 @@ class TrackerRuntime:
     """By id; there from before the first checkpoint until nothing is left."""
     nursery: trio.Nursery
     """For tasks that end with the tracker; they must raise nothing."""
+    tracing: MakeTracing | None = None
+    """Makes what traces each attempt that begins from now on; None: nobody does."""
     closed: bool = False
     """Whether the tracker is being left."""
     interrupting: bool = False

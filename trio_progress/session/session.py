@@ -167,6 +167,8 @@ class Session(ReadOnly):
         except REFUSED as error:
             self._core.refuse(error)
             return NULL_PHASE  # type: ignore[return-value]
+        if self._core.tracing is not None:
+            self._core.tracing.handed_over(node)
         return phase_of(self._core, node)
 
     def skip_phase(self, name: str, reason: str | None = None) -> None:
@@ -211,6 +213,8 @@ class Session(ReadOnly):
             ValueError, TypeError: `data` is no JSON data, or too large.
         """
         self._core.state.emit(name, data)
+        if self._core.tracing is not None:
+            self._core.tracing.emitted(name, data)
 
     def save(self, data: Any) -> None:
         """Keeps JSON data for a later attempt (see `saved`); the newest wins. `flush()` makes sure that it is stored.

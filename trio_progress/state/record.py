@@ -1,10 +1,10 @@
 """A session as a store keeps it, and how a later attempt goes on from that.
 
 A record is the JSON of `{"format": 1, "state": <Snapshot>, "saved": <data>, "folded": 0, "folded_weight": 0.0,
-"worked": 0.0, "spent": {}}`; `folded` and `folded_weight` are of the phases that folded into the session itself, as a
-phase says it of its own, the last two of what the attempts before took. Its `epoch` and `seq` are
-those of the key that it is stored under, whatever the JSON says: the key is what was fenced. What is
-read is decoded strictly; anything else is refused as a whole.
+"worked": 0.0, "spent": {}}`, and `trace` where that is known; `folded` and `folded_weight` are of the phases that
+folded into the session itself, as a phase says it of its own, `worked` and `spent` of what the attempts before took.
+Its `epoch` and `seq` are those of the key that it is stored under, whatever the JSON says: the key is what was fenced.
+What is read is decoded strictly; anything else is refused as a whole.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that the attempts before this one were worked on."""
     spent: dict[str, float] = {}
     """Of each phase, the seconds of its attempts before the newest, where there are any."""
+    trace: str | msgspec.UnsetType = msgspec.UNSET
+    """Where the attempt is found in a system for traces, by W3C's `traceparent`; absent where nobody traces."""
 
 
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ def record_of(state: SessionState) -> Record:
         folded=root.folded,
         folded_weight=float(root.folded_weight),
         worked=state.worked_before,
+        trace=msgspec.UNSET if state.trace is None else state.trace,
         spent={name: spent for name, node in root.children.items() if (spent := _spent_before(node)) > 0},
     )
 
@@ -203,6 +206,7 @@ def resume_from(state: SessionState, record: Record, events: Iterable[LoggedEven
     state.counters = dict(old.counters)
     state.fields = dict(old.fields)
     state.saved = record.saved
+    state.trace = record.trace or None
     state.event_log = EventLog(event_limit, events)
     state.root.folded = record.folded
     state.root.folded_weight = record.folded_weight
