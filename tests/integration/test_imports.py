@@ -128,7 +128,9 @@ NEED_AN_EXTRA = {
     "importlib.import_module('trio_progress.tracing')": (
         "trio_progress.tracing needs opentelemetry: pip install 'trio-progress[otel]'"
     ),
-    "importlib.import_module('trio_progress.asgi')": "trio_progress.asgi needs h11: pip install 'trio-progress[server]'",
+    "importlib.import_module('trio_progress.asgi')": (
+        "trio_progress.asgi needs h11: pip install 'trio-progress[server]'"
+    ),
     "Client('redis://127.0.0.1')": "a Redis store needs redis-py: pip install 'trio-progress[redis]'",
     "main(['serve'])": "trio-progress: the server needs h11: pip install 'trio-progress[server]'",
     "main(['demo', '--serve', '--store', 'memory:'])": (

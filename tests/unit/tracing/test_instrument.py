@@ -117,7 +117,7 @@ async def test_spans_of_others_lie_within_and_around_them(traced: Traced) -> Non
                             with load.phase("rows"):
                                 pass
 
-                    async with trio.open_nursery() as nursery:
+                    async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a task that inherits the context
                         nursery.start_soon(deep)
                 with tracer.start_as_current_span("after"):
                     pass
