@@ -155,7 +155,6 @@ class SessionReading(PhaseTransitions):
         "saved",
         "started",
         "title",
-        "trace",
     )
 
     def __init__(
@@ -201,8 +200,6 @@ class SessionReading(PhaseTransitions):
         self.ended_mono: float | None = None
         self.event_log = EventLog(event_limit)
         self.result_refused = None
-        self.trace: str | None = None
-        """Where this attempt is found in a system for traces, or until it is known, the one before."""
         self._snapshot: tuple[Head, Snapshot] | None = None
         """The newest one, and the head that it was made of."""
 

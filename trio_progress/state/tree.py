@@ -90,6 +90,7 @@ class PhaseTree:
         "status",
         "strict",
         "tombstones",
+        "trace",
         "worked_before",
     )
 
@@ -116,6 +117,8 @@ class PhaseTree:
         """What is expected, from earlier runs of the pipeline."""
         self.worked_before = 0.0
         """Seconds that the attempts before this one were worked on."""
+        self.trace: str | None = None
+        """Where this attempt is found in a system for traces, or until that is known, the one before."""
         self.status: SessionStatus = "queued"
         self.started_mono = clock.monotonic()
         """When the attempt began, on the monotonic clock."""
