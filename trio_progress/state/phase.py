@@ -77,6 +77,8 @@ class PhaseNode:
     total: float | None = None
     stall_after: float | None = None
     declared: bool = False
+    shared: bool = False
+    """Whether it is that of all sessions of its pipeline which have not touched it; see `PhaseTree.own`."""
     depth: int = 0
     status: PhaseStatus = "pending"
     attempt: int = 0

@@ -22,6 +22,7 @@ from .transitions import PhaseTransitions
 if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .tree import Host, PhaseTree
+    from .usual import Usual
 
 
 FRESH: Final = 0.1
@@ -59,8 +60,7 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
     """The phase and all below it as frozen values; made once for each published change."""
     if node.snapshot is None:
         if node.declared and node.status == "pending" and node.attempt == 0 and not node.children:
-            expected = None if node.usual is None else node.usual.told(node.total)
-            node.snapshot = _pending(node.name, node.title, node.weight, node.unit, node.total, expected)
+            node.snapshot = _pending_phase(node, node.usual)
         else:
             below = tuple(phase_snapshot(child) for child in node.children.values())
             node.snapshot = PhaseSnapshot(**phase_values(node), phases=below)
@@ -75,6 +75,11 @@ def _phase_now(node: PhaseNode, now: float) -> PhaseSnapshot:
     values["rate"] = None if node.pace is None else node.pace.value_at(now)
     values["eta"] = phase_eta(node, now)
     return PhaseSnapshot(**values, phases=tuple(_phase_now(child, now) for child in node.children.values()))
+
+
+def _pending_phase(node: PhaseNode, usual: Usual | None) -> PhaseSnapshot:
+    expected = None if usual is None else usual.told(node.total)
+    return _pending(node.name, node.title, node.weight, node.unit, node.total, expected)
 
 
 @lru_cache(maxsize=4096, typed=True)
@@ -288,7 +293,12 @@ class SessionReading(PhaseTransitions):
         if now - self.published < FRESH:
             return state
         estimate = self._estimated(now)
-        phases = tuple(_phase_now(node, now) for node in self.root.children.values())
+        phases = tuple(
+            [
+                _phase_now(node, now) if node.status == "running" else self._phase(node)
+                for node in self.root.children.values()
+            ]
+        )
         if estimate == self.estimate() and phases == state.phases:
             return state
         return msgspec.structs.replace(
@@ -317,10 +327,20 @@ class SessionReading(PhaseTransitions):
         """The newest published state."""
         head = self.head()
         if self._snapshot is None or self._snapshot[0] is not head:
-            phases = tuple(phase_snapshot(node) for node in self.root.children.values())
+            phases = tuple([self._phase(node) for node in self.root.children.values()])
             resume = Position(self.epoch, self.seq, self.event_log.newest).token()
             self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
         return self._snapshot[1]
+
+    def _phase(self, node: PhaseNode) -> PhaseSnapshot:
+        if not node.shared or not self.estimator.usual:
+            return phase_snapshot(node)
+        if self._shown is None:
+            self._shown = {}
+        shown = self._shown.get(node.name)
+        if shown is None:
+            shown = self._shown[node.name] = _pending_phase(node, self.estimator.usual.get(node.name))
+        return shown
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""

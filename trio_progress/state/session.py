@@ -177,9 +177,11 @@ class SessionState(SessionReading):
             estimator = Estimator(learnt, weights, pipeline.usual)
         estimator.bar = self.progress
         self.estimator = estimator
+        self._shown = None
         for node in self.root.children.values():
-            self.expect(node)
-            node.snapshot = None
+            if not node.shared:
+                self.expect(node)
+                node.snapshot = None
 
     def lesson(self) -> Lesson | None:
         """What this run has taught, once it is over; None: nothing, or its pipeline does not learn."""

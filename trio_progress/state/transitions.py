@@ -130,7 +130,7 @@ class PhaseTransitions(PhaseTree):
             if node.status == "running":
                 self._close(node, "completed", now, wall)
             elif node.status == "pending":
-                _finish(node, "skipped", now, wall)
+                _finish(self.own(node), "skipped", now, wall)
         if target is None:
             target = self.add_bounded(self.root, name, weight=1.0)
         self._dress(target, given)
@@ -198,7 +198,7 @@ class PhaseTransitions(PhaseTree):
             if node.status == "running":
                 self._close(node, status, now, wall)
             elif node.status == "pending" and status == "completed":
-                _finish(node, "skipped", now, wall)
+                _finish(self.own(node), "skipped", now, wall)
         if status == "completed":
             self.root.status, self.root.fraction = "completed", 1.0
 

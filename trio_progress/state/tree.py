@@ -7,6 +7,8 @@
 3. What has changed since the last published state is only marked; `publish()` takes all of it together, and `seq`
    rises by one.
 4. `progress` never falls within an epoch; `raw` is the truth of the moment.
+5. A declared phase that nobody has touched is one node for all sessions of its pipeline, which is never changed.
+   `own()` puts the session's own in its place; to be read, it is as good.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from .phase import OVER, PhaseNode
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
-    from ..protocol.snapshot import Head, SessionStatus
+    from ..protocol.snapshot import Head, PhaseSnapshot, SessionStatus
     from .limits import Limits
     from .pipeline import Pipeline
 
 _DEPTH: Final = attrgetter("depth")
+
+_PIPELINES: Final = 64
+"""Pipelines whose untouched phases are kept; who makes a pipeline for each session gains nothing by it."""
 
 
 class Host(Noting, Protocol):
@@ -58,15 +63,48 @@ class Folded(NamedTuple):
     path: tuple[str, ...]
 
 
+_untouched: Final[dict[int, tuple[Pipeline, dict[str, PhaseNode]]]] = {}
+"""By the id of the pipeline, which is kept with them."""
+
+
+def _untouched_phases(pipeline: Pipeline) -> dict[str, PhaseNode]:
+    """The phases of the pipeline as nobody has touched them, for all of its sessions."""
+    known = _untouched.get(id(pipeline))
+    if known is None:
+        # It does not change, and so asks nothing of its tree.
+        root = PhaseNode(None, None, "", "", shared=True)  # type: ignore[arg-type]
+        root.children = {
+            spec.name: PhaseNode(
+                root.state,
+                root,
+                spec.name,
+                spec.shown_title,
+                weight=spec.weight / pipeline.weight,
+                unit=spec.unit,
+                total=spec.total,
+                stall_after=spec.stall_after,
+                declared=True,
+                shared=True,
+            )
+            for spec in pipeline.phases
+        }
+        if len(_untouched) >= _PIPELINES:
+            _untouched.clear()
+        known = _untouched[id(pipeline)] = (pipeline, root.children)
+    return known[1]
+
+
 class PhaseTree:
     """The part of a session's state that is its phases and their publishing; `SessionState` is the whole."""
 
     __slots__ = (
+        "_borrowed",
         "_estimate",
         "_head",
         "_head_changed",
         "_moved",
         "_nodes",
+        "_shown",
         "changed",
         "clock",
         "dirty",
@@ -148,17 +186,13 @@ class PhaseTree:
         self._nodes = 0
         self.root = PhaseNode(self, None, "", "")
         self.root.status = "running"
-        for spec in () if pipeline is None else pipeline.phases:
-            self.add(
-                self.root,
-                spec.name,
-                title=spec.shown_title,
-                weight=spec.weight / pipeline.weight,  # type: ignore[union-attr] # there are specs
-                unit=spec.unit,
-                total=spec.total,
-                stall_after=spec.stall_after,
-                declared=True,
-            )
+        self._borrowed = pipeline is not None
+        """Whether the dict of its phases is that of the pipeline."""
+        self._shown: dict[str, PhaseSnapshot] | None = None
+        """What is published of phases that nobody has touched, where something is expected of them."""
+        if pipeline is not None:
+            self.root.children = _untouched_phases(pipeline)
+            self._nodes = len(pipeline)
 
     @property
     def state(self) -> PhaseTree:
@@ -168,9 +202,32 @@ class PhaseTree:
     # Finding
 
     def get(self, name: str) -> PhaseNode | None:
-        """The top-level phase of that name or alias, or None."""
+        """The top-level phase of that name or alias, as the session's own; or None."""
         known = self.pipeline.resolve(name) if self.pipeline is not None and type(name) is str else None
-        return self.root.children.get(name if known is None else known)
+        node = self.root.children.get(name if known is None else known)
+        return None if node is None else self.own(node)
+
+    def own(self, node: PhaseNode) -> PhaseNode:
+        """The session's own node of a top-level phase, which may be changed; made now where it had none."""
+        if not node.shared:
+            return node
+        mine = PhaseNode(
+            self,
+            self.root,
+            node.name,
+            node.title,
+            weight=node.weight,
+            unit=node.unit,
+            total=node.total,
+            stall_after=node.stall_after,
+            declared=True,
+        )
+        self.expect(mine)
+        if self._borrowed:
+            self._borrowed = False
+            self.root.children = self.root.children.copy()
+        self.root.children[node.name] = mine
+        return mine
 
     def find(self, name: str) -> PhaseNode:
         """The top-level phase of that name or alias.
@@ -192,7 +249,7 @@ class PhaseTree:
         return f"{whose} has no phase {name!r:.200}: {hint}"
 
     def walk(self) -> Iterator[PhaseNode]:
-        """All phases, parents first."""
+        """All phases, parents first; those that nobody has touched are not to be changed."""
         for node in self.root.children.values():
             yield from node.walk()
 
@@ -251,7 +308,8 @@ class PhaseTree:
         """Computes all fractions anew, for a tree that was put together without publishing."""
         now = self.clock.monotonic()
         for node in reversed(list(self.root.walk())):
-            refresh(node, self.seq, now)
+            if not node.shared:
+                refresh(node, self.seq, now)
 
     # Publishing
 
@@ -269,7 +327,7 @@ class PhaseTree:
     def unmark(self) -> None:
         """Has the host asked again before the next change, as where nothing had changed since the last state."""
         self.dirty = False
-        for node in self.walk():
+        for node in self.walk():  # One that nobody has touched is so already.
             node.slow = True
             node.marked = False
 

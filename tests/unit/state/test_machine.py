@@ -132,7 +132,7 @@ class StateMachine(RuleBasedStateMachine):
     def node(self, path: tuple[str, ...]) -> PhaseNode:
         node = self.state.root
         for name in path:
-            node = node.children[name]
+            node = self.state.own(node.children[name])
         return node
 
     def chosen(self, index: int) -> tuple[tuple[str, ...], Thing]:

@@ -53,7 +53,8 @@ class Model(RuleBasedStateMachine):
     def node(self, path: tuple[str, ...]) -> PhaseNode | None:
         node: PhaseNode | None = self.state.root
         for name in path:
-            node = None if node is None else node.children.get(name)
+            below = None if node is None else node.children.get(name)
+            node = None if below is None else self.state.own(below)
         return node
 
     def remember(self) -> None:
