@@ -116,8 +116,8 @@ async def _updates(report: Report, options: argparse.Namespace, alone: Any, watc
     against = ("bare method", "tqdm.update(1)", "rich Progress.advance(task)", "phase.advance()")
     report.add("one update, no checkpoint", "ns", values, against=against, headline=shown)
     ours = values["phase.advance()"]
-    report.aim("phase.advance() to a bare method", "x", 1.6, ours, values["bare method"])
-    report.aim("phase.advance() to tqdm.update(1)", "x", 0.6, ours, values["tqdm.update(1)"])
+    report.aim("phase.advance() to a bare method", "x", 1.5, ours, values["bare method"])
+    report.aim("phase.advance() to tqdm.update(1)", "x", 0.4, ours, values["tqdm.update(1)"])
     report.aim(f"phase.advance(), {options.subscribers} subscribers to none", "x", 1.05, values[crowded], ours)
 
 

@@ -29,7 +29,7 @@ def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None
         "tqdm.update(1)",
         "rich Progress.advance(task)",
     ]
-    assert [target["limit"] for target in report["targets"]] == [1.6, 0.6, 1.05]
+    assert [target["limit"] for target in report["targets"]] == [1.5, 0.4, 1.05]
 
 
 def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> None:
