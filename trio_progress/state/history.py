@@ -46,7 +46,7 @@ AFTER_FIRST: Final = 0.75
 AFTER_SAME: Final = 0.55
 """What it weighs where the run before was off in the same way."""
 
-SPREAD: Final = 0.8
+SPREAD: Final = 0.9
 """How far off an estimate is taken to be before there are mistakes to learn from; see `PipelineHistory.spread`."""
 
 SPREAD_RUNS: Final = 0.25
