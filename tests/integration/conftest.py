@@ -104,7 +104,8 @@ def browser_context(browser: Browser) -> Iterator[BrowserContext]:
     """What pages of tests share, for one each costs more than most pages do; each has a server at a port of its own."""
     from tests.browser.page import PATIENCE, VIEWPORT
 
-    context = browser.new_context(viewport=VIEWPORT)
+    # Without motion: a bar that wanders is drawn sixty times a second, and most pages have one for as long as they are.
+    context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     context.new_page()  # Keeps the window open, in which pages are tabs: a window for each costs half a second.
     yield context

@@ -272,6 +272,8 @@ def test_hostile_titles_are_text_there_as_well(embed: Callable[..., tuple[Page, 
 
 def test_less_motion_means_none(embed: Callable[..., tuple[Page, list[str]]]) -> None:
     page, _ = embed('<trio-progress session="r-1" url="URL"></trio-progress>')
-    page.emulate_media(reduced_motion="reduce")
     duration = "(element) => getComputedStyle(element.firstChild).transitionDuration"
+    page.emulate_media(reduced_motion="no-preference")
+    assert page.get_by_role("progressbar").evaluate(duration) != "0s"
+    page.emulate_media(reduced_motion="reduce")
     assert page.get_by_role("progressbar").evaluate(duration) == "0s"

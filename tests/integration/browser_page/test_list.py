@@ -215,6 +215,7 @@ def test_five_hundred_sessions_move_without_choking_the_page(host: HostProcess, 
     assert share < 0.5, f"{share:.0%} of the time"
 
 
+@pytest.mark.exhaustive
 def test_of_many_sessions_those_in_sight_are_there_and_the_keyboard_reaches_all(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -368,7 +369,9 @@ def test_on_a_phone_the_filters_are_moved_and_not_the_page(host: HostProcess, ne
 
 def test_less_motion_means_none(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("(await open_session('r-1')).phase('a').__enter__()")
-    page = new_page(reduced_motion="reduce")
+    page = new_page(reduced_motion="no-preference")
     visit(page, host("return await start_server()") + "#/r-1")
     expect(page.get_by_text("a", exact=True)).to_be_visible()
-    assert page.evaluate("document.getAnimations().length") == 0
+    page.wait_for_function("document.getAnimations().length > 0")
+    page.emulate_media(reduced_motion="reduce")
+    page.wait_for_function("document.getAnimations().length == 0")

@@ -108,7 +108,7 @@ async def pipeline(store: RecordingStore, rng: random.Random) -> None:
 
 
 def test_workers_on_overlapping_phases_lose_no_completion_and_no_count(seeds: Seeds) -> None:
-    for seed in seeds(15, exhaustive=1000):
+    for seed in seeds(15, exhaustive=300):
         store = RecordingStore(delay=random.Random(seed).choice([0, 0.01, 0.3]))
         with seeded_scheduler(seed) as rng:
             trio.run(pipeline, store, rng, clock=trio.testing.MockClock(autojump_threshold=0))

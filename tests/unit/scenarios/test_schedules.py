@@ -15,7 +15,7 @@ def test_what_a_session_promises_holds_under_every_schedule(
     scenario: Scenario, seed: int, exhaustive: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "trio_progress")
-    schedules = -(-(2000 if exhaustive else 100) // len(SCENARIOS))
+    schedules = -(-(1000 if exhaustive else 100) // len(SCENARIOS))
     explored = explore(scenario, schedules=schedules, seed=seed)
     # By chance two may be the same; a scenario with few histories proves little.
     assert explored.distinct >= min(schedules - 1, schedules * 0.99)
