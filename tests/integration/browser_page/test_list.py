@@ -315,7 +315,7 @@ def test_neither_a_row_that_moves_nor_a_result_that_stays_loses_what_the_reader_
     host("await end_session('r-1')")
     expect(page.get_by_role("region", name="Ended").get_by_role("link", name="Crawl 1", exact=True)).to_be_focused()
     page.get_by_role("link", name="With a result").click()
-    copy = page.get_by_role("button", name="Copy")
+    copy = page.get_by_role("button", name="Copy", exact=True)
     copy.focus()
     host("kept['s'].update(message='page 7'); kept['s'].set(n=1)")
     expect(page.locator("main")).to_contain_text("page 7")
