@@ -112,6 +112,7 @@ def test_watching_ends_with_the_session_and_its_exit_code_says_how(store: str, e
     assert all(line.isprintable() for line in out.splitlines())
 
 
+@pytest.mark.exhaustive
 def test_several_sessions_are_watched_at_once_and_the_highest_code_counts(store: str, ran: Run) -> None:
     with started([*COMMAND, "watch", "r-1", "r-2", "r-1"]) as watcher:
         with working(store, "r-1", "failed"), working(store, "r-2", "completed"):
@@ -328,6 +329,7 @@ def test_an_interrupted_demo_goes_on_at_once_and_does_nothing_again(
     assert again.stderr == f"Session {session_id} has completed: this is its answer.\n"
 
 
+@pytest.mark.exhaustive
 def test_a_killed_demo_is_lost_and_its_answer_is_that_of_an_undisturbed_run(
     store: str, corpus: str, undisturbed: str, ran: Run
 ) -> None:

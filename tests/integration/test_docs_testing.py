@@ -38,6 +38,7 @@ def run(folder: Path, command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.exhaustive
 def test_the_lost_update_is_found_within_the_stated_number_of_schedules_and_the_command_repeats_it(
     tmp_path: Path,
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_lost_update_is_found_told_and_replayed_by_the_printed_command(tmp_pat
     assert told(again) == told(said), "another history, or another timeline, in another process"
 
 
+@pytest.mark.exhaustive
 def test_the_same_seed_makes_the_same_histories_in_two_processes() -> None:
     code = (
         "from benchmarks._scenarios import one_session_two_workers, start_and_cleanup_of_one_id\n"

@@ -163,6 +163,7 @@ def test_a_mended_test_forgets_after_some_passes(project: Project) -> None:
     assert not kept[0].exists()
 
 
+@pytest.mark.exhaustive
 def test_a_committed_schedule_fails_after_a_checkpoint_was_added_or_says_that_it_fits_no_more(project: Project) -> None:
     project.write("500, horizon=1000, database='schedules'")
     assert project.pytest().code == 1
@@ -178,6 +179,7 @@ def test_a_committed_schedule_fails_after_a_checkpoint_was_added_or_says_that_it
     assert "no longer fits" in done.out
 
 
+@pytest.mark.exhaustive
 def test_a_file_is_replayed_by_the_test_that_it_names_and_drawn_as_a_page(project: Project) -> None:
     project.write("500, horizon=1000, database='schedules'")
     project.pytest()

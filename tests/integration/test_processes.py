@@ -131,6 +131,7 @@ trio.run(main)
     assert errors.count("counts do not travel between processes") == 1
 
 
+@pytest.mark.exhaustive
 def test_spawned_workers_are_refused_what_they_are_sent(tmp_path: Path) -> None:
     told, _ = program(
         tmp_path,

@@ -46,6 +46,7 @@ async def farm() -> AsyncIterator[Farm]:
         yield farm
 
 
+@pytest.mark.exhaustive
 async def test_workers_that_are_killed_are_lost_exactly_once_and_resume_goes_on(
     store: str, redis_url: str, farm: Farm, gateways: list[Gateway], kills: int
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_killed_owner_loses_nothing_that_was_acknowledged_and_there_is_one_own
     assert counts == sorted(counts), "a later owner went on from less than was acknowledged"
 
 
+@pytest.mark.exhaustive
 def test_of_four_processes_that_claim_a_hundred_ids_exactly_one_wins_each(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with (

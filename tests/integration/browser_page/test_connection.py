@@ -49,6 +49,7 @@ def test_pain_11_a_server_that_comes_back_shows_the_right_final_state_and_says_s
     expect(page.locator("#notice")).to_be_hidden(timeout=60_000)
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_is_killed_is_found_again_by_the_page_alone(
     new_page: Callable[..., Page], tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_result_is_copied_and_what_came_of_it_is_said_for_a_moment(
     expect(copy).to_have_text("Copy")
 
 
+@pytest.mark.exhaustive
 def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[..., Page], tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'progress.db'}"
     with serving_to(store, lost_after=2) as server:
