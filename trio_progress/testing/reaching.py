@@ -13,6 +13,7 @@ import functools
 import gc
 import itertools
 import random
+import sys
 import types
 import weakref
 from collections import deque
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import trio
 
 from .scheduler import Scheduler
-from .timeline import frames_of, is_own_code
+from .timeline import frames_of, is_own_file
 
 if TYPE_CHECKING:
     from .module_values import ModuleValues
@@ -208,15 +209,19 @@ class Walk:
         inside += [
             other for other in gc.get_referents(thing) if type(other) is not types.CodeType and other is not local
         ]
-        namespace = frame.f_globals
-        if is_own_code(frame.f_code) and id(namespace) not in self._namespaces:
-            self._namespaces.add(id(namespace))
-            inside += self._modules.of(namespace)
-        return inside
+        return [*inside, *self._values_beside(frame.f_code.co_filename, frame.f_globals)]
+
+    def _values_beside(self, file: str | None, namespace: dict[str, Any]) -> list[object]:
+        """What the module holds in which some code stands, once in a walk."""
+        if id(namespace) in self._namespaces:
+            return []
+        self._namespaces.add(id(namespace))
+        return self._modules.of(namespace) if is_own_file(file) else []
 
     def _function(self, thing: Any) -> list[object]:
         held = [*(thing.__closure__ or ()), *(thing.__defaults__ or ())]
-        return [thing.__qualname__, *held, thing.__kwdefaults__, thing.__dict__]
+        beside = self._values_beside(thing.__code__.co_filename, thing.__globals__)
+        return [thing.__qualname__, *held, thing.__kwdefaults__, thing.__dict__, *beside]
 
     def _built_in(self, thing: Any) -> list[object]:
         return [thing.__qualname__, thing.__self__]  # `append = items.append`
@@ -276,7 +281,12 @@ class Walk:
         for name in _slots(type(thing)):  # type: ignore[arg-type]  # as above
             behind += (name, getattr(thing, name, _UNSET))
         attributes = getattr(thing, "__dict__", None)
-        return [*behind, attributes] if attributes else behind
+        if attributes:
+            behind.append(attributes)
+        module = sys.modules.get(type(thing).__module__)
+        if module is not None:
+            behind += self._values_beside(getattr(module, "__file__", None), vars(module))
+        return behind
 
     def _partly(self, thing: Any) -> list[object]:
         """An object of a class that derives from a C type."""

@@ -109,6 +109,18 @@ def test_what_is_injected_stays_below_the_budget_in_sum() -> None:
     assert 0 in spent
 
 
+def test_what_has_passed_is_no_more_there_to_be_spent() -> None:
+    async def many_steps() -> None:
+        for _ in range(300):
+            await trio.lowlevel.checkpoint()
+
+    spent = []
+    for seed in range(60):
+        run = run_schedule(many_steps, (), seed, Limits(stall=0.01))
+        spent.append(sum(mark.seconds or 0 for _, mark in run.record.marks if isinstance(mark, TimePasses)))
+    assert 0.005 < max(spent) < 0.01
+
+
 def test_a_seed_means_the_same_schedule_whatever_ran_before() -> None:
     def histories(seeds: list[int]) -> dict[int, str]:
         return {seed: run_schedule(three_times_three, (), seed).history for seed in seeds}
