@@ -7,7 +7,7 @@ in their place. What each member means is said once, where it is done: see `Sess
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, final, overload
 
@@ -117,6 +117,7 @@ class ProgressPhase(Protocol):
     def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
     def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]: ...
     def from_thread(self) -> ProgressTicker: ...
+    def tqdm(self) -> AbstractContextManager[None]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
 
@@ -235,6 +236,10 @@ class NullPhase(_Deaf):
     def from_thread(self) -> NullTicker:
         """One that counts nothing."""
         return NullTicker()
+
+    def tqdm(self) -> AbstractContextManager[None]:
+        """Leaves tqdm as it is."""
+        return nullcontext()
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, overload
 
@@ -18,10 +19,10 @@ from .current import NULL_PHASE, NullPhase
 from .outcome import phase_end
 from .processes import OneProcess
 from .thread_ticker import ThreadTicker
+from .tqdm_bars import counting_bars
 from .tracking import track
 
 T = TypeVar("T")
-
 _ONE: Final[float] = 1
 
 _INSTEAD: Final = {
@@ -143,6 +144,10 @@ class Phase(ReadOnly):
             PhaseError: The phase is not open.
         """
         return self._core.ticker(self._node)  # type: ignore[return-value] # one that does nothing has the same methods
+
+    def tqdm(self) -> AbstractContextManager[None]:
+        """In its `with` block the bars of libraries that use tqdm count on this phase: see the guide "Bridges"."""
+        return counting_bars(self._core.ticker(self._node), sums=self._node.total is None)
 
     # Children
 
