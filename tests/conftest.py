@@ -8,6 +8,7 @@ import random
 import secrets
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ if _LEAVE_NO_BYTECODE:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell starts what it runs in the background: a test of Ctrl-C would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # No deadline: on a shared machine it fails tests that are right. No database: a failure prints what replays it.
     hypothesis.settings.register_profile(
         "local",
