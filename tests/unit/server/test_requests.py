@@ -168,7 +168,7 @@ TIMES = {
     name
     for module in (messages, snapshot)
     for kind in vars(module).values()
-    if isinstance(kind, msgspec.StructMeta)
+    if isinstance(kind, type(msgspec.Struct))
     for name, annotation in kind.__annotations__.items()
     if "datetime" in annotation
 }

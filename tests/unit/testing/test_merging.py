@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from trio_progress.testing import NotProvenError, ScheduleError, cancelled_somewhere, exhaust, jitter, note
 from trio_progress.testing.exhaustive import Guided, Plan, _Search
 from trio_progress.testing.merging import States
+from trio_progress.testing.module_values import ModuleValues
 from trio_progress.testing.running import Case, Limits, Run
 
 checkpoint = trio.lowlevel.checkpoint
@@ -125,6 +126,10 @@ programs = st.lists(st.lists(st.sampled_from(OPS), min_size=1, max_size=3), min_
 @given(programs, st.integers(1, 2))
 def test_no_outcome_of_any_program_is_lost(tasks: list[list[str]], deviations: int) -> None:
     no_outcome_is_lost(tasks, deviations)
+
+
+def test_a_strategy_of_hypothesis_is_no_state() -> None:
+    assert all(part is not programs for part in ModuleValues().of(globals()))
 
 
 def test_tasks_that_draw_by_their_names_are_not_interchangeable() -> None:
