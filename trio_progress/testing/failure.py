@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..session.outcome import leaves
 from .page import page_of
 from .running import same
 from .smallest import smallest
@@ -96,7 +98,7 @@ class ScheduleError(AssertionError):
         self._rows = shown.rows
         lines = [
             f"{what} fails {found}:",
-            *(f"  {line[:WIDTH]}" for line in _told(error)[:9]),
+            *(f"  {line[:WIDTH]}" for line in islice(_told(error), 9)),
             "",
             f"replay it:  {self.replay}",
             "",
@@ -162,18 +164,20 @@ def replay_command(seed: str, scenario: str, path: Path | None = None) -> str:
 
 def lines_of(error: BaseException) -> list[str]:
     """The error's type and text, by line; those of its exceptions, where it is a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in lines_of(inner)]
-    text = str(error)
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__).splitlines()
+    return [line for leaf in leaves(error) for line in _said(leaf)]
 
 
-def _told(error: BaseException) -> list[str]:
+def _said(leaf: BaseException) -> list[str]:
+    text = str(leaf)
+    return (f"{type(leaf).__name__}: {text}" if text else type(leaf).__name__).splitlines()
+
+
+def _told(error: BaseException) -> Iterator[str]:
     """The lines of each exception, and where it was raised."""
-    if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in _told(inner)]
-    place = raised_at(error)
-    return [*lines_of(error)[:8], *([f"  raised at {place}"] if place else [])]
+    for leaf in leaves(error):
+        yield from _said(leaf)[:8]
+        if place := raised_at(leaf):
+            yield f"  raised at {place}"
 
 
 def _last(text: str, count: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..session.outcome import leaves
 from .following import Follow
 from .running import Case, Run
 from .schedule import Block, Schedule
@@ -88,13 +89,12 @@ def _relaxed(run: Callable[[tuple[Entry, ...]], Outcome], entries: tuple[Entry, 
 
 def kinds_of(error: BaseException | None) -> frozenset[object]:
     """What was raised, by type and by where; of a group all that is in it."""
-    if error is None:
-        return frozenset()
-    if isinstance(error, BaseExceptionGroup):
-        return frozenset(kind for inner in error.exceptions for kind in kinds_of(inner))
-    frames = traceback.extract_tb(error.__traceback__)
-    where = (frames[-1].filename, frames[-1].lineno) if frames else None
-    return frozenset([(type(error), where)])
+    return frozenset(_kind(leaf) for leaf in (() if error is None else leaves(error)))
+
+
+def _kind(leaf: BaseException) -> object:
+    frames = traceback.extract_tb(leaf.__traceback__)
+    return type(leaf), (frames[-1].filename, frames[-1].lineno) if frames else None
 
 
 def labels_of(run: Run) -> Callable[[str], str]:
