@@ -24,7 +24,7 @@ import msgspec
 from ..errors import ProtocolError
 from .merge import Bookmark as Bookmark  # noqa: PLC0414 - given on: all messages are had here
 from .merge import Update as Update  # noqa: PLC0414
-from .snapshot import Head, SessionStatus, Snapshot, as_text, datetime
+from .snapshot import ENCODER, Head, SessionStatus, Snapshot, datetime
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 """The name of the protocol, and of the WebSocket subprotocol that carries it."""
@@ -175,7 +175,6 @@ class SnapshotFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
 _Followed: TypeAlias = Subscribed | SnapshotFrame | Update | CustomEvent | Bookmark | Gap | End
 ServerMessage: TypeAlias = _Followed | Listed | Listing | Unlisted | ErrorMessage | Pong
 """All that a server sends, as it travels."""
-_ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER: msgspec.json.Decoder[_Followed] = msgspec.json.Decoder(_Followed)
 _WIRE_DECODER: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
@@ -184,8 +183,8 @@ def encode_message(message: WireMessage) -> bytes:
     """The message as JSON, as the protocol has it."""
     if isinstance(message, Snapshot):
         state = msgspec.structs.replace(message, resume="") if message.resume else message
-        return _ENCODER.encode(SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state))
-    return _ENCODER.encode(message)
+        return ENCODER.encode(SnapshotFrame(session=message.id, seq=message.seq, resume=message.resume, state=state))
+    return ENCODER.encode(message)
 
 
 def decode_message(data: bytes | str) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -174,11 +174,11 @@ class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):
 
         What has its usual value is left out, as the protocol says; times are RFC 3339.
         """
-        return msgspec.json.encode(self, enc_hook=as_text).decode()
+        return ENCODER.encode(self).decode()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values: what `json.loads(snapshot.to_json())` gives."""
-        data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self, enc_hook=as_text))
+        data: dict[str, Any] = msgspec.json.decode(ENCODER.encode(self))
         return data
 
     @classmethod
@@ -265,6 +265,10 @@ def phase_ran(phase: PhaseValues, whole: float, now: float) -> float:
     return max(until - phase.started_at.timestamp(), 0.0)
 
 
-def as_text(value: object) -> str:
+def _as_text(value: object) -> str:
     """What an encoder takes for a value that is no JSON: somebody has put it into the data of a snapshot."""
     return f"{value!r:.200}"
+
+
+ENCODER: Final = msgspec.json.Encoder(enc_hook=_as_text)
+"""Of all that has a state in it: on the wire, in a store, for a user."""

@@ -18,7 +18,7 @@ import msgspec
 from ..errors import CorruptEntryError
 from ..protocol.clock import moment, shown_seconds, stamp
 from ..protocol.messages import Position
-from ..protocol.snapshot import Head, PhaseSnapshot, Snapshot, as_text, phase_ran, ran
+from ..protocol.snapshot import ENCODER, Head, PhaseSnapshot, Snapshot, phase_ran, ran
 from .events import EventLog, LoggedEvent
 from .phase import ABSORBING, PhaseNode
 
@@ -53,7 +53,6 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
 
 RecordT = TypeVar("RecordT", Record, Outline)
 
-_ENCODER = msgspec.json.Encoder(enc_hook=as_text)
 _DECODER = msgspec.json.Decoder(Record)
 _OUTLINE_DECODER = msgspec.json.Decoder(Outline)
 _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
@@ -75,7 +74,7 @@ def record_of(state: SessionState) -> Record:
 
 def encoded(record: Record) -> bytes:
     """A record as it is stored."""
-    return _ENCODER.encode(record)
+    return ENCODER.encode(record)
 
 
 def encode_record(state: SessionState) -> bytes:
@@ -128,7 +127,7 @@ def _decoded(decoder: msgspec.json.Decoder[RecordT], session_id: str, epoch: int
 
 def encode_event(event: LoggedEvent) -> bytes:
     """One event as it is stored."""
-    return _ENCODER.encode(event)
+    return ENCODER.encode(event)
 
 
 def decode_event(data: bytes) -> LoggedEvent:
@@ -181,7 +180,7 @@ def encode_lost(record: Record, heard: float | None) -> bytes:
         elapsed=whole,
         phases=tuple(_closed(phase, ended, whole) for phase in state.phases),
     )
-    return _ENCODER.encode(msgspec.structs.replace(record, state=lost))
+    return ENCODER.encode(msgspec.structs.replace(record, state=lost))
 
 
 def _closed(phase: PhaseSnapshot, ended: datetime | None, whole: float | None) -> PhaseSnapshot:
