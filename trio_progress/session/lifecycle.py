@@ -28,7 +28,7 @@ from ..live.feed import Ended, Feed
 from ..protocol.clock import stamp
 from ..protocol.snapshot import ErrorInfo, SessionStatus
 from ..state import checks
-from ..state.record import Record, decode_record, encode_record, record_of
+from ..state.record import Record, decode_record
 from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
 from ..telemetry.logs import log_event
@@ -37,7 +37,7 @@ from .core import SessionCore
 from .current import ProgressSession, current
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
-from .persister import CLAIM_PATIENCE, Persister, events_of, index_of
+from .persister import CLAIM_PATIENCE, Persister, entry_of, events_of, index_of
 from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
 
@@ -148,12 +148,12 @@ class SessionLifecycle:
 
     def _claim(self) -> Claim:
         state, settings = self.state, self._runtime.settings
-        unencoded = record_of(state) if self._runtime.committer.takes_records else None
+        record, unencoded = entry_of(state, self._runtime.committer)
         return Claim(
             id=state.id,
             proposal=state.epoch,
             owner=self._owner,
-            record=b"" if unencoded else encode_record(state),
+            record=record,
             index=index_of(state),
             # A session may be over by now: what was stored was gone, or the store was down until then.
             lease=None if state.over else settings.lost_after,

@@ -16,6 +16,7 @@ from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
     from ..settings import Settings
+    from ..state.record import Record
     from ..state.session import SessionState
     from ..storage.committer import Committer
     from ..storage.spool_delivery import SpoolDelivery
@@ -32,6 +33,11 @@ CLAIM_PATIENCE: Final = 1.0
 def index_of(state: SessionState) -> Index:
     """What the session is listed by."""
     return Index(state.status, state.pipeline_name, state.labels, state.queued or 0.0)
+
+
+def entry_of(state: SessionState, committer: Committer) -> tuple[bytes, Record | None]:
+    """What is stored of the state, `record` and `unencoded` of a write: one of the two, as the store takes it."""
+    return (b"", record_of(state)) if committer.takes_records else (encode_record(state), None)
 
 
 def events_of(state: SessionState, after: int = 0) -> list[tuple[int, bytes]]:
@@ -117,17 +123,17 @@ class Persister:
         events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         self._renewing = False
         self._sent = newest
-        unencoded = record_of(state) if self._committer.takes_records else None
+        record, unencoded = entry_of(state, self._committer)
         return Append(
             id=state.id,
             key=Key(state.epoch, state.seq),
-            record=b"" if unencoded else encode_record(state),
+            record=record,
             index=index_of(state),
             lease=None if state.over else lease,
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
-            lesson=state.lesson() if state.over else None,
+            lesson=state.lesson(),
             unencoded=unencoded,
         )
 
