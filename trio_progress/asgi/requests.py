@@ -25,15 +25,15 @@ def request_of(scope: Scope) -> Request:
         RefusedError: It has too many headers, one twice of which there may be one, or a query that is none.
     """
     websocket = scope["type"] == "websocket"
-    pairs = parse_query(bytes(scope.get("query_string", b"")).decode("latin-1"))
+    query, labels = parse_query(bytes(scope.get("query_string", b"")).decode("latin-1"))
     headers = joined_headers(scope["headers"])
     if websocket:  # HTTP/2 has a handshake of its own, without most of the headers of HTTP/1.1 (RFC 8441).
         headers["sec-websocket-protocol"] = ", ".join(scope.get("subprotocols") or ())
     return Request(
         method="GET" if websocket else scope["method"],
         path=full_path(scope),
-        query=dict(reversed(pairs)),
-        labels=[value for name, value in pairs if name == "label"],
+        query=query,
+        labels=labels,
         headers=headers,
         handshaken=websocket,
         scope=scope,

@@ -111,12 +111,12 @@ class HttpConnection:
             body = await self._body(headers)
             trailing = b""
         path, _, query = event.target.decode("ascii").partition("?")
-        pairs = parse_query(query)
+        values, labels = parse_query(query)
         return Request(
             method=event.method.decode("ascii"),
             path=decode_path(path),
-            query=dict(reversed(pairs)),
-            labels=[value for name, value in pairs if name == "label"],
+            query=values,
+            labels=labels,
             headers=headers,
             body=body,
             raw=head,
@@ -234,16 +234,17 @@ def joined_headers(pairs: Collection[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
-def parse_query(text: str) -> list[tuple[str, str]]:
-    """The names and values of a query, in their order.
+def parse_query(text: str) -> tuple[dict[str, str], list[str]]:
+    """The first value of each name of a query; and all of its labels, of which there may be several.
 
     Raises:
         RefusedError: It is not well-formed, or has too many.
     """
     try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50)
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=50)
     except (ValueError, UnicodeDecodeError):
         raise RefusedError(400, "bad_request", "the query is not well-formed") from None
+    return dict(reversed(pairs)), [value for name, value in pairs if name == "label"]
 
 
 def decode_path(path: str) -> str:
