@@ -131,7 +131,12 @@ def _counts(name: str, value: object, assigned: set[str]) -> bool:
         return False
     if isinstance(value, (types.FunctionType, type)):
         return name in assigned
-    if name in assigned or isinstance(value, _CHANGE):
+    return name in assigned or may_change(value)
+
+
+def may_change(value: object) -> bool:
+    """Whether a value may itself be changed by what the user runs: a container may, what is Python's own may not."""
+    if isinstance(value, _CHANGE):
         return True
     module = type(value).__module__
     return not module.startswith(_UNCHANGED) and module.partition(".")[0] not in sys.stdlib_module_names

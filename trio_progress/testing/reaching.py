@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import trio
 
+from .module_values import may_change
 from .scheduler import Scheduler
 from .timeline import frames_of, is_own_file
 
@@ -150,9 +151,14 @@ class Walk:
         self.out.append(self._scheduler.drawn(task))
         for thing in (task.coro, task._next_send, task.custom_sleep_data, task.parent_nursery):
             self.thing(thing)
+        root = trio.lowlevel.current_root_task()
+        assert root is not None
         for variable, value in task.context.items():
             self.out.append(variable.name)
-            self.thing(value)
+            if root.context.get(variable, _UNSET) is value and not may_change(value):
+                self.out.append(("as outside",))  # A kernel's event loop: it leads to all that the process has.
+            else:
+                self.thing(value)
         status: Any = task._cancel_status
         while status is not None:
             self.out.append((status.effectively_cancelled, status._scope.shield))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 import types
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,38 @@ def test_a_lock_of_five_needs_at_most_a_tenth(deviations: int) -> None:
     assert merged.proven
     assert merged.schedules <= plain.schedules / 10
     assert 0 < merged.rechecked < merged.merged
+
+
+def test_what_lay_in_the_context_before_is_no_state_but_for_what_may_be_changed() -> None:
+    before: ContextVar[object] = ContextVar("before")
+
+    async def counts() -> None:
+        async def add() -> None:
+            seen = before.get()
+            assert isinstance(seen, list)
+            number = seen[0]
+            await checkpoint()
+            await checkpoint()
+            seen[0] = number + 1
+
+        seen = before.get()
+        assert isinstance(seen, list)
+        seen[0] = 0
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(add)
+        note(str(seen[0]))
+
+    loop = asyncio.new_event_loop()  # As the kernel of a notebook has it.
+    token = before.set(loop)
+    try:
+        assert exhaust(lock_of_five, merge=True).proven
+        before.set([0])
+        found, _ = outcomes(counts, 2, merge=True)
+        assert found == {"1", "2"}
+    finally:
+        before.reset(token)
+        loop.close()
 
 
 def test_a_number_in_a_class_is_seen() -> None:
