@@ -104,17 +104,19 @@ class Client:
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
     ) -> Snapshot:
         """Makes a session visible as queued, before anybody runs it. Declaring it again replaces that.
 
-        A run of that id which has ended is no longer what the id stands for.
+        A run of that id which has ended is no longer what the id stands for. With `parent`, it is a part of that
+        session: shown with it, and cancelled with it where that follows it.
 
         Raises:
             ValueError, TypeError: A value is out of range.
             SessionActiveError: It is open.
             StoreError: The store did not answer.
         """
-        state = queued_state(session_id, pipeline, title, labels, self._clock, self._limits)
+        state = queued_state(session_id, pipeline, title, labels, self._clock, self._limits, parent)
         outcome = self._write(declaration(state, max(self._retention, self._unfinished)))
         if not isinstance(outcome, Claimed):
             raise SessionActiveError(session_id, "in some process")

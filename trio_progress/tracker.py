@@ -135,10 +135,12 @@ class ProgressTracker(ToldOfForks, TrackerHistories):
         *,
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
     ) -> Snapshot:
         """Makes a session visible as queued, before anybody runs it. Declaring it again replaces that.
 
-        A run of that id which has ended is no longer what the id stands for.
+        A run of that id which has ended is no longer what the id stands for. With `parent`, it is a part of that
+        session: shown with it, and cancelled with it where that follows it.
 
         Raises:
             ValueError, TypeError: A value is out of range.
@@ -147,7 +149,7 @@ class ProgressTracker(ToldOfForks, TrackerHistories):
         """
         runtime = self._runtime
         checks.session_id(session_id)
-        state = queued_state(session_id, pipeline, title, labels, runtime.hub.clock, runtime.settings.limits)
+        state = queued_state(session_id, pipeline, title, labels, runtime.hub.clock, runtime.settings.limits, parent)
         return await commands.declare(runtime, state)
 
     async def cancel(self, session_id: str, reason: str | None = None) -> None:

@@ -28,9 +28,10 @@ PAUSE: Final = 1.0
 _DESCRIPTION: Final = """\
 Lists sessions, newest first.
 
-A terminal gets a table that fits its width. A pipe gets one line for each session, without a heading and with nothing
-cut off, and tabs between: id, status, progress (0 to 1), when it was queued, begun and ended (RFC 3339, UTC), title,
-and labels as JSON. `--json` prints one JSON array of whole states, each as `show --json` prints it.
+A terminal gets a table that fits its width, with the parts of a session (declared with `parent=`) below it. A pipe
+gets one line for each session, without a heading and with nothing cut off, and tabs between: id, status, progress
+(0 to 1), when it was queued, begun and ended (RFC 3339, UTC), title, and labels as JSON. `--json` prints one JSON
+array of whole states, each as `show --json` prints it.
 
 `--watch` looks again each second, until Ctrl-C: a terminal's table is drawn anew, a pipe gets the lines that have
 changed, with `--json` a line of JSON for each state that has.

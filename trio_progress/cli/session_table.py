@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 GAP: Final = 2
 """Spaces between two columns."""
 
+INDENT: Final = "  "
+"""Before the id of a part, for each session above it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -90,10 +93,12 @@ COLUMNS: Final = (
 
 
 def session_table(sessions: Sequence[Snapshot], now: float, stdout: Stdout) -> list[str]:
-    """The table of `ls`."""
+    """The table of `ls`, in which the parts of a session stand below it."""
+    indented = with_parts(sessions)
+    sessions = [one for one, _ in indented]
     rows = [
         (
-            one.id,
+            INDENT * depth + one.id,
             words.status(one).replace("_", " "),
             words.percent(one.progress),
             words.ago(one.started_at or one.queued_at, now),
@@ -102,13 +107,33 @@ def session_table(sessions: Sequence[Snapshot], now: float, stdout: Stdout) -> l
             "" if one.title == one.id else one.title,
             labels(one.labels),
         )
-        for one in sessions
+        for one, depth in indented
     ]
 
     def paint(row: int, column: int, text: str) -> str:
         return stdout.paint(text, STYLES[words.status(sessions[row])]) if COLUMNS[column].name == "STATUS" else text
 
     return table(COLUMNS, rows, stdout.width, stdout.symbols.ellipsis, paint)
+
+
+def with_parts(sessions: Sequence[Snapshot]) -> list[tuple[Snapshot, int]]:
+    """Each session with its depth, its parts right below it, the oldest part first.
+
+    Those that are no part of a listed session keep their order; those that are parts of each other come last.
+    """
+    listed = {one.id for one in sessions}
+    parts: dict[str | None, list[Snapshot]] = {}
+    for one in sessions:
+        parts.setdefault(one.parent if one.parent in listed else None, []).append(one)
+    found: dict[str, tuple[Snapshot, int]] = {}
+    for first in (*parts.get(None, ()), *sessions):
+        waiting = [(first, 0)]
+        while waiting:
+            one, depth = waiting.pop()
+            if one.id not in found:
+                found[one.id] = one, depth
+                waiting += [(part, depth + 1) for part in parts.get(one.id, ())]
+    return list(found.values())
 
 
 def last_heard(snapshot: Snapshot, now: float) -> float:

@@ -152,6 +152,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     published_at: datetime | None = None
     """What `progress`, `eta` and `eta_range` are as of, by the owner's wall clock: when this `seq` was published, or
     was read by `snapshot()`, which tells them anew."""
+    parent: str | None = None
+    """The session whose part it was declared to be, which may cancel it; None: nobody's."""
 
 
 class Snapshot(Head, frozen=True, kw_only=True, omit_defaults=True):

@@ -119,6 +119,7 @@ class SessionLifecycle:
             state.title = declared.title
         if self._options.labels is None:
             state.labels = dict(declared.labels)
+        state.parent = declared.parent
         state.trace = state.trace or record.trace or None
 
     async def claim(self, expect: Key | None) -> KeyboardInterrupt | None:

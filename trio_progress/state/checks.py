@@ -34,6 +34,14 @@ def session_id(value: object) -> str:
     return value
 
 
+def parent_id(value: object, of: str) -> str:
+    """The id of the session that the session `of` is a part of."""
+    parent = session_id(value)
+    if parent == of:
+        raise ValueError(f"session {of!r} cannot be its own parent: give the id of the session that it is a part of")
+    return parent
+
+
 def new_id() -> str:
     """A session id that nobody has."""
     return uuid.uuid4().hex

@@ -271,6 +271,7 @@ class SessionReading(PhaseTransitions):
                 elapsed=None if self.started is None else shown_seconds(ran),
                 eta_range=estimate.range,
                 published_at=utc(self.published_at),
+                parent=self.parent,
             )
         elif head.liveness != alive:
             head = self._head = msgspec.structs.replace(head, liveness=alive)

@@ -269,6 +269,7 @@ def queued_state(
     labels: Mapping[str, str] | None,
     clock: Clock,
     limits: Limits,
+    parent: str | None = None,
 ) -> SessionState:
     """A session as queued, published.
 
@@ -284,6 +285,7 @@ def queued_state(
         labels=checks.labels(labels, limits),
         limits=limits,
     )
+    state.parent = None if parent is None else checks.parent_id(parent, session_id)
     state.queued = clock.wall()
     state.touch()
     state.publish()

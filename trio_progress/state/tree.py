@@ -114,6 +114,7 @@ class PhaseTree:
         "limits",
         "oldest_delta",
         "over",
+        "parent",
         "pipeline",
         "progress",
         "progressed",
@@ -155,6 +156,7 @@ class PhaseTree:
         """What is expected, from earlier runs of the pipeline."""
         self.worked_before = 0.0
         """Seconds that the attempts before this one were worked on."""
+        self.parent: str | None = None  # The id of the session that it is a part of.
         self.trace: str | None = None
         """Where this attempt is found in a system for traces, or until that is known, the one before."""
         self.status: SessionStatus = "queued"
@@ -167,8 +169,7 @@ class PhaseTree:
         """The same by the wall clock, in seconds since 1970."""
         self.progressed: float | None = None
         self.progressed_mono = self.started_mono
-        self.progress = 0.0
-        self.raw = 0.0
+        self.progress = self.raw = 0.0
         self.over = False
         self.dirty = False
         """Whether there is something to publish."""

@@ -234,3 +234,34 @@ def test_a_pipe_is_given_whole_lines() -> None:
     piped = Stdout(terminal=False, width=40, symbols=ASCII, colours=False)
     assert any(len(line) > 200 for line in session_page(long, NOW.timestamp(), piped))
     assert all(line.isascii() for line in session_page(long, NOW.timestamp(), piped))
+
+
+def test_the_parts_of_a_session_stand_below_it_oldest_first_whatever_the_list_is() -> None:
+    listed = [
+        snapshot("new"),
+        snapshot("s-2", parent="job"),
+        snapshot("s-1-a", parent="s-1"),
+        snapshot("s-1", parent="job"),
+        snapshot("lone", parent="elsewhere"),
+        snapshot("job"),
+        snapshot("x", parent="y"),
+        snapshot("y", parent="x"),
+    ]
+    lines = session_table(listed, NOW.timestamp(), stdout(200))
+    assert [line.split("running")[0].rstrip() for line in lines[1:]] == [
+        "new",
+        "lone",
+        "job",
+        "  s-1",
+        "    s-1-a",
+        "  s-2",
+        "x",
+        "  y",
+    ]
+
+
+def test_the_status_of_a_part_is_painted_as_its_own() -> None:
+    listed = [snapshot("part", parent="job", status="failed"), snapshot("job")]
+    job, part = session_table(listed, NOW.timestamp(), stdout(200, colours=True))[1:]
+    (alone,) = session_table([snapshot("  part", status="failed")], NOW.timestamp(), stdout(200, colours=True))[1:]
+    assert part[: part.index("failed")] == alone[: alone.index("failed")] != job[: job.index("running")]

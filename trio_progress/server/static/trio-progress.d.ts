@@ -136,6 +136,7 @@ export interface Head {
   readonly elapsed?: number | null;
   readonly eta_range?: readonly [number, number] | null;
   readonly published_at?: string | null;
+  readonly parent?: string | null;
 }
 
 /** A session as a list shows it: it has come, has changed, or has ended. */
@@ -260,6 +261,7 @@ export interface State {
   readonly elapsed?: number | null;
   readonly eta_range?: readonly [number, number] | null;
   readonly published_at?: string | null;
+  readonly parent?: string | null;
   readonly phases: readonly Phase[];
   readonly resume?: string;
 }
