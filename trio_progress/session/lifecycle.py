@@ -303,6 +303,7 @@ class SessionLifecycle:
         reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self.core.children.bug or error
         self.state.end(status, describe(status, shown, reason, self.state.pipeline))
+        self.core.close_counts()
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
             log_event(
