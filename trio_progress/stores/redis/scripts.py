@@ -61,7 +61,8 @@ CLAIM: Final = _script(
     + """
 -- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
---       status, pipeline, labels, queued at, event limit, n, event, n, event...
+--       status, pipeline, labels, queued at, event limit, '1': the lease of the expected epoch refuses nothing,
+--       n, event, n, event...
 local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
 local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h')
 local epoch = known[1]
@@ -82,7 +83,8 @@ if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. 
 if epoch and known[2] == '0' then
   local lease = ARGV[1] .. epoch
   if known[3] ~= ARGV[3] then
-    if redis.call('PTTL', lease) > 0 then return {'refused'} end
+    local passed = ARGV[15] == '1' and string.match(ARGV[9], '^%d+') == epoch
+    if not passed and redis.call('PTTL', lease) > 0 then return {'refused'} end
   elseif whole then
     if ARGV[7] ~= '' and redis.call('PEXPIRE', lease, ARGV[7]) == 0 then
       redis.call('SET', lease, '', 'PX', ARGV[7])
@@ -105,7 +107,7 @@ redis.call('DEL', stream, events, meta, word)
 redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
 -- From here on what the epochs before have left to say comes too late.
 redis.call('XADD', events, number .. '-0', '0', '')
-add_events(events, number, 15, 0, tonumber(ARGV[14]))
+add_events(events, number, 16, 0, tonumber(ARGV[14]))
 redis.call('HSET', meta, 'e', number, 'o', ARGV[3], 'f', ARGV[7] == '' and '1' or '0', 's', ARGV[10],
   'p', ARGV[11], 'l', ARGV[12], 'q', ARGV[13])
 redis.call('ZADD', index, ARGV[13], ARGV[2])
