@@ -28,7 +28,7 @@ from trio_progress.server import SharedSecret, SignedTokens, open_server
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores.decoding import CorruptEntries, decode_id
 from trio_progress.stores.redis import reads as redis_reads
-from trio_progress.stores.sqlite import reads as sqlite_reads
+from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.stores.sqlite.machine import MachineClock
 
 from . import _hostile
@@ -260,7 +260,7 @@ def _decoders(on: Fuzzed, rng: random.Random) -> None:
         column([[b"5-1", [b"1", column(event)]], column([])]),
     ]
     calls: dict[str, Callable[[], object]] = {
-        "sqlite row": lambda: sqlite_reads.stored("r-1", row, clock),
+        "sqlite row": lambda: sqlite_rows.stored("r-1", row, clock),
         "sqlite id": lambda: decode_id(column(b"r-1")),
         "redis reply": lambda: redis_reads.found("r-1", column(reply)),
         "redis ask": lambda: redis_reads.ask(

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from benchmarks import _fuzzing
-from trio_progress.stores.sqlite import reads as sqlite_reads
+from trio_progress.stores.sqlite import rows as sqlite_rows
 
 pytestmark = pytest.mark.integration
 
@@ -50,14 +50,14 @@ def fuzzed(seed: int, count: int) -> list[dict[str, Any]]:
 
 
 def test_a_decoder_that_fails_is_found_and_its_seed_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = sqlite_reads.stored
+    decode = sqlite_rows.stored
 
     def fragile(session: str, row: Any, *rest: Any) -> object:
         if row[1] is None:
             raise ZeroDivisionError("planted")
         return decode(session, row, *rest)
 
-    monkeypatch.setattr(sqlite_reads, "stored", fragile)
+    monkeypatch.setattr(sqlite_rows, "stored", fragile)
     (failed,) = [said for said in fuzzed(50, 50) if "failed" in said][:1]
     assert failed["why"] == "sqlite row: ZeroDivisionError: planted"
     assert failed["count"] == 1

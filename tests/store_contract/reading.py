@@ -102,6 +102,51 @@ async def test_a_list_follows_what_is_appended(rig: Rig, mock_clock: MockClock) 
     assert await rig.listed() == ["b", "a"]
 
 
+async def test_a_list_tells_what_is_lost_from_what_runs(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.store.commit(
+        [
+            claim("runs", lease=LEASE * 3, index=index(queued_at=3.0)),
+            claim("lapsing", lease=LEASE, index=index(queued_at=2.0)),
+            claim("lost", lease=None, index=index(status="lost", queued_at=1.0, pipeline=None)),
+        ]
+    )
+    assert await rig.listed(shown=frozenset({"running"})) == ["runs", "lapsing"]
+    rig.sleep(LEASE + 1)
+    assert await rig.listed(shown=frozenset({"running"})) == ["runs"]
+    assert await rig.listed(shown=frozenset({"lost"})) == ["lapsing", "lost"]
+    assert await rig.listed(shown=frozenset({"lost"}), pipeline="p") == ["lapsing"]
+    assert await rig.listed(shown=frozenset({"lost", "running"}), limit=2) == ["runs", "lapsing"]
+
+
+async def test_what_is_claimed_is_listed_as_it_was_declared_where_the_claim_says_so(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    declared = index(status="queued", labels={"user": "u1"}, queued_at=1.0)
+    await rig.store.commit([claim(name, lease=None, index=declared, owner=name) for name in ("a", "b", "c")])
+    await rig.claimed("middle", index=index(queued_at=2.0))
+    new = index(queued_at=3.0, labels={"user": "u2"})
+    await rig.claimed("a", index=new, keep_queued_at=True, keep_labels=True)
+    await rig.claimed("b", index=new, keep_queued_at=True)
+    await rig.claimed("c", index=new)
+    assert await rig.listed() == ["c", "middle", "b", "a"]
+    assert await rig.listed(labels={"user": "u1"}) == ["a"]
+    assert await rig.listed(labels={"user": "u2"}) == ["c", "b"]
+    # It is no declaration any more.
+    await rig.one(append(E + 1, 1, "a", lease=None, index=index(status="failed", queued_at=1.0)))
+    await rig.claimed("a", index=new, keep_queued_at=True, keep_labels=True)
+    assert await rig.listed(labels={"user": "u2"}) == ["c", "a", "b"]
+
+
+async def test_a_list_only_names_the_sessions_that_are_known(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.store.commit([claim(f"s{n}", lease=None, index=index(queued_at=float(n))) for n in range(4)])
+    await rig.claimed("s1", lease=None, index=index(queued_at=1.0))
+    for status in (None, frozenset({"running"})):
+        page = await rig.store.list(Query(status=status, limit=3, known={"s2": E, "s1": E, "s0": E}))
+        assert ([one.id for one in page.sessions], list(page.known)) == (["s3", "s1"], ["s2"])
+        page = await rig.store.list(Query(status=status, limit=3, known={"s0": E}, after=page.next))
+        assert (list(page.sessions), list(page.known), page.next) == ([], ["s0"], None)
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "0x1p99999 a", "nonsense a"])
 async def test_a_cursor_that_is_none_is_a_value_error_that_names_it(
     rig: Rig, mock_clock: MockClock, cursor: str

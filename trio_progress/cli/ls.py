@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -72,7 +73,7 @@ def ls(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         _watch(arguments)
     with store_location.client(arguments) as client:
-        every = iter(()) if client is None else found(client, dict(arguments.label), arguments.status)
+        every = iter(()) if client is None else _asked_for(client, arguments)
         sessions = every if arguments.all else islice(every, arguments.limit)
         if arguments.json:
             _print_array(sessions)
@@ -101,7 +102,7 @@ def _watch(arguments: argparse.Namespace) -> NoReturn:
     while True:
         with store_location.client(arguments) as client:
             while client is not None:
-                every = found(client, dict(arguments.label), arguments.status)
+                every = _asked_for(client, arguments)
                 sessions = list(every if arguments.all else islice(every, arguments.limit))
                 if is_terminal(sys.stdout) and not arguments.json:
                     _redraw(sessions)
@@ -137,15 +138,36 @@ def _print_changed(sessions: list[Snapshot], told: dict[str, str], *, as_json: b
     return lines
 
 
-def found(client: Client, labels: dict[str, str], statuses: list[str] | None) -> Iterator[Snapshot]:
-    """All sessions with these labels and one of these statuses, newest first; pages are read as they are needed."""
-    one = statuses[0] if statuses is not None and len(set(statuses)) == 1 else None
+def _asked_for(client: Client, arguments: argparse.Namespace) -> Iterator[Snapshot]:
+    size = PAGE if arguments.all else min(arguments.limit + 1, PAGE)  # One more, to see whether there are more.
+    return found(client, dict(arguments.label), arguments.status, size)
+
+
+def found(
+    client: Client, labels: dict[str, str], statuses: list[str] | None = None, size: int = PAGE
+) -> Iterator[Snapshot]:
+    """All sessions with these labels and one of these statuses, newest first; pages are read as they are needed.
+
+    Args:
+        client: The store's.
+        labels: All of these.
+        statuses: One of these; None: any.
+        size: Sessions on a page.
+    """
+    asked = [None] if statuses is None else sorted(set(statuses))
+    lists = [_pages(client, labels, status, size) for status in asked]
+    told: set[str] = set()
+    for snapshot in merge(*lists, key=lambda one: (one.queued_at is not None, one.queued_at, one.id), reverse=True):
+        if snapshot.id not in told:  # It may go on from one list to the other meanwhile.
+            told.add(snapshot.id)
+            yield snapshot
+
+
+def _pages(client: Client, labels: dict[str, str], status: str | None, size: int) -> Iterator[Snapshot]:
     cursor = None
     while True:
-        page = client.sessions(labels, one, limit=PAGE, cursor=cursor)
-        for snapshot in page:
-            if statuses is None or snapshot.status in statuses:
-                yield snapshot
+        page = client.sessions(labels, status, limit=size, cursor=cursor)
+        yield from page
         cursor = page.cursor
         if cursor is None:
             return

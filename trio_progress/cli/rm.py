@@ -66,7 +66,7 @@ def _remove(client: Client | None, session_id: str) -> int:
 def _labelled(client: Client, labels: dict[str, str], *, sure: bool) -> int:
     from .ls import found
 
-    sessions = list(found(client, labels, None))
+    sessions = list(found(client, labels))
     if not sessions:
         output.print_notice("no sessions have these labels")
         return exit_codes.OK

@@ -14,8 +14,8 @@ from typing import Final, final
 import trio
 
 from ..protocol.page import STATUSES
-from ..stores.base import Query, Store
-from ..stores.paging import InTurns, every
+from ..stores.base import Page, Query, Store
+from ..stores.paging import InTurns, pages
 from ..telemetry.logs import log_event
 from .hub import MOST, OPEN, Hub
 
@@ -62,11 +62,19 @@ class SessionDiscovery:
                 await trio.sleep(INTERVAL)
 
     async def _look(self, hub: Hub) -> None:
-        ended = await self._store.list(Query(status=STATUSES - OPEN, limit=ENDED))
-        found = [*ended.sessions] if self._known is not None else []
-        found += [stored async for stored in every(self._store, Query(status=OPEN, limit=500), MOST)]
+        """Asks for what is not known yet, and only for the names of all else."""
         before = self._known or {}
-        self._known = {stored.id: stored.key.epoch for stored in (*ended.sessions, *found)}
+        ended: list[Page] = []
+        opened: list[Page] = []
+        for labels in hub.watched_everywhere:
+            ended.append(await self._store.list(Query(labels, STATUSES - OPEN, ENDED, known=before)))
+            open_now = Query(labels, OPEN, limit=500, known=before)
+            opened += [page async for page in pages(self._store, open_now, MOST)]
+        news = {stored.id: stored for page in (*ended, *opened) for stored in page.sessions}
+        found = [stored for page in opened for stored in page.sessions]
+        if self._known is not None:
+            found = [*(stored for page in ended for stored in page.sessions), *found]
+        self._known = {name: before[name] for page in (*ended, *opened) for name in page.known}
+        self._known |= {name: stored.key.epoch for name, stored in news.items()}
         async for stored in InTurns(reversed(found)):
-            if before.get(stored.id) != stored.key.epoch:
-                hub.meet(stored)
+            hub.meet(stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
 
 import trio
@@ -48,6 +49,9 @@ OPEN: Final = frozenset({"queued", "running"})
 MOST: Final = 10_000
 """So many of them, or a few more, at most; newest first."""
 
+FILTERS: Final = 4
+"""Lists that sessions of other processes are looked for in; where more differ, it is done in the one of all."""
+
 REMEMBERED: Final = 4
 """Sessions that have ended whose feeds are kept: whoever still has such a page open asks again and again."""
 
@@ -79,8 +83,8 @@ class Hub:
         self._event_limit = event_limit
         self.topics: dict[str, Topic] = {}
         """By id; there as long as anybody needs it."""
-        self.observers: dict[SessionObserver, bool] = {}
-        """Those who watch all, and whether only those of this process."""
+        self.observers: dict[SessionObserver, Mapping[str, str] | None] = {}
+        """Those who watch all, and the labels that sessions must have for them; None: only those of this process."""
         self._ended: dict[str, tuple[Stored, Feed]] = {}
         """By id: what was stored of sessions that have ended, and its feed; asked for last, last."""
         self._shut = False
@@ -186,12 +190,15 @@ class Hub:
             topic.leave(subscriber)
             self._release(topic)
 
-    async def join_all(self, observer: SessionObserver, *, here: bool) -> None:
+    async def join_all(
+        self, observer: SessionObserver, *, here: bool, labels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Registers for all sessions that are open now or later, and shows those that are queued.
 
         Args:
             observer: Who is to be told.
             here: Whether only of what this tracker runs or declares.
+            labels: Those of other processes are looked for that have all of these.
 
         Raises:
             StoreError: The store did not answer.
@@ -200,26 +207,30 @@ class Hub:
         self._check_open()
         found: list[Stored] = []
         if not here:
-            found = [stored async for stored in every(self.store, Query(status=OPEN, limit=500), MOST)]
+            query = Query(labels, status=OPEN, limit=500)
+            found = [stored async for stored in every(self.store, query, MOST)]
         else:
             await trio.lowlevel.checkpoint()
-        self.follow_all(observer, here=here)
+        self.follow_all(observer, here=here, labels=labels)
         async for stored in InTurns(reversed(found)):
             self._check_open()
             self._meet(stored, [observer])
 
-    def follow_all(self, observer: SessionObserver, *, here: bool) -> None:
+    def follow_all(
+        self, observer: SessionObserver, *, here: bool, labels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Registers for all sessions that are open, now or later; has no checkpoint.
 
         Args:
             observer: Who is to be told.
             here: Whether only of what this tracker runs or declares.
+            labels: Those of other processes are looked for that have all of these.
 
         Raises:
             SessionClosedError: The tracker has been left.
         """
         self._check_open()
-        self.observers[observer] = here
+        self.observers[observer] = None if here else labels
         for topic in self.topics.values():
             if topic.feed is not None and topic.feed.owned_here:
                 observer.follow(topic)
@@ -227,13 +238,18 @@ class Hub:
             self._on_everywhere()
 
     @property
-    def watched_everywhere(self) -> bool:
-        """Whether anybody watches all sessions of all processes."""
-        return not all(self.observers.values())
+    def watched_everywhere(self) -> Sequence[Mapping[str, str]]:
+        """By which labels sessions of other processes are looked for; nothing, where nobody watches those."""
+        asked: list[Mapping[str, str]] = []
+        for labels in self.observers.values():
+            if labels is not None and labels not in asked:
+                asked.append(labels)
+        # One list of all is less work than many, or than itself and others.
+        return asked if {} not in asked and len(asked) <= FILTERS else [{}]
 
     def meet(self, stored: Stored) -> None:
         """There is a session in the store that those may not know who watch all; one that runs they follow."""
-        self._meet(stored, [observer for observer, here in self.observers.items() if not here])
+        self._meet(stored, [observer for observer, labels in self.observers.items() if labels is not None])
 
     def _meet(self, stored: Stored, whom: Sequence[SessionObserver]) -> None:
         if not whom:

@@ -72,18 +72,17 @@ async def named_sessions(hub: Hub, ids: Iterable[str]) -> list[Snapshot]:
 async def _list(
     hub: Hub, query: Query, status: str | None, read: Callable[[Stored], HeadT]
 ) -> tuple[list[HeadT], str | None]:
-    # What is stored as running may be lost, and what is open here may have gone on since.
-    asked = None if status is None else frozenset({status, "running"})
+    asked = None if status is None else frozenset({status})
     limit, found = query.limit, list[HeadT]()
     while True:
-        page = await hub.store.list(replace(query, status=asked, limit=limit - len(found)))
+        page = await hub.store.list(replace(query, shown=asked, limit=limit - len(found)))
         async for stored in InTurns(page.sessions):
             try:
                 state = read(stored)
             except StoreError as error:
                 hub.tally.pass_over(stored.id, error)
                 continue
-            if status is None or state.status == status:
+            if status is None or state.status == status:  # What is open here may have gone on since.
                 found.append(state)
         if page.next is None or len(found) >= limit:
             return found, page.next

@@ -294,7 +294,7 @@ class WatchAll(Stream[Snapshot]):
         self._shown: dict[_Entry, tuple[object, ...]] = {}
 
     async def _start(self) -> None:
-        await self._hub.join_all(self, here=self._here)
+        await self._hub.join_all(self, here=self._here, labels=self._labels)
 
     def _stop(self) -> None:
         self._hub.leave_all(self)

@@ -163,6 +163,9 @@ class SessionLifecycle:
             seq=state.seq,
             events=events_of(state),
             unencoded=unencoded,
+            # As `_on_claimed` takes it over, once the answer is here.
+            keep_queued_at=self._adopts,
+            keep_labels=self._adopts and self._options.labels is None,
         )
 
     def discard(self) -> None:
@@ -187,6 +190,7 @@ class SessionLifecycle:
                 if record.state.status == "queued":
                     self.adopt(record)
                     state.touch()
+                    self._persister.hurry()  # What is stored is shown with the labels that it has.
         self._adopts = False  # Should it be claimed again, what was said since stands.
         if claimed.epoch != state.epoch:
             state.move(claimed.epoch)
@@ -303,7 +307,6 @@ class SessionLifecycle:
         reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self.core.children.bug or error
         self.state.end(status, describe(status, shown, reason, self.state.pipeline))
-        self.core.close_counts()
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
             log_event(

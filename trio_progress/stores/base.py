@@ -2,10 +2,9 @@
 
 1. A *key* is `(epoch, seq)`. A claim raises the epoch above all that the session ever had; an append
    below or beside the newest key is refused, unless it is the same write again.
-2. A *lease* belongs to an epoch. As long as it stands, nobody else can claim the session, but for who names that
-   epoch and says that its owner is dead (`Claim.past_lease`). It is renewed by appends and renewals of its owner, and
-   released with the final append. Renewing one that has lapsed takes it up again, as long as nobody has claimed the
-   session in between.
+2. A *lease* belongs to an epoch. As long as it stands, nobody else can claim the session. It is renewed
+   by appends and renewals of its owner, and released with the final append. Renewing one that has lapsed
+   takes it up again, as long as nobody has claimed the session in between.
 3. An epoch that is not the newest is *fenced*: what is written under it is refused.
 4. Events are numbered on their own, `(epoch, n)`; the same event again changes nothing.
 5. A commit is a batch: each write has its own outcome, and one that is refused does not touch the others.
@@ -19,7 +18,7 @@ blocking clients do their work in a thread, with a timeout on every call that is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -76,8 +75,10 @@ class Claim:
     """The events that stay, of those that the epochs before have left, or come with it: all others go."""
     unencoded: Record | None = None
     """The entry for a store that `takes_records`; `record` is empty then."""
-    past_lease: bool = False
-    """Whether a lease of the expected epoch does not refuse it: that owner is known to be dead."""
+    keep_queued_at: bool = False
+    """Whether it is listed by when it was declared, where a session is claimed that is stored as queued."""
+    keep_labels: bool = False
+    """Whether it is listed by the labels that it was declared with, where it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,23 @@ class Fenced:
 Outcome: TypeAlias = Claimed | Refused | Moved | Done | Fenced | Exception
 
 
+def claimed_index(claim: Claim, status: str, queued_at: float, labels: Mapping[str, str]) -> Index:
+    """What a claimed session is listed by; what it was declared with stays where the claim says so.
+
+    In Redis a script does the same.
+
+    Args:
+        claim: What is asked for.
+        status: That of what is stored until now.
+        queued_at: What it was listed by, beside
+        labels: these.
+    """
+    if status != "queued":
+        return claim.index
+    index = replace(claim.index, queued_at=queued_at) if claim.keep_queued_at else claim.index
+    return replace(index, labels=labels) if claim.keep_labels else index
+
+
 def claimed_epoch(claim: Claim, newest: Key | None, *, alive: bool, above: int = -1) -> int | Refused | Moved:
     """The epoch that a claim is given, or why it is given none; not for one that was made before.
 
@@ -207,7 +225,7 @@ def claimed_epoch(claim: Claim, newest: Key | None, *, alive: bool, above: int =
         alive: Whether anybody has a lease of it.
         above: The highest epoch that was given to a session which is gone.
     """
-    if alive and not (claim.past_lease and claim.expect and newest and newest.epoch == claim.expect.epoch):
+    if alive:
         return Refused()
     if claim.expect is not None and newest != claim.expect:
         return Moved()
@@ -226,14 +244,30 @@ class Query:
     """The `next` of the page before."""
     lapsed: bool = False
     """Only those that have no owner now."""
+    shown: frozenset[str] | None = None
+    """Statuses as they are shown: what is stored as "running" and has no owner now is "lost"."""
+    pipeline: str | None = None
+    """Only those of the pipeline with this name; None: of any, or none."""
+    known: Mapping[str, int] = field(default_factory=dict)
+    """Epochs of sessions: those that still have it count for the page, and are only named in it."""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether it asks for anything but all sessions."""
+        return bool(self.labels) or self.lapsed or (self.status, self.shown, self.pipeline) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list; `next` leads on, None at its end."""
+    """A part of a list; `next` leads on, None at its end.
+
+    One that leads on may have fewer sessions than were asked for, or none: a call does not look for long.
+    """
 
     sessions: Sequence[Stored]
     next: str | None
+    known: Sequence[str] = ()
+    """The sessions of the page that have the epoch which `Query.known` gives."""
 
 
 class Seen(NamedTuple):

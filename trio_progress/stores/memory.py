@@ -35,8 +35,11 @@ from .base import (
     Stored,
     Write,
     claimed_epoch,
+    claimed_index,
 )
 from .decoding import decode_cursor, encode_cursor
+from .memory_index import DueTimes, PlaceIndex
+from .places import LOOKED_AT, dimensions, place_of, places_of
 
 
 @dataclass(slots=True)
@@ -63,12 +66,16 @@ class _Log:
             self.record = encoded(self.record)
         return Stored(session_id, self.key, self.record, self.alive(now), self.heartbeat, data)
 
-    def matches(self, query: Query, now: float) -> bool:
-        if query.status is not None and self.index.status not in query.status:
-            return False
-        if query.lapsed and self.alive(now):
-            return False
-        return has_labels(self.index.labels, query.labels)
+    def gone(self, now: float) -> bool:
+        return self.expires <= now and not self.alive(now)
+
+    def fits(self, query: Query, now: float) -> bool:
+        """Whether it is what the list asks for, of those that stand in its places."""
+        return (
+            not (query.lapsed and self.alive(now))
+            and query.pipeline in (None, self.index.pipeline)
+            and has_labels(self.index.labels, query.labels)
+        )
 
 
 @final
@@ -91,13 +98,14 @@ class MemoryStore:
         self._histories: dict[str, PipelineHistory] = {}
         self._asked: deque[tuple[int, Ask]] = deque(maxlen=ASKS_KEPT)
         self._asks = 0
-        self._next_sweep = 0.0
+        self._places = PlaceIndex()
+        self._due = DueTimes()
         self._waiting: dict[trio.Event, Collection[str]] = {}
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes at once; then a checkpoint that cannot be cancelled."""
         now = trio.current_time()
-        self._sweep(now)
+        self._settle_due(now)
         outcomes = [self._write(write, now) for write in batch]
         for news, wanted in self._waiting.items():
             if any(isinstance(write, Ask) or write.id in wanted for write in batch):
@@ -117,7 +125,9 @@ class MemoryStore:
                 log = self._logs.get(write.id)
                 if log is not None and log.alive(now):
                     return Refused()
-                return Done(found=self._logs.pop(write.id, None) is not None)
+                found = self._logs.pop(write.id, None) is not None
+                self._settle(write.id, now)
+                return Done(found=found)
             case SetHistory():
                 return self._set_history(write)
             case Ask():
@@ -136,39 +146,58 @@ class MemoryStore:
         history = self._histories.get(claim.index.pipeline or "")
         if log is not None and log.owner == claim.owner and log.lease_until is not None:
             if claim.lease is not None:
-                log.lease_until = now + claim.lease
+                self._renew_lease(claim.id, log, now + claim.lease, now)
             return Claimed(log.key.epoch, None, history)
         newest = None if log is None else log.key
         epoch = claimed_epoch(claim, newest, alive=log is not None and log.alive(now))
         if not isinstance(epoch, int):
             return epoch
         previous = None if log is None else log.stored(claim.id, now)
+        index = claim.index
+        if log is not None:
+            index = claimed_index(claim, log.index.status, log.index.queued_at, log.index.labels)
         log = self._logs[claim.id] = _Log(
-            Key(epoch, claim.seq), claim.owner, claim.unencoded or claim.record, claim.index, now + claim.keep
+            Key(epoch, claim.seq), claim.owner, claim.unencoded or claim.record, index, now + claim.keep
         )
         if claim.events:
             log.events = deque(claim.events, maxlen=self._event_limit)
         if claim.lease is not None:
             log.lease_until = now + claim.lease
+        self._settle(claim.id, now)
         return Claimed(epoch, previous, history)
+
+    def _renew_lease(self, session_id: str, log: _Log, until: float, now: float) -> None:
+        moved = self._moves(session_id, log, until, now)
+        log.lease_until = until
+        if moved:
+            self._settle(session_id, now)
+
+    def _moves(self, session_id: str, log: _Log, until: float | None, now: float) -> bool:
+        """Whether a lease until then moves a session in the index; renewing one does not, and costs nothing here."""
+        return until is None or not log.alive(now) or until < self._due.at(session_id)
 
     def _append(self, append: Append, now: float) -> Outcome:
         log = self._logs.get(append.id)
         if log is None or log.key.epoch != append.key.epoch:
             return Fenced(None if log is None else log.key.epoch)
+        until = None if append.lease is None else now + append.lease
+        moved = self._moves(append.id, log, until, now)
         if append.key > log.key:
+            moved = moved or log.index != append.index
             log.key, log.record, log.index = append.key, append.unencoded or append.record, append.index
             if append.lesson is not None and append.index.pipeline is not None:
                 self._learn(append.index.pipeline, append.lesson)
         if append.key == log.key:  # Not where something newer was stored since, which stands as it is.
             log.heartbeat = append.heartbeat
-            log.lease_until = None if append.lease is None else now + append.lease
+            log.lease_until = until
             log.expires = now + append.keep
         if append.events:
             if not isinstance(log.events, deque):
                 log.events = deque(maxlen=self._event_limit)
             newest = log.events[-1][0] if log.events else 0
             log.events.extend(event for event in append.events if event[0] > newest)
+        if moved:
+            self._settle(append.id, now)
         return Done()
 
     def _learn(self, pipeline: str, lesson: Lesson) -> None:
@@ -181,23 +210,37 @@ class MemoryStore:
         if log is None or log.key.epoch != renew.epoch:
             return Fenced(None if log is None else log.key.epoch)
         log.heartbeat = renew.heartbeat
-        log.lease_until = now + renew.lease
         log.expires = max(log.expires, now + renew.lease)
+        self._renew_lease(renew.id, log, now + renew.lease, now)
         return Done()
 
-    def _sweep(self, now: float) -> None:
-        """Forgets what has expired; at most every second, for it looks at all."""
-        if now < self._next_sweep:
+    def _settle(self, session_id: str, now: float) -> None:
+        """Makes the index entries of a session equal to what there is of it now.
+
+        At the end of each write that may have changed where it stands, and when time alone has.
+        """
+        log = self._logs.get(session_id)
+        if log is None or log.gone(now):
+            self._logs.pop(session_id, None)
+            self._places.drop(session_id)
+            self._due.drop(session_id)
             return
-        self._next_sweep = now + 1.0
-        for session_id in [key for key, log in self._logs.items() if log.expires <= now and not log.alive(now)]:
-            del self._logs[session_id]
+        alive, index = log.alive(now), log.index
+        place = place_of(index.status, alive=alive)
+        self._places.put(session_id, index.queued_at, place, dimensions(index.pipeline, index.labels))
+        # Later appends move both on: then it is found that nothing is due yet.
+        self._due.set(session_id, log.lease_until if alive and log.lease_until is not None else log.expires)
+
+    def _settle_due(self, now: float) -> None:
+        """Leases that have lapsed, and what has expired."""
+        for session_id in self._due.take(now):
+            self._settle(session_id, now)
 
     async def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events."""
         await trio.lowlevel.checkpoint()
         now = trio.current_time()
-        self._sweep(now)
+        self._settle_due(now)
         log = self._logs.get(session_id)
         return None if log is None else log.stored(session_id, now, events=True)
 
@@ -205,17 +248,26 @@ class MemoryStore:
         """The newest entries of the sessions that `query` names."""
         await trio.lowlevel.checkpoint()
         now = trio.current_time()
-        self._sweep(now)
-        found = sorted(
-            ((log.index.queued_at, session_id) for session_id, log in self._logs.items() if log.matches(query, now)),
-            reverse=True,
-        )
-        if query.after is not None:
-            after = decode_cursor(query.after)
-            found = [place for place in found if place < after]
-        page = found[: query.limit]
-        more = encode_cursor(*page[-1]) if len(found) > len(page) else None
-        return Page([self._logs[session_id].stored(session_id, now) for _, session_id in page], more)
+        self._settle_due(now)
+        places = places_of(query)
+        rarest = self._places.rarest(dimensions(query.pipeline, query.labels), places)
+        before = None if query.after is None else decode_cursor(query.after)
+        found: list[str] = []
+        looked = 0
+        last = None
+        for queued_at, session_id in self._places.newest_first(rarest, places, before):
+            if len(found) == query.limit or looked == LOOKED_AT:
+                break
+            if self._logs[session_id].fits(query, now):
+                found.append(session_id)
+            else:
+                looked += 1
+            last = encode_cursor(queued_at, session_id)
+        else:
+            last = None
+        known = [session_id for session_id in found if query.known.get(session_id) == self._logs[session_id].key.epoch]
+        news = [session_id for session_id in found if session_id not in set(known)]
+        return Page([self._logs[session_id].stored(session_id, now) for session_id in news], last, known)
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits for news; a lease that lapses is news as well."""
@@ -226,7 +278,7 @@ class MemoryStore:
         while True:
             news = trio.Event()
             now = trio.current_time()
-            self._sweep(now)
+            self._settle_due(now)
             sessions: list[Stored] = []
             gone: list[str] = []
             lapse = float("inf")

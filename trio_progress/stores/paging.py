@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 import trio
 
 if TYPE_CHECKING:
-    from .base import Query, Store, Stored
+    from .base import Page, Query, Store, Stored
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ TURN: Final = 20
 """Sessions between two checkpoints: decoding them must not hold up the pipelines of this process for longer."""
 
 
-async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
+async def pages(store: Store, query: Query, most: int) -> AsyncIterator[Page]:
     """All sessions that `query` names, newest first, but no more than `most` and a page; `limit` is a page's length.
 
     Raises:
@@ -26,12 +26,22 @@ async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
     taken = 0
     while True:
         page = await store.list(query)
-        for stored in page.sessions:
-            yield stored
-        taken += len(page.sessions)
+        yield page
+        taken += len(page.sessions) + len(page.known)
         if page.next is None or taken >= most:
             return
         query = replace(query, after=page.next)
+
+
+async def every(store: Store, query: Query, most: int) -> AsyncIterator[Stored]:
+    """The same one by one, without those that `query.known` knows.
+
+    Raises:
+        StoreError: The store did not answer.
+    """
+    async for page in pages(store, query, most):
+        for stored in page.sessions:
+            yield stored
 
 
 @final

@@ -36,7 +36,7 @@ from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores.decoding import CorruptEntries, decode_cursor, decode_id
 from trio_progress.stores.redis import reads as redis_reads
-from trio_progress.stores.sqlite import reads as sqlite_reads
+from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
 from trio_progress.terminal.printable import printable
 
@@ -165,8 +165,8 @@ def frames(text: str) -> object:
 def row(text: str) -> object:
     data = text.encode("utf-8", "replace")
     return [
-        refused(sqlite_reads.head, (1, 1, None, data, 1.0, 1.0, 1.0)),
-        refused(sqlite_reads.head, (text, 1, None, data, 1.0, 1.0, 1.0)),
+        refused(sqlite_rows.head, (1, 1, None, data, 1.0, 1.0, 1.0)),
+        refused(sqlite_rows.head, (text, 1, None, data, 1.0, 1.0, 1.0)),
         refused(decode_id, data),
         refused(redis_reads.key, data),
         refused(redis_reads.epoch, data),

@@ -6,8 +6,7 @@ import logging
 
 import pytest
 
-from benchmarks._scenario_parts import Scenario
-from benchmarks._scenarios import SCENARIOS
+from benchmarks._scenarios import SCENARIOS, Scenario
 from trio_progress.testing import explore
 
 

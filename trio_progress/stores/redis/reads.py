@@ -28,6 +28,7 @@ from ..decoding import (
     has_labels,
     label_text,
 )
+from ..places import PLACES, places_of
 from .calls import Calls
 from .keys import Keys, session_keys
 from .scripts import LIST, READ, Command, Steps
@@ -101,26 +102,30 @@ class Reads:
             queued_at, last = decode_cursor(query.after)
             score = repr(queued_at)
         sessions: list[Stored] = []
+        known: list[str] = []
         while True:
-            ended, score, last, ids = self._look(query, score, last, query.limit - len(sessions))
+            ended, score, last, ids = self._look(query, score, last, query.limit - len(sessions) - len(known))
             replies = self._calls.run([self._steps_listed(session, query) for session in ids])
             for session, reply in zip(ids, replies, strict=True):
                 if isinstance(reply, CorruptEntryError):
                     self._corrupt.pass_over(session, reply)
+                elif reply is not None and query.known.get(session) == reply.stored.key.epoch:
+                    known.append(session)
                 elif reply is not None:
                     sessions.append(reply.stored)
             if ended:
-                return Page(sessions, None)
-            if len(sessions) >= query.limit:
-                return Page(sessions, encode_cursor(float(score), last))
+                return Page(sessions, None, known)
+            if len(sessions) + len(known) >= query.limit:
+                return Page(sessions, encode_cursor(float(score), last), known)
 
     def _look(self, query: Query, score: str, last: str, wanted: int) -> tuple[bool, str, str, list[str]]:
         """One part of the list: whether it is the last one, where it ends, and the sessions that fit."""
-        statuses = [] if query.status is None else sorted(query.status)
+        places = places_of(query)
+        everywhere = len(places) == len(PLACES)
         labels = [label_text(name, value) for name, value in query.labels.items()]
         command: Command = (LIST, 1, self._index, self._base, score, last, LOOKED_AT, wanted, int(query.lapsed))
-        number = -1 if query.status is None else len(statuses)
-        (reply,) = self._calls([(*command, number, *statuses, *labels)])
+        where = [-1] if everywhere else [len(places), *places]
+        (reply,) = self._calls([(*command, query.pipeline or "", *where, *labels)])
         if isinstance(reply, ResponseError) or not isinstance(reply, list) or len(reply) != 4:
             raise StoreError(f"store {self._calls.address}: its list of sessions cannot be read: {reply!r:.200}")
         ids: list[str] = []

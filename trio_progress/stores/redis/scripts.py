@@ -61,10 +61,9 @@ CLAIM: Final = _script(
     + """
 -- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
---       status, pipeline, labels, queued at, event limit, '1': the lease of the expected epoch refuses nothing,
---       n, event, n, event...
+--       status, pipeline, labels, queued at, event limit, which of 'q' and 'l' stay as declared, n, event, n, event...
 local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
-local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h')
+local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h', 's', 'q', 'l')
 local epoch = known[1]
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local top = 0
@@ -83,8 +82,7 @@ if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. 
 if epoch and known[2] == '0' then
   local lease = ARGV[1] .. epoch
   if known[3] ~= ARGV[3] then
-    local passed = ARGV[15] == '1' and string.match(ARGV[9], '^%d+') == epoch
-    if not passed and redis.call('PTTL', lease) > 0 then return {'refused'} end
+    if redis.call('PTTL', lease) > 0 then return {'refused'} end
   elseif whole then
     if ARGV[7] ~= '' and redis.call('PEXPIRE', lease, ARGV[7]) == 0 then
       redis.call('SET', lease, '', 'PX', ARGV[7])
@@ -108,9 +106,14 @@ redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
 -- From here on what the epochs before have left to say comes too late.
 redis.call('XADD', events, number .. '-0', '0', '')
 add_events(events, number, 16, 0, tonumber(ARGV[14]))
+local queued_at, labels = ARGV[13], ARGV[12]
+if newest and known[5] == 'queued' then
+  if string.find(ARGV[15], 'q', 1, true) and tonumber(known[6] or '') then queued_at = known[6] end
+  if string.find(ARGV[15], 'l', 1, true) and known[7] then labels = known[7] end
+end
 redis.call('HSET', meta, 'e', number, 'o', ARGV[3], 'f', ARGV[7] == '' and '1' or '0', 's', ARGV[10],
-  'p', ARGV[11], 'l', ARGV[12], 'q', ARGV[13])
-redis.call('ZADD', index, ARGV[13], ARGV[2])
+  'p', ARGV[11], 'l', labels, 'q', queued_at)
+redis.call('ZADD', index, queued_at, ARGV[2])
 if ARGV[7] ~= '' then redis.call('SET', ARGV[1] .. number, '', 'PX', ARGV[7]) end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[8]) end
 return {'claimed', number, took, newest, known[4]}
@@ -216,7 +219,8 @@ return {known[1], newest[1], newest[2], lease, known[3], events}
 LIST: Final = _script(
     """
 -- KEYS: index; ARGV: base of all keys, score and id to go on after ('' and '' for the start), entries to look at,
---       sessions to find, whether only those without an owner, number of statuses (-1: any), status..., label...
+--       sessions to find, whether only those without an owner, pipeline or '', number of places (-1: any), place...,
+--       label...
 local index, base = KEYS[1], ARGV[1]
 local function below(one, other)  -- By bytes, as sorted sets do; Lua goes by the locale of the server.
   for i = 1, math.min(#one, #other) do
@@ -242,26 +246,28 @@ if score ~= '' then
     end
   end
 end
-local statuses = tonumber(ARGV[7])
+local pipeline, places = ARGV[7], tonumber(ARGV[8])
 local wanted = {}
-for i = 8, 7 + math.max(statuses, 0) do wanted[ARGV[i]] = true end
+for i = 9, 8 + math.max(places, 0) do wanted[ARGV[i]] = true end
 local found, stale = {}, {}
 local looked = redis.call('ZREVRANGE', index, start, start + tonumber(ARGV[4]) - 1, 'WITHSCORES')
 local last_id, last_score = id, score
 local ended = #looked < 2 * tonumber(ARGV[4])
 for i = 1, #looked, 2 do
   local each, at = looked[i], looked[i + 1]
-  local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l')
+  local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l', 'p')
   if known.err then
     found[#found + 1] = each
   elseif not known[1] then
     stale[#stale + 1] = each
   else
-    local fits = statuses < 0 or wanted[known[3] or '']
-    if fits and ARGV[6] == '1' and known[2] == '0' then
-      fits = redis.call('PTTL', base .. 'l:' .. each .. ':' .. known[1]) <= 0
+    local fits = pipeline == '' or known[5] == pipeline
+    if fits and (places >= 0 or ARGV[6] == '1') then
+      local owned = known[2] == '0' and redis.call('PTTL', base .. 'l:' .. each .. ':' .. known[1]) > 0
+      local place = known[3] == 'running' and not owned and 'lapsed' or known[3] or ''
+      fits = (places < 0 or wanted[place]) and not (owned and ARGV[6] == '1')
     end
-    for j = 8 + math.max(statuses, 0), #ARGV do
+    for j = 9 + math.max(places, 0), #ARGV do
       fits = fits and string.find(known[4] or '', ARGV[j], 1, true)
     end
     if fits then found[#found + 1] = each end

@@ -27,6 +27,7 @@ from ...state.quantities import whole
 from ...telemetry.logs import log_event
 from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
+from .listed import take_in
 from .machine import MachineClock
 from .pool import Connections
 from .reads import Reads, data_version, history_of, newest_ask
@@ -45,6 +46,10 @@ SWEEP_INTERVAL: Final = 10.0
 
 SCRUB_INTERVAL: Final = 1.0
 """Seconds between tries to empty the write-ahead log; a reader that is at it prevents that."""
+
+TAKE_IN: Final = 0.25
+"""Seconds for which opening a file of an older version to write fills the index of its lists; the rest comes with what
+is written later, a slice each time."""
 
 VACUUMED_AT_ONCE: Final = 1000
 """Free pages given back to the file system in one go, when a quarter of the file is free."""
@@ -95,6 +100,8 @@ class SqliteBackend:
         self._first_mark: int | None = None
         self._next_sweep = self._next_scrub = self._clock.monotonic()
         self._to_scrub = False
+        self._complete = False
+        """Whether the file's lists are read by its index, as far as this process knows."""
 
     def open(self) -> None:
         """Makes the file if need be, and sees that it can be read; not held up by somebody who writes."""
@@ -106,6 +113,9 @@ class SqliteBackend:
         with self._connections.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
+            until = self._clock.monotonic() + TAKE_IN
+            while take_in(connection) and self._clock.monotonic() < until:
+                pass
         self.open()
 
     def close(self) -> None:
@@ -133,6 +143,8 @@ class SqliteBackend:
         """What has to be done now and then. The batch is committed: nothing that fails here may be heard of."""
         now = self._clock.monotonic()
         try:
+            if not self._complete:
+                self._complete = not take_in(connection)
             if now >= self._next_sweep:
                 self._next_sweep = now + SWEEP_INTERVAL
                 self._sweep(connection)

@@ -5,58 +5,27 @@ Rows are decoded strictly, for SQLite keeps any type in any column; see `stores.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, Final, NamedTuple, final
+from contextlib import contextmanager
+from typing import Final, final
 
 from ...errors import CorruptEntryError
 from ...state.history import PIPELINES_KEPT, PipelineHistory, history_of_seconds
-from ...state.limits import MAX_UNITS
-from ..base import Ask, Changes, Key, Page, Query, Seen, Stored
+from ..base import Ask, Changes, Page, Query, Seen, Stored
 from ..decoding import (
     LARGEST_RECORD,
-    LATEST,
     CorruptEntries,
     decode_ask,
-    decode_cursor,
-    decode_id,
     decode_seconds,
     decoded_history,
-    encode_cursor,
-    has_labels,
-    label_text,
 )
-from .machine import Lease, MachineClock
-
-_HEAD: Final = "epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires"
-
-SELECT_HEAD: Final = f"SELECT {_HEAD} FROM sessions WHERE id = ?"  # noqa: S608 - a constant
-
-# What is too long is not read at all.
-SELECT_ALL: Final = f"""SELECT {_HEAD}, CASE WHEN length(record) <= {LARGEST_RECORD} THEN record END
-FROM sessions WHERE id = ?"""  # noqa: S608 - constants
+from .listing import Pages
+from .machine import MachineClock
+from .rows import SELECT_ALL, SELECT_HEAD, head, stored
 
 SELECT_EVENTS: Final = f"""SELECT n, CASE WHEN length(data) <= {LARGEST_RECORD} THEN data END
 FROM events WHERE session = ? ORDER BY n"""  # noqa: S608 - constants
-
-
-class Head(NamedTuple):
-    """All of a session's row but its record."""
-
-    key: Key
-    heartbeat: float | None
-    lease: Lease
-    expires: float
-
-    def seen(self, clock: MachineClock) -> Seen:
-        """What a reader compares."""
-        return Seen(self.key, self.heartbeat, clock.left(self.lease) > 0)
-
-    def gone(self, clock: MachineClock) -> bool:
-        """Whether it has expired, though nobody has removed it yet."""
-        return self.expires <= clock.wall() and clock.left(self.lease) <= 0
 
 
 @contextmanager
@@ -115,32 +84,8 @@ class Reads:
 
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; rows that cannot be read are left out."""
-        statement, values = _listing(query, self._clock)
-        sessions: list[Stored] = []
-        last = None
-        with _moment(self._connection), closing(self._connection.execute(statement, values)) as rows:
-            for queued_at, name, labels in rows:
-                try:
-                    found = self._listed(query, queued_at, name, labels)
-                except CorruptEntryError as error:
-                    self._corrupt.pass_over(name, error)
-                    continue
-                if found is not None:
-                    if len(sessions) == query.limit:
-                        break
-                    sessions.append(found)
-                    last = encode_cursor(queued_at, found.id)
-            else:
-                last = None
-        return Page(sessions, last)
-
-    def _listed(self, query: Query, queued_at: object, name: object, labels: bytes) -> Stored | None:
-        session = decode_id(name)
-        if type(queued_at) is not float:
-            raise CorruptEntryError(f"queued_at is {queued_at!r:.100}")
-        if query.labels and not has_labels(labels, query.labels):
-            return None
-        return self._one(session, events=False)
+        with _moment(self._connection):
+            return Pages(self._connection, self._clock, self._corrupt).page(query)
 
     def news(self, since: int, seen: Mapping[str, Seen | None]) -> tuple[Changes, float]:
         """What differs from `seen`, and what was asked since; and in how many seconds time alone may change that."""
@@ -188,64 +133,6 @@ class Reads:
             except CorruptEntryError as error:
                 self._corrupt.pass_over(name, error)
         return asked
-
-
-def _listing(query: Query, clock: MachineClock) -> tuple[str, list[object]]:
-    where = ["1"]
-    values: list[object] = []
-    if query.status is not None:
-        where.append(f"status IN ({', '.join('?' * len(query.status))})")
-        values += sorted(query.status)
-    for label, value in query.labels.items():
-        # What stands in the JSON of the labels, if they have this one: few are left to be looked at closely.
-        where.append("instr(labels, ?)")
-        values.append(label_text(label, value))
-    if query.lapsed:
-        # As `MachineClock.left` has it.
-        where.append(
-            "(lease_until IS NULL OR lease_wall IS NULL OR CASE WHEN lease_boot IS NULL OR ? IS NULL "
-            "THEN lease_wall <= ? WHEN lease_boot = ? THEN lease_until <= ? ELSE 1 END)"
-        )
-        values += [clock.boot, clock.wall(), clock.boot, clock.monotonic()]
-    if query.after is not None:
-        where.append("(queued_at, id) < (?, ?)")
-        values += decode_cursor(query.after)
-    return (
-        f"SELECT queued_at, id, labels FROM sessions WHERE {' AND '.join(where)} "  # noqa: S608 - no values in it
-        "ORDER BY queued_at DESC, id DESC"
-    ), values
-
-
-# Decoding: each raises `CorruptEntryError` where something is not what it should be.
-
-
-def head(row: Sequence[Any]) -> Head:
-    """The first columns of a row of SELECT_HEAD or SELECT_ALL."""
-    epoch, seq, heartbeat, boot, until, wall, expires = row[:7]
-    for what, value in (("epoch", epoch), ("seq", seq)):
-        if type(value) is not int or not 0 <= value < MAX_UNITS:
-            raise CorruptEntryError(f"{what} is {value!r:.100}")
-    stamped = heartbeat is None or (type(heartbeat) is float and 0 <= heartbeat <= LATEST)
-    if not stamped or type(expires) is not float:
-        raise CorruptEntryError(f"heartbeat is {heartbeat!r:.100}, expires is {expires!r:.100}")
-    for what, value in (("lease_until", until), ("lease_wall", wall)):
-        if value is not None and (type(value) is not float or not math.isfinite(value)):
-            raise CorruptEntryError(f"{what} is {value!r:.100}")
-    if boot is not None and type(boot) is not bytes:
-        raise CorruptEntryError(f"lease_boot is {boot!r:.100}")
-    lease = Lease(None if boot is None else boot.decode("ascii", "replace"), until, wall)
-    return Head(Key(epoch, seq), heartbeat, lease, expires)
-
-
-def stored(session: str, row: Sequence[Any], clock: MachineClock, events: Sequence[bytes] = ()) -> Stored:
-    """What a row of SELECT_ALL says of `session`."""
-    found = head(row)
-    record = row[7]
-    if type(record) is not bytes:
-        raise CorruptEntryError(
-            "its record is longer than any that is written" if record is None else "it has no record"
-        )
-    return Stored(session, found.key, record, clock.left(found.lease) > 0, found.heartbeat, events)
 
 
 def events_of(connection: sqlite3.Connection, session: str) -> tuple[tuple[bytes, ...], str | None]:

@@ -82,6 +82,20 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             at REAL NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # What lists are read from: see `sqlite.listed`, which fills it for the sessions that there are.
+        """CREATE TABLE places (
+            dimension TEXT NOT NULL,
+            place TEXT NOT NULL,
+            queued_at REAL NOT NULL,
+            session TEXT NOT NULL,
+            PRIMARY KEY (dimension, place, queued_at, session)
+        ) WITHOUT ROWID""",
+        # One row, as long as sessions behind it may have no rows there.
+        "CREATE TABLE unlisted (upto INTEGER NOT NULL)",
+        "INSERT INTO unlisted SELECT 0 WHERE EXISTS (SELECT 1 FROM sessions)",
+        "CREATE INDEX sessions_lease ON sessions (lease_boot, lease_until) WHERE status = 'running'",
+    ),
 )
 """What brings a file from each version to the next one; the newest version is their number."""
 

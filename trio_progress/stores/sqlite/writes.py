@@ -20,7 +20,6 @@ from ..base import (
     Delete,
     Done,
     Fenced,
-    Index,
     Key,
     Outcome,
     Refused,
@@ -28,9 +27,12 @@ from ..base import (
     SetHistory,
     Write,
     claimed_epoch,
+    claimed_index,
 )
-from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, encode_labels, too_large
-from .reads import SELECT_ALL, SELECT_HEAD, head, history_of, stored
+from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, too_large
+from .listed import COLUMNS, Listed, labels_of, listed, readable, settle
+from .reads import history_of
+from .rows import SELECT_HEAD, SELECT_LISTED, head, stored
 
 if TYPE_CHECKING:
     from .machine import MachineClock
@@ -46,9 +48,15 @@ record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ? WHERE id = ?"
 
-# The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state.
-_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, status = ?, pipeline = ?, labels = ?, queued_at = ?,
-heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ? WHERE id = ? AND epoch = ? AND seq < ?"""
+# The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state. As long as a
+# session is listed by the same, no index is touched but that of leases.
+_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_boot = ?, lease_until = ?,
+lease_wall = ?, expires = ?
+WHERE id = ? AND epoch = ? AND seq < ? AND status = ? AND pipeline IS ? AND labels = ? AND queued_at = ?"""
+
+_LISTED: Final = f"SELECT {COLUMNS} FROM sessions WHERE id = ? AND epoch = ? AND seq < ?"  # noqa: S608 - a constant
+
+_MOVE: Final = "UPDATE sessions SET status = ?, pipeline = ?, labels = ?, queued_at = ? WHERE id = ?"
 
 _AGAIN: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ?
 WHERE id = ? AND epoch = ? AND seq = ?"""
@@ -101,20 +109,11 @@ class Writer:
         clock, key = self._clock, append.key
         lease = clock.lease(append.lease)
         expires = self._expires(append.keep, append.lease)
-        changed = self._execute(
-            _APPEND,
-            (
-                key.seq,
-                append.record,
-                *_listed(append.index),
-                append.heartbeat,
-                *lease,
-                expires,
-                append.id,
-                key.epoch,
-                key.seq,
-            ),
-        ).rowcount
+        by = listed(append.index)
+        state = (key.seq, append.record, append.heartbeat, *lease, expires, append.id, key.epoch, key.seq, *by)
+        changed = self._execute(_APPEND, state).rowcount
+        if not changed and self._move(append, by):
+            changed = self._execute(_APPEND, state).rowcount
         if not changed:
             epoch = self._epoch(append.id)
             if epoch != key.epoch:
@@ -127,6 +126,15 @@ class Writer:
             history = self._history(append.index.pipeline)
             self._set_history(append.index.pipeline, learned(history, append.lesson))
         return Done()
+
+    def _move(self, append: Append, by: Listed) -> bool:
+        """Has a session listed by something else, if the append is not refused; False where it is."""
+        columns = self._execute(_LISTED, (append.id, append.key.epoch, append.key.seq)).fetchone()
+        if columns is None:
+            return False
+        self._execute(_MOVE, (*by, append.id))
+        settle(self._connection, append.id, readable(columns), by)
+        return True
 
     def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
         self._executemany(
@@ -169,7 +177,7 @@ class Writer:
     def _claim(self, claim: Claim) -> Outcome:
         clock = self._clock
         history = None if claim.index.pipeline is None else self._history(claim.index.pipeline)
-        row = self._execute(SELECT_ALL, (claim.id,)).fetchone()
+        row = self._execute(SELECT_LISTED, (claim.id,)).fetchone()
         found = None if row is None else self._readable(lambda: head(row), claim.id)
         newest = None if found is None or found.gone(clock) else found.key
         if found is not None and newest is not None and found.lease.until is not None:
@@ -186,6 +194,11 @@ class Writer:
         if not isinstance(epoch, int):
             return epoch
         previous = None if newest is None else self._readable(lambda: stored(claim.id, row, clock), claim.id)
+        before = None if row is None else readable(row[8:])
+        index = claim.index
+        if newest is not None and before is not None:
+            index = claimed_index(claim, before.status, before.queued_at, labels_of(before))
+        by = listed(index)
         self._execute(
             _CLAIM,
             (
@@ -195,10 +208,11 @@ class Writer:
                 *clock.lease(claim.lease),
                 self._expires(claim.keep, claim.lease),
                 claim.owner,
-                *_listed(claim.index),
+                *by,
                 claim.record,
             ),
         )
+        settle(self._connection, claim.id, before, by)
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
         if claim.events:
             self._add_events(claim.id, claim.events)
@@ -240,6 +254,9 @@ class Writer:
 
     def _forget(self, session: str, key: Key | None) -> None:
         """Removes all rows of a session. Its epochs are not given out again, so what it was fenced from stays so."""
+        columns = self._execute(f"SELECT {COLUMNS} FROM sessions WHERE id = ?", (session,)).fetchone()  # noqa: S608
+        if columns is not None:
+            settle(self._connection, session, readable(columns), None)
         for statement in (
             "DELETE FROM sessions WHERE id = ?",
             "DELETE FROM events WHERE session = ?",
@@ -287,8 +304,3 @@ class Writer:
             (PIPELINES_KEPT,),
         )
         return len(rows) == EXPIRED_AT_ONCE
-
-
-def _listed(index: Index) -> tuple[str, str | None, str, float]:
-    """The columns of the index, in the order of the statements."""
-    return index.status, index.pipeline, encode_labels(index.labels).decode(), index.queued_at
