@@ -266,6 +266,23 @@ MUTANTS = (
         """            elif node.status in ("completed", "failed") and node.name in shares""",
         ("runs_that_teach",),
     ),
+    Mutant(
+        "a fence that is repeated means the owner of now",
+        "session/commands.py",
+        """        if epoch is None:
+            epoch = stored.key.epoch
+        fence = Fence(""",
+        """        epoch = stored.key.epoch
+        fence = Fence(""",
+        ("fenced_by_two_who_ask_again",),
+    ),
+    Mutant(
+        "a fence does not look at whose epoch it meets",
+        "storage/fencing.py",
+        "        if stored.key.epoch != self.epoch or decode_head(",
+        "        if decode_head(",
+        ("fenced_by_two_who_ask_again",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

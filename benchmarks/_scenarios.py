@@ -8,19 +8,15 @@ likes; tests/unit/scenarios/test_schedules.py runs them on every commit; `_mutan
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 import trio
 
 from trio_progress import (
-    FencedError,
     MemoryStore,
-    Pipeline,
     ProgressTracker,
     Session,
     SessionActiveError,
     SessionNotFoundError,
-    Snapshot,
     StoreError,
     Subscribed,
     open_tracker,
@@ -36,41 +32,9 @@ from trio_progress.testing import (
     recorded,
     seeded_random,
 )
-from trio_progress.tracker import runtime_of
 
-NAMES = ("search", "analysis", "report")
-PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
-
-Scenario = Callable[[], Awaitable[None]]
-
-
-async def stored(store: FaultyStore, session_id: str = "a") -> Snapshot:
-    """What the store holds in the end."""
-    entry = await store.inner.read(session_id)
-    assert entry is not None, "nothing was stored"
-    assert not entry.alive, "the lease was not released"
-    return decode_record(session_id, *entry.key, entry.record).state
-
-
-def nothing_left(tracker: ProgressTracker) -> None:
-    """After a session's scope nothing of it is in the tracker."""
-    held = runtime_of(tracker).held()
-    assert not any(held.values()), held
-
-
-def same_state(*states: Snapshot | None) -> None:
-    """After quiescence everybody has the same state."""
-    plain = [None if state is None else state.resuming("") for state in states]
-    for other in plain[1:]:
-        assert other == plain[0], f"{other}\nis not\n{plain[0]}"
-
-
-async def count(session: Session, name: str, times: int, counted: dict[str, int]) -> None:
-    """A worker: counts, and takes its time."""
-    for _ in range(times):
-        session.phases[name].advance()
-        counted[name] += 1
-        await jitter(0.03)
+from ._owners import fenced_by_two_who_ask_again, two_owners_and_fencing
+from ._scenario_parts import NAMES, PIPELINE, Scenario, count, nothing_left, same_state, stored
 
 
 async def one_session_two_workers() -> None:
@@ -321,45 +285,6 @@ async def store_down_and_back() -> None:
     nothing_left(tracker)
 
 
-async def two_owners_and_fencing() -> None:
-    """Of two processes on one session one is refused, or fenced; what the fenced one writes is refused."""
-    shared = MemoryStore()
-    stores = [FaultyStore(shared, delay=0.01), FaultyStore(shared, delay=0.01)]
-    owners = 0
-    fenced = refused = 0
-
-    async def process(store: FaultyStore, cut_off: bool) -> None:
-        nonlocal owners, fenced, refused
-        await jitter(0.05)
-        async with open_tracker(store, lost_after=1.0, heartbeat_interval=0.3, persist_interval=0.1) as tracker:
-            try:
-                async with tracker.session("a", PIPELINE) as session:
-                    owners += 1
-                    with session.phase("search", total=9) as phase:
-                        for _ in range(9):
-                            phase.advance()
-                            if cut_off and phase.done == 3:
-                                store.mode = "down"
-                            if cut_off and phase.done == 7:
-                                store.mode = "up"
-                            await trio.sleep(0.5)
-            except FencedError:
-                fenced += 1
-            except SessionActiveError:
-                refused += 1
-
-    async def second() -> None:
-        await trio.sleep(2.6)
-        await process(stores[1], cut_off=False)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(process, stores[0], True)
-        nursery.start_soon(second)
-    assert owners + refused == 2
-    assert fenced == owners - 1, f"{owners} owners, of which {fenced} were fenced"
-    assert (await stored(stores[1])).status == "completed"
-
-
 async def leaving_while_being_cancelled() -> None:
     """Wherever a cancel comes from and whenever: one end, stored, told to the subscriber, nothing left."""
     store = FaultyStore(delay=0.01)
@@ -490,6 +415,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     leaving_while_being_cancelled,
     watched_from_another_process,
     runs_that_teach,
+    fenced_by_two_who_ask_again,
 )
 """All of them, by subject; the first is the one whose speed is watched."""
 

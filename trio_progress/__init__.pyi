@@ -3,6 +3,8 @@
 from ._version import __version__ as __version__
 from .client.subscription import RemoteSubscription as RemoteSubscription
 from .client.subscription import connect as connect
+from .counting.counter import NullCounter as NullCounter
+from .counting.counter import ProcessCounter as ProcessCounter
 from .errors import CorruptEntryError as CorruptEntryError
 from .errors import FencedError as FencedError
 from .errors import ForeignProcessError as ForeignProcessError
@@ -40,6 +42,7 @@ from .server.serving import open_server as open_server
 from .server.serving import serve as serve
 from .session.current import NullPhase as NullPhase
 from .session.current import NullSession as NullSession
+from .session.current import ProgressCounter as ProgressCounter
 from .session.current import ProgressPhase as ProgressPhase
 from .session.current import ProgressSession as ProgressSession
 from .session.current import ProgressTicker as ProgressTicker

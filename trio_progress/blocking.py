@@ -25,8 +25,12 @@ from .settings import UNFINISHED_RETENTION
 from .state import checks
 from .state.history import PipelineHistory, given_history
 from .state.limits import Limits
+from .state.quantities import whole
 from .state.session import queued_state
+from .storage import fencing
+from .storage.delivery_steps import deliver_blocking
 from .storage.ownerless import cancellation, declaration
+from .storage.spool import Spool
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, SetHistory, Stored, Write
 from .stores.opening import open_backend
 from .telemetry.statistics import Tally
@@ -194,6 +198,43 @@ class Client:
             if made is None or not isinstance(self._write(made[0]), (Moved, Refused)):
                 return
         raise StoreError(f"session {session_id!r} changes faster than it can be cancelled: try again")
+
+    def fence(self, session_id: str, *, epoch: int | None = None, reason: str | None = None) -> Snapshot:
+        """Writes off a running session whose owner is known to be dead, without waiting for its lease to lapse.
+
+        It is `lost` then, and may be gone on with at once. A final state that its owner has left on this machine,
+        because the store was away, is brought to the store first, and counts. See `ProgressTracker.fence()` for more.
+
+        Args:
+            session_id: The session.
+            epoch: That of the owner who is dead, its `Snapshot.epoch`; None: of whoever owns it now.
+            reason: Why, for people.
+
+        Returns:
+            How it stands: `lost`, or unchanged where it does not run, or where it has another owner than `epoch`.
+
+        Raises:
+            ValueError, TypeError: A value is out of range.
+            SessionNotFoundError: There is no such session.
+            StoreError: The store did not answer, or its owner writes all the time.
+        """
+        number = None if epoch is None else whole("epoch", epoch, least=0)
+        text = checks.message("reason", reason, self._limits)
+        checks.session_id(session_id)
+        spool = Spool(self._backend.address, wall=self._clock.wall)
+        deliver_blocking(spool, self._backend, session_id)  # What its owner has left here says better how it ended.
+        for _ in range(fencing.TRIES):
+            stored = self._read(session_id)
+            if number is None:
+                number = stored.key.epoch
+            fence = fencing.Fence(number, text, self._clock.wall())
+            claim = fence.claim(stored, max(self._retention, self._unfinished), self._tally)
+            if claim is None:
+                return self._shown(stored)
+            outcome = self._write(claim)
+            if isinstance(outcome, Claimed):
+                return self._shown(fence.granted(claim, outcome.epoch))
+        raise fencing.changes_too_fast(session_id)
 
     def delete(self, session_id: str) -> None:
         """Removes all that is stored of a session.

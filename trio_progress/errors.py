@@ -94,8 +94,8 @@ class ForeignProcessError(ProgressError, RuntimeError):
     def __init__(self, what: str, owner: int, process: int) -> None:
         super().__init__(
             f"{what} belongs to process {owner}, and this is process {process}, which has but a copy of it: counts do "
-            "not travel between processes. Return what was done to the parent, by the results of your pool or a "
-            "queue, and count it there"
+            "not travel between processes. Count by `async with phase.from_processes() as counter`, or return what was "
+            "done to the parent, by the results of your pool or a queue, and count it there"
         )
         self.owner = owner
         self.process = process

@@ -24,6 +24,7 @@ from .session.processes import ToldOfForks, end_forked
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .session.shared_tasks import SharedTasks
+from .session.tracker_fencing import TrackerFencing
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks
 from .state.pipeline import Pipeline
@@ -34,7 +35,7 @@ from .telemetry.statistics import TrackerStatistics
 
 
 @final
-class ProgressTracker(ToldOfForks, TrackerHistories):
+class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled

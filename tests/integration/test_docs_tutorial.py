@@ -103,8 +103,8 @@ def test_a_second_process_sees_the_run_to_its_end(tmp_path: Path) -> None:
         assert crawl.wait(PATIENCE) == 0
 
 
-def test_a_pool_of_processes_counts_in_its_parent(tmp_path: Path) -> None:
+def test_a_pool_of_processes_counts_for_its_parent(tmp_path: Path) -> None:
     (tmp_path / "pool.py").write_text(files("guides/threads-and-processes.md")["pool.py"], encoding="utf-8")
     with running(tmp_path, "pool.py") as pool:
         said, errors = pool.communicate(timeout=PATIENCE)
-    assert (said, errors) == ("completed 8\n", "")
+    assert (said, errors) == ("completed 8000 1007\n", "")

@@ -169,6 +169,37 @@ async def test_a_claim_that_expects_another_entry_is_refused(rig: Rig, mock_cloc
     assert (await rig.claimed(expect=Key(E, 2))).epoch == E + 1
 
 
+async def test_a_claim_that_names_the_owner_passes_its_lease_and_that_owner_is_fenced(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    await rig.claimed()
+    await rig.one(append(E, 3))
+    outcome = await rig.one(claim(owner="you", lease=None, expect=Key(E, 3), past_lease=True, seq=4, record=b"lost"))
+    assert isinstance(outcome, Claimed)
+    assert outcome.epoch == E + 1
+    assert await rig.read() == Stored("a", Key(E + 1, 4), b"lost", False, None, ())
+    assert await rig.one(append(E, 4)) == Fenced(E + 1)
+    assert await rig.one(Renew("a", E, LEASE, 6.0)) == Fenced(E + 1)
+    assert (await rig.claimed(owner="next")).epoch == E + 2
+
+
+async def test_a_claim_passes_no_lease_of_another_owner_and_no_newer_state(rig: Rig, mock_clock: MockClock) -> None:
+    await rig.claimed(lease=None)
+    await rig.claimed()
+    await rig.one(append(E + 1, 3))
+    before = await rig.read()
+    for expect, answer in (
+        (Key(E, 0), Refused()),
+        (Key(E, 3), Refused()),
+        (Key(E + 2, 3), Refused()),
+        (Key(E + 1, 2), Moved()),
+        (None, Refused()),
+    ):
+        late = claim(owner="you", lease=None, expect=expect, past_lease=True, seq=4)
+        assert await rig.one(late) == answer, expect
+    assert await rig.read() == before
+
+
 async def test_of_many_who_claim_one_session_exactly_one_wins(rig: Rig, mock_clock: MockClock) -> None:
     outcomes = await rig.store.commit([claim(owner=f"owner {n}") for n in range(50)])
     assert [type(outcome) for outcome in outcomes] == [Claimed] + [Refused] * 49

@@ -19,7 +19,7 @@ from . import exit_codes, output, store_location
 Commands: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a command to the parser: argparse's `add_parser`."""
 
-COMMANDS: Final = ("demo", "ls", "show", "watch", "cancel", "rm", "history", "serve", "token", "completion")
+COMMANDS: Final = ("demo", "ls", "show", "watch", "cancel", "release", "rm", "history", "serve", "token", "completion")
 """All commands, in the order of the help: modules beside this one with `add(commands)`, which uses `command()`."""
 
 SESSIONS: Final = 200

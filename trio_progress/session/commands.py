@@ -9,6 +9,7 @@ import trio
 
 from ..errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from ..live.subscription import Watch
+from ..storage.fencing import TRIES, Fence, changes_too_fast
 from ..storage.ownerless import cancellation, declaration
 from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
 
@@ -69,6 +70,31 @@ async def _cancel_queued(runtime: TrackerRuntime, stored: Stored, reason: str | 
         runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
     else:
         await runtime.committer.write(Ask(stored.id, "cancel", reason))
+
+
+async def fence(runtime: TrackerRuntime, session_id: str, epoch: int | None, reason: str | None) -> Snapshot:
+    """Writes a running session off past its owner's lease, if that is of `epoch`; how it stands after that."""
+    if session_id in runtime.open:
+        raise SessionActiveError(session_id, "in this process")
+    await runtime.delivery.deliver(session_id)  # What its owner has left here says better how it ended.
+    for _ in range(TRIES):
+        stored = await runtime.store.read(session_id)
+        if stored is None:
+            raise SessionNotFoundError(session_id)
+        if session_id in runtime.open:  # By now.
+            raise SessionActiveError(session_id, "in this process")
+        if epoch is None:
+            epoch = stored.key.epoch
+        fence = Fence(epoch, reason, runtime.hub.clock.wall())
+        claim = fence.claim(stored, runtime.settings.keep("lost"), runtime.tally)
+        if claim is None:
+            return runtime.hub.found(stored).snapshot()
+        outcome = await runtime.committer.write(claim)
+        if isinstance(outcome, Claimed):
+            runtime.tally.sessions_lost += 1
+            runtime.tally.ledger.end(claim.index.pipeline, "lost")
+            return runtime.hub.found(fence.granted(claim, outcome.epoch)).snapshot()
+    raise changes_too_fast(session_id)
 
 
 async def delete(runtime: TrackerRuntime, session_id: str) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Unpack, final
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Unpack, final
 
 import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
-from .processes import OneProcess, ToldOfForks
+from .processes import ToldOfForks
 from .thread_ticker import NullTicker, ThreadTicker
 from .wake import ChildWatch, WakeUp
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from ..state.session import SessionState
     from ..telemetry.statistics import Tally
     from .persister import Persister
+    from .process_counts import ProcessCounts
     from .tracing import Tracing
+
+MOST_COUNTS: Final = 16
+"""Files of counts that a session keeps open, beside those of open blocks, to find what comes too late."""
 
 
 @final
@@ -36,6 +41,7 @@ class SessionCore(ToldOfForks):
     """
 
     __slots__ = (
+        "_counts",
         "_logged",
         "_tally",
         "_thread",
@@ -66,6 +72,8 @@ class SessionCore(ToldOfForks):
         self._thread = threading.get_ident()
         self._trio_token = trio.lowlevel.current_trio_token()
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
+        self._counts: deque[ProcessCounts] = deque()
+        """What processes have counted in, of blocks that are open, and of the last that were left."""
         self._logged: set[str] = set()
         self.tracing: Tracing | None = None
         """Who is told what happens, to trace it."""
@@ -185,6 +193,42 @@ class SessionCore(ToldOfForks):
         ticker = self._tickers.pop(node, None)
         if ticker is not None:
             ticker._drain()
+        for counts in self._counts:
+            if counts.node is node:
+                counts.finish()
+
+    # What processes count
+
+    def add_counts(self, counts: ProcessCounts) -> None:
+        """Another block in which processes count; of those that were left, the oldest is let go of."""
+        self._counts.append(counts)
+        if len(self._counts) > MOST_COUNTS and self._counts[0].left:
+            self._close_counts(self._counts.popleft())
+
+    def draw_counts(self) -> None:
+        """Brings in what processes have counted until now."""
+        for counts in self._counts:
+            counts.draw()
+
+    def close_counts(self) -> None:
+        """The session has ended: what processes have counted since they could is late."""
+        while self._counts:
+            self._close_counts(self._counts.popleft())
+
+    def _close_counts(self, counts: ProcessCounts) -> None:
+        units = counts.close()
+        if units is not None:
+            self._tally.late += 1
+            self._note(
+                "late_counts",
+                "late_update",
+                "session %r: processes have counted %s units too late on phase %r, which changed nothing: wait for the "
+                "workers within the block of from_processes()",
+                units,
+                counts.node.label,
+                phase=counts.node.label,
+                reason="from_processes()",
+            )
 
     # What the phases call
 
@@ -207,26 +251,3 @@ class SessionCore(ToldOfForks):
         if self.state.strict:
             raise error
         self.drop(error)
-
-
-class ReadOnly(OneProcess):
-    """What authors hold of a session or a phase: its values are read, and its methods change them."""
-
-    __slots__ = ()
-
-    _core: SessionCore
-
-    def _read_only(self) -> tuple[str, Mapping[str, str]]:
-        """What it is called, and what to do instead of assigning to an attribute."""
-        raise NotImplementedError
-
-    if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
-
-        def __setattr__(self, name: str, value: object) -> None:
-            kind = type(self).__name__.lower()
-            called, others = self._read_only()
-            instead = others.get(name, f"a {kind} keeps what `{kind}.set({name}=...)` is given")
-            self._core.refuse(AttributeError(f"{name!r} of {kind} {called!r} cannot be assigned: {instead}"))
-
-        def __delattr__(self, name: str) -> None:
-            self.__setattr__(name, None)

@@ -7,12 +7,13 @@ in their place. What each member means is said once, where it is done: see `Sess
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, final, overload
 
 import trio
 
+from ..counting.counter import NullCounter
 from ..state.guard import UNSET, Unset
 from .thread_ticker import NullTicker
 
@@ -48,6 +49,19 @@ class ProgressTicker(Protocol):
         total: Number | Unset | None = UNSET,
         message: str | Unset | None = UNSET,
     ) -> None: ...
+
+
+class ProgressCounter(Protocol):
+    """What counts on a phase from any process: `ProcessCounter`, which tells what each call means, or `NullCounter`."""
+
+    @property
+    def environment(self) -> dict[str, str]: ...
+    def advance(self, n: Number = 1) -> None: ...
+    def skip(self, n: Number = 1) -> None: ...
+    def extend(self, n: Number) -> None: ...
+    def increment(self, name: str, n: Number = 1) -> None: ...
+    def update(self, *, total: Number | Unset | None = UNSET, message: str | Unset | None = UNSET) -> None: ...
+    def job(self) -> AbstractContextManager[None]: ...
 
 
 class ProgressPhase(Protocol):
@@ -117,6 +131,7 @@ class ProgressPhase(Protocol):
     def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
     def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]: ...
     def from_thread(self) -> ProgressTicker: ...
+    def from_processes(self) -> AbstractAsyncContextManager[ProgressCounter, None]: ...
     def tqdm(self) -> AbstractContextManager[None]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
@@ -236,6 +251,10 @@ class NullPhase(_Deaf):
     def from_thread(self) -> NullTicker:
         """One that counts nothing."""
         return NullTicker()
+
+    def from_processes(self) -> AbstractAsyncContextManager[NullCounter, None]:
+        """A block whose counter counts nothing."""
+        return nullcontext(NullCounter())
 
     def tqdm(self) -> AbstractContextManager[None]:
         """Leaves tqdm as it is."""

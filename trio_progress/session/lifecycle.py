@@ -163,8 +163,7 @@ class SessionLifecycle:
             seq=state.seq,
             events=events_of(state),
             unencoded=unencoded,
-            # As `_on_claimed` takes it over, once the answer is here.
-            keep_queued_at=self._adopts,
+            keep_queued_at=self._adopts,  # As `_on_claimed` takes it over.
             keep_labels=self._adopts and self._options.labels is None,
         )
 
@@ -307,6 +306,7 @@ class SessionLifecycle:
         reason = self.core.cancel_reason if status == "cancelled" else None
         shown = FencedError(self.state.id, self.state.epoch) if self._fenced else self.core.children.bug or error
         self.state.end(status, describe(status, shown, reason, self.state.pipeline))
+        self.core.close_counts()
         if status in ("failed", "interrupted") and error is not None and hard_leaves(error):
             state = self.state
             log_event(

@@ -8,38 +8,27 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, final, overload
 
 from ..errors import PhaseError
-from ..protocol.snapshot import PhaseStatus
-from ..state.checks import copied
-from ..state.fraction import phase_eta
 from ..state.guard import REFUSED, UNSET, Unset
-from ..state.phase import PhaseNode
-from ..state.quantities import Number
-from .core import ReadOnly, SessionCore
 from .current import NULL_PHASE, NullPhase
+from .from_processes import CountingScope
 from .outcome import phase_end
 from .processes import OneProcess
-from .thread_ticker import ThreadTicker
+from .read_only import PHASE_INSTEAD, PhaseReading
 from .tqdm_bars import counting_bars
 from .tracking import track
+
+if TYPE_CHECKING:
+    from ..state.phase import PhaseNode
+    from ..state.quantities import Number
+    from .core import SessionCore
+    from .thread_ticker import ThreadTicker
 
 T = TypeVar("T")
 _ONE: Final[float] = 1
 
-_INSTEAD: Final = {
-    "done": "use `phase.update(done=...)`, or `phase.advance()` to count on",
-    "total": "use `phase.update(total=...)`, or `phase.extend()` for more than there was",
-    "message": "use `phase.update(message=...)`",
-    "fields": "use `phase.set(name=value)`",
-    "status": "leaving the `with` block ends the phase, and `session.skip_phase(name)` passes it over",
-    "title": "give it where the phase is entered: `session.phase(name, title=...)`",
-    "unit": "give it where the phase is entered: `session.phase(name, unit=...)`",
-    "weight": "give it to the pipeline, or where the phase is entered: `phase.phase(name, weight=...)`",
-}
-"""What to do instead of assigning to an attribute of a phase."""
-
 
 @final
-class Phase(ReadOnly):
+class Phase(PhaseReading):
     """A phase of a session: counts, fields, children. Entered by `with session.phase(...)`.
 
     Leaving the `with` block ends it: completed when the block returned, failed when it raised,
@@ -47,9 +36,7 @@ class Phase(ReadOnly):
     Its values are read-only: `update()` and `set()` change them.
     """
 
-    __slots__ = ("_core", "_node")
-
-    _node: PhaseNode
+    __slots__ = ()
 
     def __init__(self, core: SessionCore, node: PhaseNode) -> None:
         object.__setattr__(self, "_core", core)
@@ -145,6 +132,20 @@ class Phase(ReadOnly):
         """
         return self._core.ticker(self._node)  # type: ignore[return-value] # one that does nothing has the same methods
 
+    def from_processes(self) -> CountingScope:
+        """`async with phase.from_processes() as counter`: the counter works in any process of this machine.
+
+        It is sent to workers as an argument. While the block is open, the phase takes in what they have counted each
+        0.1 s, and the last of it when the block is left or the phase ends; what they count later is late. See
+        `ProcessCounter`, and the guide "Many processes". Entering and leaving have no checkpoint.
+
+        Raises:
+            PhaseError: When entering: the phase is not open.
+            OSError: When entering: the file of counts, of 1.6 MB in the folder for temporary files, cannot be made.
+            NotImplementedError: When entering: this is Windows.
+        """
+        return CountingScope(self._core, self._node)
+
     def tqdm(self) -> AbstractContextManager[None]:
         """In its `with` block the bars of libraries that use tqdm count on this phase: see the guide "Bridges"."""
         return counting_bars(self._core.ticker(self._node), sums=self._node.total is None)
@@ -184,94 +185,6 @@ class Phase(ReadOnly):
         """The children by name, in their order, as far as they have not been folded into this phase."""
         return Children(self._core, self._node)
 
-    # How it stands
-
-    @property
-    def name(self) -> str:
-        """Its name, unique among its siblings."""
-        return self._node.name
-
-    @property
-    def title(self) -> str:
-        """What people are shown."""
-        return self._node.title
-
-    @property
-    def label(self) -> str:
-        """The names down to it, as one text."""
-        return self._node.label
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The names down to it."""
-        return self._node.path
-
-    @property
-    def status(self) -> PhaseStatus:
-        """How it stands, or how it ended."""
-        return self._node.status
-
-    @property
-    def running(self) -> bool:
-        """Whether it has begun and not ended."""
-        return self._node.status == "running"
-
-    @property
-    def attempt(self) -> int:
-        """How often it was entered; 0: it has not begun."""
-        return self._node.attempt
-
-    @property
-    def done(self) -> float:
-        """Units that are done, those that needed no work among them. `advance()` and `update()` change it."""
-        return self._node.counted
-
-    @property
-    def skipped(self) -> float:
-        """Units that needed no work, as `skip()` has counted them."""
-        return self._node.skipped
-
-    @property
-    def total(self) -> float | None:
-        """Units that there are to do; None: not known. `update()` and `extend()` change it."""
-        return self._node.total
-
-    @property
-    def unit(self) -> str | None:
-        """What is counted."""
-        return self._node.unit
-
-    @property
-    def weight(self) -> float:
-        """Its share among its siblings."""
-        return self._node.weight
-
-    @property
-    def fraction(self) -> float | None:
-        """How far it was in the newest published state, 0 to 1; None: not known."""
-        return self._node.fraction
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
-        return self._node.rate
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds to its end by its own rate; None where that is not known."""
-        return phase_eta(self._node)
-
-    @property
-    def message(self) -> str | None:
-        """What people are told. `update()` changes it."""
-        return self._node.message
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """A copy of the fields. `set()` changes them."""
-        fields: dict[str, Any] = copied(self._node.fields)
-        return fields
-
     # Entering and leaving
 
     def __enter__(self) -> Self:
@@ -287,7 +200,7 @@ class Phase(ReadOnly):
             self._core.tracing.left(self._node, error)
 
     def _read_only(self) -> tuple[str, Mapping[str, str]]:
-        return self.label, _INSTEAD
+        return self.label, PHASE_INSTEAD
 
     def __repr__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"

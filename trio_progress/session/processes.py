@@ -44,8 +44,8 @@ class OneProcess:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} cannot be pickled or copied: it belongs to process {os.getpid()}, and counts do "
-            "not travel between processes. Send the worker plain values, return what it has done by the results of "
-            "your pool or a queue, and count that here"
+            "not travel between processes. Send the worker the counter of `async with phase.from_processes()`, or "
+            "plain values, and count here what it returns by the results of your pool or a queue"
         )
 
 

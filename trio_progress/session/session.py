@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -11,26 +11,15 @@ from ..errors import SessionClosedError
 from ..state import checks
 from ..state.checks import copied
 from ..state.guard import REFUSED, UNSET, Unset
-from .core import ReadOnly
 from .current import NULL_PHASE
 from .phase import Children, Phase, PhaseScope, phase_of, phase_scope
+from .read_only import SESSION_INSTEAD, ReadOnly
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import SessionStatus, Snapshot
     from ..state.pipeline import Pipeline
     from ..state.quantities import Number
     from .core import SessionCore
-
-_INSTEAD: Final = {
-    "message": "use `session.update(message=...)`",
-    "title": "use `session.update(title=...)`",
-    "saved": "use `session.save(data)`",
-    "result": "use `session.set_result(data)`",
-    "status": "the end of its block ends it; `session.fail(reason)` and `session.cancel(reason)` say how",
-    "phases": "`session.phase(name)` begins one",
-    "labels": "give them to `tracker.session(..., labels=...)`",
-}
-"""What to do instead of assigning to an attribute of a session."""
 
 
 @final
@@ -108,6 +97,7 @@ class Session(ReadOnly):
 
     def snapshot(self) -> Snapshot:
         """The session as it is now, frozen: ETA, range and bar are as of this moment too."""
+        self._core.draw_counts()
         state = self._core.state
         state.publish()
         return state.snapshot_now()
@@ -283,10 +273,11 @@ class Session(ReadOnly):
         await trio.lowlevel.checkpoint()
         if self._core.state.over:
             raise SessionClosedError(f"session {self.id!r} cannot be flushed: it is {self.status}")
+        self._core.draw_counts()
         await self._core.persister.flush()
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} {self.status} {self._core.state.progress:.0%}>"
 
     def _read_only(self) -> tuple[str, Mapping[str, str]]:
-        return self.id, _INSTEAD
+        return self.id, SESSION_INSTEAD

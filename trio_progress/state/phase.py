@@ -206,6 +206,19 @@ class PhaseNode:
                 self.message = message
 
     @guarded
+    def add(self, advanced: float, skipped: float, extended: float) -> None:
+        """Adds what was counted elsewhere, all of it in one step. What is negative is taken back."""
+        if self._counts("advance"):
+            self.state.mark_dirty(self)
+            self.skipped = max(self.skipped + skipped, 0)
+            self.done = max(self.done + advanced + skipped, 0)
+            if extended:
+                total = (self.done if self.total is None else self.total) + extended
+                self.total = max(checks.number("the total", total, least=None), 0)
+                if self.loops is not None:
+                    self.loops.more(extended)
+
+    @guarded
     def set(self, fields: dict[str, Any]) -> None:
         """Sets fields: JSON values by name, shown beside the phase; the newest value of each wins."""
         checked = checked_fields(fields, self.state.limits)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..protocol.clock import stamp, utc
 from ..protocol.snapshot import ErrorInfo, Head, Snapshot
 from ..state import checks
+from ..state.events import LoggedEvent
 from ..state.record import decode_record, encode_event, encode_lost, encode_record, readable_events
 from ..stores.base import Claim, Index, Stored
 
@@ -53,15 +54,28 @@ def cancellation(stored: Stored, reason: str | None, now: float, keep: float) ->
     return _end(stored, ended, msgspec.json.encode(msgspec.structs.replace(record, state=ended)), keep), ended
 
 
-def written_off(stored: Stored, keep: float, tally: Tally) -> Claim:
+def written_off(
+    stored: Stored, keep: float, tally: Tally, note: tuple[str, dict[str, Any], float] | None = None
+) -> Claim:
     """The claim that ends a session as lost, with what was stored of it until then.
+
+    Args:
+        stored: The session, with its events.
+        keep: Seconds that it is kept.
+        tally: Counts events that cannot be read.
+        note: The name, the data and the time of a custom event that is added.
 
     Raises:
         StoreError: The stored entry cannot be read.
     """
     record = decode_record(stored.id, *stored.key, stored.record)
-    lost = msgspec.structs.replace(record.state, status="lost", seq=record.state.seq + 1)
     events = readable_events(stored.events, partial(tally.pass_over, stored.id))
+    if note is not None:
+        # Behind those that are there: a log of events has no holes.
+        n = (events[-1].n if events else record.state.events) + 1
+        events.append(LoggedEvent(n, record.state.seq + 1, *note))
+        record = msgspec.structs.replace(record, state=msgspec.structs.replace(record.state, events=n))
+    lost = msgspec.structs.replace(record.state, status="lost", seq=record.state.seq + 1)
     encoded = [(event.n, encode_event(event)) for event in events]
     return _end(stored, lost, encode_lost(record, stored.heartbeat), keep, encoded)
 

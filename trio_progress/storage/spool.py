@@ -159,8 +159,8 @@ class Spool:
         log_event(logging.WARNING, "spooled", what, append.id, path, session=append.id, status=index.status)
         return True
 
-    def pending(self) -> Iterator[Spooled]:
-        """What waits, oldest first. What has expired or cannot be read is removed.
+    def pending(self, session_id: str | None = None) -> Iterator[Spooled]:
+        """What waits, of one session or of all, oldest first. What has expired or cannot be read is removed.
 
         Raises:
             OSError: The folder cannot be read, or is not this user's own.
@@ -169,7 +169,8 @@ class Spool:
         try:
             for made in self._own(folder):
                 check_own(made)
-            paths = list(folder.iterdir())
+            begins = "" if session_id is None else f"{_digest(session_id)}-"
+            paths = [path for path in folder.iterdir() if path.name.startswith(begins)]
         except FileNotFoundError:
             return
         for at, path in sorted((_modified(path), path) for path in paths):

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import replace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from ..errors import SessionClosedError, StoreError
 from ..protocol.backoff import Backoff
-from ..stores.base import Append, Claim, Claimed, Done, Key, Store
 from ..telemetry.logs import Throttle, log_event
+from .delivery_steps import delivery, log_unreadable, waiting_of
 
 if TYPE_CHECKING:
+    from ..stores.base import Append, Store
     from .committer import Committer
     from .spool import Spool, Spooled
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 """Seconds, before jitter, between tries on a store that does not answer."""
-
-NOTHING: Final = Key(0, 0)
-"""No entry has this key: a claim that expects it is good only if it was made before."""
 
 
 @final
@@ -89,7 +87,7 @@ class SpoolDelivery:
                 try:
                     await self._deliver(spooled)
                 except (StoreError, SessionClosedError) as error:
-                    self._log(logging.INFO, "spool_waits", spooled.append.id, "waits for the store", error)
+                    self._log_waiting(spooled.append.id, error)
                     complete = False
                     if not self._committer.up:
                         break
@@ -97,9 +95,20 @@ class SpoolDelivery:
                     spool.discard(spooled)
         except (OSError, RuntimeError) as error:
             complete = complete and not isinstance(error, OSError)  # It passes, other than a home that nobody knows.
-            what = "spooled states cannot be read: %s"
-            log_event(logging.WARNING, "spool_unreadable", what, error, throttle=self._throttle, reason=error)
+            log_unreadable(error, self._throttle)
         return complete
+
+    async def deliver(self, session_id: str) -> None:
+        """Delivers what waits of one session, now; nothing where that cannot be read, which is logged.
+
+        Raises:
+            StoreError: The store did not answer.
+            SessionClosedError: The tracker is being left.
+        """
+        if self._spool is not None:
+            for spooled in await trio.to_thread.run_sync(waiting_of, self._spool, session_id, abandon_on_cancel=True):
+                await self._deliver(spooled)
+                self._spool.discard(spooled)
 
     async def _deliver(self, spooled: Spooled) -> None:
         """Stores it, if it is still the newest that there is of its session.
@@ -108,50 +117,21 @@ class SpoolDelivery:
             StoreError: The store did not answer.
             SessionClosedError: The tracker is being left.
         """
-        append = spooled.append
-        epoch = append.key.epoch if spooled.claimed else await self._claim(append, spooled.owner)
-        outcome: object = None
-        if epoch is not None:
-            outcome = await self._committer.write(replace(append, key=Key(epoch, append.key.seq)))
-        if isinstance(outcome, Done):
-            self._log(logging.INFO, "spool_delivered", append.id, "was delivered")
-        else:
-            self._log(logging.WARNING, "spool_outdated", append.id, "is out of date, and dropped")
+        steps, answer = delivery(spooled), None
+        with suppress(StopIteration):
+            while True:
+                write = steps.send(answer)
+                answer = await (self._store.read(spooled.append.id) if write is None else self._committer.write(write))
 
-    def _log(self, level: int, event: str, session_id: str, what: str, error: Exception | None = None) -> None:
-        text = f"session %r: its spooled final state {what}"
-        if error is None:
-            log_event(level, event, text, session_id, session=session_id)
-        else:  # It waits, and will be tried over and over.
-            throttle = self._throttle
-            log_event(
-                level, event, f"{text}: %s", session_id, error, throttle=throttle, session=session_id, reason=error
-            )
-
-    async def _claim(self, append: Append, owner: str) -> int | None:
-        """Claims what the store has not answered the claim of; not from a newer owner.
-
-        As `owner`: a claim of it that has reached the store is recognised by that, and is ours.
-
-        Returns:
-            The epoch that the store has given, which may be above the one that was made up without it.
-        """
-        stored = await self._store.read(append.id)
-        expect = None if stored is None else stored.key
-        if stored is not None and (stored.alive or stored.key.epoch >= append.key.epoch):
-            if not stored.alive and stored.record == append.record:
-                return stored.key.epoch  # It was claimed here, and then something came in between.
-            expect = NOTHING
-        claim = Claim(
-            id=append.id,
-            proposal=append.key.epoch,
-            owner=owner or f"spool {append.key.epoch}",
-            record=append.record,
-            index=append.index,
-            lease=None,
-            keep=append.keep,
-            expect=expect,
-            seq=max(append.key.seq - 1, 0),
+    def _log_waiting(self, session_id: str, error: Exception) -> None:
+        # It will be tried over and over.
+        log_event(
+            logging.INFO,
+            "spool_waits",
+            "session %r: its spooled final state waits for the store: %s",
+            session_id,
+            error,
+            throttle=self._throttle,
+            session=session_id,
+            reason=error,
         )
-        outcome = await self._committer.write(claim)
-        return outcome.epoch if isinstance(outcome, Claimed) else None

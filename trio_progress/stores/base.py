@@ -2,9 +2,10 @@
 
 1. A *key* is `(epoch, seq)`. A claim raises the epoch above all that the session ever had; an append
    below or beside the newest key is refused, unless it is the same write again.
-2. A *lease* belongs to an epoch. As long as it stands, nobody else can claim the session. It is renewed
-   by appends and renewals of its owner, and released with the final append. Renewing one that has lapsed
-   takes it up again, as long as nobody has claimed the session in between.
+2. A *lease* belongs to an epoch. As long as it stands, nobody else can claim the session, but for who names that
+   epoch and says that its owner is dead (`Claim.past_lease`). It is renewed by appends and renewals of its owner, and
+   released with the final append. Renewing one that has lapsed takes it up again, as long as nobody has claimed the
+   session in between.
 3. An epoch that is not the newest is *fenced*: what is written under it is refused.
 4. Events are numbered on their own, `(epoch, n)`; the same event again changes nothing.
 5. A commit is a batch: each write has its own outcome, and one that is refused does not touch the others.
@@ -75,6 +76,8 @@ class Claim:
     """The events that stay, of those that the epochs before have left, or come with it: all others go."""
     unencoded: Record | None = None
     """The entry for a store that `takes_records`; `record` is empty then."""
+    past_lease: bool = False
+    """Whether a lease of the expected epoch does not refuse it: that owner is known to be dead."""
     keep_queued_at: bool = False
     """Whether it is listed by when it was declared, where a session is claimed that is stored as queued."""
     keep_labels: bool = False
@@ -225,7 +228,7 @@ def claimed_epoch(claim: Claim, newest: Key | None, *, alive: bool, above: int =
         alive: Whether anybody has a lease of it.
         above: The highest epoch that was given to a session which is gone.
     """
-    if alive:
+    if alive and not (claim.past_lease and claim.expect and newest and newest.epoch == claim.expect.epoch):
         return Refused()
     if claim.expect is not None and newest != claim.expect:
         return Moved()

@@ -54,7 +54,7 @@ def completed(line: str) -> list[str]:
 
 
 def test_commands_are_completed_and_options_once_a_dash_is_typed() -> None:
-    commands = ["demo", "ls", "show", "watch", "cancel", "rm", "history", "serve", "token", "completion"]
+    commands = ["demo", "ls", "show", "watch", "cancel", "release", "rm", "history", "serve", "token", "completion"]
     assert completed("") == commands
     assert completed("c") == ["cancel", "completion"]
     assert completed("-") == ["--help", "--version"]

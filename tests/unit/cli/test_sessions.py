@@ -68,6 +68,7 @@ def test_a_user_who_has_kept_nothing_has_no_sessions_and_gets_no_file(home: Path
     for command in (
         ["show", "r"],
         ["cancel", "r"],
+        ["release", "r"],
         ["rm", "r"],
         ["watch", "r", "--no-wait"],
         ["demo", "--resume", "r"],
@@ -237,7 +238,15 @@ def test_a_session_of_another_program_is_not_gone_on_with(store: str, capsys: Ca
     assert "not one of the demo's" in said(capsys)
 
 
-COMMANDS = [["ls"], ["show", "r"], ["watch", "r"], ["cancel", "r"], ["rm", "r"], ["demo", "--resume", "r"]]
+COMMANDS = [
+    ["ls"],
+    ["show", "r"],
+    ["watch", "r"],
+    ["cancel", "r"],
+    ["release", "r"],
+    ["rm", "r"],
+    ["demo", "--resume", "r"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
@@ -303,7 +312,7 @@ def test_reading_writes_nothing(store: str, capsys: Capture) -> None:
 
 
 def test_each_command_teaches_its_exit_codes_and_gives_examples(capsys: Capture) -> None:
-    for command in ("demo", "ls", "show", "watch", "cancel", "rm"):
+    for command in ("demo", "ls", "show", "watch", "cancel", "release", "rm"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from benchmarks._scenarios import SCENARIOS, Scenario
+from benchmarks._scenario_parts import Scenario
+from benchmarks._scenarios import SCENARIOS
 from trio_progress.testing import explore
 
 

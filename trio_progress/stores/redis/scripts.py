@@ -61,7 +61,8 @@ CLAIM: Final = _script(
     + """
 -- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
---       status, pipeline, labels, queued at, event limit, which of 'q' and 'l' stay as declared, n, event, n, event...
+--       status, pipeline, labels, queued at, event limit, letters: 'p': a lease of the expected epoch refuses nothing,
+--       'q', 'l': it is listed by when it was declared, and by those labels; n, event, n, event...
 local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
 local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h', 's', 'q', 'l')
 local epoch = known[1]
@@ -82,7 +83,8 @@ if held and held ~= epoch and held ~= ARGV[4] and redis.call('PTTL', ARGV[1] .. 
 if epoch and known[2] == '0' then
   local lease = ARGV[1] .. epoch
   if known[3] ~= ARGV[3] then
-    if redis.call('PTTL', lease) > 0 then return {'refused'} end
+    local passed = string.find(ARGV[15], 'p', 1, true) and string.match(ARGV[9], '^%d+') == epoch
+    if not passed and redis.call('PTTL', lease) > 0 then return {'refused'} end
   elseif whole then
     if ARGV[7] ~= '' and redis.call('PEXPIRE', lease, ARGV[7]) == 0 then
       redis.call('SET', lease, '', 'PX', ARGV[7])

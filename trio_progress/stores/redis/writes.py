@@ -280,7 +280,7 @@ class Writer:
             "" if claim.expect is None else f"{claim.expect.epoch}-{claim.expect.seq}",
             *_listed(index),
             self._event_limit,
-            "q" * claim.keep_queued_at + "l" * claim.keep_labels,
+            "p" * claim.past_lease + "q" * claim.keep_queued_at + "l" * claim.keep_labels,
         ]
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)
