@@ -73,6 +73,7 @@ class RemoteState:
         folded = self._record.folded > 0 or any(phase.folded for phase in self._flat.values())
         self.oldest_delta = self.seq if folded else 1
         self.event_log = EventLog(event_limit, readable_events(stored.events, self._pass_over))
+        self._events_end = len(stored.events), stored.events[-1:]
 
     @property
     def seen(self) -> Seen:
@@ -86,11 +87,13 @@ class RemoteState:
             StoreError: The stored entry cannot be read; nothing has changed.
         """
         record = decode_record(stored.id, *stored.key, stored.record)
-        log = EventLog(self._event_limit, readable_events(stored.events, self._pass_over))
         assert stored.key.epoch == self.epoch
+        events_end = len(stored.events), stored.events[-1:]
+        if events_end != self._events_end:  # Those of one epoch only grow at their end, and go at their beginning.
+            self.event_log = EventLog(self._event_limit, readable_events(stored.events, self._pass_over))
+            self._events_end = events_end
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat
-        self.event_log = log
         if stored.key.seq <= self.seq:
             return False
         seq = stored.key.seq

@@ -20,7 +20,8 @@ def datetime_class() -> type[datetime]:
     return cast(type[datetime], next(kind for kind in datetime.__mro__ if kind.__module__ == "datetime"))
 
 
-_made_at: Final = datetime_class().fromtimestamp
+made_at: Final = partial(datetime_class().fromtimestamp, tz=UTC)
+"""The stamp of a wall clock as an aware datetime, made anew: for one that is said once."""
 
 
 def wall() -> float:
@@ -43,7 +44,7 @@ def utc(stamp: None) -> None: ...
 @lru_cache(maxsize=4096)
 def utc(stamp: float | None) -> datetime | None:
     """The stamp of a wall clock as an aware datetime; one object for one stamp: each state says again when it began."""
-    return None if stamp is None else _made_at(stamp, UTC)
+    return None if stamp is None else made_at(stamp)
 
 
 def stamp(moment: datetime | None) -> float | None:

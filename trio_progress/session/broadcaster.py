@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from .wake import SLOW, ChildWatch, WakeUp
+
 if TYPE_CHECKING:
     from ..live.feed import Topic
     from ..state.session import SessionState
-    from .wake import ChildWatch, WakeUp
 
 
 @final
@@ -53,9 +54,11 @@ class Broadcaster:
                             due = max(due, not_before)
                             with trio.move_on_at(not_before):
                                 await self._left.wait()
-                        self._watch.ran(due)
+                        now = trio.current_time()
+                        if now - due >= SLOW:
+                            self._watch.ran_late(due, now)
                         # From its beginning: to tell a thousand takes a while, which is not to come on top.
-                        not_before = trio.current_time() + self._interval
+                        not_before = now + self._interval
                         self._state.publish()
                         self._topic.announce()
                     self._state.publish()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from .wake import SLOW, ChildWatch
+
 if TYPE_CHECKING:
     from ..live.feed import Topic
     from ..state.session import SessionState
-    from .wake import ChildWatch
 
 
 @final
@@ -38,7 +39,9 @@ class Heartbeat:
                     await self._flushed.wait()
                     return
                 if self._topic.subscribers:
-                    self._watch.ran(due)
+                    now = trio.current_time()
+                    if now - due >= SLOW:
+                        self._watch.ran_late(due, now)
                     self._state.note_time()
                 self._state.beat()
                 self._topic.bookmark()

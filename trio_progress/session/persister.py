@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from ..errors import FencedError, SessionClosedError
-from ..state.record import encode_event, encode_record, encoded, record_of
+from ..state.record import encode_event, encoded, record_of
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
 
@@ -37,7 +37,8 @@ def index_of(state: SessionState) -> Index:
 
 def entry_of(state: SessionState, committer: Committer) -> tuple[bytes, Record | None]:
     """What is stored of the state, `record` and `unencoded` of a write: one of the two, as the store takes it."""
-    return (b"", record_of(state)) if committer.takes_records else (encode_record(state), None)
+    record = record_of(state)
+    return (b"", record) if committer.takes_records else (encoded(record), None)
 
 
 def events_of(state: SessionState, after: int = 0) -> list[tuple[int, bytes]]:
@@ -133,7 +134,7 @@ class Persister:
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
-            lesson=state.lesson(),
+            lesson=state.lesson() if state.over else None,
             unencoded=unencoded,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..state.checks import copied
-from ..state.fraction import phase_eta
+from ..state.fraction import rate_and_eta
 from .processes import OneProcess
 
 if TYPE_CHECKING:
@@ -136,12 +136,12 @@ class PhaseReading(ReadOnly):
     @property
     def rate(self) -> float | None:
         """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
-        return self._node.rate
+        return rate_and_eta(self._node)[0]
 
     @property
     def eta(self) -> float | None:
         """Seconds to its end by its own rate; None where that is not known."""
-        return phase_eta(self._node)
+        return rate_and_eta(self._node)[1]
 
     @property
     def message(self) -> str | None:

@@ -1,6 +1,6 @@
 """What wakes the children of a session, and what is noticed of how late they run.
 
-They are woken by a token in a memory channel, of which there is at most one.
+They are woken by a token in a memory channel, of which there is at most one: `SessionCore.mark_dirty()` sends them.
 
 A blocking call in the work, such as a synchronous iterator in `phase.track(...)`, stops every task of the process, and
 what watches with it. That is allowed, and is to be known. The hot path has no part in this: it is seen from how late
@@ -27,30 +27,20 @@ SLOW: Final = 0.5
 
 @final
 class WakeUp:
-    """Wakes one child, which iterates over `tokens` until it is closed, and notes of each that nothing is `pending`."""
+    """What wakes one child, which iterates over `tokens` until that is closed, and notes that each was taken."""
 
-    __slots__ = ("_send", "pending", "since", "tokens")
+    __slots__ = ("pending", "send", "since", "tokens")
 
     def __init__(self) -> None:
-        self._send, self.tokens = trio.open_memory_channel[None](1)
+        self.send, self.tokens = trio.open_memory_channel[None](1)
         self.pending = False
         """Whether a token lies in the channel: to try another one costs more than most updates."""
         self.since = 0.0
         """When the newest token was sent, on Trio's clock."""
 
-    def wake(self) -> None:
-        """Wakes the child, unless it is to be woken already; does not wait. One that has gone is no matter."""
-        if not self.pending:
-            self.pending = True
-            self.since = trio.current_time()
-            try:
-                self._send.send_nowait(None)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-
     def close(self) -> None:
         """Nothing more will come: the child's loop ends, after a token that is still there."""
-        self._send.close()
+        self.send.close()
 
 
 @final
@@ -77,11 +67,8 @@ class ChildWatch:
         if isinstance(error, Exception):
             self.bug = error
 
-    def ran(self, due: float) -> None:
-        """A child runs that was to run at `due`, of a session that somebody follows."""
-        now = self._state.clock.monotonic()
-        if now - due < SLOW:
-            return
+    def ran_late(self, due: float, now: float) -> None:
+        """A child that was to run at `due` runs at `now`, `SLOW` later, in a session that somebody follows."""
         tally, state = self._tally, self._state
         if due >= tally.slow_until:
             tally.slow_loops += 1

@@ -25,9 +25,9 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from .first_run import Courses
+from .fraction import CAP, Courses
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
-from .rate import CAP, FARTHEST
+from .rate import FARTHEST
 from .usual import Usual, passed_part, usual_by_name, usual_of
 
 if TYPE_CHECKING:

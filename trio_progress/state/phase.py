@@ -352,10 +352,3 @@ class PhaseNode:
         yield self
         for child in self.children.values():
             yield from child.walk()
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second, smoothed, without the skipped ones; of a phase that has ended, as it was then."""
-        if self.pace is None:
-            return None
-        return self.pace.value_at(self.at) if self.status == "running" else self.pace.value

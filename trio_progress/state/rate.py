@@ -1,15 +1,15 @@
 """How fast it goes: a smoothed rate.
 
-The rate is an exponentially weighted mean over irregular samples: both the units and the seconds of
-the past are scaled by `exp(-dt / TAU)` at each sample and the rate is their quotient, so that it is
-right from the first sample on (no start-up bias) and does not depend on how often it is sampled
-(Eckner, "Algorithms for unevenly spaced time series", 2012, on EMAs of that kind).
+The rate is an exponentially weighted mean over irregular samples: both the units and the seconds of the past are
+scaled by `exp(-dt / TAU)` at each sample and the rate is their quotient, so that it is right from the first sample on
+(no start-up bias) and does not depend on how often it is sampled (Eckner, "Algorithms for unevenly spaced time
+series", 2012, on EMAs of that kind).
 """
 
 from __future__ import annotations
 
 from math import exp
-from typing import Final
+from typing import Final, final
 
 TAU = 20.0
 """Seconds in which what was measured loses all but 1/e of its weight."""
@@ -20,13 +20,11 @@ WARM_UP = 0.5
 PAUSE: Final = 2.0
 """How many times the longest time between two samples a time without one must be to be a pause."""
 
-CAP: Final = 0.9999
-"""The largest fraction of what has not ended: people read 100 % as done."""
-
 FARTHEST: Final = 10 * 365 * 24 * 3600.0
 """Seconds: what would take longer is not known. A rate that fades away passes all bounds in the end."""
 
 
+@final
 class Rate:
     """A smoothed rate of something that grows, in units a second."""
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..protocol.clock import Clock, shown_seconds, utc
+from ..protocol.clock import Clock, made_at, shown_seconds, utc
 from ..protocol.messages import Position, Update
 from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import Estimate
 from .events import EventLog
-from .first_run import by_weights, parts_of
-from .fraction import phase_eta
+from .fraction import by_weights, parts_of, rate_and_eta
 from .limits import Limits
 from .phase import PhaseNode
 from .transitions import PhaseTransitions
@@ -29,8 +28,12 @@ FRESH: Final = 0.1
 """Seconds for which the figures of a published state are taken to be of now."""
 
 
-def phase_values(node: PhaseNode) -> dict[str, Any]:
-    """What a phase says of itself, without its children: the fields of `PhaseValues`."""
+def phase_values(node: PhaseNode, now: float | None = None) -> dict[str, Any]:
+    """What a phase says of itself, without its children: the fields of `PhaseValues`.
+
+    Its pace is as of `now`, or of when it changed last.
+    """
+    rate, eta = rate_and_eta(node, now)
     return {
         "name": node.name,
         "title": node.title,
@@ -41,8 +44,8 @@ def phase_values(node: PhaseNode) -> dict[str, Any]:
         "unit": node.unit,
         "weight": node.weight,
         "fraction": node.fraction,
-        "rate": node.rate,
-        "eta": phase_eta(node),
+        "rate": rate,
+        "eta": eta,
         "message": node.message,
         "fields": node.fields,
         "started_at": utc(node.started),
@@ -71,10 +74,8 @@ def _phase_now(node: PhaseNode, now: float) -> PhaseSnapshot:
     """The same, with rates and what is left as of `now`."""
     if node.status != "running":
         return phase_snapshot(node)
-    values = phase_values(node)
-    values["rate"] = None if node.pace is None else node.pace.value_at(now)
-    values["eta"] = phase_eta(node, now)
-    return PhaseSnapshot(**values, phases=tuple(_phase_now(child, now) for child in node.children.values()))
+    below = tuple(_phase_now(child, now) for child in node.children.values())
+    return PhaseSnapshot(**phase_values(node, now), phases=below)
 
 
 def _pending_phase(node: PhaseNode, usual: Usual | None) -> PhaseSnapshot:
@@ -208,27 +209,29 @@ class SessionReading(PhaseTransitions):
         self._snapshot: tuple[Head, Snapshot] | None = None
         """The newest one, and the head that it was made of."""
 
-    def estimate(self) -> Estimate:
-        """What is estimated as of the newest published state; made once for it."""
-        if self._estimate is None:
-            self._estimate = self._estimated(self.published)
-        return self._estimate
+    def estimate(self, now: float | None = None) -> Estimate:
+        """What is estimated as of `now`; as of the newest published state unless given, made once for that.
 
-    def _estimated(self, now: float) -> Estimate:
-        """What is estimated as of `now`. The bar moves with it: nothing that is told later is below."""
-        if self.status != "running" or self.over:
-            return Estimate(self.progress, None, None)
+        The bar moves with it: nothing that is told later is below.
+        """
+        if now is None and self._estimate is not None:
+            return self._estimate
+        at = self.published if now is None else now
         nodes = self.root.children.values()
-        if self.estimator.usual:
-            worked = self.worked_before + now - self.started_mono
-            estimate = self.estimator.observe(nodes, worked, now, moving=liveness(self)[0] == "ok")
+        if self.status != "running" or self.over:
+            estimate = Estimate(self.progress, None, None)
+        elif self.estimator.usual:
+            worked = self.worked_before + at - self.started_mono
+            estimate = self.estimator.observe(nodes, worked, at, moving=liveness(self)[0] == "ok")
         else:
-            parts = parts_of(nodes, now, self.estimator.courses)
+            parts = parts_of(nodes, at, self.estimator.courses)
             bar, eta = by_weights(parts)
             if self.pipeline is None:  # Nobody knows whether there will be another phase.
                 bar, eta = 0.0, None if all(part.finished for part in parts) else eta
             estimate = Estimate(max(self.progress, bar), eta if self.raw > 0 else None, None)
         self.progress = estimate.progress
+        if now is None:
+            self._estimate = estimate
         return estimate
 
     def liveness(self) -> Liveness:
@@ -242,6 +245,7 @@ class SessionReading(PhaseTransitions):
         if head is None:
             estimate = self.estimate()
             # Until it last advanced; in all once it has ended.
+            published_at = None if self.published_at is None else made_at(self.published_at)
             ran = (self.progressed_mono if self.ended_mono is None else self.ended_mono) - self.started_mono
             head = self._head = Head(
                 id=self.id,
@@ -263,14 +267,14 @@ class SessionReading(PhaseTransitions):
                 error=self.error,
                 queued_at=utc(self.queued),
                 started_at=utc(self.started),
-                progressed_at=utc(self.progressed),
+                progressed_at=published_at if self.progressed == self.published_at else utc(self.progressed),
                 heartbeat_at=utc(self.heartbeat),
                 ended_at=utc(self.ended),
                 stall_after=stall_after,
                 events=self.event_log.newest,
                 elapsed=None if self.started is None else shown_seconds(ran),
                 eta_range=estimate.range,
-                published_at=utc(self.published_at),
+                published_at=published_at,
                 parent=self.parent,
             )
         elif head.liveness != alive:
@@ -293,7 +297,7 @@ class SessionReading(PhaseTransitions):
         now = self.clock.monotonic()
         if now - self.published < FRESH:
             return state
-        estimate = self._estimated(now)
+        estimate = self.estimate(now)
         phases = tuple(
             [
                 _phase_now(node, now) if node.status == "running" else self._phase(node)
@@ -317,7 +321,7 @@ class SessionReading(PhaseTransitions):
             return
         now = self.clock.monotonic()
         for node in self.walk():
-            if node.status == "running" and (node.rate is not None or phase_eta(node, now) is not None):
+            if node.status == "running" and rate_and_eta(node, now) != (None, None):
                 self.mark_dirty(node)
                 self._head_changed = True
         if self.estimator.usual or self.estimate().eta is not None:

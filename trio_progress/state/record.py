@@ -60,9 +60,10 @@ _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 def record_of(state: SessionState) -> Record:
     """The state of now, published, as it is kept. It is not changed again."""
+    state.publish()
     root = state.root
     return Record(
-        state=state.snapshot(),
+        state=state.published_state(),
         saved=state.saved,
         folded=root.folded,
         folded_weight=float(root.folded_weight),

@@ -362,7 +362,7 @@ class PhaseTree:
                 self._moved = True
         if self._moved:
             self._moved = False
-            self.progressed = self.clock.wall()
+            self.progressed = self.published_at
             self.progressed_mono = now
         self.raw = self.root.fraction or 0.0
         self._estimate = None

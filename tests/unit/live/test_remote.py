@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore
+from tests.support import QuietHost, RecordingStore
 from trio_progress import (
     Bookmark,
     CustomEvent,
@@ -26,7 +26,11 @@ from trio_progress import (
 from trio_progress.live.feed import Feed
 from trio_progress.live.hub import REMEMBERED
 from trio_progress.live.remote import RemoteState
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Message
+from trio_progress.state.record import encode_event, encode_record
+from trio_progress.state.session import SessionState
+from trio_progress.stores.base import Key, Stored
 from trio_progress.tracker import runtime_of
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
@@ -236,3 +240,26 @@ async def test_those_who_find_the_same_end_share_one_look_at_it_and_a_new_run_is
                 pass
             await found(f"ended-{n}")
         assert there() - before == REMEMBERED
+
+
+def test_events_that_were_read_are_decoded_again_only_where_there_are_others() -> None:
+    state = SessionState("a", host=QuietHost(), clock=Clock())
+    state.begin(1)
+    told: list[list[int]] = []
+
+    def remembered(limit: int) -> Stored:
+        state.publish()
+        events = tuple(encode_event(event) for event in list(state.event_log.after(0))[-limit:])
+        return Stored("a", Key(1, state.seq), encode_record(state), alive=True, heartbeat=None, events=events)
+
+    state.emit("first")
+    remote = RemoteState(remembered(3), Clock(), 3)
+    for step in ("count", "emit", "emit", "emit", "count"):
+        log = remote.event_log
+        if step == "emit":
+            state.emit("more")
+        state.increment("n")
+        assert remote.take_in(remembered(3))
+        assert (remote.event_log is log) == (step == "count")
+        told.append([event.n for event in remote.event_log.after(0)])
+    assert told == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [2, 3, 4]]

@@ -11,8 +11,8 @@ from tests.support import QuietHost
 from trio_progress import Limits, PhaseError, PhaseSpec, Pipeline
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import SessionStatus
+from trio_progress.state.fraction import CAP
 from trio_progress.state.phase import PhaseNode
-from trio_progress.state.rate import CAP
 from trio_progress.state.session import SessionState
 
 RESEARCH = {"search": 3, "analysis": 2, "report": 1}

@@ -17,8 +17,8 @@ from tests.support import QuietHost, examples
 from trio_progress import Limits, PhaseError, Pipeline, ProtocolError, SessionClosedError, Snapshot
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.snapshot import PhaseSnapshot, PhaseStatus, SessionStatus
+from trio_progress.state.fraction import CAP
 from trio_progress.state.phase import PhaseNode
-from trio_progress.state.rate import CAP
 from trio_progress.state.record import decode_record, encode_record, resume_from
 from trio_progress.state.session import SessionState
 

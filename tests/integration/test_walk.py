@@ -1,0 +1,57 @@
+"""How far it is from an `advance()` to who reads of it: what one passes who follows it with a debugger.
+
+The bounds are what the walks are today. A new step has to replace one, or to earn a higher bound here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.unit.house.test_imports import ROOMS
+
+pytestmark = pytest.mark.integration
+
+SEAMS = {("state", "session"), ("live", "server"), ("storage", "session")}
+"""Where a call goes to a room that the caller's does not know: from the state to its `Host`, from a topic to its
+`Group`, from the committer to its `Writer`."""
+
+
+def walk(where: str) -> list[tuple[str, str, str | None]]:
+    """The functions on the way, with their files and those of their callers."""
+    command = [sys.executable, "-m", "tests.walk", where]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(step) for step in json.loads(done.stdout)]
+
+
+def check(steps: list[tuple[str, str, str | None]], functions: int, files: int) -> None:
+    passed = [f"{file} {function}" for file, function, _ in steps]
+    assert passed[0] == "session/phase.py Phase.advance"
+    assert len(passed) <= functions, "\n".join(passed)
+    assert len({file for file, _, _ in steps}) <= files, "\n".join(passed)
+    for file, function, by in steps:
+        if by is not None:
+            down, up = Path(by).parts[0], Path(file).parts[0].removesuffix(".py")
+            assert up == down or up in ROOMS[down] or (down, up) in SEAMS, f"{by} -> {file} {function}"
+
+
+def test_an_advance_comes_to_a_websocket_by_few_functions_and_no_unknown_way_up() -> None:
+    steps = walk("websocket")
+    assert ("server/encoder.py", "write_many_nowait") in {(file, function) for file, function, _ in steps}
+    check(steps, functions=38, files=14)
+
+
+def test_an_advance_comes_to_another_tracker_through_redis_by_few_functions_and_no_unknown_way_up(
+    redis_url: str,
+) -> None:
+    steps = walk(f"{redis_url}?prefix=walk:{uuid.uuid4().hex[:12]}")
+    assert {"stores/redis/writes.py", "stores/redis/reads.py", "live/subscription.py"} <= {file for file, _, _ in steps}
+    check(steps, functions=86, files=24)
