@@ -120,3 +120,17 @@ def loaded(page: Page) -> list[str]:
     """The addresses of all that the page has loaded."""
     addresses: list[str] = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
     return addresses
+
+
+def axe_findings(page: Page) -> list[str]:
+    """What axe-core finds on the page as it is, light and dark."""
+    import axe_playwright_python
+
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    found: list[str] = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        violations = page.evaluate("axe.run().then(({ violations }) => violations)")
+        found += [f"{scheme}: {one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in violations]
+    return found

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import * as words from "../../trio_progress/server/static/words.js";
-import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "../../trio_progress/server/static/dashboard/search.js";
+import { Listing } from "../../trio_progress/server/static/dashboard/listing.js";
+import { FILTERS, searching, typedAs, wordsOf } from "../../trio_progress/server/static/dashboard/search.js";
 import { lately, Meter, outline } from "../../trio_progress/server/static/dashboard/throughput.js";
 import { SseParser } from "../../trio_progress/server/static/sse.js";
 
@@ -124,6 +125,12 @@ test("what has spaces in it is kept together by quotation marks, there and back"
   assert.deepEqual(wordsOf('team="" x'), ["team=", "x"]);
 });
 
+function listed(sessions) {
+  const listing = new Listing();
+  listing.update(sessions, "", FILTERS[0]);
+  return listing;
+}
+
 test("what goes on comes first, the last begun above; what has ended is ordered by its end", () => {
   const sessions = [
     session("old", { started_at: "2026-01-01T00:00:00.5Z" }),
@@ -132,7 +139,7 @@ test("what goes on comes first, the last begun above; what has ended is ordered 
     session("first", { status: "completed", ended_at: "2026-01-01T00:00:02Z" }),
     session("last", { status: "failed", ended_at: "2026-01-01T00:00:03Z" }),
   ];
-  const { active, ended } = grouped(sessions);
+  const { active, ended } = listed(sessions);
   assert.deepEqual(active.map(({ id }) => id), ["queued", "new", "old"]);
   assert.deepEqual(ended.map(({ id }) => id), ["last", "first"]);
 });
@@ -141,7 +148,7 @@ test("every standing is found by exactly one filter beside the one for all", () 
   const standings = [...words.ENDED.map((status) => session("x", { status })), session("x"), session("x", { status: "queued" }),
     session("x", { liveness: "stalled" }), session("x", { liveness: "lost" })];
   for (const state of standings) {
-    const counts = tally([state]);
+    const { counts } = listed([state]);
     assert.equal(counts.all, 1);
     assert.equal(FILTERS.reduce((sum, { name }) => sum + counts[name], 0), 2, JSON.stringify(state));
   }

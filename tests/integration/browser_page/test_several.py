@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is missing: install the extra `test`")
 pytest.importorskip("axe_playwright_python", reason="axe-core is missing: install the extra `test`")
 
-import axe_playwright_python
 from playwright.sync_api import Page, expect
 
-from tests.browser.page import CHROMIUM, HostProcess, visit
+from tests.browser.page import CHROMIUM, HostProcess, axe_findings, visit
 
 pytestmark = [
     pytest.mark.integration,
@@ -169,23 +167,16 @@ def test_the_tab_says_how_far_it_is_and_a_click_asks_for_a_notification(
 
 def test_axe_core_finds_nothing(host: HostProcess, new_page: Callable[..., Page], exhaustive: bool) -> None:
     """On the list and a session, light and dark; with --exhaustive also with selected rows, at 200 % and in help."""
-    source = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
     host(SESSIONS + "\n(await open_session('s', {'a': 1})).advance_to('a', total=9)")
     page = new_page()
     url = host("return await start_server()")
     found: list[str] = []
 
     def look(name: str) -> None:
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            violations = page.evaluate("axe.run().then(({ violations }) => violations)")
-            found.extend(
-                f"{name}, {scheme}: {one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in violations
-            )
+        found.extend(f"{name}, {one}" for one in axe_findings(page))
 
     visit(page, url)
     expect(page.get_by_role("listitem").last).to_be_attached()
-    page.evaluate(source)
     look("list")
     if exhaustive:
         page.keyboard.press("j")

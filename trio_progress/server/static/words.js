@@ -350,6 +350,8 @@ export function said(state, now) {
 }
 
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const DAY_OF_A_YEAR = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
 /** The time of the day, in the reader's time zone. */
 export function clock(at) {
@@ -360,7 +362,6 @@ export function clock(at) {
 export function moment(at, now) {
   const date = new Date(at);
   const today = new Date(now).toDateString() === date.toDateString();
-  const year = new Date(now).getFullYear() === date.getFullYear() ? undefined : "numeric";
-  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year });
+  const day = new Date(now).getFullYear() === date.getFullYear() ? DAY : DAY_OF_A_YEAR;
   return today ? clock(at) : `${day.format(date)}, ${clock(at).slice(0, 5)}`;
 }

@@ -38,8 +38,8 @@ function keep(storage, name, value) {
 const address = new URL("./", document.baseURI).href;
 const client = new Client({ url: address, token: kept("sessionStorage", TOKEN) });
 const endings = new Endings(client, (id) => (location.hash = `#/${encodeURIComponent(id)}`));
-/** What the pages share; what the server says of itself and of the reader comes when it has answered. */
-const app = { client, address, endings, auth: "none", verbs: [], words };
+/** What the pages share, `opened` of which are the sessions whose parts the list shows; what the server says of itself and of the reader comes when it has answered. */
+const app = { client, address, endings, opened: new Set(), auth: "none", verbs: [], words };
 let page = null;
 let listAddress = "#/";
 
@@ -260,7 +260,7 @@ find("theme").addEventListener("click", () => {
   paint(theme);
 });
 
-// Keys, which the dialog "help" tells: "/" searches; the arrows, or j and k, go from row to row; "x" chooses one; Escape
+// Keys, which the dialog "help" tells: "/" searches; the arrows, or j and k, go from row to row and show the parts of one; "x" chooses one; Escape
 // ends that, or goes back to the list.
 
 find("help-button").addEventListener("click", () => find("help").showModal());
@@ -276,12 +276,15 @@ document.addEventListener("keydown", (event) => {
 
 function keyOnList(event) {
   const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, Home: -Infinity, End: Infinity };
+  const turns = { ArrowRight: true, ArrowLeft: false };
   const letter = event.key.length === 1;
   const first = event.key === "ArrowDown" && document.activeElement === document.body;
   if (event.key === "/") page.search();
   else if (event.key === "x") page.pick();
   else if (event.key === "Escape") {
     if (!page.leave()) return;
+  } else if (event.key in turns && document.activeElement?.matches(".row-title, .pick input, .parts")) {
+    page.turn(turns[event.key]);
   } else if (event.key in moves && (letter || first || document.activeElement?.matches(".row-title, .pick input"))) {
     page.move(moves[event.key]);
   } else return;

@@ -4,13 +4,18 @@ import { number, standing, timeOf } from "../words.js";
 import { attribute, framed, h, keepingFocus, s, text } from "./dom.js";
 import { Facets } from "./facets.js";
 import { showIcon } from "./favicon.js";
+import { Listing } from "./listing.js";
 import { Row } from "./row.js";
-import { FILTERS, grouped, searching, tally, typedAs, wordsOf } from "./search.js";
+import { FILTERS, typedAs, wordsOf } from "./search.js";
 import { Selection } from "./selection.js";
 import { Windowed } from "./windowed.js";
 
 /** Pixels at the top of the window that the page's header covers. */
 const HEADER = 52;
+/** With more running sessions than this none of their rows moves by itself: their bars move by what is done. */
+const MANY = 12;
+/** Rows without a session that are kept for the next: to make one costs more than to show it. */
+const SPARE = 40;
 /** Milliseconds until the labels' chips are counted again. */
 const COUNTED = 900;
 
@@ -23,9 +28,21 @@ export class ListPage {
   #query;
   /** The rows that are in the document. */
   #rows = new Map();
+  #spare = [];
   #now = 0;
-  #draw = framed(() => this.#drawNow());
-  #placed = framed(() => this.#place());
+  #listing;
+  /** What the next frame is for: sessions have changed, or the reader scrolls. */
+  #changed = false;
+  #scrolled = false;
+  #frame = framed(() => this.#drawFrame());
+  #draw = () => {
+    this.#changed = true;
+    this.#frame();
+  };
+  #placed = () => {
+    this.#scrolled = true;
+    this.#frame();
+  };
   #spread = () => this.#groups.forEach((group) => group.list.spread());
   #from;
 
@@ -42,7 +59,7 @@ export class ListPage {
   #count = h("p", { class: "sr", role: "status" });
 
   /**
-   * @param app Of the page: its `client`, and what Selection needs.
+   * @param app Of the page: its `client`, the ids of the sessions whose parts are shown (`opened`), and what Selection needs.
    * @param query What is filtered by, as URLSearchParams: `status` and `q`.
    * @param go Called with the changed query, which becomes the page's address.
    * @param from The session from whose page the reader comes back, or null: its row has the focus, and is in sight.
@@ -50,6 +67,7 @@ export class ListPage {
   constructor(app, query, go, from = null) {
     this.#from = from;
     this.#store = app.client.sessions();
+    this.#listing = new Listing(app.opened);
     this.#selection = new Selection(app, this.#draw);
     this.#go = go;
     this.#filter = FILTERS.find(({ name }) => name === query.get("status")) ?? FILTERS[0];
@@ -74,7 +92,7 @@ export class ListPage {
       this.#chips.set(filter.name, { chip, count });
       return chip;
     });
-    const list = () => new Windowed(({ id }) => this.#row(id), (row, state) => this.#drawRow(row, state));
+    const list = () => new Windowed(({ id }) => this.#row(id), (row, item) => this.#drawRow(row, item));
     this.#groups = [new Group("In progress", list()), new Group("Ended", list())];
     this.element = h(
       "div",
@@ -105,7 +123,9 @@ export class ListPage {
     this.#leave = this.#store.subscribe(this.#draw);
     this.#timer = setInterval(() => this.#tick(), 1000);
     this.#listen("addEventListener");
-    this.#drawNow();
+    this.#placed();
+    this.#draw();
+    this.#drawFrame();
     this.#tick();
   }
 
@@ -147,37 +167,45 @@ export class ListPage {
     this.#asked(this.#filter, typedAs(without.length === words.length ? [...words, word] : without));
   }
 
+  /** All that a frame is for, with what is read of the layout first. */
+  #drawFrame() {
+    if (!this.element.isConnected) return; // It was asked for before the page was left.
+    const moved = this.#scrolled && this.#look();
+    if (this.#changed) this.#drawNow();
+    else if (moved) this.#place();
+    this.#changed = this.#scrolled = false;
+  }
+
   #drawNow() {
-    if (!this.element.isConnected) return; // A frame that was asked for before the page was left.
     const view = this.#store.getSnapshot();
-    const found = view.sessions.filter(searching(this.#query));
-    const counts = tally(found);
+    this.#listing.update(view.sessions, this.#query, this.#filter);
+    const { active, ended, counts } = this.#listing;
     for (const { name } of FILTERS) {
       const { chip, count } = this.#chips.get(name);
       text(count, number(counts[name]));
       attribute(chip, "aria-pressed", String(name === this.#filter.name));
       chip.hidden = counts[name] === 0 && name !== "all" && name !== this.#filter.name;
     }
-    const shown = found.filter((state) => this.#filter.takes(standing(state)));
-    const { active, ended } = grouped(shown);
-    this.#selection.draw([...active, ...ended]);
+    this.#selection.draw([...active, ...ended].map(({ state }) => state));
     this.#now = timeOf(view);
     keepingFocus(this.element, () => {
       const held = this.#heldId();
-      const counts = [active, ended].map((states, index) => states.length - this.#groups[index].list.items.length);
-      const stay = counts.some(Boolean) ? this.#anchor() : () => {};
+      attribute(this.element, "data-many", counts.running > MANY);
+      const others = [active, ended].some((rows, index) => rows.length !== this.#groups[index].list.items.length);
+      const stay = others ? this.#anchor() : () => {};
       this.#groups[0].draw(active, held);
       this.#groups[1].draw(ended, held);
       stay();
-      if (counts.some(Boolean)) this.#place();
+      if (others && this.#look()) this.#place();
       this.#forgetRows();
     });
     if (view.loaded) this.#comeBack();
     this.#drawFacets(view.sessions);
     this.#older.hidden = view.complete;
     text(this.#older, this.#failed ? "Older sessions could not be loaded; try again" : "Show older sessions");
-    this.#drawEmpty(view, shown.length);
-    text(this.#count, `${shown.length} ${shown.length === 1 ? "session" : "sessions"}`);
+    const shown = counts[this.#filter.name];
+    this.#drawEmpty(view, shown);
+    text(this.#count, `${shown} ${shown === 1 ? "session" : "sessions"}`);
   }
 
   async #more() {
@@ -197,15 +225,20 @@ export class ListPage {
   #comeBack() {
     const from = this.#from;
     this.#from = null;
-    if (from !== null && document.activeElement?.matches("body, main")) this.#goTo(from, "center");
+    if (from !== null && document.activeElement?.matches("body, main")) this.#goTo(this.#listing.shownFor(from), "center");
   }
 
   #row(id) {
     // One that ends moves down to the other group, as the same row.
-    const pick = (...picked) => this.#selection.toggle(...picked);
-    const row = this.#rows.get(id) ?? new Row(id, (name, value) => this.#label(name, value), pick);
+    const row = this.#rows.get(id) ?? this.#spare.pop() ?? this.#newRow();
     this.#rows.set(id, row);
     return row;
+  }
+
+  #newRow() {
+    const label = (...labelled) => this.#label(...labelled);
+    const pick = (...picked) => this.#selection.toggle(...picked);
+    return new Row(label, pick, (id) => this.#turn(id));
   }
 
   /**
@@ -225,9 +258,22 @@ export class ListPage {
     };
   }
 
-  #drawRow(row, state) {
-    row.draw(state, this.#now, this.#query);
-    row.choose(this.#selection.on ? this.#selection.has(state.id) : null);
+  #drawRow(row, item) {
+    row.draw(item, this.#now, this.#query);
+    row.choose(this.#selection.on ? this.#selection.has(item.id) : null);
+  }
+
+  #turn(id, open) {
+    this.#listing.turn(id, open);
+    this.#draw();
+  }
+
+  /** Shows the parts of the session whose row has the focus, or no longer; from one without it goes to whose part it is. */
+  turn(open) {
+    const held = this.#heldId();
+    const row = this.#groups.flatMap(({ list }) => list.items).find(({ id }) => id === held);
+    if (row?.parts && row.open !== open) this.#turn(held, open);
+    else if (row?.depth && !open) this.#goTo(row.parent, "nearest");
   }
 
   /** Counts anew after a while: labels seldom change, and sessions do at each message. */
@@ -239,16 +285,26 @@ export class ListPage {
   }
 
   #forgetRows() {
-    for (const [id, row] of this.#rows) if (!row.element.isConnected) this.#rows.delete(id);
+    for (const [id, row] of this.#rows) {
+      if (row.element.isConnected) continue;
+      this.#rows.delete(id);
+      if (this.#spare.length < SPARE) this.#spare.push(row);
+    }
   }
 
   /** The session whose row has the focus, or null. */
   #heldId() {
+    if (document.activeElement === document.body) return null;
     for (const [id, row] of this.#rows) if (row.element.contains(document.activeElement)) return id;
     return null;
   }
 
-  /** Shows the rows that are in sight now. */
+  /** Whether other rows are in sight than were drawn. Reads the layout. */
+  #look() {
+    return this.#groups.map(({ list }) => list.look()).some(Boolean);
+  }
+
+  /** Draws those that are. */
   #place() {
     for (const { list } of this.#groups) list.place();
     this.#forgetRows();

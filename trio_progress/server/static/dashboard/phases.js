@@ -72,6 +72,7 @@ class Row {
   #glyph = glyph("pending");
   #title = h("span");
   #attempt = h("em");
+  #session = h("a", { class: "other", hidden: true }, "session");
   #note = h("div", { class: "phase-note" });
   #bar = h("div", { class: "bar" });
   #count = h("span");
@@ -95,7 +96,7 @@ class Row {
         "div",
         { class: "phase-name" },
         this.#glyph,
-        h("div", {}, h("div", { class: "phase-title" }, this.#title, this.#attempt), this.#note),
+        h("div", {}, h("div", { class: "phase-title" }, this.#title, this.#attempt, this.#session), this.#note),
       ),
       this.#bar,
       h("div", { class: "phase-count" }, this.#count, this.#rate),
@@ -127,6 +128,7 @@ class Row {
     text(this.#title, phase.title);
     attribute(this.#title, "title", phase.title === phase.name ? null : phase.name);
     text(this.#attempt, phase.attempt > 1 ? `attempt ${phase.attempt}` : "");
+    this.#drawSession(phase);
     fillBar(this.#bar, phase.status === "completed" ? 1 : phase.status === "pending" ? 0 : phase.fraction);
     attribute(this.#bar, "role", runs ? "progressbar" : null);
     attribute(this.#bar, "aria-label", runs ? phase.title : null);
@@ -135,6 +137,14 @@ class Row {
     text(this.#count, counted || (runs && phase.fraction !== null ? percentText(percent(phase.fraction)) : ""));
     this.#drawFields(phase);
     this.#children(phase);
+  }
+
+  /** The session that it follows, which has its own page. */
+  #drawSession({ title, follows }) {
+    this.#session.hidden = !follows;
+    if (!follows) return;
+    attribute(this.#session, "href", `#/${encodeURIComponent(follows.id)}`);
+    attribute(this.#session, "aria-label", `Session of ${title}`);
   }
 
   #pace(phase, times, goes) {

@@ -1,9 +1,9 @@
 /** One session in the list. */
 
 import {
-  ENDED, duration, elapsed, moment, percent, percentText, said, sessionLeft, standing, took, WORDS,
+  ENDED, duration, elapsed, moment, number, percent, percentText, said, sessionLeft, standing, took, WORDS,
 } from "../words.js";
-import { attribute, fillBar, glyph, h, setGlyph, text } from "./dom.js";
+import { attribute, fillBar, glyph, h, s, setGlyph, text } from "./dom.js";
 import { wordsOf } from "./search.js";
 
 /** Labels shown in a row. */
@@ -12,12 +12,16 @@ const TAGS = 3;
 export class Row {
   #label;
   #pick;
+  #turn;
   #box = null;
+  #parts = null;
+  #depth = 0;
   #state = null;
   #etaAt = 0;
   #marked = null;
   #glyph = glyph("pending");
   #title;
+  #of = h("span", { class: "of" });
   #said = h("span", { class: "said" });
   #tags = h("span", { class: "tags" });
   #bar = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 });
@@ -25,14 +29,15 @@ export class Row {
   #when = h("div", { class: "row-when" });
 
   /**
-   * @param id The session.
    * @param label Called with a label's name and value when it is clicked.
    * @param pick Called with the session, and whether a range is wanted, when its box is clicked.
+   * @param turn Called with the session when its parts are to be shown, or no longer.
    */
-  constructor(id, label, pick) {
+  constructor(label, pick, turn) {
     this.#label = label;
-    this.#pick = (event) => pick(id, event.shiftKey);
-    this.#title = h("a", { class: "row-title", href: `#/${encodeURIComponent(id)}` });
+    this.#turn = () => turn(this.#state.id);
+    this.#pick = (event) => pick(this.#state.id, event.shiftKey);
+    this.#title = h("a", { class: "row-title" });
     this.element = h(
       "li",
       { class: "row" },
@@ -40,7 +45,7 @@ export class Row {
         "div",
         { class: "row-in" },
         this.#glyph,
-        h("div", { class: "row-name" }, this.#title, h("div", { class: "row-sub" }, this.#said, this.#tags)),
+        h("div", { class: "row-name" }, this.#title, h("div", { class: "row-sub" }, this.#of, this.#said, this.#tags)),
         this.#bar,
         this.#figure,
         this.#when,
@@ -53,7 +58,19 @@ export class Row {
     return this.#title;
   }
 
-  draw(state, now, query) {
+  /**
+   * @param item Of the Listing: the `state`, how `deep` it lies, and its `parts`.
+   * @param now Milliseconds, by the server's clock.
+   * @param query What is searched for.
+   */
+  draw(item, now, query) {
+    const { state } = item;
+    if (state.id !== this.#state?.id) {
+      // It was another's, or nobody's.
+      this.#state = null;
+      attribute(this.#title, "href", `#/${encodeURIComponent(state.id)}`);
+    }
+    this.#drawPlace(item);
     const where = standing(state);
     const ended = ENDED.includes(state.status);
     if (state !== this.#state || query !== this.#marked) {
@@ -86,9 +103,32 @@ export class Row {
     attribute(this.#when, "title", ended ? `${said(state, now)}${state.ended_at ? `, ${moment(state.ended_at, now)}` : ""}` : null);
   }
 
+  /** Where it stands among the others: below which, and whether its own parts are shown. */
+  #drawPlace({ state, depth, parent, parts, failed, open }) {
+    if (depth !== this.#depth) this.element.style.setProperty("--depth", String((this.#depth = depth)));
+    // Below its job the place says it to who sees.
+    text(this.#of, parent === null ? "" : `Part of ${parent}`);
+    attribute(this.#of, "class", depth ? "of sr" : "of");
+    if (parts === 0) {
+      this.#parts?.remove();
+      this.#parts = null;
+      return;
+    }
+    if (this.#parts === null) {
+      const sign = s("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, s("path", { d: "M3.5 1.5L7 5L3.5 8.5" }));
+      this.#parts = h("button", { class: "parts", type: "button", onclick: this.#turn }, sign, h("span"));
+      this.#of.before(this.#parts);
+    }
+    const counted = `${number(parts)} ${parts === 1 ? "part" : "parts"}${failed ? `, ${number(failed)} failed` : ""}`;
+    text(this.#parts.lastChild, counted);
+    attribute(this.#parts, "aria-expanded", String(open));
+    attribute(this.#parts, "aria-label", `${counted} of ${state.title}`);
+  }
+
   /** Shows a box by which it is chosen: whether it is, or null for no box. */
   choose(chosen) {
     attribute(this.element, "data-chosen", chosen === true);
+    attribute(this.element, "data-picked", chosen !== null);
     if (chosen === null) {
       this.#box?.remove();
       this.#box = null;

@@ -1,6 +1,4 @@
-/** Which sessions are shown, and in which order. Pure. */
-
-import { ENDED, standing } from "../words.js";
+/** What is searched for, and by which labels and standings sessions are found. Pure. */
 
 /** The filters by standing, with the words for them and what they let through. */
 export const FILTERS = Object.freeze([
@@ -15,7 +13,7 @@ export const FILTERS = Object.freeze([
 
 /**
  * A search as it was typed, as a function that takes a session or not: all words must be found in its title, id,
- * pipeline, message or labels, whatever their case; `name=value` is a label, exactly, and of several with one name any will
+ * pipeline, message, labels or the id of the session that it is a part of, whatever their case; `name=value` is a label, exactly, and of several with one name any will
  * do. What has spaces in it stands in quotation marks: `team="Data Science"`; a quotation mark within them is written twice.
  */
 export function searching(typed) {
@@ -93,40 +91,5 @@ export function typedAs(words) {
 }
 
 function haystack(state) {
-  return [state.title, state.id, state.pipeline ?? "", state.message ?? "", ...Object.values(state.labels)];
-}
-
-/** The sessions in two groups: what goes on, the last begun first; and what has ended, the last ended first. */
-export function grouped(sessions) {
-  const active = [];
-  const ended = [];
-  for (const state of sessions) (ENDED.includes(state.status) ? ended : active).push(state);
-  return { active: active.sort(later), ended: ended.sort(later) };
-}
-
-function later(a, b) {
-  return place(b) - place(a) || (a.id < b.id ? -1 : 1);
-}
-
-const places = new WeakMap();
-
-/** When it began, or ended: read out of its text once for each state. */
-function place(state) {
-  let at = places.get(state);
-  if (at === undefined) {
-    const begun = state.started_at ?? state.queued_at;
-    at = Date.parse(ENDED.includes(state.status) ? (state.ended_at ?? begun) : begun) || 0;
-    places.set(state, at);
-  }
-  return at;
-}
-
-/** How many sessions each filter lets through. */
-export function tally(sessions) {
-  const counts = Object.fromEntries(FILTERS.map(({ name }) => [name, 0]));
-  for (const state of sessions) {
-    const where = standing(state);
-    for (const filter of FILTERS) if (filter.takes(where)) counts[filter.name] += 1;
-  }
-  return counts;
+  return [state.title, state.id, state.pipeline ?? "", state.message ?? "", state.parent ?? "", ...Object.values(state.labels)];
 }

@@ -239,6 +239,7 @@ export class SessionPage {
 
   #drawUnder(state) {
     const parts = [
+      state.parent ? h("a", { class: "other", href: `#/${encodeURIComponent(state.parent)}` }, `Part of ${state.parent}`) : null,
       state.id === state.title ? null : h("span", { class: "mono" }, state.id),
       state.pipeline && state.pipeline !== state.title ? h("span", {}, state.pipeline) : null,
       state.attempt > 1 ? h("span", {}, `attempt ${state.attempt}`) : null,
@@ -246,7 +247,7 @@ export class SessionPage {
         h("a", { class: "tag", href: `#/?${new URLSearchParams({ q: typedAs([`${name}=${value}`]) })}` }, h("span", {}, `${name}=${value}`)),
       ),
     ];
-    const key = JSON.stringify([state.id, state.title, state.pipeline, state.attempt, state.labels]);
+    const key = JSON.stringify([state.id, state.title, state.parent, state.pipeline, state.attempt, state.labels]);
     if (this.#under.dataset.key === key) return;
     this.#under.dataset.key = key;
     this.#under.replaceChildren(...parts.filter(Boolean));

@@ -5,7 +5,8 @@
  * 2. What is left out is a gap as high as its rows would be, so the scroll bar is true.
  * 3. The first row and the last are always there, and so is the one that is held, by the focus, with its neighbours:
  *    Tab and Shift+Tab go on from it, however far it was scrolled away.
- * 4. Each row says which one of how many it is (aria-posinset, aria-setsize); gaps are not read aloud.
+ * 4. Each row says which one of how many it is (aria-posinset, aria-setsize), and how deep it lies where that is below
+ *    another (aria-level); gaps are not read aloud.
  *
  * The browser's own search finds what is in the document, so not the rows that are left out: the page's search does.
  */
@@ -41,7 +42,7 @@ export class Windowed {
     this.#fill = fill;
   }
 
-  /** What it is a list of, each with an `id`. */
+  /** What it is a list of, each with an `id`, its `place` among so many `places`, and its `depth`. */
   get items() {
     return this.#items;
   }
@@ -58,20 +59,30 @@ export class Windowed {
     this.#draw();
   }
 
-  /** Draws other rows than before where others are in sight now. Reads the layout. */
-  place() {
+  /**
+   * Looks which rows are in sight now; `draw()` draws those. It reads the layout, and so does it before anything is
+   * written: whoever reads it afterwards makes the browser compute it twice in a frame.
+   *
+   * @returns Whether these are others than were drawn.
+   */
+  look() {
     const { top } = this.element.getBoundingClientRect();
     this.#measure();
     const first = Math.floor(-top / this.#height);
     const last = Math.ceil((window.innerHeight - top) / this.#height);
     const kept = this.#from <= this.#within(first - MORE / 2) && this.#to >= this.#within(last + MORE / 2);
-    if (kept && this.#to - this.#from <= last - first + 4 * MORE) return;
+    if (kept && this.#to - this.#from <= last - first + 4 * MORE) return false;
     this.#from = this.#within(first - MORE);
     this.#to = this.#within(last + MORE);
+    return true;
+  }
+
+  /** Draws the rows that were looked for. */
+  place() {
     this.#draw();
   }
 
-  /** Draws all rows, as paper wants them, until the next `place()`. */
+  /** Draws all rows, as paper wants them, until the next `look()`. */
   spread() {
     this.#from = 0;
     this.#to = this.#items.length;
@@ -114,7 +125,7 @@ export class Windowed {
     const gap = (rows) => rows > 0 && slots.push({ id: `gap ${(gaps += 1)}`, rows });
     for (const position of this.#shown()) {
       gap(position - next);
-      slots.push({ id: this.#items[position].id, item: this.#items[position], position });
+      slots.push({ id: this.#items[position].id, item: this.#items[position] });
       next = position + 1;
     }
     gap(this.#items.length - next);
@@ -122,10 +133,11 @@ export class Windowed {
     rows.forEach((row, index) => this.#drawSlot(row, slots[index]));
   }
 
-  #drawSlot({ element }, { id, item, position, rows }) {
+  #drawSlot({ element }, { id, item, rows }) {
     if (item) {
-      attribute(element, "aria-posinset", position + 1);
-      attribute(element, "aria-setsize", this.#items.length);
+      attribute(element, "aria-posinset", item.place);
+      attribute(element, "aria-setsize", item.places);
+      attribute(element, "aria-level", item.depth ? item.depth + 1 : null);
       this.#fill(this.#rows.get(id), item);
     } else {
       element.style.setProperty("--row", `${this.#height}px`);
