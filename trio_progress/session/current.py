@@ -16,6 +16,7 @@ import trio
 from ..counting.counter import NullCounter
 from ..state.guard import UNSET, Unset
 from .thread_ticker import NullTicker
+from .threaded_items import ThreadedItems
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseStatus, SessionStatus, Snapshot
@@ -130,6 +131,7 @@ class ProgressPhase(Protocol):
     @overload
     def track(self, items: AsyncIterable[T]) -> AsyncIterator[T]: ...
     def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]: ...
+    def track_threaded(self, items: Iterable[T], *, abandon_on_cancel: bool = False) -> AsyncIterator[T]: ...
     def from_thread(self) -> ProgressTicker: ...
     def from_processes(self) -> AbstractAsyncContextManager[ProgressCounter, None]: ...
     def tqdm(self) -> AbstractContextManager[None]: ...
@@ -247,6 +249,10 @@ class NullPhase(_Deaf):
     def track(self, items: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
         """The items."""
         return aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+
+    def track_threaded(self, items: Iterable[T], *, abandon_on_cancel: bool = False) -> AsyncIterator[T]:
+        """The items, each waited for in a thread."""
+        return ThreadedItems(items, abandon_on_cancel)
 
     def from_thread(self) -> NullTicker:
         """One that counts nothing."""

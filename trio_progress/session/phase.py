@@ -14,6 +14,7 @@ from .from_processes import CountingScope
 from .outcome import phase_end
 from .processes import OneProcess
 from .read_only import PHASE_INSTEAD, PhaseReading
+from .threaded_items import ThreadedItems
 from .tqdm_bars import counting_bars
 from .tracking import track
 
@@ -121,6 +122,22 @@ class Phase(PhaseReading):
         Has the checkpoints of `items`, and none else.
         """
         return track(self._node, items)
+
+    def track_threaded(self, items: Iterable[T], *, abandon_on_cancel: bool = False) -> AsyncIterator[T]:
+        """`async for` over items that are waited for in a thread: `pool.imap_unordered(...)`, a file, a cursor.
+
+        Counts as `track()` does. The items are asked for one at a time, each in some thread of `trio.to_thread`;
+        between two there is a checkpoint.
+
+        Args:
+            items: What would block the event loop.
+            abandon_on_cancel: Whether cancelling leaves the thread to itself, with the item that it waits for. Else it
+                waits for that item.
+
+        Raises:
+            TypeError: `items` cannot be iterated.
+        """
+        return track(self._node, ThreadedItems(items, abandon_on_cancel))
 
     def from_thread(self) -> ThreadTicker:
         """What counts on this phase from any thread, without losing anything and without waiting.

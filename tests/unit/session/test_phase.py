@@ -16,7 +16,8 @@ from trio_progress import NullPhase, Phase, ProgressTracker, Session, current_se
 PHASE_NAMES = {
     *("name", "title", "label", "path", "status", "running", "attempt", "done", "skipped", "total", "unit", "weight"),
     *("fraction", "rate", "eta", "message", "fields", "phases"),
-    *("advance", "skip", "extend", "update", "set", "track", "phase", "from_thread", "from_processes", "tqdm"),
+    *("advance", "skip", "extend", "update", "set", "track", "track_threaded", "phase"),
+    *("from_thread", "from_processes", "tqdm"),
 }
 SESSION_NAMES = {
     *("id", "pipeline", "epoch", "attempt", "status", "saved", "phases"),
