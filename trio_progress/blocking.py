@@ -1,7 +1,8 @@
 """Sessions from code without Trio: Django, Celery, a cron job; or asyncio by `asyncio.to_thread`.
 
-A client sees and asks for the same sessions as the trackers that are open on the store, in this process or in
-others. It runs none itself: whatever it declares is queued until a tracker opens it.
+`progress()` runs one, for a script that is no Trio program: its event loop has a thread of its own. A client sees and
+asks for the same sessions as the trackers that are open on the store, in this process or in others. It runs none
+itself: whatever it declares is queued until a tracker opens it.
 
     with Client("sqlite:progress.db") as client:
         client.declare("r-42", research, labels={"user": "u1"})
@@ -17,6 +18,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self, final
 
+from .background.progress import progress
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
 from .live.remote import RemoteState
 from .protocol.clock import Clock
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from .protocol.snapshot import Snapshot
     from .state.pipeline import Pipeline
 
-__all__ = ["Client"]
+__all__ = ["Client", "progress"]
 
 TRIES: Final = 5
 """How often a cancellation is made anew because somebody else wrote in between."""

@@ -1,4 +1,4 @@
-"""The tutorial's runs, as it tells them: interrupted, gone on with, killed, lost, completed; a pool of processes."""
+"""The tutorial's runs, as it tells them: interrupted, gone on with, killed, lost, completed."""
 
 from __future__ import annotations
 
@@ -101,10 +101,3 @@ def test_a_second_process_sees_the_run_to_its_end(tmp_path: Path) -> None:
         assert seen.splitlines()[-1] == "100% completed"
         assert "running" in seen
         assert crawl.wait(PATIENCE) == 0
-
-
-def test_a_pool_of_processes_counts_for_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "pool.py").write_text(files("guides/threads-and-processes.md")["pool.py"], encoding="utf-8")
-    with running(tmp_path, "pool.py") as pool:
-        said, errors = pool.communicate(timeout=PATIENCE)
-    assert (said, errors) == ("completed 8000 1007\n", "")
