@@ -75,7 +75,6 @@ async def _newcomer(lock: Lock) -> None:
     served: list[str] = []
 
     async def owner() -> None:
-        await lock.acquire()
         await steps(2)
         lock.release()
 
@@ -95,6 +94,7 @@ async def _newcomer(lock: Lock) -> None:
             served.append("newcomer")
             lock.release()
 
+    await lock.acquire()
     await together(owner, impatient, cancel, newcomer)
     assert served, "the lock is free, and whoever comes waits"
 
