@@ -18,6 +18,9 @@ STRATEGIES = "tests/unit/testing/test_strategies.py"
 SCHEDULE = "tests/unit/testing/test_schedule.py"
 EXHAUSTIVE = "tests/unit/testing/test_exhaustive.py"
 MERGING = "tests/unit/testing/test_merging.py"
+LEFTOVERS = "tests/unit/testing/test_leftovers.py"
+REPORT = "tests/unit/testing/test_report.py"
+KEPT = "tests/unit/testing/test_kept.py"
 
 PLANTS = (
     Mutant(
@@ -103,6 +106,61 @@ PLANTS = (
         "if self._alike[self._kinds[task]] == 1:",
         "if True:",
         (f"{MERGING}::test_a_lock_of_five_needs_at_most_a_tenth",),
+    ),
+    Mutant(
+        "what is allowed by name is told all the same",
+        "testing/leftovers.py",
+        "if not left.allowed(self._ignore)]",
+        "if left]",
+        (f"{LEFTOVERS}::test_what_is_left_is_named_and_can_be_allowed_by_kind_or_by_text",),
+    ),
+    Mutant(
+        "a held lock is not looked for",
+        "testing/leftovers.py",
+        "    trio.Lock: _lock,\n",
+        "",
+        (f"{LEFTOVERS}::test_what_is_left_is_named_and_can_be_allowed_by_kind_or_by_text",),
+    ),
+    Mutant(
+        "generators are not looked for within the run",
+        "testing/leftovers.py",
+        "if id(generator) not in self._generators",
+        "if id(generator) in self._generators",
+        (f"{LEFTOVERS}::test_what_is_left_is_named_and_can_be_allowed_by_kind_or_by_text",),
+    ),
+    Mutant(
+        "a schedule that fails again keeps its count of passes",
+        "testing/kept.py",
+        """        if self.forgets:
+            with suppress(OSError):
+                path.with_suffix(".passes").unlink(missing_ok=True)
+""",
+        """        del path
+""",
+        (f"{KEPT}::test_a_schedule_is_forgotten_when_it_has_passed_often_in_a_row",),
+    ),
+    Mutant(
+        "a folder of one's own forgets",
+        "testing/kept.py",
+        """        if not self.forgets:
+            return
+""",
+        "",
+        (f"{KEPT}::test_a_folder_of_ones_own_forgets_nothing",),
+    ),
+    Mutant(
+        "too many are kept",
+        "testing/kept.py",
+        "for old in self.paths()[MOST:] if self.forgets else ():",
+        "for old in ():",
+        (f"{KEPT}::test_of_many_schedules_the_newest_are_kept",),
+    ),
+    Mutant(
+        "the end of a report is all that is shown",
+        "testing/failure.py",
+        "return _cut(lines, max(parts - BEFORE, 0), count)",
+        "return _cut_to(lines, count)",
+        (f"{REPORT}::test_a_report_shows_where_it_parts_from_what_passes_however_much_follows",),
     ),
 )
 

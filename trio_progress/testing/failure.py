@@ -15,7 +15,7 @@ from ..session.outcome import leaves
 from .page import page_of
 from .running import same
 from .smallest import smallest
-from .timeline import raised_at
+from .timeline import left_out, raised_at
 
 if TYPE_CHECKING:
     from .running import Case, Run
@@ -27,6 +27,15 @@ SEED_VARIABLE: Final = "TRIO_PROGRESS_SEED"
 
 LINES: Final = 40
 """Lines of a report at most."""
+
+BEFORE: Final = 5
+"""Lines before the one from which a failing schedule parts from the passing one beside it that are shown."""
+
+LAST: Final = 6
+"""Lines of the end that are shown where not all are."""
+
+SHOWN: Final = 60
+"""Lines of `ScheduleError.timeline` at most."""
 
 WIDTH: Final = 160
 """Characters of a line of what was raised."""
@@ -86,7 +95,7 @@ class ScheduleError(AssertionError):
         self.tried = found.tried
         self.distinct = found.distinct
         self.history = again.history
-        self.timeline = shown.timeline
+        self.timeline = "\n".join(_cut_to(shown.timeline.splitlines(), SHOWN))
         self.deterministic = same(found.run, again)
         self.schedule = None if least is None else least.schedule
         self.preemptions = None if least is None else least.preemptions
@@ -111,7 +120,8 @@ class ScheduleError(AssertionError):
             ]
         if least is not None:
             lines += [*least.lines(), ""]
-        super().__init__("\n".join([*lines, f"history {self.history}:", *_last(self.timeline, LINES - len(lines) - 1)]))
+        happened = _happened(shown.timeline, "" if least is None else least.passing, LINES - len(lines) - 1)
+        super().__init__("\n".join([*lines, f"history {self.history}:", *happened]))
 
     def page(self) -> str:
         """The schedule as an HTML page that needs nothing else: a lane for each task, wake-ups and values."""
@@ -180,12 +190,40 @@ def _told(error: BaseException) -> Iterator[str]:
             yield f"  raised at {place}"
 
 
-def _last(text: str, count: int) -> list[str]:
-    """The last lines of a timeline: there it went wrong."""
-    lines = text.splitlines()
+def _happened(failing: str, passing: str, count: int) -> list[str]:
+    """At most so many lines of what happened: from where it parts from what passes, and the last, where it was seen."""
+    lines, others = failing.splitlines(), passing.splitlines()
+    parts = next((at for at, pair in enumerate(zip(lines, others, strict=False)) if pair[0] != pair[1]), None)
+    if not parts:  # They begin elsewhere, where each has left out what is old.
+        return _cut_to(lines, count)
+    lines.insert(parts, f"{'':>10}  ... up to here what passes is the same; it goes on with: {_plain(others[parts])}")
+    return _cut(lines, max(parts - BEFORE, 0), count)
+
+
+def _cut_to(lines: list[str], count: int) -> list[str]:
+    """The last of the lines; there it went wrong."""
+    return _cut(lines, max(len(lines) - count + 1, 0), count)
+
+
+def _cut(lines: list[str], first: int, count: int) -> list[str]:
+    """So many lines, from the one that must be among them on; those left out are counted."""
     if len(lines) <= count:
         return lines
-    return [f"{'':>10}  ... {len(lines) - count + 1} earlier lines", *lines[len(lines) - count + 1 :]]
+    if len(lines) - first < count:
+        first = len(lines) - count + 1
+    head = [left_out(first, "earlier")] if first else []
+    shown = lines[first:]
+    room = count - len(head)
+    if len(shown) > room:
+        end = min(LAST, room // 2)
+        middle = len(shown) - (room - 1)
+        shown = [*shown[: room - 1 - end], left_out(middle, "more"), *shown[len(shown) - end :]]
+    return [*head, *shown]
+
+
+def _plain(line: str) -> str:
+    """A line of a timeline without its columns."""
+    return " ".join(line.split())[:WIDTH]
 
 
 def _nth(number: int) -> str:

@@ -31,12 +31,14 @@ class Smallest:
     runs: int
     """In how many runs it was found."""
     neighbour: Neighbour | None
+    passing: str
+    """What happens in the neighbour, as text; empty where there is none."""
 
     def lines(self) -> list[str]:
         """The schedule in words, and what would have passed."""
         entries = self.schedule.entries
         label = labels_of(self.run)
-        many = "1 preemption" if self.preemptions == 1 else f"{self.preemptions} preemptions"
+        many = {0: "no task is interrupted", 1: "1 preemption"}.get(self.preemptions, f"{self.preemptions} preemptions")
         lines = [f"smallest schedule that fails so, after {self.runs} runs: {many}"]
         shown = entries[-SHOWN:]
         if len(shown) < len(entries):
@@ -64,6 +66,7 @@ def smallest(case: Case, seed: int, failed: Run, budget: int, test: str = "") ->
     best = shrinker.best
     watched = case.run(seed, Follow(best.entries), watch=True)
     neighbour = passing_neighbour(run, best.entries, labels_of(watched))
+    passing = "" if neighbour is None else case.run(seed, Follow(neighbour.entries), watch=True).timeline
     source = Follow(_relaxed(run, best.entries))
     case.run(seed, source)
     places = iter(source.places)
@@ -72,7 +75,7 @@ def smallest(case: Case, seed: int, failed: Run, budget: int, test: str = "") ->
         for entry in source.entries
     )
     schedule = Schedule(seed, entries, test)
-    return Smallest(schedule, watched, best.preemptions, shrinker.runs, neighbour)
+    return Smallest(schedule, watched, best.preemptions, shrinker.runs, neighbour, passing)
 
 
 def _relaxed(run: Callable[[tuple[Entry, ...]], Outcome], entries: tuple[Entry, ...]) -> tuple[Entry, ...]:

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple, final
 import outcome
 import trio
 
-SHOWN: Final = 60
-"""Lines that are shown at most: the last ones, for there it went wrong."""
+KEPT: Final = 240
+"""Steps that are kept: the last ones, for there it went wrong."""
 
 WIDTH: Final = 60
 """Characters of a value that are shown."""
@@ -27,6 +27,9 @@ LINE: Final = 120
 
 CALLS: Final = 4
 """Calls of which it is said that they led to what was raised."""
+
+OVER: Final = "is over"
+"""Where a task stands that has ended."""
 
 WATCHED: Final = 16
 """Tasks whose variables are looked at after a step of any of them; where there are more, only the one that ran."""
@@ -83,13 +86,17 @@ class Timeline(trio.abc.Instrument):
     """
 
     def __init__(self) -> None:
-        self.steps: deque[Step] = deque(maxlen=4 * SHOWN)
+        self.steps: deque[Step] = deque(maxlen=KEPT)
         self.dropped = 0
         self.others = 0
         self._live: dict[trio.lowlevel.Task, None] = {}
         self._new: set[trio.lowlevel.Task] = set()
         self._woken: list[Woken] = []
         self._values: dict[object, str] = {}
+        self._raised: BaseException | None = None
+        """What a task has ended with last."""
+        self._ended = ""
+        """How the task ended that has made this step, where it did not return."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Remembers a new task."""
@@ -117,10 +124,12 @@ class Timeline(trio.abc.Instrument):
         mine = frames or (over and any(step.task is task for step in self.steps))
         if not mine:
             self.others += 1
+            self._ended = ""
             return  # Whom it has woken is told with the next step.
         looked_at = list(self._live) if len(self._live) <= WATCHED else [task]
         changes = tuple(self._changes(looked_at if task in self._live or not over else list(self._live)))
-        came_to = _stands_at(task, frames[-1]) if frames else "is over"
+        came_to = _stands_at(task, frames[-1]) if frames else f"{OVER}{self._ended}"
+        self._ended = ""
         if len(self.steps) == self.steps.maxlen:
             self.dropped += 1
         self.steps.append(Step(trio.current_time(), task, came_to, changes, tuple(self._woken)))
@@ -129,6 +138,10 @@ class Timeline(trio.abc.Instrument):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forgets a task that has ended."""
         self._live.pop(task, None)
+        raised = [] if task.parent_nursery is None else task.parent_nursery._pending_excs
+        if raised and raised[-1] is not self._raised:
+            self._raised = raised[-1]
+            self._ended = _in_short(raised[-1])
 
     def _changes(self, tasks: list[trio.lowlevel.Task]) -> Iterator[str]:
         for task in tasks:
@@ -158,7 +171,7 @@ class Timeline(trio.abc.Instrument):
         ]
 
     def text(self, labels: dict[trio.lowlevel.Task, str], notes: list[tuple[float, str]]) -> str:
-        """The last steps as lines; `notes` stand where they were noted."""
+        """The steps that are kept as lines; `notes` stand where they were noted."""
         rows: list[tuple[float, str, str]] = []
         for step in self.steps:
             who = _label(step.task, labels)
@@ -180,15 +193,18 @@ class Timeline(trio.abc.Instrument):
         rows += [(time, "*", text) for time, text in notes]
         rows.sort(key=lambda row: row[0])  # Stable: what happened at one time stays in its order.
         rows = _together(rows)
-        hidden = self.dropped + max(len(rows) - SHOWN, 0)
-        rows = rows[-SHOWN:]
         width = min(max((len(label) for _, label, _ in rows), default=0), 32)
         lines = [f"{time:10.4f}  {label:<{width}}  {said}" for time, label, said in rows]
-        if hidden:
-            lines.insert(0, f"{'':>10}  ... {hidden} earlier lines")
+        if self.dropped:
+            lines.insert(0, left_out(self.dropped, "earlier"))
         if self.others:
             lines.append(f"{'':>10}  (and {self.others} steps of tasks in libraries)")
         return "\n".join(lines)
+
+
+def left_out(many: int, which: str) -> str:
+    """A line instead of some."""
+    return f"{'':>10}  ... {many} {which} line{'s' * (many != 1)}"
 
 
 def _label(task: trio.lowlevel.Task, labels: dict[trio.lowlevel.Task, str]) -> str:
@@ -210,7 +226,7 @@ def in_a_line(changes: tuple[str, ...]) -> str:
 def _waits_for_the_end_of(step: Step, task: trio.lowlevel.Task) -> bool:
     """Whether it goes on because the other is over: that needs no saying."""
     nursery = step.task.parent_nursery
-    return step.where == "is over" and nursery is not None and nursery.parent_task is task
+    return step.where.startswith(OVER) and nursery is not None and nursery.parent_task is task
 
 
 def _woken_by(woken: Woken, labels: dict[trio.lowlevel.Task, str]) -> str:
@@ -229,7 +245,7 @@ def _together(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]
     result: list[tuple[float, str, str]] = []
     count = 1
     for row in rows:
-        if result and result[-1][1:] == row[1:] and row[2] != "is over":
+        if result and result[-1][1:] == row[1:] and not row[2].startswith(OVER):
             count += 1
             result[-1] = (result[-1][0], row[1], row[2])
             continue
@@ -295,9 +311,16 @@ def _is_installed(name: str) -> bool:
 
 
 def _stands_at(task: trio.lowlevel.Task, own: FrameType) -> str:
-    """The user's line that a task has come to, and the library's that it stands in, but for Trio and ourselves."""
+    """The user's line that a task has come to, and the library's that it stands in, but for Trio and ourselves.
+
+    Of a library it is also told who has called that: where tasks wait is mostly a lock or an event.
+    """
     inner = [frame for frame in frames_of(task) if _is_installed(frame.f_code.co_filename)]
-    return f"{where(own)}, in {where(inner[-1])}" if inner else where(own)
+    return ", in ".join(map(where, (own, *inner[-2:])))
+
+
+def _in_short(error: BaseException) -> str:
+    return ", cancelled" if isinstance(error, trio.Cancelled) else f" with {type(error).__name__}"
 
 
 def raised_at(error: BaseException) -> str:
