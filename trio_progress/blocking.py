@@ -34,12 +34,13 @@ from .storage.delivery_steps import deliver_blocking
 from .storage.ownerless import cancellation, declaration
 from .storage.spool import Spool
 from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, SetHistory, Stored, Write
-from .stores.opening import open_backend
+from .stores.opening import backend_of
 from .telemetry.statistics import Tally
 
 if TYPE_CHECKING:
     from .protocol.snapshot import Snapshot
     from .state.pipeline import Pipeline
+    from .stores.threaded import ThreadedStore
 
 __all__ = ["Client", "progress"]
 
@@ -55,7 +56,9 @@ class Client:
     its `with` block.
 
     Args:
-        url: The store: `"sqlite:PATH"` or `"redis://HOST:PORT/DB"`.
+        url: The store: `"sqlite:PATH"`, `"redis://HOST:PORT/DB"` or
+            `"redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME"`; or a `RedisStore` or `SqliteStore`, which is used
+            as it is and not closed.
         retention: Seconds that what is cancelled here is kept, above 0.
         unfinished_retention: Seconds that what is declared here is kept when nobody runs it, above 0; not shorter than
             `retention`.
@@ -68,7 +71,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | ThreadedStore,
         *,
         retention: float = 3600.0,
         unfinished_retention: float = UNFINISHED_RETENTION,
@@ -81,7 +84,7 @@ class Client:
         self._limits = limits
         self._clock = Clock()
         self._tally = Tally()
-        self._backend = open_backend(url)
+        self._backend, self._ours = backend_of(url)
 
     if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.
 
@@ -101,7 +104,8 @@ class Client:
 
     def close(self) -> None:
         """Lets go of the store; calls after that raise `StoreError`. Closing twice is closing once."""
-        self._backend.close()
+        if self._ours:
+            self._backend.close()
 
     def declare(
         self,

@@ -21,7 +21,8 @@ from tests.support import PATIENCE, Seeds
 from trio_progress import FencedError, RedisStore, SessionActiveError, StoreError, open_tracker
 from trio_progress.stores.base import Query
 from trio_progress.stores.redis.backend import RedisBackend
-from trio_progress.stores.redis.calls import Calls, Server
+from trio_progress.stores.redis.calls import Calls
+from trio_progress.stores.redis.server import Server
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration

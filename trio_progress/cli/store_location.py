@@ -90,7 +90,10 @@ def locate(arguments: argparse.Namespace) -> StoreLocation:
     if given:
         return StoreLocation(given, named=True)
     if given is not None and arguments.store is not None:
-        raise CommandError(exit_codes.USAGE, "--store must be a URL: sqlite:PATH or redis://HOST:PORT/DB")
+        raise CommandError(
+            exit_codes.USAGE,
+            "--store must be a URL: sqlite:PATH, redis://HOST:PORT/DB or redis-sentinel://HOST:PORT,...",
+        )
     try:
         return StoreLocation(f"sqlite:{state_folder() / FILE}", named=False)
     except RuntimeError as error:

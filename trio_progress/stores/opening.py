@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from .redis.backend import RedisBackend
     from .threaded import Backend, ThreadedStore
 
-URLS: Final = "'memory:', 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
+SHARED_URLS: Final = "'sqlite:PATH', 'redis://HOST:PORT/DB' or 'redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME'"
+"""What the URL of a store that processes share can be."""
+
+URLS: Final = f"'memory:', {SHARED_URLS}"
 """What a store's URL can be."""
 
-REDIS: Final = ("redis://", "rediss://")
+REDIS: Final = ("redis://", "rediss://", "redis-sentinel://", "rediss-sentinel://")
 
 STORE_TIMEOUT: Final = 1.0
 """Seconds that a call to a store may take, where `flush_timeout` does not ask for less."""
@@ -73,15 +76,33 @@ async def open_store(
     return opened, True
 
 
-def open_backend(url: str) -> Backend:
-    """The store for a URL, for code that may block; opened.
+def backend_of(store: str | ThreadedStore) -> tuple[Backend, bool]:
+    """The store for a URL, or that of a `RedisStore` or `SqliteStore`, opened, and whether whoever asks is to close it.
 
     Raises:
         ValueError, TypeError: The URL names no store that there is, or one within a process.
         StoreError: The store cannot be opened.
     """
-    if not isinstance(url, str):
-        raise TypeError(f"a store's URL must be a str such as 'sqlite:PATH', not {redacted(repr(url)):.200}")
+    if isinstance(store, str):
+        return open_backend(store), True
+    from .threaded import ThreadedStore
+
+    if not isinstance(store, ThreadedStore):
+        raise TypeError(
+            "a store must be a URL such as 'sqlite:PATH', or a RedisStore or SqliteStore, "
+            f"not {redacted(repr(store)):.200}"
+        )
+    store.backend.open()
+    return store.backend, False
+
+
+def open_backend(url: str) -> Backend:
+    """The store for a URL, for code that may block; opened.
+
+    Raises:
+        ValueError: The URL names no store that there is, or one within a process.
+        StoreError: The store cannot be opened.
+    """
     if url.startswith("sqlite:"):
         from .sqlite.backend import SqliteBackend
 
@@ -96,9 +117,7 @@ def open_backend(url: str) -> Backend:
         raise ValueError(
             "what 'memory:' keeps belongs to one tracker; to share sessions open it on 'sqlite:PATH' or in Redis"
         )
-    raise ValueError(
-        f"there is no store for {_kind(url)!r:.200}: the URL must be 'sqlite:PATH' or 'redis://HOST:PORT/DB'"
-    )
+    raise ValueError(f"there is no store for {_kind(url)!r:.200}: the URL must be {SHARED_URLS}")
 
 
 def _kind(url: str) -> str:

@@ -75,7 +75,8 @@ class ThreadedStore:
     """A `Store` over a `Backend`."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend: Final = backend
+        """The same store for code that may block, as `blocking.Client` does."""
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(READERS)
         self._watchers = trio.CapacityLimiter(WATCHERS)
@@ -83,12 +84,12 @@ class ThreadedStore:
     @property
     def address(self) -> str:
         """The URL of the store, the same in every process; without secrets."""
-        return self._backend.address
+        return self.backend.address
 
     @property
     def unreadable(self) -> int:
         """How many corrupt entries were passed over, each time that one was come across."""
-        return self._backend.corrupt.count
+        return self.backend.corrupt.count
 
     async def open(self) -> None:
         """Makes sure that the store is there and can be used; otherwise the first call does.
@@ -98,28 +99,28 @@ class ThreadedStore:
         Raises:
             StoreError: It cannot be used; the message says why.
         """
-        await trio.to_thread.run_sync(self._backend.open, limiter=self._writer)
+        await trio.to_thread.run_sync(self.backend.open, limiter=self._writer)
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes. Cancelled meanwhile, it still waits until the store has answered."""
-        return await trio.to_thread.run_sync(self._backend.commit, batch, limiter=self._writer)
+        return await trio.to_thread.run_sync(self.backend.commit, batch, limiter=self._writer)
 
     async def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events. May be cancelled."""
         return await trio.to_thread.run_sync(
-            self._backend.read, session_id, limiter=self._readers, abandon_on_cancel=True
+            self.backend.read, session_id, limiter=self._readers, abandon_on_cancel=True
         )
 
     async def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names. May be cancelled."""
-        return await trio.to_thread.run_sync(self._backend.list, query, limiter=self._readers, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(self.backend.list, query, limiter=self._readers, abandon_on_cancel=True)
 
     async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
         """Waits for news in a thread of its own, which ends when this is cancelled."""
         left = threading.Event()
         try:
             return await trio.to_thread.run_sync(
-                self._backend.changes,
+                self.backend.changes,
                 mark,
                 seen,
                 lambda seconds: not left.wait(seconds),
@@ -132,16 +133,16 @@ class ThreadedStore:
     async def history(self, pipeline: str) -> PipelineHistory | None:
         """What earlier runs of a pipeline have taught; what cannot be read is nothing. May be cancelled."""
         return await trio.to_thread.run_sync(
-            self._backend.history, pipeline, limiter=self._readers, abandon_on_cancel=True
+            self.backend.history, pipeline, limiter=self._readers, abandon_on_cancel=True
         )
 
     async def histories(self) -> Sequence[str]:
         """The pipelines of which there is a history, the one that ran last first. May be cancelled."""
-        return await trio.to_thread.run_sync(self._backend.histories, limiter=self._readers, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(self.backend.histories, limiter=self._readers, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Closes the store. Waits for what writes, and shortly for what reads; called last."""
-        await trio.to_thread.run_sync(self._backend.close, limiter=self._writer)
+        await trio.to_thread.run_sync(self.backend.close, limiter=self._writer)
 
 
 @final
@@ -186,13 +187,14 @@ class RedisStore(ThreadedStore):
     call, or by `open()`, and closed by `aclose()`, which leaves a client that was given as it is.
 
     Args:
-        store: A URL such as `redis://HOST:6379/0` or `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp`, or a
-            `redis.Redis` client that says how to connect.
+        store: A URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp` or
+            `redis-sentinel://HOST:26379,HOST:26379/0?service=mymaster`, or a `redis.Redis` client that says how to
+            connect, also one of redis-py's `Sentinel.master_for()`.
         prefix: What all keys begin with, 1 to 64 of `A-Z a-z 0-9 . _ : -`; the one of the URL, or `tp`, where it is
             None.
         event_limit: Events kept for each session, at least 1; the oldest go first.
-        timeout: Seconds without an answer after which a call gives up, above 0; less than half of the tracker's
-            `flush_timeout`.
+        timeout: Seconds without an answer after which a call gives up, above 0; at most half of the tracker's
+            `flush_timeout`, for a call has twice that in all, with a look-up by Sentinel.
 
     Raises:
         ValueError, TypeError: A value is out of range.

@@ -11,7 +11,7 @@
 5. Pub/sub is not used: it loses what is published while nobody listens; see `redis.watch`.
 6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
-Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel; no Cluster yet.
+Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel (see `redis.sentinel`); no Cluster yet.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from ...state.history import PIPELINES_KEPT, PipelineHistory
 from ...state.quantities import whole
 from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
-from .calls import Calls, Server
+from .calls import Calls
 from .keys import DEFAULT_PREFIX, Keys
 from .reads import Reads, history_in
 from .scripts import PROBE
+from .server import Server
 from .watch import Watcher
 from .writes import Writer
 
@@ -66,7 +67,8 @@ class RedisBackend:
             if not 0 < seconds < 3600:
                 raise ValueError(f"{name} must be above 0 and below 3600 seconds, not {seconds!r}")
         if isinstance(store, str):
-            server, given = Server.of_url(store, prefix)
+            server, ours = Server.of_url(store, prefix)
+            given = ours["prefix"]
         else:
             given = DEFAULT_PREFIX if prefix is None else prefix
             server = Server.of_client(store, given)

@@ -8,7 +8,9 @@
    cancelled; who calls has its own way to try again.
 3. An error in a reply belongs to its command. One that is the server's state (full, a replica, loading) is
    everybody's, and is raised.
-4. No message contains a password, or a URL that may have one.
+4. Where Sentinel says which server is the primary, it is asked anew after everything that puts that in doubt: no
+   answer, a broken connection, and what one answers that is not the primary, or that its replicas have left.
+5. No message contains a password, or a URL that may have one.
 """
 
 from __future__ import annotations
@@ -16,37 +18,26 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar, final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from ...errors import StoreError
-from ...telemetry.redaction import redacted
-from .keys import DEFAULT_PREFIX
 from .scripts import Command, Script, Steps
+
+if TYPE_CHECKING:
+    from redis.connection import ConnectionPool
+
+    from .server import Server
 
 T = TypeVar("T")
 
-_OURS: Final = ("prefix", "decode_responses", "retry_on_timeout", "retry_on_error", "protocol", "max_connections")
-"""Options of a URL that are not for the connections."""
+BUDGET: Final = 2
+"""Timeouts that a call takes at most, with the look-up of the primary, the connecting and all replies."""
 
-_TIED: Final = re.compile(
-    r"retry|cache|protocol|decode_responses|connection_pool|event_dispatcher|himport_registry"
-    r"|maint|orig_|oss_cluster|legacy_responses|health_check_interval"
-)
-"""Settings of a client's connections that are tied to that client, or are ours to make."""
-
-_NO_URL: Final = (
-    "this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp], or rediss:// for TLS; "
-    "in a password / # ? @ are written %2F %23 %3F %40, and options need values of their kind"
-)
-"""Says nothing of what the URL is: any part of it may be a password that was not escaped."""
+_ELSEWHERE: Final = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS", "LOADING"})
+"""What is answered by one that was the primary, or is not yet: behind a name, a proxy or Sentinel it is another one."""
 
 _EVERYBODYS: Final = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOPERM|NOAUTH)\b"
@@ -84,133 +75,32 @@ _CODES: Final[dict[type[Exception], str]] = {
 
 
 @final
-class Server:
-    """How to connect to one Redis: makes the pools that calls take their connections from.
-
-    Args:
-        kind: The class of the pools.
-        settings: What it is made with, for each pool anew.
-        address: The URL without secrets.
-    """
-
-    __slots__ = ("_kind", "_settings", "address")
-
-    def __init__(self, kind: type[ConnectionPool], settings: dict[str, Any], address: str) -> None:
-        self._kind = kind
-        self._settings = settings
-        self.address = address
-
-    @classmethod
-    def of_url(cls, url: str, prefix: str | None) -> tuple[Server, str]:
-        """The server that a URL names, and the key prefix: the given one, or that of the URL (`?prefix=tp`).
-
-        Raises:
-            ValueError: `url` names no Redis.
-        """
-        try:
-            parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, keep_blank_values=True))
-            settings = parse_url(urlunsplit(parts))
-            settings.setdefault("port", 6379)
-        except ValueError:
-            raise ValueError(_NO_URL) from None
-        database = parts.path.strip("/")
-        # What stands behind a bare # or ? may be the rest of a password, and what stands before it a port.
-        cut = parts.fragment or any("@" in name or ("@" in options[name] and "pass" not in name) for name in options)
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or cut or database.strip("0123456789"):
-            raise ValueError(_NO_URL)
-        for name in _OURS:
-            settings.pop(name, None)
-        prefix = options.get("prefix", DEFAULT_PREFIX) if prefix is None else prefix
-        server = cls(ConnectionPool, settings, _address(settings, prefix))
-        server._check()
-        return server, prefix
-
-    @classmethod
-    def of_client(cls, client: redis.Redis, prefix: str) -> Server:
-        """How a client connects, for connections of our own: the client itself is left as it is.
-
-        Raises:
-            TypeError: It is another kind of client.
-        """
-        given: object = client
-        pool = given.connection_pool if isinstance(given, redis.Redis) else None
-        if not isinstance(pool, ConnectionPool):
-            raise TypeError(
-                "a Redis store needs a URL or a redis.Redis client (not one of redis.asyncio, nor a RedisCluster), "
-                f"not {redacted(repr(client)):.200}"
-            )
-        settings = {name: value for name, value in pool.connection_kwargs.items() if not _TIED.search(name)}
-        if isinstance(pool, SentinelConnectionPool):
-            settings |= {
-                "service_name": pool.service_name,
-                "sentinel_manager": pool.sentinel_manager,
-                "is_master": pool.is_master,
-                "check_connection": pool.check_connection,
-                "connection_class": pool.connection_class,
-            }
-            return cls(SentinelConnectionPool, settings, _address({"host": pool.service_name}, prefix, "sentinel"))
-        settings["connection_class"] = pool.connection_class
-        return cls(ConnectionPool, settings, _address(settings, prefix))
-
-    def _check(self) -> None:
-        """Makes a connection object, which does not connect: wrong options are known at once."""
-        try:
-            pool = self.pool(1.0)
-            pool.make_connection()
-        except (TypeError, RedisError) as error:
-            raise ValueError(f"this URL has an option that redis-py does not take: {error}") from None
-
-    def pool(self, timeout: float) -> ConnectionPool:
-        """A pool whose connections give up after so many seconds without an answer."""
-        settings = self._settings | {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": False,
-            # The replies of RESP2 are the same in all versions of redis-py and Redis.
-            "protocol": 2,
-            "max_connections": 2**16,
-        }
-        if issubclass(settings.get("connection_class", Connection), SSLConnection):
-            # What the library's default is depends on its version.
-            settings.setdefault("ssl_check_hostname", settings.get("ssl_cert_reqs", "required") not in ("none", 0))
-        return self._kind(**settings)
-
-
-def _address(settings: dict[str, Any], prefix: str, scheme: str | None = None) -> str:
-    kind = settings.get("connection_class", Connection)
-    suffix = "" if prefix == DEFAULT_PREFIX else f"?{urlencode({'prefix': prefix})}"
-    database = settings.get("db") or 0
-    if issubclass(kind, UnixDomainSocketConnection):
-        return f"unix://{settings.get('path', '')}/{database}{suffix}"
-    if scheme is not None:
-        return f"{scheme}://{settings['host']}/{database}{suffix}"
-    scheme = "rediss" if issubclass(kind, SSLConnection) else "redis"
-    host = settings.get("host", "localhost")
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.get('port', 6379)}/{database}{suffix}"
-
-
-@final
 class Calls:
     """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
 
     Args:
         server: Where.
-        timeout: Seconds without an answer after which a call gives up; one with many replies has three times that
-            in all, by the end of each. Within a reply it is seconds without a byte.
+        timeout: Seconds without an answer after which a call gives up; it has twice that in all, whatever it waits for.
+            Within a reply it is seconds without a byte.
     """
 
     def __init__(self, server: Server, timeout: float) -> None:
         self.address = server.address
+        self._server = server
         self._timeout = timeout
-        self._pool = server.pool(timeout)
+        self._pool: ConnectionPool | None = None
         self._closed = False
+        self.broken = 0
+        """How often no answer came, or one that says that another server is the primary."""
 
-    def __call__(self, commands: Sequence[Command]) -> list[Any]:
+    def __call__(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
         """A reply for each command; an error that is that command's alone stands for its reply.
 
         Scripts that the server does not know yet are made after everything else.
+
+        Args:
+            commands: What is sent in one go.
+            until: When it is to be done, by `time.monotonic()`; unless given, in twice the timeout.
 
         Raises:
             StoreError: Redis did not answer, or can do none of it; any of it may have been done.
@@ -219,56 +109,77 @@ class Calls:
             return []
         if self._closed:
             raise StoreError(f"store {self.address}: it was closed")
-        until = time.monotonic() + 3 * self._timeout
+        until = time.monotonic() + BUDGET * self._timeout if until is None else until
+        pool = self._pool
         connection = None
-        replies: list[Any] = []
-        failed: list[int] = []
         try:
-            connection = self._pool.get_connection()
+            if pool is None:
+                pool = self._pool = self._server.pool(self._timeout)
+            connection = pool.get_connection()
             connection.send_packed_command(
                 connection.pack_commands(
                     [("EVALSHA", each[0].sha, *each[1:]) if type(each[0]) is Script else each for each in commands]
                 )
             )
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    failed.append(len(replies))
-                    replies.append(error)
-                if time.monotonic() > until:
-                    raise TimeoutError(f"no more than {len(replies)} replies within {3 * self._timeout:g} s")
-            if not self._closed:
-                self._pool.release(connection)
+            replies, failed = self._replies(connection, len(commands), until)
+            if pool is self._kept():
+                pool.release(connection)
                 connection = None
         except (RedisError, OSError) as error:
-            self._pool.disconnect(inuse_connections=False)
+            self._doubt(pool)
             raise _explained(self.address, error, self._timeout) from error
         finally:
-            if connection is not None:
+            if connection is not None and pool is not None:
                 connection.disconnect()
-                self._pool.release(connection)
+                pool.release(connection)
         unknown: list[int] = []
         for place in failed:
             reply = replies[place]
             if isinstance(reply, NoScriptError):
                 unknown.append(place)
             elif (code := _everybodys(reply)) is not None:
-                if code in ("READONLY", "MASTERDOWN"):
-                    # Behind a name, or a proxy, another one may be the primary by now.
-                    self._pool.disconnect(inuse_connections=False)
+                if code in _ELSEWHERE:
+                    self._doubt(pool)
                 raise _explained(self.address, reply, self._timeout) from reply
         texts = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
-        for place, reply in zip(unknown, self(texts), strict=True):
+        for place, reply in zip(unknown, self(texts, until), strict=True):
             replies[place] = reply
         return replies
 
+    def _replies(self, connection: Any, count: int, until: float) -> tuple[list[Any], list[int]]:
+        """So many replies, and which of them are errors."""
+        replies: list[Any] = []
+        failed: list[int] = []
+        for _ in range(count):
+            left = until - time.monotonic()
+            if left < self._timeout and not connection.can_read(max(left, 0.0)):
+                raise TimeoutError(f"no more than {len(replies)} replies within {BUDGET * self._timeout:g} s")
+            try:
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                failed.append(len(replies))
+                replies.append(error)
+        return replies, failed
+
+    def _kept(self) -> ConnectionPool | None:
+        """Where connections are kept for further calls; None: nowhere, as none will come."""
+        return None if self._closed else self._pool
+
+    def _doubt(self, pool: ConnectionPool | None) -> None:
+        """Closes what lies idle; the next call asks which server is the primary, where there is somebody to ask."""
+        self.broken += 1
+        if pool is not None:
+            pool.disconnect(inuse_connections=False)
+            if self._server.moves and pool is self._pool:
+                self._pool = None
+
     def run(self, steps: Sequence[Steps[T]]) -> list[T]:
-        """Takes all of them to their end, with as many round trips as the longest needs.
+        """Takes all of them to their end, with as many round trips as the longest needs, in twice the timeout.
 
         Raises:
             StoreError: Redis did not answer, or can do none of it; any of it may have been done.
         """
+        until = time.monotonic() + BUDGET * self._timeout
         results: dict[int, T] = {}
         replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
         while replies:
@@ -278,14 +189,15 @@ class Calls:
                     asked.append((which, steps[which].send(reply)))
                 except StopIteration as end:
                     results[which] = end.value
-            answers = iter(self([command for _, commands in asked for command in commands]))
+            answers = iter(self([command for _, commands in asked for command in commands], until))
             replies = {which: [next(answers) for _ in commands] for which, commands in asked}
         return [results[which] for which in range(len(steps))]
 
     def close(self) -> None:
         """Closes all connections, also those that are in use; later calls raise `StoreError`."""
         self._closed = True
-        self._pool.disconnect()
+        if self._pool is not None:
+            self._pool.disconnect()
 
 
 def _everybodys(reply: object) -> str | None:
