@@ -64,6 +64,15 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
     if node.snapshot is None:
         if node.declared and node.status == "pending" and node.attempt == 0 and not node.children:
             node.snapshot = _pending_phase(node, node.usual)
+        elif node.declared and node.status == "skipped" and node.attempt == 0 and not node.children and not node.done:
+            node.snapshot = msgspec.structs.replace(
+                _pending_phase(node, node.usual),
+                status="skipped",
+                fraction=node.fraction,
+                message=node.message,
+                fields=node.fields,
+                ended_at=utc(node.ended),
+            )
         else:
             below = tuple(phase_snapshot(child) for child in node.children.values())
             node.snapshot = PhaseSnapshot(**phase_values(node), phases=below)
@@ -218,8 +227,8 @@ class SessionReading(PhaseTransitions):
             return self._estimate
         at = self.published if now is None else now
         nodes = self.root.children.values()
-        if self.status != "running" or self.over:
-            estimate = Estimate(self.progress, None, None)
+        if self.status != "running" or self.over or (self._borrowed and not self.estimator.usual):
+            estimate = Estimate(self.progress, None, None)  # Of what is untouched and was never run, nothing is known.
         elif self.estimator.usual:
             worked = self.worked_before + at - self.started_mono
             estimate = self.estimator.observe(nodes, worked, at, moving=liveness(self)[0] == "ok")

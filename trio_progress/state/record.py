@@ -69,7 +69,11 @@ def record_of(state: SessionState) -> Record:
         folded_weight=float(root.folded_weight),
         worked=state.worked_before,
         trace=msgspec.UNSET if state.trace is None else state.trace,
-        spent={name: spent for name, node in root.children.items() if (spent := _spent_before(node)) > 0},
+        spent={
+            name: spent
+            for name, node in root.children.items()
+            if not node.shared and (spent := _spent_before(node)) > 0
+        },
     )
 
 

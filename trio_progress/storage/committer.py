@@ -138,7 +138,10 @@ class Committer:
                         self._waiting[writer] = None
                     if not self._waiting:
                         self._wake = trio.Event()
-                        with trio.move_on_at(min(self._resting.values(), default=float("inf"))):
+                        if self._resting:
+                            with trio.move_on_at(min(self._resting.values())):
+                                await self._wake.wait()
+                        else:
                             await self._wake.wait()
                         continue
                     writers: list[Writer] = []

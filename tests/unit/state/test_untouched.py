@@ -5,9 +5,14 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from trio_progress import ProgressTracker, open_tracker
+from tests.support import QuietHost
+from trio_progress import PhaseSnapshot, ProgressTracker, open_tracker
+from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Update
-from trio_progress.state.pipeline import Pipeline
+from trio_progress.state.estimate import Estimate
+from trio_progress.state.fraction import by_weights, parts_of
+from trio_progress.state.pipeline import PhaseSpec, Pipeline
+from trio_progress.state.reading import phase_values
 from trio_progress.state.session import SessionState
 from trio_progress.tracker import runtime_of
 
@@ -80,3 +85,34 @@ async def test_each_session_is_told_what_is_expected_of_them(autojump_clock: tri
             assert [phase.expected for phase in later] == expected
         async with tracker.session("b", PIPELINE) as other:
             assert [phase.expected for phase in other.snapshot().phases] == [None] * 3
+
+
+def test_what_is_shown_of_a_phase_that_was_passed_over_is_all_that_it_has_to_say() -> None:
+    specs = [
+        PhaseSpec("plain"),
+        PhaseSpec("counted", weight=3, title="Counted", unit="pages", total=7, stall_after=9),
+        PhaseSpec("told"),
+        PhaseSpec("expected", total=4),
+    ]
+    pipeline = Pipeline("passed", specs, usual={"expected": 5.0})
+    state = SessionState("a", host=QuietHost(), clock=Clock(), pipeline=pipeline)
+    state.begin(1)
+    state.use_history(None)
+    state.skip_phase("told", "nothing to do")
+    state.end("completed")
+    shown = state.snapshot().phases
+    assert [phase.message for phase in shown] == [None, None, "nothing to do", None]
+    assert all(phase.expected is not None and phase.ended_at is not None for phase in shown)
+    for phase in shown:
+        assert phase == PhaseSnapshot(**phase_values(state.root.children[phase.name]), phases=())
+
+
+def test_of_a_run_that_nobody_has_touched_it_is_estimated_what_its_parts_come_to() -> None:
+    state = SessionState("a", host=QuietHost(), clock=Clock(), pipeline=PIPELINE)
+    state.begin(1)
+    parts = parts_of(state.root.children.values(), state.published, state.estimator.courses)
+    assert by_weights(parts) == (0.0, None)
+    assert state.estimate() == Estimate(0.0, None, None)
+    state.enter(state.root, "fetch", total=2).advance()
+    state.publish()
+    assert state.estimate().progress == 0.3
