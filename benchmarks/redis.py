@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> Report:
     """Measures storing and idling in this process, and watching in others."""
     settings = {name: getattr(options, name) for name in ("rounds", "count", "updates", "open", "idle")}
     report = Report("redis", settings)
-    with _server(options.url) as url:
+    with server(options.url) as url:
         for number in options.count:
             trio.run(_storing, report, number, options, url)
         _watching(report, options, url)
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> Report:
 
 
 @contextmanager
-def _server(url: str | None) -> Iterator[str]:
+def server(url: str | None) -> Iterator[str]:
     """The given Redis, or one of ours."""
     from tests.redis_server import RedisServer, binary
 
@@ -145,7 +145,7 @@ async def _storing(report: Report, number: int, options: argparse.Namespace, url
         ours = _batches(await _claim(store, number), record)
         writes: list[Append] = []
         sequence = iter(range(1, sys.maxsize))
-        client = _client(url)
+        client = client_of(url)
         stack.callback(client.close)
         for n in range(number):
             client.delete(f"bare:s:{n}")
@@ -229,7 +229,8 @@ def _batches(keys: Sequence[Key], record: bytes) -> Iterator[list[Append]]:
         ]
 
 
-def _client(url: str) -> redis.Redis:
+def client_of(url: str) -> redis.Redis:
+    """A client for what is measured beside ours."""
     import redis
 
     return redis.Redis.from_url(url, protocol=2)
@@ -355,7 +356,7 @@ async def _rest(url: str, pool: ProcessPoolExecutor, idle: float) -> float:
 
 
 async def _idling(report: Report, options: argparse.Namespace, url: str) -> None:
-    client = _client(url)
+    client = client_of(url)
     before = _used(client)
     async with open_tracker(f"{url}?prefix=idle", flush_timeout=60.0) as tracker, trio.open_nursery() as nursery:
 

@@ -28,6 +28,12 @@ repeat
   local found = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
   cursor = found[1]
   for _, key in ipairs(found[2]) do
+    -- When the index of lists looks at sessions again.
+    if string.sub(key, -2) == ':t' and redis.call('TYPE', key).ok == 'zset' then
+      for _, each in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+        redis.call('ZINCRBY', key, -tonumber(ARGV[2]), each)
+      end
+    end
     local left = redis.call('PTTL', key)
     if left > 0 then
       if left <= tonumber(ARGV[2]) then redis.call('DEL', key)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page, together
+from tests.benchmark_shape import check_shape
 
 pytestmark = pytest.mark.integration
 
@@ -139,3 +140,26 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
         waits = [row for row in report["rows"] if "told within" in row["group"]]
         assert all(0 < row["median"] < 60_000 for row in waits)
         assert {row["name"].partition(",")[0] for row in waits} == {"ours"}
+
+
+@pytest.mark.exhaustive
+def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_path: Path) -> None:
+    out = tmp_path / "scale.json"
+    small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--idle", "1"]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "scale", *small, "--json", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(out.read_text())
+    check_shape(report, 1)
+    assert "what the reaper asks" in run.stdout
+    sent = {row["name"]: row["median"] for row in report["rows"] if row["group"].endswith("commands that are sent")}
+    assert sent["a label that one session has"] == 2, "the page, and its one session"
+    assert sent["status queued"] == 3
+    assert {row["name"] for row in report["rows"] if row["group"].startswith("Redis' CPU")} == {
+        "ours",
+        "without the index",
+    }

@@ -30,6 +30,7 @@ from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .calls import Calls
 from .keys import DEFAULT_PREFIX, Keys
+from .listing import Lists
 from .reads import Reads, history_in
 from .scripts import PROBE
 from .server import Server
@@ -80,6 +81,7 @@ class RedisBackend:
         """The URL without user, password and options; the same in every process that names the host alike."""
         self._writer = Writer(keys, event_limit, self.corrupt)
         self._reads = Reads(self._calls, keys, event_limit, self.corrupt)
+        self._lists = Lists(self._calls, keys, self._reads, self.corrupt)
         self.watcher: Final = Watcher(self._calls, self._waits, keys, self._reads, beat, self.corrupt)
         self._writing = threading.Lock()
 
@@ -134,7 +136,7 @@ class RedisBackend:
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
-        return self._reads.page(query)
+        return self._lists.page(query)
 
     def history(self, pipeline: str) -> PipelineHistory | None:
         """What earlier runs of a pipeline have taught."""

@@ -6,12 +6,17 @@ session would still be in one slot of a Redis Cluster.
 | key | type | holds | lives |
 |---|---|---|---|
 | `s:ID` | stream | the newest states, each under the id `epoch-seq` | as long as the session is kept |
-| `m:ID` | hash | its epoch, owner, status, pipeline, labels, when it was queued | as long |
+| `m:ID` | hash | its epoch, owner, status, pipeline, labels, when it was queued; `v`: it is in the index | as long |
 | `e:ID` | stream | its custom events, `epoch-n`, in entries of one or more | as long |
 | `l:ID:EPOCH` | string | the lease of that epoch; its value is the last heartbeat | as long as the lease |
 | `a:ID` | string | the last epoch, where that is ahead of the server's clock | until it is not any more |
 | `k:ID` | string | somebody has said lately that the session is watched | 4 s |
 | `i` | sorted set | all sessions, by when they were queued | for ever; what has expired is taken out |
+| `x` | hash | when each session was queued, and in which of the sets below it stands | as long as it is kept |
+| `x:PLACE...` | sorted set | the sessions of a place, and there of a pipeline or label (see `index_lua`) | as long |
+| `t` | sorted set | when each is to be looked at again: not later than its lease or its record ends | as long |
+| `z` | string | the index is complete | for ever |
+| `y`, `o` | string | how far an older version's sessions are taken in; that there may be such | an hour |
 | `c`, `w` | stream | what owners are asked; word of what is watched | an hour, a minute after the last |
 | `b:NAME` | stream | wakes one process that waits for news | a minute |
 | `probe` | string | nothing: whether Redis can be written | a second |

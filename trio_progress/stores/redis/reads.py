@@ -11,30 +11,21 @@ from typing import Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
-from ...errors import CorruptEntryError, StoreError
+from ...errors import CorruptEntryError
 from ...state.history import PipelineHistory, history_of_seconds
 from ...state.limits import MAX_UNITS
-from ..base import Ask, Key, Page, Query, Stored
+from ..base import Ask, Key, Stored
 from ..decoding import (
     LARGEST_RECORD,
     LATEST,
     CorruptEntries,
     decode_ask,
-    decode_cursor,
-    decode_id,
     decode_seconds,
     decoded_history,
-    encode_cursor,
-    has_labels,
-    label_text,
 )
-from ..places import PLACES, places_of
 from .calls import Calls
 from .keys import Keys, session_keys
-from .scripts import LIST, READ, Command, Steps
-
-LOOKED_AT: Final = 500
-"""Sessions that one look at the list goes through; Redis does nothing else meanwhile, for well below 10 ms."""
+from .scripts import READ, Steps
 
 _KEY: Final = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
 
@@ -57,7 +48,6 @@ class Reads:
     def __init__(self, calls: Calls, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._calls = calls
         self._base = keys.base
-        self._index = keys.index
         self._event_limit = event_limit
         self._corrupt = corrupt
 
@@ -94,58 +84,6 @@ class Reads:
         if read is not None and read.wrong is not None:
             self._corrupt.pass_over(session, read.wrong)
         return read
-
-    def page(self, query: Query) -> Page:
-        """The newest entries of the sessions that `query` names; what cannot be read is left out."""
-        score = last = ""
-        if query.after is not None:
-            queued_at, last = decode_cursor(query.after)
-            score = repr(queued_at)
-        sessions: list[Stored] = []
-        known: list[str] = []
-        while True:
-            ended, score, last, ids = self._look(query, score, last, query.limit - len(sessions) - len(known))
-            replies = self._calls.run([self._steps_listed(session, query) for session in ids])
-            for session, reply in zip(ids, replies, strict=True):
-                if isinstance(reply, CorruptEntryError):
-                    self._corrupt.pass_over(session, reply)
-                elif reply is not None and query.known.get(session) == reply.stored.key.epoch:
-                    known.append(session)
-                elif reply is not None:
-                    sessions.append(reply.stored)
-            if ended:
-                return Page(sessions, None, known)
-            if len(sessions) + len(known) >= query.limit:
-                return Page(sessions, encode_cursor(float(score), last), known)
-
-    def _look(self, query: Query, score: str, last: str, wanted: int) -> tuple[bool, str, str, list[str]]:
-        """One part of the list: whether it is the last one, where it ends, and the sessions that fit."""
-        places = places_of(query)
-        everywhere = len(places) == len(PLACES)
-        labels = [label_text(name, value) for name, value in query.labels.items()]
-        command: Command = (LIST, 1, self._index, self._base, score, last, LOOKED_AT, wanted, int(query.lapsed))
-        where = [-1] if everywhere else [len(places), *places]
-        (reply,) = self._calls([(*command, query.pipeline or "", *where, *labels)])
-        if isinstance(reply, ResponseError) or not isinstance(reply, list) or len(reply) != 4:
-            raise StoreError(f"store {self._calls.address}: its list of sessions cannot be read: {reply!r:.200}")
-        ids: list[str] = []
-        for each in reply[3]:
-            try:
-                ids.append(decode_id(each))
-            except CorruptEntryError as error:
-                self._corrupt.pass_over(each, error)
-        return reply[0] == 1, reply[1].decode(), reply[2].decode("utf-8", "surrogateescape"), ids
-
-    def _steps_listed(self, session: str, query: Query) -> Steps[Read | CorruptEntryError | None]:
-        """Reads one session, if it has the labels: what was found has them somewhere in the text of its labels."""
-        if query.labels:
-            (reply,) = yield [("HGET", session_keys(self._base, session).meta, "l")]
-            try:
-                if not has_labels(reply, query.labels):
-                    return None
-            except CorruptEntryError as error:
-                return error
-        return (yield from self.steps(session, events=False))
 
 
 # Decoding: each raises `CorruptEntryError` where something is not what it should be.

@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from . import index_lua
+
 T = TypeVar("T")
 
 Command: TypeAlias = Sequence[Any]
@@ -58,6 +60,7 @@ end
 
 CLAIM: Final = _script(
     _ADD_EVENTS
+    + index_lua.SETTLE
     + """
 -- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
@@ -74,6 +77,7 @@ for _, number in ipairs({epoch or '', newest and string.match(newest[1], '^%d+')
 end
 -- Where only a part is left (evicted, or removed by hand), nothing is.
 local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
+local base = string.sub(index, 1, -2)
 local took = redis.pcall('GET', history)
 if type(took) ~= 'string' then took = redis.pcall('HGETALL', usual) end  -- What was kept before there were histories.
 if type(took) == 'table' and took.err then took = {} end
@@ -88,14 +92,14 @@ if epoch and known[2] == '0' then
   elseif whole then
     if ARGV[7] ~= '' and redis.call('PEXPIRE', lease, ARGV[7]) == 0 then
       redis.call('SET', lease, '', 'PX', ARGV[7])
+      settle(base, ARGV[2], clock())
     end
     return {'again', epoch, took}
   end
 end
 if not whole then newest = false end
 if ARGV[9] ~= '' and not (newest and newest[1] == ARGV[9]) then return {'moved'} end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = clock()
 local before = tonumber(redis.call('GET', ahead) or '') or 0
 -- Above all that the session ever had, also where that is no longer known: the server's clock has passed it,
 -- or `ahead` still holds it.
@@ -114,16 +118,18 @@ if newest and known[5] == 'queued' then
   if string.find(ARGV[15], 'l', 1, true) and known[7] then labels = known[7] end
 end
 redis.call('HSET', meta, 'e', number, 'o', ARGV[3], 'f', ARGV[7] == '' and '1' or '0', 's', ARGV[10],
-  'p', ARGV[11], 'l', labels, 'q', queued_at)
+  'p', ARGV[11], 'l', labels, 'q', queued_at, 'v', '1')
 redis.call('ZADD', index, queued_at, ARGV[2])
 if ARGV[7] ~= '' then redis.call('SET', ARGV[1] .. number, '', 'PX', ARGV[7]) end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[8]) end
+settle(base, ARGV[2], now)
 return {'claimed', number, took, newest, known[4]}
 """
 )
 
 APPEND: Final = _script(
     _ADD_EVENTS
+    + index_lua.SETTLE
     + """
 -- KEYS: stream meta events index lease
 -- ARGV: id, epoch, seq, record, heartbeat, lease ms or '', ms to keep, status, pipeline, labels, queued at,
@@ -151,7 +157,10 @@ if of ~= epoch then
   redis.call('DEL', events)
 end
 add_events(events, epoch, 14, tonumber(n), tonumber(ARGV[13]))
-if seq >= at then for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end end
+if seq >= at then
+  for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[7]) end
+  settle(string.sub(index, 1, -2), ARGV[1], clock())
+end
 return {'done', seq > at and 1 or 0}
 """
 )
@@ -170,25 +179,29 @@ return {'done', gone}
 )
 
 RENEW: Final = _script(
-    """
+    index_lua.SETTLE
+    + """
 -- KEYS: stream meta events lease index; ARGV: epoch, lease ms, heartbeat, id
 local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'q')
 if not known[1] or redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
 if known[1] ~= ARGV[1] then return {'fenced', known[1]} end
 if known[2] == '0' then
+  local lapsed = redis.call('PTTL', KEYS[4]) <= 0
   redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'h', ARGV[3])
-  if tonumber(known[3] or '') then redis.call('ZADD', KEYS[5], 'NX', known[3], ARGV[4]) end
+  local listed = tonumber(known[3] or '') and redis.call('ZADD', KEYS[5], 'NX', known[3], ARGV[4])
   for i = 1, 3 do
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
   end
+  if lapsed or listed == 1 then settle(string.sub(KEYS[5], 1, -2), ARGV[4], clock(), listed == 1) end
 end
 return {'done'}
 """
 )
 
 DELETE: Final = _script(
-    """
+    index_lua.SETTLE
+    + """
 -- KEYS: stream meta events index word; ARGV: lease prefix, id
 local known = redis.pcall('HMGET', KEYS[2], 'e', 'f')
 if not known.err and known[1] and known[2] == '0' and redis.call('PTTL', ARGV[1] .. known[1]) > 0 then
@@ -196,7 +209,7 @@ if not known.err and known[1] and known[2] == '0' and redis.call('PTTL', ARGV[1]
 end
 local there = redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('DEL', KEYS[3], KEYS[5])
-redis.call('ZREM', KEYS[4], ARGV[2])
+settle(string.sub(KEYS[4], 1, -2), ARGV[2], clock())
 return {'done', there}
 """
 )
@@ -219,35 +232,14 @@ return {known[1], newest[1], newest[2], lease, known[3], events}
 )
 
 LIST: Final = _script(
-    """
+    index_lua.BEHIND
+    + """
 -- KEYS: index; ARGV: base of all keys, score and id to go on after ('' and '' for the start), entries to look at,
 --       sessions to find, whether only those without an owner, pipeline or '', number of places (-1: any), place...,
 --       label...
 local index, base = KEYS[1], ARGV[1]
-local function below(one, other)  -- By bytes, as sorted sets do; Lua goes by the locale of the server.
-  for i = 1, math.min(#one, #other) do
-    local a, b = string.byte(one, i), string.byte(other, i)
-    if a ~= b then return a < b end
-  end
-  return #one < #other
-end
 local score, id = ARGV[2], ARGV[3]
-local start = 0
-if score ~= '' then
-  local rank = redis.call('ZREVRANK', index, id)
-  local stands = rank and tonumber(redis.call('ZSCORE', index, id))
-  if rank and stands == tonumber(score) then
-    start = rank + 1
-  else
-    -- It is gone, or stands elsewhere: its place is sought among those with the same score.
-    start = redis.call('ZCOUNT', index, '(' .. score, '+inf')
-    local to = start + redis.call('ZCOUNT', index, score, score)
-    while start < to do
-      local middle = math.floor((start + to) / 2)
-      if below(redis.call('ZREVRANGE', index, middle, middle)[1], id) then to = middle else start = middle + 1 end
-    end
-  end
-end
+local start = behind(index, score, id)
 local pipeline, places = ARGV[7], tonumber(ARGV[8])
 local wanted = {}
 for i = 9, 8 + math.max(places, 0) do wanted[ARGV[i]] = true end
@@ -286,6 +278,10 @@ return {ended and 1 or 0, last_score, last_id, found}
 """
 )
 
+PAGE: Final = _script(index_lua.PAGE)
+TAKE_IN: Final = _script(index_lua.TAKE_IN)
+SETTLE: Final = _script(index_lua.SETTLE_ONE)
+
 WATCHED: Final = _script(
     """
 -- KEYS: word words; ARGV: id, ms that one word lasts, words kept, ms to keep them
@@ -301,6 +297,8 @@ PROBE: Final = _script(
     """
 -- KEYS: a key that nobody uses. What every other script and command needs, tried once.
 redis.call('SET', KEYS[1], '1', 'PX', 1000)
+redis.call('HDEL', KEYS[1] .. ':x', '1')
+redis.call('ZRANGEBYSCORE', KEYS[1] .. ':x', 0, 1)
 return redis.call('TIME')
 """
 )

@@ -6,7 +6,7 @@ all, are plain commands without a transaction:
 
     XADD s:ID NOMKSTREAM MAXLEN ~ 16 EPOCH-SEQ d RECORD h HEARTBEAT
     XADD e:ID NOMKSTREAM MINID ~ EPOCH-N EPOCH-N n EVENT ...        where there are events
-    SET  l:ID:EPOCH HEARTBEAT PX LEASE
+    SET  l:ID:EPOCH HEARTBEAT PX LEASE GET
     HGET m:ID e
 
 The fence is in the ids. A stream takes no entry at or below its newest, and a claim has put one of its own
@@ -50,7 +50,7 @@ from ..base import (
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from .keys import Keys, SessionKeys, session_keys
 from .reads import entry, epoch, history_in
-from .scripts import APPEND, CLAIM, DELETE, LEARN, RENEW, WATCHED, Command, Script, Steps
+from .scripts import APPEND, CLAIM, DELETE, LEARN, RENEW, SETTLE, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
@@ -75,6 +75,9 @@ LIST_AGAIN: Final = 10.0
 """Seconds after which a session that is written is put into the list again, should that have been evicted."""
 
 
+LAPSE_SHOWN: Final = ("GET",)
+"""With what a lease is set: the answer shows whether it had lapsed, and so whether lists are to be put right."""
+
 _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 """Of a stream that is there; what is dropped is whole blocks, and so cheap."""
 
@@ -89,6 +92,8 @@ class _Own:
     keys: SessionKeys
     refresh: float
     """When the expiry of its keys is to be set anew."""
+    lease: float
+    """Seconds that its lease stands, at least: the index reckons with that."""
     listed: float = field(default_factory=time.monotonic)
     """When it was put into the list."""
 
@@ -143,6 +148,7 @@ class Writer:
             or own.epoch != append.key.epoch
             or own.seq >= append.key.seq
             or own.index != append.index
+            or own.lease > append.lease
             or len(append.events) > BURST
         ):
             return (yield from self._append_by_script(append))
@@ -151,7 +157,7 @@ class Writer:
         key = f"{at}-{seq}"
         commands: list[Command] = [
             ("XADD", keys.stream, *_NEWER, key, "d", append.record, "h", beat),
-            ("SET", f"{keys.leases}{at}", beat, "PX", _ms(append.lease)),
+            ("SET", f"{keys.leases}{at}", beat, "PX", _ms(append.lease), *LAPSE_SHOWN),
         ]
         if append.events:
             newest = append.events[-1][0]
@@ -165,16 +171,21 @@ class Writer:
             own.refresh = now + append.keep / 4
             keep = _ms(max(append.keep * 1.25, append.lease))
             commands += [("PEXPIRE", name, keep) for name in keys[:3]]
-        if now >= own.listed + LIST_AGAIN:
+        list_again = now >= own.listed + LIST_AGAIN
+        if list_again:
             own.listed = now
             commands.append(("ZADD", self._keys.index, "NX", repr(float(own.index.queued_at)), session))
         commands.append(("HGET", keys.meta, "e"))
         replies = yield commands
         taken, claimed = isinstance(replies[0], bytes), replies[-1] == str(at).encode()
-        if taken and claimed and (not append.events or isinstance(replies[2], bytes)):
+        leased = not isinstance(replies[1], ResponseError)
+        if taken and claimed and leased and (not append.events or isinstance(replies[2], bytes)):
             own.seq = seq
+            evicted = list_again and replies[-2] == 1
+            if replies[1] is None or evicted:  # Its lease had lapsed: it stands elsewhere by now.
+                yield [(SETTLE, 0, self._keys.base, session, int(evicted))]
             return Done()
-        for reply in replies:
+        for reply in replies if leased else ():
             if isinstance(reply, ResponseError) and not _is_behind(reply):
                 raise reply
         # Refused, or something is gone: a script sees what there is, and writes what is missing.
@@ -208,16 +219,16 @@ class Writer:
                 yield from self._learn_lesson(append.index.pipeline, append.lesson)
             outcome = Done()
         if isinstance(outcome, Done) and append.lease is not None:
-            self._learn(session, at, seq, append.index, append.keep)
+            self._learn(session, at, seq, append.index, append.keep, append.lease)
         else:
             self._own.pop(session, None)
         return outcome
 
-    def _learn(self, session: str, at: int, seq: int, index: Index, keep: float) -> None:
+    def _learn(self, session: str, at: int, seq: int, index: Index, keep: float, lease: float) -> None:
         if len(self._own) >= KNOWN:
             self._own.clear()
         refresh = time.monotonic() + keep / 4
-        self._own[session] = _Own(at, seq, index, session_keys(self._keys.base, session), refresh)
+        self._own[session] = _Own(at, seq, index, session_keys(self._keys.base, session), refresh, lease)
 
     # Histories
 
@@ -294,7 +305,7 @@ class Writer:
             case [b"claimed", at, took, *before]:
                 number = epoch(at)
                 if claim.lease is not None:
-                    self._learn(session, number, claim.seq, index, claim.keep)
+                    self._learn(session, number, claim.seq, index, claim.keep, claim.lease)
                 return Claimed(number, self._previous(session, before), history_in(index.pipeline, took, self._corrupt))
         return _outcome(reply)
 
