@@ -283,6 +283,35 @@ MUTANTS = (
         "        if decode_head(",
         ("fenced_by_two_who_ask_again",),
     ),
+    Mutant(
+        "counts by a file: what stands there when the phase ends is not taken in",
+        "session/process_counts.py",
+        """            self._slots.take_back_of_the_dead()
+            self.draw()""",
+        "            self._slots.take_back_of_the_dead()",
+        ("counts_by_a_file",),
+    ),
+    Mutant(
+        "counts by a file: they are taken in after the phase has ended, too",
+        "session/process_counts.py",
+        "            self._finished = True",
+        "            self._finished = self.left",
+        ("counts_by_a_file",),
+    ),
+    Mutant(
+        "counts by a file: what a job that raises has counted stays",
+        "counting/counter.py",
+        "keep=error is None)",
+        "keep=True)",
+        ("counts_by_a_file",),
+    ),
+    Mutant(
+        "counts by a file: what comes too late is not noticed",
+        "session/lifecycle.py",
+        "        self.core.close_counts()\n",
+        "",
+        ("counts_by_a_file",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

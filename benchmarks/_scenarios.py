@@ -33,6 +33,7 @@ from trio_progress.testing import (
     seeded_random,
 )
 
+from ._counts_scenario import counts_by_a_file
 from ._owners import fenced_by_two_who_ask_again, two_owners_and_fencing
 from ._scenario_parts import NAMES, PIPELINE, Scenario, count, nothing_left, same_state, stored
 
@@ -416,6 +417,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     watched_from_another_process,
     runs_that_teach,
     fenced_by_two_who_ask_again,
+    counts_by_a_file,
 )
 """All of them, by subject; the first is the one whose speed is watched."""
 

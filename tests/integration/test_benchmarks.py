@@ -163,3 +163,20 @@ def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_p
         "ours",
         "without the index",
     }
+
+
+@pytest.mark.exhaustive
+def test_processes_counts_exactly_and_measures_beside_a_shared_value(tmp_path: Path) -> None:
+    out = tmp_path / "processes.json"
+    small = ["--rounds", "2", "--span", "0.2", "--workers", "2", "--units", "1000", "--kills", "4", "--ways", "fork"]
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "processes", *small, "--json", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = json.loads(out.read_text())
+    assert [target["limit"] for target in report["targets"]] == [0, 0, 1, 0.4, 0.4, 0.5, 10]
+    assert all(target["met"] for target in report["targets"][:3])
+    assert "1000 units counted: wrong" in run.stdout

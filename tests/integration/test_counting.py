@@ -8,28 +8,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from benchmarks._counting import WAYS
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no POSIX locks"),
 ]
 
+ROOT = Path(__file__).resolve().parents[2]
+
 HEAD = """
-import concurrent.futures, multiprocessing, os, signal, subprocess, sys, threading, time
+import multiprocessing, os, signal, subprocess, sys
 
-def count(counter, n):
-    for _ in range(n):
-        counter.advance()
-    return n
-
-def run(body, **settings):
+def run(body):
     import trio
     from trio_progress import open_tracker
     async def main():
-        async with open_tracker(**settings) as tracker:
+        async with open_tracker() as tracker:
             async with tracker.session("a") as session:
                 with session.phase("x", total=100) as phase:
                     async with phase.from_processes() as counter:
@@ -38,157 +38,53 @@ def run(body, **settings):
     trio.run(main)
 """
 
+SLOW_TO_START = {"spawn", "forkserver", "executor", "subprocess", "trio-parallel"}
+"""Ways that are left to `--exhaustive`: each worker imports all of it."""
 
-def program(folder: Path, code: str, *, python: tuple[str, ...] = ()) -> list[str]:
-    """Runs the program; what it printed."""
-    file = folder / "program.py"
-    file.write_text(HEAD + code, encoding="utf-8")
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", *python, str(file)]
-    environment = {**os.environ, "TMPDIR": str(folder)}
+
+def ran(folder: Path, *arguments: str, timeout: float = 120) -> list[str]:
+    """Runs Python; what it printed. It leaves nothing behind."""
+    environment: Mapping[str, str] = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, cwd=folder, env=environment
+        [sys.executable, "-W", "ignore::DeprecationWarning", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [path.name for path in folder.iterdir() if path.name.startswith("trio-progress-counts-")] == []
     return done.stdout.split()
 
 
-WAYS = {
-    "fork": """
-def body(counter):
-    with multiprocessing.get_context("fork").Pool(8) as pool:
-        pool.starmap(count, [(counter, N)] * 8, chunksize=1)
-""",
-    "spawn": """
-def body(counter):
-    with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
-        pool.starmap(count, [(counter, N)] * 8, chunksize=1)
-""",
-    "forkserver": """
-def body(counter):
-    with multiprocessing.get_context("forkserver").Pool(WORKERS) as pool:
-        pool.starmap(count, [(counter, N)] * 8, chunksize=1)
-""",
-    "an executor": """
-def body(counter):
-    with concurrent.futures.ProcessPoolExecutor(WORKERS) as pool:
-        assert sum(pool.map(count, [counter] * 8, [N] * 8)) == 8 * N
-""",
-    "subprocess": """
-CODE = '''
-from trio_progress.counting import inherit
-counter = inherit()
-for _ in range(%d):
-    counter.advance()
-''' % N
-def body(counter):
-    environment = {**os.environ, **counter.environment}
-    for _ in range(8 // WORKERS):
-        started = [subprocess.Popen([sys.executable, "-c", CODE], env=environment) for _ in range(WORKERS)]
-        assert [process.wait(100) for process in started] == [0] * WORKERS
-""",
-    "nested pools": """
-def nested(counter):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        pool.starmap(count, [(counter, N)] * 4, chunksize=1)
-
-def body(counter):
-    with concurrent.futures.ProcessPoolExecutor(2) as pool:
-        list(pool.map(nested, [counter] * 2))
-""",
-    "fork with threads": """
-def threaded(counter):
-    count(counter, N)  # Before there are threads, and in the thread that is forked with.
-    threads = [threading.Thread(target=count, args=(counter, N)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-def body(counter):
-    others = [threading.Thread(target=count, args=(counter, N)) for _ in range(2)]
-    for thread in others:
-        thread.start()
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=threaded, args=(counter,)) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    for thread in [*others, *workers]:
-        thread.join()
-""",
-    "trio-parallel": """
-def body(counter):
-    import trio, trio_parallel
-    async def main():
-        async with trio.open_nursery() as nursery:
-            for _ in range(8):
-                nursery.start_soon(trio_parallel.run_sync, count, counter, N)
-    trio.run(main)
-""",
-}
-UNITS = {"fork with threads": 34}
-"""How many times N each way counts, where it is not eight times."""
+def program(folder: Path, code: str) -> list[str]:
+    """Runs the program; what it printed."""
+    file = folder / "program.py"
+    file.write_text(HEAD + code, encoding="utf-8")
+    return ran(folder, str(file))
 
 
-def counted(folder: Path, way: str, n: int, workers: int) -> int:
-    body = f"N, WORKERS = {n}, {workers}\n{WAYS[way]}\nif __name__ == '__main__':\n    run(body)\n"
-    done, late = program(folder, body)
-    assert late == "0"
-    return int(done)
-
-
-@pytest.mark.parametrize("way", ["fork", "subprocess", "nested pools", "fork with threads"])
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.exhaustive if way in SLOW_TO_START else ()) for way in WAYS]
+)
 def test_what_workers_count_is_counted_exactly(way: str, tmp_path: Path) -> None:
-    assert counted(tmp_path, way, 1000, 2) == UNITS.get(way, 8) * 1000
+    assert ran(tmp_path, "-m", "benchmarks._counting", way, "2000", "8") == ["16000", "0"]
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("way", WAYS)
 def test_two_million_units_of_eight_workers_are_counted_exactly(way: str, tmp_path: Path) -> None:
-    n = 2_000_000 // UNITS.get(way, 8)
-    assert counted(tmp_path, way, n, 8) == n * UNITS.get(way, 8)
+    told = ran(tmp_path, "-m", "benchmarks._counting", way, "250000", "8", timeout=600)
+    assert told == ["2000000", "0"]
 
 
-def test_workers_that_are_killed_lose_nothing_that_had_returned(tmp_path: Path) -> None:
-    told = program(
-        tmp_path,
-        """
-import mmap, random, struct
-def work(counter, journal):
-    with open(journal, "r+b") as file:
-        cell = memoryview(mmap.mmap(file.fileno(), 8)).cast("q")
-    while True:
-        counter.advance()
-        cell[0] += 1
-
-def body(counter):
-    random.seed(7)
-    context, journals = multiprocessing.get_context("fork"), []
-    for batch in range(5):
-        workers = []
-        for number in range(8):
-            journals.append(f"{batch}-{number}")
-            with open(journals[-1], "wb") as file:
-                file.write(bytes(8))
-            workers.append(context.Process(target=work, args=(counter, journals[-1])))
-            workers[-1].start()
-        for worker in workers:
-            time.sleep(random.random() * 0.02)
-            worker.kill()
-        for worker in workers:
-            worker.join()
-    returned = 0
-    for journal in journals:
-        with open(journal, "rb") as file:
-            returned += struct.unpack("q", file.read())[0]
-    print(returned, len(journals))
-
-if __name__ == "__main__":
-    run(body)
-""",
-    )
-    returned, deaths, done, late = map(int, told)
-    assert 0 <= done - returned <= deaths == 40
+@pytest.mark.parametrize("kills", [24, pytest.param(200, marks=pytest.mark.exhaustive)])
+def test_workers_that_are_killed_lose_nothing_that_had_returned(kills: int, seed: int, tmp_path: Path) -> None:
+    told = ran(tmp_path, "-m", "benchmarks._counting", "kills", str(seed), str(kills))
+    returned, counted, deaths, late = map(int, told)
+    assert 0 <= counted - returned <= deaths == kills
     assert returned > 0
     assert late == 0
 

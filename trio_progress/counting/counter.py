@@ -179,7 +179,7 @@ class ProcessCounter:
         """This process' way into the file; None: it comes too late, and counts into nothing."""
         place = self._place
         if place is _UNKNOWN:
-            from .slots import open_file
+            from .files import open_file
 
             place = self._place = open_file(self._path) or _GONE
         return None if place is _GONE else place

@@ -23,7 +23,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -71,7 +71,6 @@ class Record(NamedTuple):
     total: float | None = None
 
 
-@final
 class Layout:
     """The fields of a file of counts, over its memory."""
 

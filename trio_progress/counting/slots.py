@@ -11,24 +11,22 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import mmap
 import os
-import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from .layout import COUNTED, COUNTERS, FILE_SIZE, SHARED, Layout, Record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..state.guard import Unset
 
 _NAMES: Final = SHARED + 1
@@ -37,8 +35,6 @@ _NAMES: Final = SHARED + 1
 _OWNER: Final = SHARED + 2
 """The byte that is locked by the process whose session is counted for, for as long as it lives."""
 
-PREFIX: Final = "trio-progress-counts-"
-_NAME: Final = "counts"
 _MANY_THREADS: Final = 16
 """From so many threads on, the slots of those that have ended are looked for."""
 
@@ -281,105 +277,14 @@ class Slots:
                 self._depth -= 1
 
 
-# The files that this process has open
-
-_opened: Final[dict[str, Slots]] = {}
-_guard = threading.RLock()
-
-
-def _after_fork() -> None:
-    global _guard  # noqa: PLW0603 - a thread that is not in the child may have held it
-    _guard = threading.RLock()
-    for slots in _opened.values():
-        slots.reset()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def make_file(*, strict: bool) -> tuple[str, Slots]:
-    """Makes a file of counts, in a folder that only this user can enter; its path, and this process' way into it.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    path = str(Path(folder, _NAME))
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def is_owned(path: Path) -> bool:
+    """Whether the process whose session a file is for lives. Not of a file that is open in this process."""
+    with suppress(FileNotFoundError):
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            empty = memoryview(bytes(FILE_SIZE))
-            while empty:
-                empty = empty[os.write(file, empty) :]
-            slots = Slots(file)
-            slots.own()
-        except BaseException:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _OWNER)
+        except (BlockingIOError, PermissionError):
+            return True
+        finally:
             os.close(file)
-            raise
-    except BaseException:
-        remove_file(path)
-        raise
-    slots.layout.begin(strict)
-    with _guard:
-        _opened[path] = slots
-    return path, slots
-
-
-def remove_file(path: str) -> None:
-    """Takes the file and its folder away; who has it open can go on."""
-    with suppress(OSError):
-        Path(path).unlink(missing_ok=True)
-        Path(path).parent.rmdir()
-
-
-def close_file(path: str) -> None:
-    """Nobody looks at the file any more: processes that have it open may close it."""
-    with _guard:
-        slots = _opened.pop(path, None)
-    if slots is not None:
-        slots.layout.end()
-        slots.close()
-
-
-def open_file(path: str) -> Slots | None:
-    """This process' way into a file of counts; None: it is there no longer.
-
-    Raises:
-        PermissionError: Others than this user can get at it, or only another user can.
-        ValueError: It is no file of counts, or one of another version of trio-progress.
-    """
-    with _guard:
-        slots = _opened.get(path)
-        if slots is None:
-            try:
-                file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            try:
-                try:
-                    _check_own(path, file)
-                except FileNotFoundError:  # It is being taken away.
-                    os.close(file)
-                    return None
-                slots = Slots(file)
-                if not slots.layout.valid:
-                    raise ValueError(f"{path} is no file of counts of this version of trio-progress")
-            except BaseException:
-                os.close(file)
-                raise
-            for other in [one for one, others in _opened.items() if others.layout.over]:
-                _opened.pop(other).close()
-            _opened[path] = slots
-        return slots
-
-
-def _check_own(path: str, file: int) -> None:
-    user = os.geteuid()
-    for what, found in (("folder", Path(path).parent.lstat()), ("file", os.fstat(file))):
-        right = stat.S_ISDIR if what == "folder" else stat.S_ISREG
-        if not right(found.st_mode) or found.st_uid != user or found.st_mode & 0o077:
-            raise PermissionError(
-                errno.EPERM, f"the {what} of {path} is not this user's alone: count with the counter of your own parent"
-            )
-    if found.st_size != FILE_SIZE:
-        raise ValueError(f"{path} is no file of counts of this version of trio-progress")
+    return False

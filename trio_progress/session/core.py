@@ -227,10 +227,10 @@ class SessionCore(ToldOfForks):
             self._note(
                 "late_counts",
                 "late_update",
-                "session %r: processes have counted %s units too late on phase %r, which changed nothing: wait for the "
-                "workers within the block of from_processes()",
-                units,
+                "session %r: processes went on counting on phase %r after its end, or the block of from_processes() "
+                "(%s units), which changed nothing: wait for the workers in the block; further ones are only counted",
                 counts.node.label,
+                units,
                 phase=counts.node.label,
                 reason="from_processes()",
             )

@@ -56,7 +56,7 @@ class CountingScope(OneProcess, AbstractAsyncContextManager["ProcessCounter | Nu
             raise PhaseError(f"phase {node.label!r} is {node.status}: processes can count on an open phase only")
         if sys.platform == "win32":
             raise NotImplementedError("phase.from_processes() needs POSIX locks, which Windows has not")
-        from ..counting.slots import make_file
+        from ..counting.files import make_file
 
         counts = ProcessCounts(core.state, node, *make_file(strict=core.state.strict))
         core.add_counts(counts)

@@ -61,7 +61,7 @@ class ProcessCounts:
 
     def leave(self) -> None:
         """The block is left: the file is taken away, and who comes now comes too late."""
-        from ..counting.slots import remove_file
+        from ..counting.files import remove_file
 
         self.finish()
         self.left = True
@@ -69,7 +69,7 @@ class ProcessCounts:
 
     def close(self) -> float | None:
         """Lets go of the file. Returns how many units came too late; None: nothing at all did."""
-        from ..counting.slots import close_file
+        from ..counting.files import close_file
 
         late = self._reader.read()
         close_file(self.path)

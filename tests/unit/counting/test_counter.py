@@ -8,6 +8,8 @@ import os
 import pickle
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +19,9 @@ import pytest
 
 from trio_progress import NullCounter, ProcessCounter
 from trio_progress.counting import inherit
+from trio_progress.counting.files import close_file, make_file, open_file, remove_file
 from trio_progress.counting.layout import FILE_SIZE
 from trio_progress.counting.reading import Reader
-from trio_progress.counting.slots import close_file, make_file, open_file, remove_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no POSIX locks")
 
@@ -241,6 +243,36 @@ def test_a_program_that_was_not_started_with_a_counter_counts_nothing(
     assert null.environment == {}
     with null.job():
         null.advance()
+
+
+def test_what_a_parent_that_was_killed_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = """
+import os, sys, tempfile, time
+from pathlib import Path
+from trio_progress.counting.files import make_file
+made, _ = make_file(strict=True)
+os.utime(Path(made).parent, (1, 1))
+print(made, flush=True)
+sys.stdin.readline()
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+
+    def parent() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    with parent() as killed, parent() as other:
+        assert killed.stdout is not None
+        assert other.stdout is not None
+        left, kept = (Path(process.stdout.readline().strip()) for process in (killed, other) if process.stdout)
+        killed.kill()
+        killed.wait()
+        assert left.exists()
+        with parent() as following:
+            following.communicate("", timeout=60)
+        assert not left.parent.exists()
+        assert kept.exists()
+        other.communicate("", timeout=60)
 
 
 @pytest.mark.parametrize("wrong", ["mode", "folder", "link", "size", "text", "a folder"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trio_progress.counting.layout import (
     ADVANCED,
@@ -83,10 +83,12 @@ class Counting(RuleBasedStateMachine):
 
     SLOTS = (0, 500, 1023)
     PLACES = (ADVANCED, SKIPPED, EXTENDED, COUNTED)
+    layout_class: type[Layout] = Layout
 
     def __init__(self) -> None:
         super().__init__()
-        self.layout = made()
+        self.layout = self.layout_class(bytearray(FILE_SIZE))
+        self.layout.begin(strict=True)
         self.layout.add_name("things")
         self.reader = Reader(self.layout)
         self.read = [0.0] * 4
@@ -144,8 +146,44 @@ class Counting(RuleBasedStateMachine):
         assert self.read == [sum(column) for column in zip(self.kept, *self.jobs.values(), strict=True)]
 
 
-Counting.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Counting.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestCounting = Counting.TestCase
+
+
+class CopiesAtTheBeginning(Layout):
+    """What a signal handler has counted in the bank that was prepared is overwritten."""
+
+    def begin_job(self, slot: int) -> None:
+        bank = self.bank(slot)
+        self.cell(slot, 1 - bank)[:] = self.cell(slot, bank)
+        super().begin_job(slot)
+        self.cell(slot, 1 - bank)[:] = self.cell(slot, bank)
+
+
+class TakesOverAJob(Layout):
+    """What a dead owner has left in a job counts on."""
+
+    def take(self, slot: int) -> int:
+        if self.in_job(slot):
+            return self.end_job(slot, keep=True)
+        return super().take(slot)
+
+
+class KeepsTheOtherBank(Layout):
+    """A job that is finished is taken back, and the other way round."""
+
+    def end_job(self, slot: int, *, keep: bool) -> int:
+        return super().end_job(slot, keep=not keep)
+
+
+@pytest.mark.parametrize("planted", [CopiesAtTheBeginning, TakesOverAJob, KeepsTheOtherBank])
+def test_a_planted_bug_is_found_by_the_model(planted: type[Layout]) -> None:
+    class Planted(Counting):
+        layout_class = planted
+
+    unshrunk = settings(Counting.TestCase.settings, max_examples=500, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Planted, settings=unshrunk)
 
 
 @pytest.mark.parametrize("slot", [0, 1023])

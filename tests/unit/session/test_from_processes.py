@@ -78,7 +78,7 @@ async def test_the_end_of_the_phase_or_session_within_the_block_takes_it_in(
         assert tracker.statistics().late == 1
     texts = [record.getMessage() for record in caplog.records if getattr(record, "event", None) == "late_update"]
     assert len(texts) == 1
-    assert "counted 5 units too late on phase 'first'" in texts[0]
+    assert "on phase 'first' after its end, or the block of from_processes() (5 units)" in texts[0]
 
 
 async def test_counts_after_the_block_are_late_and_logged_once(
