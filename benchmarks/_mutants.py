@@ -113,11 +113,11 @@ MUTANTS = (
     Mutant(
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "session/broadcaster.py",
-        """                        not_before = trio.current_time() + self._interval
+        """                        not_before = now + self._interval
                         self._state.publish()
                         self._topic.announce()
 """,
-        """                        not_before = trio.current_time() + self._interval
+        """                        not_before = now + self._interval
                         self._state.publish()
                         self._topic.announce()
                         with trio.move_on_after(self._interval):
