@@ -198,8 +198,8 @@ MUTANTS = (
     Mutant(
         "the lease is kept when the session has ended",
         "session/persister.py",
-        "            lease=None if state.over else lease,",
-        "            lease=lease,",
+        "            lease=None if state.over else settings.lost_after,",
+        "            lease=settings.lost_after,",
         ("leaving_while_being_cancelled", "start_and_cleanup_of_one_id"),
     ),
     Mutant(

@@ -33,6 +33,7 @@ from .protocol.messages import encode_message as encode_message
 from .protocol.page import SessionPage as SessionPage
 from .protocol.snapshot import ErrorInfo as ErrorInfo
 from .protocol.snapshot import Expected as Expected
+from .protocol.snapshot import Followed as Followed
 from .protocol.snapshot import PhaseSnapshot as PhaseSnapshot
 from .protocol.snapshot import Snapshot as Snapshot
 from .script import open_progress as open_progress

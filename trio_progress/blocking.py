@@ -200,7 +200,7 @@ class Client:
             if stored.alive:
                 self._write(Ask(session_id, "cancel", text))
                 return
-            made = cancellation(stored, text, self._clock.wall(), self._retention)
+            made = cancellation(stored, text, self._clock.wall(), self._retention, self._tally)
             if made is None or not isinstance(self._write(made[0]), (Moved, Refused)):
                 return
         raise StoreError(f"session {session_id!r} changes faster than it can be cancelled: try again")

@@ -81,6 +81,22 @@ class Subscriber(Protocol):
         ...
 
 
+class SessionObserver(Protocol):
+    """Who wants to know of every session."""
+
+    def follow(self, topic: Topic) -> None:
+        """A session has been opened."""
+        ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """A session that nobody owns yet is to be shown as it is."""
+        ...
+
+    def close(self) -> None:
+        """The tracker is left."""
+        ...
+
+
 @final
 class Feed:
     """One session in one epoch, as its subscribers read it.
@@ -88,11 +104,18 @@ class Feed:
     Args:
         source: What is read.
         publish: Has the owner publish what has changed; None where that is another process.
+        on_watched: Called when somebody comes who wants states at broadcast pace.
     """
 
-    __slots__ = ("_at", "_publish", "_updates", "ended", "remote", "source")
+    __slots__ = ("_at", "_publish", "_updates", "ended", "on_watched", "remote", "source")
 
-    def __init__(self, source: SessionState | RemoteState, publish: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        source: SessionState | RemoteState,
+        publish: Callable[[], object] | None = None,
+        on_watched: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_watched = on_watched
         self.source = source
         self.remote: RemoteState | None = None
         """The source, where another process owns the session; None: it is open here."""
@@ -170,6 +193,8 @@ class Topic:
         """Adds a subscriber that is notified of what comes from now on, and not of what there is."""
         known = subscriber in self.subscribers
         self.subscribers[subscriber] = keen
+        if keen and self.feed is not None:
+            self.feed.on_watched()
         new_group = subscriber.new_group
         if known:
             return

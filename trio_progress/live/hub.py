@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import trio
 
 from ..errors import CorruptEntryError, SessionClosedError, SessionNotFoundError, StoreError
 from ..stores.base import Query, Store, Stored
 from ..stores.paging import InTurns, every
-from .feed import Ended, Feed, Subscriber, Topic
+from .feed import Ended, Feed, SessionObserver, Subscriber, Topic
 from .remote import RemoteState, found_head
 
 if TYPE_CHECKING:
@@ -25,22 +25,6 @@ Allows: TypeAlias = Callable[[Mapping[str, str]], bool]
 
 def _allowed(feed: Feed, allows: Allows | None) -> bool:
     return allows is None or allows(feed.source.labels)
-
-
-class SessionObserver(Protocol):
-    """Who wants to know of every session."""
-
-    def follow(self, topic: Topic) -> None:
-        """A session has been opened."""
-        ...
-
-    def show(self, snapshot: Snapshot) -> None:
-        """A session that nobody owns yet is to be shown as it is."""
-        ...
-
-    def close(self) -> None:
-        """The tracker is left."""
-        ...
 
 
 OPEN: Final = frozenset({"queued", "running"})
@@ -61,7 +45,8 @@ class Hub:
     """All topics by session id; a topic is there as long as a session or a subscriber needs it.
 
     Args:
-        on_remote: Called with a topic that has subscribers, but no session in this process.
+        on_remote: Called with a topic that has subscribers, but no session in this process, and with the epoch above
+            which all that is stored is news to one of them; None: to none.
         on_idle: Called with the id of a topic that nobody needs any more, or that a session here has taken.
         on_everywhere: Called when somebody begins to watch all sessions of all processes.
     """
@@ -73,7 +58,7 @@ class Hub:
         tally: Tally,
         event_limit: int,
         *,
-        on_remote: Callable[[Topic], None] = lambda topic: None,
+        on_remote: Callable[[Topic, int | None], None] = lambda topic, after: None,
         on_idle: Callable[[str], None] = lambda session_id: None,
         on_everywhere: Callable[[], None] = lambda: None,
     ) -> None:
@@ -112,7 +97,7 @@ class Hub:
         """A session of this process has lost its ownership; its subscribers follow the new owner."""
         topic.feed = None
         if topic.subscribers:
-            self._on_remote(topic)
+            self._on_remote(topic, None)
         self._release(topic)
 
     def show(self, snapshot: Snapshot) -> None:
@@ -123,7 +108,13 @@ class Hub:
     # Subscribers
 
     async def join(
-        self, session_id: str, subscriber: Subscriber, *, wait: bool, allows: Allows | None = None
+        self,
+        session_id: str,
+        subscriber: Subscriber,
+        *,
+        wait: bool,
+        allows: Allows | None = None,
+        keen: bool = True,
     ) -> Topic | None:
         """Registers a subscriber, wherever the session is.
 
@@ -133,6 +124,7 @@ class Hub:
             wait: Whether it waits for a session that there is not, or that it may not see.
             allows: Who may see a session with such labels; None: everybody. For one that may not be seen the store is
                 asked as for one that there is not, and what it holds is looked at no further than its labels.
+            keen: Whether it wants states at broadcast pace, not only as they are stored anyway.
 
         Returns:
             The topic that it follows; None where all that there is to read has been handed over.
@@ -160,17 +152,33 @@ class Hub:
                     topic = self._topic(session_id)
                     topic.open(feed)
                 topic = self._topic(session_id)
-                topic.join(subscriber)
-                self._on_remote(topic)
+                topic.join(subscriber, keen=keen)
+                self._on_remote(topic, None)
                 return topic
-        keen = topic.keen
-        topic.join(subscriber)
-        if not keen and not topic.feed.owned_here:
-            self._on_remote(topic)  # Known from a list so far: its owner has yet to hear that somebody watches.
+        known = topic.keen
+        topic.join(subscriber, keen=keen)
+        if keen and not known and not topic.feed.owned_here:
+            self._on_remote(topic, None)  # Known from a list so far: its owner has yet to hear that somebody watches.
         return topic
 
-    def await_next(self, session_id: str, subscriber: Subscriber) -> Topic:
+    def set_keen(self, topic: Topic, subscriber: Subscriber, *, keen: bool) -> None:
+        """Says whether a subscriber wants states at broadcast pace from now on; one that has gone is no matter."""
+        if subscriber in topic.subscribers:
+            topic.expect(subscriber, keen=keen)
+            if keen and topic.feed is not None and not topic.feed.owned_here:
+                self._on_remote(topic, None)
+
+    def await_next(
+        self, session_id: str, subscriber: Subscriber, *, keen: bool = True, after: int | None = None
+    ) -> Topic:
         """Registers a subscriber for whatever comes next of a session, without what there is of it now.
+
+        Args:
+            session_id: The session.
+            subscriber: Who waits.
+            keen: Whether it wants states at broadcast pace.
+            after: The epoch that it has seen the end of: what the store has of a newer one is news, also where others
+                have seen it.
 
         Returns:
             The topic that it follows from now on, which need not be the one that it followed before.
@@ -179,9 +187,11 @@ class Hub:
             subscriber.shut()
             return Topic(session_id)
         topic = self._topic(session_id)
-        topic.expect(subscriber)
+        topic.expect(subscriber, keen=keen)
         if topic.feed is None:
-            self._on_remote(topic)
+            self._on_remote(topic, after)
+        elif after is not None:
+            subscriber.attach(topic.feed)
         return topic
 
     def leave(self, topic: Topic | None, subscriber: Subscriber) -> None:
@@ -270,7 +280,7 @@ class Hub:
         for observer in whom:
             observer.follow(topic)
         if topic.feed is not None and not topic.feed.owned_here:
-            self._on_remote(topic)
+            self._on_remote(topic, None)
 
     def leave_all(self, observer: SessionObserver) -> None:
         """Takes it out again."""

@@ -90,13 +90,17 @@ class StoreWatcher:
             return max(min(since, time.monotonic() - self._store.looked_at), 0.0)
         return 0.0 if self.up else since
 
-    def watch(self, topic: Topic) -> None:
+    def watch(self, topic: Topic, after: int | None = None) -> None:
         """From now on the topic is kept in step with the store.
 
-        One that is without a feed because its session has ended goes on from that end, of which it has heard.
+        One that is without a feed because its session has ended goes on from that end, of which it has heard; unless
+        somebody has not, who has seen the end of the epoch `after`.
         """
         remote = None if topic.feed is None else topic.feed.remote
-        self._seen[topic.id] = self._seen.get(topic.id) if remote is None else remote.seen
+        seen = self._seen.get(topic.id) if remote is None else remote.seen
+        if remote is None and seen is not None and after is not None and seen.key.epoch > after:
+            seen = None
+        self._seen[topic.id] = seen
         self._changed()
 
     def forget(self, session_id: str) -> None:
@@ -190,6 +194,8 @@ class StoreWatcher:
         topic = hub.topics.get(session_id)
         remote = None if topic is None or topic.feed is None else topic.feed.remote
         if topic is None or remote is None:
+            if topic is not None and topic.feed is None:
+                topic.announce()  # To who waits for somebody to go on with it.
             return
         status = remote.snapshot().status
         # The owner of one that runs stores it anew; nobody does that for the others.

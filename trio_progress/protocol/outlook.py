@@ -40,10 +40,11 @@ def outlook_at(state: Head, now: float) -> Outlook:
     if passed <= 0:
         return Outlook(eta, between)
     return Outlook(
-        _left(eta, passed),
-        None if between is None else (max(between[0] - passed, 0.0), _left(between[1], passed)),
+        left_after(eta, passed),
+        None if between is None else (max(between[0] - passed, 0.0), left_after(between[1], passed)),
     )
 
 
-def _left(seconds: float, passed: float) -> float:
+def left_after(seconds: float, passed: float) -> float:
+    """What is left some seconds after it was said; never nothing, however long ago that was."""
     return max(seconds - passed, OVERDUE * (passed - (1.0 - STEADY) * seconds) if passed > STEADY * seconds else 0.0)

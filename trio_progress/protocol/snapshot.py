@@ -57,6 +57,17 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many units it is expected to have; None: not by units."""
 
 
+class Followed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The session that a phase follows, as it was seen last. Its own phases are to be had under its id."""
+
+    id: str
+    status: SessionStatus | None = None
+    """None: it has been neither declared nor begun."""
+    liveness: Liveness = "ok"
+    attempt: int = 0
+    """0: it is not known yet."""
+
+
 class PhaseValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a phase says of itself, without its children."""
 
@@ -94,6 +105,8 @@ class PhaseValues(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Seconds that its newest attempt took, by the same clock; None until that has ended, or where it is not known."""
     expected: Expected | None = None
     """How long it was expected to take; None: nobody knows."""
+    follows: Followed | None = None
+    """The session that it follows, whose `progress` is its `fraction`; None: it is work of this session."""
 
 
 class PhaseSnapshot(PhaseValues, frozen=True, kw_only=True, omit_defaults=True):

@@ -61,7 +61,7 @@ async def cancel(runtime: TrackerRuntime, session_id: str, reason: str | None) -
 
 async def _cancel_queued(runtime: TrackerRuntime, stored: Stored, reason: str | None) -> None:
     """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
-    made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"))
+    made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"), runtime.tally)
     if made is None:
         return
     claim, ended = made

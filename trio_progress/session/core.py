@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Unpack, final
+from typing import TYPE_CHECKING, Final, Protocol, Unpack, final
 
 import trio
 
@@ -22,6 +22,7 @@ from .wake import ChildWatch, WakeUp
 
 if TYPE_CHECKING:
     from ..live.feed import Topic
+    from ..protocol.snapshot import Snapshot
     from ..state.phase import PhaseNode
     from ..state.session import SessionState
     from ..telemetry.statistics import Tally
@@ -31,6 +32,20 @@ if TYPE_CHECKING:
 
 MOST_COUNTS: Final = 16
 """Files of counts that a session keeps open, beside those of open blocks, to find what comes too late."""
+
+
+class FollowedSessions(Protocol):
+    """The sessions that a session follows, as far as its phases and its tracker need them; `Parts` is the whole."""
+
+    def watch(self) -> None:
+        """Somebody begins to watch the session: those that it follows are wanted at broadcast pace as well."""
+        ...
+
+    async def follow(
+        self, parent: PhaseNode, session_id: str, *, weight: float | None, title: str | None, detach: bool
+    ) -> Snapshot:
+        """See `Phase.follow()`."""
+        ...
 
 
 @final
@@ -51,6 +66,7 @@ class SessionCore(ToldOfForks):
         "broadcast_wake",
         "cancel_reason",
         "children",
+        "parts",
         "persist_wake",
         "persister",
         "state",
@@ -75,6 +91,8 @@ class SessionCore(ToldOfForks):
         self._counts: deque[ProcessCounts] = deque()
         """What processes have counted in, of blocks that are open, and of the last that were left."""
         self._logged: set[str] = set()
+        self.parts: FollowedSessions
+        """The sessions that it follows."""
         self.tracing: Tracing | None = None
         """Who is told what happens, to trace it."""
         self.topic: Topic | None = None

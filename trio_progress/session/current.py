@@ -135,6 +135,9 @@ class ProgressPhase(Protocol):
     def from_thread(self) -> ProgressTicker: ...
     def from_processes(self) -> AbstractAsyncContextManager[ProgressCounter, None]: ...
     def tqdm(self) -> AbstractContextManager[None]: ...
+    async def follow(
+        self, session_id: str, *, weight: float | None = None, title: str | None = None, detach: bool = False
+    ) -> Snapshot | None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
 
@@ -266,6 +269,10 @@ class NullPhase(_Deaf):
         """Leaves tqdm as it is."""
         return nullcontext()
 
+    async def follow(self, session_id: str, **given: Any) -> None:
+        """Follows nothing, and returns after a checkpoint; under another event loop than Trio's at once."""
+        await _checkpoint()
+
     def __enter__(self) -> Self:
         return self
 
@@ -326,8 +333,12 @@ class NullSession(_Deaf):
 
     async def flush(self) -> None:
         """Returns after a checkpoint; under another event loop than Trio's at once."""
-        if trio.lowlevel.in_trio_task():
-            await trio.lowlevel.checkpoint()
+        await _checkpoint()
+
+
+async def _checkpoint() -> None:
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.checkpoint()
 
 
 NULL_SESSION: Final = NullSession()

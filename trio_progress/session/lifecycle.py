@@ -7,7 +7,7 @@ Leaving, however the body ended:
 3. The persister flushes it, for at most `flush_timeout`.
 4. `End`, with the `seq` that the store holds, goes to every subscriber, and their streams end.
 5. The heartbeat, which waits for the flush as well, has stopped. The lease went with the final state.
-6. The nursery is empty; nothing of the session is left.
+6. The nursery is empty; nothing of the session is left. Parts that are cancelled with it have ended; see `parts_left`.
 
 Steps 2 to 5 are chained in the children, which are shielded: whoever waits for them cannot make them
 stop, be it cancelled from outside or interrupted a second time.
@@ -37,6 +37,7 @@ from .core import SessionCore
 from .current import ProgressSession, current
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
+from .parts import Parts
 from .persister import CLAIM_PATIENCE, Persister, entry_of, events_of, index_of
 from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
@@ -59,6 +60,7 @@ class SessionLifecycle:
         "_nursery_manager",
         "_options",
         "_owner",
+        "_parts",
         "_persister",
         "_runtime",
         "core",
@@ -67,18 +69,15 @@ class SessionLifecycle:
     )
 
     def __init__(self, runtime: TrackerRuntime, options: SessionOptions) -> None:
-        self._runtime = runtime
-        self._options = options
-        self._fenced = False
-        self._left = trio.Event()
+        self._runtime, self._options = runtime, options
+        self._fenced = self._adopts = False
+        self._left, self._owner = trio.Event(), checks.new_id()
         self._expect: Key | None = None
-        self._adopts = False
         self.core = SessionCore(self._make_state, self._make_persister, runtime.tally)
+        self.core.parts = self._parts = Parts(runtime, self.core)
         self.session = Session(self.core)
-        self.state: SessionState = self.core.state
-        self._feed = Feed(self.state, self.state.publish)
-        self._owner = checks.new_id()
-        self._persister = self.core.persister
+        self._feed = Feed(self.core.state, self.core.state.publish, self._parts.watch)
+        self.state, self._persister = self.core.state, self.core.persister
 
     def _make_persister(self, core: SessionCore) -> Persister:
         return Persister(
@@ -267,7 +266,7 @@ class SessionLifecycle:
         except Exception as raised:
             unended.append(raised)
             self._end_badly(raised)
-        came = [*unended, *await self._children_gone()]
+        came = [*unended, *await self._children_gone(), *await self._parts.left()]
         if self.core.children.bug is not None:
             mine = [] if left is None or only_cancelled(left) else [left]
             raise BaseExceptionGroup("a bug in trio_progress", [*mine, *came]) from None
@@ -332,13 +331,14 @@ class SessionLifecycle:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Tells the children that the session is left, and who traces it that it has ended."""
+        """Tells the children that the session is left, who traces it that it has ended, and has its parts cancelled."""
         if self.core.tracing is not None:
             self.core.tracing.end()
         self._left.set()
         self._persister.leave()
         self.core.persist_wake.close()
         self.core.broadcast_wake.close()
+        self._parts.end(cancel=not (self._fenced or self.core.stopped or self._runtime.closed))
 
     def _finish(self) -> None:
         """Step 4; called by the broadcaster when the flush is over, or when it has crashed itself."""
@@ -380,7 +380,7 @@ class SessionLifecycle:
                     seq=state.seq,
                     status=state.status,
                 )
-                self._persister.spool(self._runtime.delivery)
+                self._persister.spool(self._runtime.delivery, self._parts.unasked)
         return came
 
     async def _rescue(self) -> None:

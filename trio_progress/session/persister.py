@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, final
 
@@ -115,22 +115,26 @@ class Persister:
     def _append_or_renew(self) -> Write | None:
         state, settings = self._state, self._settings
         newest = self._publish()
-        lease = settings.lost_after
         if not self._behind(*newest):
             if self._renew and not state.over:
                 self._renewing = True
-                return Renew(state.id, state.epoch, lease, state.heartbeat or 0.0)
+                return Renew(state.id, state.epoch, settings.lost_after, state.heartbeat or 0.0)
             return None
-        events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         self._renewing = False
         self._sent = newest
+        return self._append()
+
+    def _append(self) -> Append:
+        """The write of the newest state."""
+        state, settings = self._state, self._settings
+        events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         record, unencoded = entry_of(state, self._committer)
         return Append(
             id=state.id,
             key=Key(state.epoch, state.seq),
             record=record,
             index=index_of(state),
-            lease=None if state.over else lease,
+            lease=None if state.over else settings.lost_after,
             keep=settings.keep(state.status),
             heartbeat=state.heartbeat or 0.0,
             events=events,
@@ -256,10 +260,15 @@ class Persister:
         except Exception as error:
             self._log_unsaved("the final state of session %r could not be rescued", error)
 
-    def spool(self, delivery: SpoolDelivery) -> bool:
-        """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept."""
+    def spool(self, delivery: SpoolDelivery, cancels: Sequence[str] = ()) -> bool:
+        """Keeps the final state, which the store has not taken, for a later try; False where it cannot be kept.
+
+        Args:
+            delivery: Makes the tries.
+            cancels: Parts of the session that are to be cancelled once the store holds that; it may hold it by now.
+        """
         try:
-            write = self._append_or_renew()
+            write = self._append_or_renew() or self._append()
             # The claim may have reached the store: who claims as the same owner is given the session that it has.
             owner = "" if self._claimed else (self._claiming or self._claim()).owner
         except Exception as error:
@@ -267,7 +276,7 @@ class Persister:
             return False
         if isinstance(write, Append) and write.unencoded is not None:
             write = replace(write, record=encoded(write.unencoded), unencoded=None)
-        return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner)
+        return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner, cancels=cancels)
 
     def _log_unsaved(self, what: str, error: Exception) -> None:
         state = self._state
@@ -283,6 +292,11 @@ class Persister:
         """Somebody watches the session through the store: for a while states go there at broadcast pace."""
         self._watched_until = trio.current_time() + WATCHED_FOR
         self.hurry()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody watches the session through the store."""
+        return trio.current_time() < self._watched_until
 
     def renew(self) -> None:
         """The lease should be renewed; does not wait."""

@@ -19,6 +19,7 @@ from .tqdm_bars import counting_bars
 from .tracking import track
 
 if TYPE_CHECKING:
+    from ..protocol.snapshot import Snapshot
     from ..state.phase import PhaseNode
     from ..state.quantities import Number
     from .core import SessionCore
@@ -196,6 +197,34 @@ class Phase(PhaseReading):
         return phase_scope(
             self._core, self._node, name, total=total, weight=weight, title=title, unit=unit, again=again
         )
+
+    async def follow(
+        self, session_id: str, *, weight: float | None = None, title: str | None = None, detach: bool = False
+    ) -> Snapshot:
+        """Shows another session of any process as one child phase, named by its id, until that has completed.
+
+        The child's fraction is the session's `progress`, and what is left of it the session's `eta`. A session that
+        there is not yet, or that was interrupted or lost, is waited for: somebody may begin it, or go on with it.
+        Cancelling the call cancels nothing else. But where this session ends as failed, cancelled or timed out, those
+        that it follows, and that were declared with `parent=` its id, are cancelled as well; leaving it then waits for
+        their ends, within `flush_timeout`.
+
+        Args:
+            session_id: The session.
+            weight: Its share among its siblings, as that of any child.
+            title: What people are shown; the session's title unless given.
+            detach: Whether it is never cancelled with this session.
+
+        Returns:
+            Its last state. One that completed in an earlier attempt of this session is not waited for again.
+
+        Raises:
+            SessionEndedError: It has failed, was cancelled or timed out; `status` says which.
+            SessionNotFoundError: It was deleted, or has expired, before it had completed.
+            PhaseError: It follows this session in turn; or a child of that name is open.
+            ValueError, TypeError: A value is out of range.
+        """
+        return await self._core.parts.follow(self._node, session_id, weight=weight, title=title, detach=detach)
 
     @property
     def phases(self) -> Mapping[str, Phase]:

@@ -80,7 +80,7 @@ class SharedTasks:
         committer = Committer(store, tally, rng)
         address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
         kept = Spool(address, wall=clock.wall) if spool and address is not None else None
-        delivery = SpoolDelivery(kept, store, committer, rng)
+        delivery = SpoolDelivery(kept, store, committer, rng, tally, clock.wall)
         self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {}, nursery)
         self._nursery = nursery
         self._signals = signals
@@ -132,6 +132,7 @@ class SharedTasks:
             reserved = runtime.open.get(session_id)
             if reserved is not None and reserved.core is not None:
                 reserved.core.persister.watched()
+                reserved.core.parts.watch()
 
     def _ask(self, ask: Ask) -> None:
         self.runtime.committer.submit(Once(ask))

@@ -12,7 +12,8 @@
    how often it is worked on at all. What runs together counts by those shares, and is at least the longest of it.
 5. The bar is the time that was worked divided by that and the rest. It only rises: at most four times as fast as it
    should, and at a quarter of that where it would have to fall. It stands while the work does.
-6. In a first run the weights say what to expect; see `by_weights()`. What has no history in a later run is expected to
+6. Where nothing is left of a phase but sessions that it follows, what is left is what they say.
+7. In a first run the weights say what to expect; see `by_weights()`. What has no history in a later run is expected to
    take what phases took that the pipeline no longer has (it was renamed), else its weight at the pace of the others.
 
 All of it is pure: no clock is read, and what it is given is not changed.
@@ -25,7 +26,7 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from .fraction import CAP, Courses
+from .fraction import CAP, Courses, followed_left
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
 from .rate import FARTHEST
 from .usual import Usual, passed_part, usual_by_name, usual_of
@@ -93,9 +94,13 @@ class _Running(NamedTuple):
     tail: tuple[float, float] | None
     """Where all is counted: seconds spent until then, and the part of the time that these usually are."""
     alone: float
+    followed: float | None = None
+    """What is left as the sessions say that it follows, where nothing else is left of it."""
 
     def left(self, like: float) -> float:
         """Seconds that it still takes, in a run that is `like` times the usual."""
+        if self.followed is not None:
+            return self.followed
         expected = self.expected * like
         if self.tail is not None:
             spent, part = self.tail
@@ -232,6 +237,10 @@ class Estimator:
         expected = max(expected * needed, LEAST)
         fraction = None if node.fraction is None else max(node.fraction - node.free, 0.0) / needed
         history, tail = usual.history, None
+        followed = followed_left(node, now)
+        if followed is not None:
+            passed = spent / (spent + followed) if spent > 0 else None
+            return _Running(spent, expected, count is not None, passed, None, usual.alone, followed)
         if node.total is None:
             if fraction is None and history is not None and history.count and node.done:
                 fraction = min(node.done / history.count, COUNTED)

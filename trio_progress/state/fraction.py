@@ -11,6 +11,7 @@ Its fraction, 0 to 1, comes from its own units and from its children:
 4. Without a total nobody knows how many children there will be, unless earlier runs say so: one more than are done is
    taken to come, so that the fraction stays below n/(n+1).
 5. What has been reached is not taken back: a child that is done once more still counts as done.
+6. A phase that follows a session is as far as that says it is; see `mirror`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ SEEN: Final = 8
 
 def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
     """How far the phase is while it has not completed, and the part of that which needed no work."""
+    if node.mirror is not None:
+        return min(node.mirror.progress, CAP), min(node.mirror.free, CAP)
     own, own_free = None, 0.0
     if node.total is not None:
         own, own_free = (node.counted / node.total, node.skipped / node.total) if node.total > 0 else (0.0, 0.0)
@@ -74,6 +77,8 @@ def _weight_in_the_end(node: PhaseNode, weight: float, part: float) -> float:
 
 def free_in_the_end(node: PhaseNode) -> float:
     """The part of the whole that needed no work, of a phase that has completed."""
+    if node.mirror is not None:
+        return node.mirror.free
     if node.total is None and not node.children and not node.folded:
         return float(node.skipped / node.done) if node.done else 0.0
     fraction, free = fraction_of(node)
@@ -103,10 +108,38 @@ def refresh(node: PhaseNode, seq: int, now: float) -> bool:
     return moved
 
 
+def followed_left(node: PhaseNode, now: float) -> float | None:
+    """Seconds that are left of a phase of which nothing is left but followed sessions; None where that is not so.
+
+    They run side by side: it is what the longest of them says.
+    """
+    if not node.mirrored:
+        return None
+    longest: float | None = None
+    parts = 0
+    for child in node.children.values():
+        if child.status == "pending":
+            return None
+        if child.status != "running":
+            continue
+        left = followed_left(child, now) if child.mirror is None else child.mirror.left(now)
+        if left is None:
+            return None
+        longest = left if longest is None else max(longest, left)
+        parts += not child.weight
+    if node.total is not None and node.counted + parts < node.total:
+        return None
+    usual = node.usual_children
+    if node.total is None and usual is not None and len(node.children) + node.folded < usual - 0.5:
+        return None
+    return longest
+
+
 def rate_and_eta(node: PhaseNode, now: float | None = None) -> tuple[float | None, float | None]:
     """Units a second, smoothed, without the skipped ones, and seconds to the phase's end; each None where not known.
 
-    A phase with children goes at the rate of its fraction. The rate of one that has ended is as it was then.
+    A phase with children goes at the rate of its fraction; what is left of followed sessions is what those say. The
+    rate of one that has ended is as it was then.
 
     Args:
         node: The phase.
@@ -115,8 +148,13 @@ def rate_and_eta(node: PhaseNode, now: float | None = None) -> tuple[float | Non
     at = node.at if now is None else now
     running = node.status == "running"
     rate = None if node.pace is None else node.pace.value_at(at) if running else node.pace.value
+    if node.mirror is not None:
+        return rate, node.mirror.left(at) if running else None
     if not running or node.open_ended or (node.total is not None and node.counted > node.total):
         return rate, None
+    followed = followed_left(node, at)
+    if followed is not None:
+        return rate, followed
     pace, left = rate, None if node.total is None else max(node.total - node.counted, 0)
     if node.children or node.folded:
         pace = None if node.child_pace is None else node.child_pace.value_at(at)

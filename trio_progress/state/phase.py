@@ -32,6 +32,7 @@ from .rate import Rate
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
+    from .mirror import Mirror
     from .quantities import Number
     from .usual import Usual
 
@@ -124,6 +125,10 @@ class PhaseNode:
     """How many children it had in earlier runs; None: not known, and more may come as long as it runs."""
     before: float = 0.0
     """Seconds that it was worked on in earlier attempts of the session; `spent` is of this one."""
+    mirror: Mirror | None = None
+    """The session that it follows, as it was seen last; None: it is work of this session."""
+    mirrored: bool = False
+    """Whether sessions are followed below it."""
     loops: Loops | None = None
     """The loops that the total is from; None where it was said otherwise."""
     pace: Rate | None = None
@@ -275,7 +280,7 @@ class PhaseNode:
             self.done = self.skipped = self._seen = 0
             if self.loops is not None:
                 self.total = None  # The loops of this attempt are to say it.
-        self.loops = None
+        self.loops = self.mirror = None
         if not isinstance(total, Unset):
             self.total = total
         self.started = wall

@@ -56,6 +56,7 @@ def phase_values(node: PhaseNode, now: float | None = None) -> dict[str, Any]:
         "started_after": node.started_after,
         "elapsed": node.elapsed,
         "expected": None if node.usual is None else node.usual.told(node.total),
+        "follows": None if node.mirror is None else node.mirror.follows,
     }
 
 

@@ -20,6 +20,7 @@ from ..protocol.clock import moment, shown_seconds, stamp
 from ..protocol.messages import Position
 from ..protocol.snapshot import ENCODER, Head, PhaseSnapshot, Snapshot, phase_ran, ran
 from .events import EventLog, LoggedEvent
+from .mirror import Mirror
 from .phase import ABSORBING, PhaseNode
 
 if TYPE_CHECKING:
@@ -165,7 +166,12 @@ def readable_events(stored: Iterable[bytes], pass_over: Callable[[CorruptEntryEr
 
 
 def encode_lost(record: Record, heard: float | None) -> bytes:
-    """The record of a running session as its next state, "lost"; what was open in it is cancelled.
+    """The record of a running session as its next state, as `lost_state()` says."""
+    return ENCODER.encode(msgspec.structs.replace(record, state=lost_state(record, heard)))
+
+
+def lost_state(record: Record, heard: float | None) -> Snapshot:
+    """The next state of a running session, "lost"; what was open in it is cancelled.
 
     Args:
         record: The newest record of the session.
@@ -174,7 +180,7 @@ def encode_lost(record: Record, heard: float | None) -> bytes:
     state = record.state
     ended = moment(heard) or state.heartbeat_at or state.progressed_at
     whole = None if ended is None or state.elapsed is None else shown_seconds(ran(state, ended.timestamp()))
-    lost = msgspec.structs.replace(
+    return msgspec.structs.replace(
         state,
         status="lost",
         liveness="lost",
@@ -185,7 +191,6 @@ def encode_lost(record: Record, heard: float | None) -> bytes:
         elapsed=whole,
         phases=tuple(_closed(phase, ended, whole) for phase in state.phases),
     )
-    return ENCODER.encode(msgspec.structs.replace(record, state=lost))
 
 
 def _closed(phase: PhaseSnapshot, ended: datetime | None, whole: float | None) -> PhaseSnapshot:
@@ -247,6 +252,8 @@ def _restore(state: SessionState, node: PhaseNode, phase: PhaseSnapshot) -> None
         node.ended = stamp(phase.ended_at)
         node.elapsed = phase.elapsed
         node.spent = phase_ran(phase, 0.0, 0.0) if phase.ended_at is not None else 0.0
+        if phase.follows is not None:
+            node.mirror = Mirror(phase.follows, 1.0)
     for child in phase.phases:
         _restore(state, state.add(node, child.name), child)
     node.units = sum(child.status == "completed" and not child.weight for child in phase.phases)

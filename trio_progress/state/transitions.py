@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
+from ..protocol.snapshot import Followed
 from . import checks
 from .fraction import fraction_of
 from .guard import UNSET, Unset, guarded
+from .mirror import Mirror, counts_of, message_of, mirror_of
 from .phase import ABSORBING, PhaseNode
 from .tree import PhaseTree
 
 if TYPE_CHECKING:
-    from ..protocol.snapshot import PhaseStatus
+    from ..protocol.snapshot import PhaseStatus, Snapshot
 
 
 class Given(NamedTuple):
@@ -142,6 +144,29 @@ class PhaseTransitions(PhaseTree):
         self.publish()
         self.host.request_persist()
         return target
+
+    def show_followed(self, node: PhaseNode, seen: Snapshot | None, title: str | None) -> None:
+        """Shows the session that a phase follows as it was `seen`; None: it has been neither declared nor begun."""
+        if node.status != "running" or self.over:
+            return
+        self.mark_dirty(node)
+        before, now = node.mirror, self.clock.monotonic()
+        if seen is None:
+            node.mirror = mirror = Mirror(Followed(id=node.name), at=now)
+        else:
+            counts = counts_of(seen)
+            node.done, node.total, node.unit = counts["done"], counts["total"], counts["unit"]
+            if before is None or before.follows.status is None:
+                node.skipped = node.done
+            node.mirror = mirror = mirror_of(seen, now, before)
+            if before is not None and mirror.progress > before.progress:
+                self._moved = True
+        node.title = title or (node.name if seen is None else seen.title)
+        node.message = message_of(mirror, None if seen is None else seen.message)
+        parent = node.parent
+        while parent is not None and not parent.mirrored:
+            parent.mirrored = True
+            parent = parent.parent
 
     def leave(self, node: PhaseNode, status: PhaseStatus, error: BaseException | None = None) -> None:
         """Ends a phase, and with it the phases that are open within; publishes that.

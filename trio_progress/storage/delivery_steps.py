@@ -38,7 +38,8 @@ def deliver_blocking(spool: Spool, backend: Backend, session_id: str) -> None:
                     (answer,) = backend.commit([write])
                     if isinstance(answer, Exception):
                         raise answer
-        spool.discard(spooled)
+        if not spooled.cancels:  # That is asked for by a tracker, which the file waits for.
+            spool.discard(spooled)
 
 
 def waiting_of(spool: Spool, session_id: str) -> list[Spooled]:
@@ -56,8 +57,12 @@ def log_unreadable(error: Exception, throttle: Throttle | None = None) -> None:
     log_event(logging.WARNING, "spool_unreadable", what, error, throttle=throttle, reason=error)
 
 
-def delivery(spooled: Spooled) -> Generator[Write | None, Any, None]:
-    """What delivers a final state: yields each write, or None to have the session read, and is sent what came of it."""
+def delivery(spooled: Spooled) -> Generator[Write | None, Any, int | None]:
+    """What delivers a final state: yields each write, or None to have the session read, and is sent what came of it.
+
+    Returns:
+        The epoch under which the store holds it; None: it is out of date.
+    """
     append = spooled.append
     epoch = append.key.epoch if spooled.claimed else (yield from _claimed(append, spooled.owner))
     outcome = None
@@ -68,6 +73,7 @@ def delivery(spooled: Spooled) -> Generator[Write | None, Any, None]:
     else:
         level, event, what = logging.WARNING, "spool_outdated", "is out of date, and dropped"
     log_event(level, event, f"session %r: its spooled final state {what}", append.id, session=append.id)
+    return epoch if isinstance(outcome, Done) else None
 
 
 def _claimed(append: Append, owner: str) -> Generator[Write | None, Any, int | None]:

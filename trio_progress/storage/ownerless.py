@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from ..protocol.clock import stamp, utc
 from ..protocol.snapshot import ErrorInfo, Head, Snapshot
 from ..state import checks
 from ..state.events import LoggedEvent
-from ..state.record import decode_record, encode_event, encode_lost, encode_record, readable_events
+from ..state.record import decode_record, encode_event, encode_lost, encode_record, encoded, lost_state, readable_events
 from ..stores.base import Claim, Index, Stored
 
 if TYPE_CHECKING:
@@ -35,23 +35,43 @@ def declaration(state: SessionState, keep: float) -> Claim:
     )
 
 
-def cancellation(stored: Stored, reason: str | None, now: float, keep: float) -> tuple[Claim, Snapshot] | None:
-    """The claim that ends a queued session as cancelled, and its state then; None where it is not queued.
+QUEUED: Final = frozenset({"queued"})
+UNFINISHED: Final = frozenset({"queued", "running", "interrupted", "lost"})
+"""The stored statuses of sessions that have no owner, and that somebody may still begin or go on with."""
+
+
+def cancellation(
+    stored: Stored, reason: str | None, now: float, keep: float, tally: Tally, statuses: frozenset[str] = QUEUED
+) -> tuple[Claim, Snapshot] | None:
+    """The claim that ends a session which nobody owns as cancelled, and its state then; None where it stands otherwise.
+
+    Args:
+        stored: The session, with its events.
+        reason: Shown to viewers.
+        now: Seconds since 1970.
+        keep: Seconds that it is kept.
+        tally: Counts events that cannot be read.
+        statuses: The stored ones of which it is made; one that runs without a lease is lost.
 
     Raises:
         StoreError: The stored entry cannot be read.
     """
     record = decode_record(stored.id, *stored.key, stored.record)
-    if record.state.status != "queued":
+    if record.state.status not in statuses:
         return None
+    state = lost_state(record, stored.heartbeat) if record.state.status == "running" else record.state
     ended = msgspec.structs.replace(
-        record.state,
+        state,
         status="cancelled",
+        liveness="ok",
         seq=record.state.seq + 1,
         ended_at=utc(now),
         error=None if reason is None else ErrorInfo(type="Cancelled", message=reason),
     )
-    return _end(stored, ended, msgspec.json.encode(msgspec.structs.replace(record, state=ended)), keep), ended
+    encoded_record = encoded(msgspec.structs.replace(record, state=ended))
+    events = readable_events(stored.events, partial(tally.pass_over, stored.id))
+    kept = [(event.n, encode_event(event)) for event in events]
+    return _end(stored, ended, encoded_record, keep, kept), ended
 
 
 def written_off(
@@ -76,8 +96,8 @@ def written_off(
         events.append(LoggedEvent(n, record.state.seq + 1, *note))
         record = msgspec.structs.replace(record, state=msgspec.structs.replace(record.state, events=n))
     lost = msgspec.structs.replace(record.state, status="lost", seq=record.state.seq + 1)
-    encoded = [(event.n, encode_event(event)) for event in events]
-    return _end(stored, lost, encode_lost(record, stored.heartbeat), keep, encoded)
+    kept = [(event.n, encode_event(event)) for event in events]
+    return _end(stored, lost, encode_lost(record, stored.heartbeat), keep, kept)
 
 
 def _end(stored: Stored, ended: Head, record: bytes, keep: float, events: Sequence[tuple[int, bytes]] = ()) -> Claim:

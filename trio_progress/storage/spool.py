@@ -18,7 +18,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -63,6 +63,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     durations: dict[str, float] = {}
     """What older versions kept of a run: how long each phase took."""
     lesson: Lesson | None = None
+    cancels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Absent where there are none: older versions refuse a file with a key that they do not know."""
     expires: float
 
 
@@ -76,6 +78,8 @@ class Spooled:
     path: Path
     owner: str = ""
     """By whom it was claimed, where the store has not answered that."""
+    cancels: tuple[str, ...] = ()
+    """Parts of the session that are to be cancelled once the store holds its end."""
 
 
 @final
@@ -101,16 +105,17 @@ class Spool:
         """The folders that must be this user's own, from above: the platform's or the given one, and what is in it."""
         return [*reversed(folder.parents[: 2 if self._parent is None else 1]), folder]
 
-    def save(self, append: Append, *, claimed: bool, owner: str = "") -> bool:
+    def save(self, append: Append, *, claimed: bool, owner: str = "", cancels: Sequence[str] = ()) -> bool:
         """Keeps a final state. Never raises; False where it could not be kept, which is logged.
 
         Args:
             append: What the store should have taken.
             claimed: Whether the store had given the session to its owner.
             owner: Who has claimed it, for where that was not answered.
+            cancels: Parts of the session that are to be cancelled once the store holds its end.
         """
         try:
-            return self._save(append, claimed=claimed, owner=owner)
+            return self._save(append, claimed=claimed, owner=owner, cancels=cancels)
         except Exception as error:
             what = "session %r: its final state could not be spooled: %s"
             shown = None if isinstance(error, (OSError, RuntimeError)) else error
@@ -119,7 +124,7 @@ class Spool:
             )
             return False
 
-    def _save(self, append: Append, *, claimed: bool, owner: str) -> bool:
+    def _save(self, append: Append, *, claimed: bool, owner: str, cancels: Sequence[str]) -> bool:
         index = append.index
         data = msgspec.json.encode(
             _File(
@@ -139,6 +144,7 @@ class Spool:
                 heartbeat=append.heartbeat,
                 events=list(append.events),
                 lesson=append.lesson,
+                cancels=tuple(cancels) or msgspec.UNSET,
                 expires=self._wall() + append.keep,
             )
         )
@@ -186,7 +192,8 @@ class Spool:
             return None
         try:
             file = _decode(_contents(path))
-            checks.session_id(file.id)
+            for session_id in (file.id, *(file.cancels or ())):
+                checks.session_id(session_id)
         except FileNotFoundError:
             return None  # Another process has delivered it.
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError, UnicodeError) as error:
@@ -211,7 +218,7 @@ class Spool:
             events=file.events,
             lesson=file.lesson or _old_lesson(file),
         )
-        return Spooled(append, file.claimed, path, file.owner)
+        return Spooled(append, file.claimed, path, file.owner, file.cancels or ())
 
     def discard(self, spooled: Spooled) -> None:
         """Removes the file of what was delivered, or is not wanted any more. Never raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -13,9 +13,11 @@ from ..errors import SessionClosedError, StoreError
 from ..protocol.backoff import Backoff
 from ..telemetry.logs import Throttle, log_event
 from .delivery_steps import delivery, log_unreadable, waiting_of
+from .part_cancelling import PartCanceller
 
 if TYPE_CHECKING:
     from ..stores.base import Append, Store
+    from ..telemetry.statistics import Tally
     from .committer import Committer
     from .spool import Spool, Spooled
 
@@ -30,9 +32,20 @@ class SpoolDelivery:
 
     Args:
         spool: None: the store ends with its process, nothing is spooled.
+        wall: Seconds since 1970.
     """
 
-    def __init__(self, spool: Spool | None, store: Store, committer: Committer, rng: random.Random) -> None:
+    def __init__(
+        self,
+        spool: Spool | None,
+        store: Store,
+        committer: Committer,
+        rng: random.Random,
+        tally: Tally,
+        wall: Callable[[], float],
+    ) -> None:
+        self._tally = tally
+        self._wall = wall
         self._spool = spool
         self._store = store
         self._committer = committer
@@ -43,13 +56,13 @@ class SpoolDelivery:
         self.tried = trio.Event()
         """Set when what an earlier process has left was delivered, or could not be for now."""
 
-    def save(self, append: Append, *, claimed: bool, owner: str) -> bool:
+    def save(self, append: Append, *, claimed: bool, owner: str, cancels: Sequence[str] = ()) -> bool:
         """Keeps a final state that the store has not taken; does not wait, and never raises. See `Spool.save`.
 
         Returns:
             Whether it will be delivered.
         """
-        saved = self._spool is not None and self._spool.save(append, claimed=claimed, owner=owner)
+        saved = self._spool is not None and self._spool.save(append, claimed=claimed, owner=owner, cancels=cancels)
         if saved:
             self._news.set()
         return saved
@@ -117,11 +130,20 @@ class SpoolDelivery:
             StoreError: The store did not answer.
             SessionClosedError: The tracker is being left.
         """
-        steps, answer = delivery(spooled), None
-        with suppress(StopIteration):
-            while True:
+        steps, answer, append = delivery(spooled), None, spooled.append
+        epoch: int | None = None
+        while True:
+            try:
                 write = steps.send(answer)
-                answer = await (self._store.read(spooled.append.id) if write is None else self._committer.write(write))
+            except StopIteration as over:
+                epoch = over.value
+                break
+            answer = await (self._store.read(append.id) if write is None else self._committer.write(write))
+        if epoch is not None and spooled.cancels:
+            status, keep = append.index.status, append.keep
+            canceller = PartCanceller(self._store, self._committer, self._tally, append.id, epoch, status, keep)
+            for part in spooled.cancels:
+                await canceller.cancel(part, self._wall())
 
     def _log_waiting(self, session_id: str, error: Exception) -> None:
         # It will be tried over and over.

@@ -170,6 +170,7 @@ class Tally:
     persists_failed: int = 0
     unreadable: int = 0
     final_lost: int = 0
+    parts_left: int = 0
     renewals: int = 0
     late: int = 0
     refused: int = 0
@@ -237,6 +238,8 @@ class TrackerStatistics:
     """Stored entries that could not be read and were passed over, each time that one was come across."""
     final_lost: int
     """Final states that did not reach the store; each was logged as an error."""
+    parts_left: int
+    """Parts of sessions that were cancelled with them, and had not ended when those were left; each was logged."""
     renewals: int
     """Leases renewed."""
     late: int

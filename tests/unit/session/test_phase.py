@@ -16,7 +16,7 @@ from trio_progress import NullPhase, Phase, ProgressTracker, Session, current_se
 PHASE_NAMES = {
     *("name", "title", "label", "path", "status", "running", "attempt", "done", "skipped", "total", "unit", "weight"),
     *("fraction", "rate", "eta", "message", "fields", "phases"),
-    *("advance", "skip", "extend", "update", "set", "track", "track_threaded", "phase"),
+    *("advance", "skip", "extend", "update", "set", "track", "track_threaded", "phase", "follow"),
     *("from_thread", "from_processes", "tqdm"),
 }
 SESSION_NAMES = {

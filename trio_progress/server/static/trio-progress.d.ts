@@ -95,6 +95,14 @@ export interface Expected {
   readonly count?: number | null;
 }
 
+/** The session that a phase follows, as it was seen last. Its own phases are to be had under its id. */
+export interface Followed {
+  readonly id: string;
+  readonly status?: "cancelled" | "completed" | "failed" | "interrupted" | "lost" | "queued" | "running" | "timed_out" | null;
+  readonly liveness?: "lost" | "ok" | "stalled";
+  readonly attempt?: number;
+}
+
 /**
  * So many custom events were dropped before they could be sent here.
  *
@@ -178,6 +186,7 @@ export interface Phase {
   readonly started_after?: number | null;
   readonly elapsed?: number | null;
   readonly expected?: Expected | null;
+  readonly follows?: Followed | null;
   readonly phases: readonly Phase[];
 }
 
@@ -204,6 +213,7 @@ export interface PhaseUpdate {
   readonly started_after?: number | null;
   readonly elapsed?: number | null;
   readonly expected?: Expected | null;
+  readonly follows?: Followed | null;
   readonly path: readonly string[];
 }
 

@@ -1,0 +1,86 @@
+"""Cancelling the parts of a session that has ended: by the store, whoever runs them, whatever they stand at.
+
+A part whose owner is heard of is asked for its end, as `tracker.cancel()` asks. One that is queued, interrupted or lost
+is ended here: nobody is to begin it, or to go on with it, for a session that is over. What is no part of that session
+is not touched, nor is any once another attempt of the session has begun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from ..errors import CorruptEntryError, StoreError
+from ..state.record import decode_head
+from ..stores.base import Ask, Claimed
+from .ownerless import UNFINISHED, cancellation
+
+if TYPE_CHECKING:
+    from ..stores.base import Store
+    from ..telemetry.statistics import Tally
+    from .committer import Committer
+
+TRIES: Final = 5
+"""How often a part is looked at anew because somebody wrote between reading and ending it."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PartCanceller:
+    """Cancels the parts of one attempt of a session."""
+
+    store: Store
+    committer: Committer
+    tally: Tally
+    parent: str
+    """The id of the session that has ended."""
+    epoch: int
+    """The epoch of the attempt."""
+    status: str
+    """How it has ended."""
+    keep: float
+    """Seconds that what is ended here is kept."""
+
+    async def stands(self) -> bool:
+        """Whether the attempt is the newest one of the session.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        stored = await self.store.read(self.parent)
+        return stored is not None and stored.key.epoch == self.epoch
+
+    @property
+    def reason(self) -> str:
+        """What viewers of a part are shown."""
+        ended = {"failed": "failed", "timed_out": "timed out"}.get(self.status, "was cancelled")
+        return f"session {self.parent!r}, which it is a part of, {ended}"
+
+    async def cancel(self, part: str, now: float) -> bool:
+        """Cancels one part; False where there is nothing to be cancelled: it is none, or has ended for good.
+
+        Args:
+            part: The id of the session that may be one.
+            now: Seconds since 1970.
+
+        Raises:
+            StoreError: The store did not answer.
+            SessionClosedError: The tracker has been left.
+        """
+        try:
+            for _ in range(TRIES):
+                stored = await self.store.read(part)
+                if stored is None or decode_head(part, *stored.key, stored.record).parent != self.parent:
+                    return False
+                if stored.alive:
+                    await self.committer.write(Ask(part, "cancel", self.reason))
+                    return True
+                made = cancellation(stored, self.reason, now, self.keep, self.tally, UNFINISHED)
+                if made is None:
+                    return False
+                if isinstance(await self.committer.write(made[0]), Claimed):
+                    return True
+        except CorruptEntryError as error:
+            self.tally.pass_over(part, error)
+            return False
+        raise StoreError(f"session {part!r} changes faster than it can be cancelled: try again")
