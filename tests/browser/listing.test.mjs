@@ -37,6 +37,16 @@ test("parts stand below the session that they are of, the oldest first, where so
   assert.deepEqual([listing.shownFor("deep"), listing.shownFor("old"), listing.shownFor("nobody")], ["job", "old", null]);
 });
 
+test("a part that begins or ends stays where it is among the parts", () => {
+  const listing = new Listing(new Set(["job"]));
+  const part = (id, second, changes) => session(id, second, { parent: "job", queued_at: at(second), started_at: null, status: "queued", ...changes });
+  const jobs = [session("job", 0), part("a", 1), part("b", 2), part("c", 3)];
+  for (const begun of [{}, { status: "running", started_at: at(9) }, { status: "completed", started_at: at(9), ended_at: at(10) }]) {
+    listing.update([jobs[0], { ...jobs[1], ...begun }, ...jobs.slice(2)], "", ALL);
+    assert.deepEqual(said(listing.active), ["job 1/1", "-a 1/3", "-b 2/3", "-c 3/3"]);
+  }
+});
+
 test("what is opened is kept for the next list, and a part comes and goes with its session", () => {
   const opened = new Set();
   new Listing(opened).turn("job", true);

@@ -122,6 +122,17 @@ def test_six_runs_of_a_rare_failure_under_lf_fail_six_times(project: Project) ->
         assert "1 failed" in done.out
 
 
+def test_what_the_cache_knows_is_kept_in_the_folder_that_is_given_later(project: Project) -> None:
+    project.write("500, horizon=1000")
+    assert project.pytest().code == 1
+    project.write("1, horizon=1000, database='schedules'")
+    assert project.pytest().code == 1
+    (kept,) = (project.folder / "schedules").rglob("*.schedule")
+    done = project.pytest("-p", "no:cacheprovider")
+    assert done.code == 1, done.out
+    assert f"fails as it is kept in {kept}" in done.out
+
+
 PARTS = """
 import pytest, trio
 from trio_progress.testing.within import current

@@ -135,11 +135,15 @@ def explore(  # noqa: PLR0913 - keywords of which few are given
     for tried, (path, schedule, folder) in enumerate(_kept(one, folders if given is None else []), 1):
         verdict = replay(case, schedule)
         if verdict.failed is not None:
+            kept = path
             if folder is not None:
                 folder.failed(path)
+                if folder is not folders[0]:
+                    # One that the cache knew is for the folder that is to be committed as well.
+                    kept = folders[0].keep(schedule) or path
             source = partial(Follow, verdict.entries)
             raise failure(
-                case, Found(verdict.failed, schedule.seed, tried, tried, source=source, path=path), shrink, test
+                case, Found(verdict.failed, schedule.seed, tried, tried, source=source, path=kept), shrink, test
             )
         if not verdict.fits and (folder is None or not folder.forgets):
             unfit.append(str(path))

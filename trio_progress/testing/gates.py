@@ -14,8 +14,9 @@ import trio.testing
 class Gates:
     """Points of a scenario, each open until a test closes it. A point that nobody closes is a checkpoint.
 
-    The scenario says `await gates.point("fetched")`; the test says `async with gates.stopped("fetched"):`
-    and looks at the world as it is there.
+    The scenario says `await gates.point("fetched")`; the test begins the scenario, says
+    `async with gates.stopped("fetched"):`, and looks at the world as it is there. What is to come to the point is begun
+    before that block: it is not entered until somebody stands there.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,8 @@
  * What the list shows of the sessions, and in which order. Pure.
  *
  * 1. What goes on stands above, the last begun first; what has ended below, the last ended first.
- * 2. The parts of a session (`parent`) stand below it where it is shown itself, the oldest first; else they stand alone.
+ * 2. The parts of a session (`parent`) stand below it where it is shown itself, in the order in which they were declared or begun;
+ *    else they stand alone.
  *    A session goes on as long as a part of it does.
  * 3. Parts are shown where somebody opened the session that they are of; what is searched for is not hidden.
  * 4. Most changes move a bar and nothing else: those are looked at once, and order, groups and counts stay as they are.
@@ -78,8 +79,8 @@ export class Listing {
   #take(state) {
     const known = this.#entries.get(state.id);
     if (known?.state === state) return;
-    const now = { state, found: this.#matches(state), where: standing(state), at: begunOrEnded(state), row: known?.row ?? null };
-    const moved = known === undefined || known.found !== now.found || known.where !== now.where || known.at !== now.at || known.state.parent !== state.parent;
+    const now = { state, found: this.#matches(state), where: standing(state), at: begunOrEnded(state), made: made(state), row: known?.row ?? null };
+    const moved = known === undefined || known.found !== now.found || known.where !== now.where || known.at !== now.at || known.made !== now.made || known.state.parent !== state.parent;
     if (moved) this.#stale = true;
     else if (known.row) known.row.state = state;
     this.#entries.set(state.id, now);
@@ -101,7 +102,7 @@ export class Listing {
     const shown = found.filter(({ where }) => this.#filter.takes(where));
     const { roots, partsOf, goesOn } = trees(shown);
     roots.sort(latestFirst);
-    for (const parts of partsOf.values()) parts.sort((a, b) => latestFirst(b, a));
+    for (const parts of partsOf.values()) parts.sort(firstMade);
     this.active = this.#rows(roots.filter((root) => goesOn.has(root)), partsOf);
     this.ended = this.#rows(roots.filter((root) => !goesOn.has(root)), partsOf);
   }
@@ -167,6 +168,15 @@ function firstOf(entry, above) {
 
 function latestFirst(a, b) {
   return b.at - a.at || (a.state.id < b.state.id ? -1 : 1);
+}
+
+function firstMade(a, b) {
+  return a.made - b.made || (a.state.id < b.state.id ? -1 : 1);
+}
+
+/** When it was declared, else begun, in milliseconds. */
+function made(state) {
+  return Date.parse(state.queued_at ?? state.started_at) || 0;
 }
 
 /** When it began, or has ended, in milliseconds. */
