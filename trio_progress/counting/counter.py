@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
-from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -30,7 +29,7 @@ _WRONG: Final = (ValueError, TypeError)
 class _Nowhere:
     """The place of a counter that has not counted yet in this process, or that comes too late."""
 
-    ident = None
+    local = None
 
 
 _UNKNOWN: Final = _Nowhere()
@@ -67,15 +66,18 @@ class ProcessCounter:
             ValueError, TypeError: `n` is not a number of at least 0, and the session is strict.
             PermissionError: The file of counts belongs to another user.
         """
-        place = self._place
-        # As in `Phase.advance()`. One thread of each process has this way; no other code runs within the addition, so
-        # that a signal handler may count as well.
-        if n is _ONE and get_ident() == place.ident:
-            place.cell[0] += 1.0
-        elif (type(n) is int or type(n) is float) and 0 <= n < 9007199254740992 and get_ident() == place.ident:
-            place.cell[0] += n
-        else:
-            self._add(ADVANCED, n)
+        # The form was measured, as in `Phase.advance()`. No other code runs within an addition: a signal handler may
+        # count as well. Who has no cell goes the long way: a thread that has not counted yet, or one too late.
+        try:
+            if n is _ONE:
+                self._place.local.cell[0] += 1.0
+                return
+            if (type(n) is int or type(n) is float) and 0 <= n < 9007199254740992:
+                self._place.local.cell[0] += n
+                return
+        except AttributeError:
+            pass
+        self._add(ADVANCED, n)
 
     def skip(self, n: Number = 1) -> None:
         """Counts `n` units as done that needed no work, as on resuming: they are not in the rate.

@@ -31,7 +31,7 @@ class Reading:
 class Reader:
     """Reads one file of counts again and again. It costs some microseconds, and one for each slot that was used."""
 
-    __slots__ = ("_layout", "_message_at", "_names", "_read", "_records", "_total_at")
+    __slots__ = ("_layout", "_message_at", "_names", "_read", "_records", "_total_at", "used")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -39,11 +39,14 @@ class Reader:
         self._read: list[float] = []
         self._records: dict[int, int] = {}
         self._message_at = self._total_at = 0
+        self.used = 0
+        """How many slots had been used when it was read last."""
 
     def read(self) -> Reading:
         """What has changed since this was called last."""
         layout = self._layout
         used = list(layout.used())
+        self.used = len(used)
         self._names += layout.names(len(self._names))
         size = COUNTED + len(self._names)
         self._read += [0.0] * (size - len(self._read))

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from .layout import COUNTED, COUNTERS, FILE_SIZE, SHARED, Layout, Record
 
@@ -65,9 +65,8 @@ class Slots:
         "_map",
         "_mine",
         "_names",
-        "cell",
-        "ident",
         "layout",
+        "local",
     )
 
     def __init__(self, file: int) -> None:
@@ -84,17 +83,15 @@ class Slots:
         self._depth = 0
         self._by_thread: dict[int, Slot] = {}
         self._mine: set[int] = set()  # To lock once more what is its own would succeed.
-        self.ident: int | None = None
-        """The thread that counts by the shortest way: the first that has counted."""
-        self.cell: memoryview[float] | None = None
-        """What that thread adds to."""
+        self.local: Any = threading.local()
+        """Has as `cell` the sums that its thread adds to; nothing where the thread has not counted yet, or may not."""
 
     def close(self) -> None:
         """Nobody looks at the file any more; what is still counted in this process goes nowhere."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self.ident = None
+                self.local = None
                 os.close(self._file)
 
     # Counting
@@ -182,12 +179,12 @@ class Slots:
     def end_job(self, slot: Slot | None, *, keep: bool) -> None:
         """Keeps what the job has counted, or takes it back. Not in a process that was forked within the job."""
         with self._lock:
-            if slot is None or self._by_thread.get(threading.get_ident()) is not slot or not slot.in_job:
+            if slot is None or self._closed or self._by_thread.get(threading.get_ident()) is not slot:
                 return
             slot.in_job = False
             if slot.number != SHARED:
                 self._use(slot, self.layout.end_job(slot.number, keep=keep))
-            elif keep and not self._closed:
+            elif keep:
                 with self._shared():
                     self.layout.cell(SHARED, self.layout.prepare_job(SHARED))[:] = slot.cells
                     self.layout.begin_job(SHARED)
@@ -203,8 +200,8 @@ class Slots:
             number = self._free_slot()
             bank = 0 if number == SHARED else self.layout.take(number)
             slot = self._by_thread[me] = Slot(number, self.layout.cell(number, bank))
-            if self.ident is None and number != SHARED:
-                self.ident, self.cell = me, slot.cells
+            if number != SHARED:
+                self.local.cell = slot.cells
         return slot
 
     def _free_slot(self) -> int:
@@ -212,7 +209,7 @@ class Slots:
         if len(self._by_thread) >= _MANY_THREADS:
             alive = set(sys._current_frames())
             for ident, slot in [*self._by_thread.items()]:
-                if ident not in alive and ident != self.ident:
+                if ident not in alive:
                     del self._by_thread[ident]
                     if slot.number != SHARED:
                         return slot.number
@@ -225,9 +222,7 @@ class Slots:
         return SHARED
 
     def _use(self, slot: Slot, bank: int) -> None:
-        slot.cells = self.layout.cell(slot.number, bank)
-        if self.ident == threading.get_ident():
-            self.cell = slot.cells
+        slot.cells = self.local.cell = self.layout.cell(slot.number, bank)
 
     def take_back_of_the_dead(self) -> None:
         """Takes back what is in unfinished jobs of processes that have died."""

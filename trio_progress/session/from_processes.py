@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TICK: Final = 0.1
 """Seconds between two sums."""
 
+SLOTS_A_TICK: Final = 100
+"""Where more slots were used, the pause is longer: the sums take no more of the parent's time."""
+
 
 @final
 class CountingScope(OneProcess, AbstractAsyncContextManager["ProcessCounter | NullCounter", None]):
@@ -78,7 +81,7 @@ class CountingScope(OneProcess, AbstractAsyncContextManager["ProcessCounter | Nu
     @trio.lowlevel.enable_ki_protection
     async def _tick(self, counts: ProcessCounts) -> None:
         while True:
-            await trio.sleep(TICK)
+            await trio.sleep(TICK * max(1.0, counts.slots / SLOTS_A_TICK))
             counts.draw()
 
     if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.

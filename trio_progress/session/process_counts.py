@@ -1,7 +1,8 @@
 """What worker processes have counted in their file is brought to the phase.
 
-1. The parent sums the slots each tenth of a second while the block is open, and once more when the block is left or
-   the phase ends, whichever is first; also where it is asked for the state of now (`flush()`, `snapshot()`).
+1. The parent sums the slots each tenth of a second while the block is open (where there are many, less often), and once
+   more when the block is left or the phase ends, whichever is first; also where it is asked for the state of now
+   (`flush()`, `snapshot()`).
 2. At that last time, what processes that have died had counted in unfinished jobs is taken back.
 3. The file goes away with the block. Who has it open goes on counting there; what came after the block is found when
    the session ends, and is late. Who comes later finds no file, and counts into nothing.
@@ -35,6 +36,11 @@ class ProcessCounts:
         self.path = path
         self.left = False
         """Whether the block was left."""
+
+    @property
+    def slots(self) -> int:
+        """How many threads of processes have counted, at least one after another; reading takes as long."""
+        return self._reader.used
 
     def draw(self) -> None:
         """Brings what was counted since to the phase. What the session has no room for is dropped, and logged once."""

@@ -221,9 +221,11 @@ def test_a_counter_that_comes_too_late_counts_into_nothing(path: str) -> None:
 
 def test_what_counted_before_goes_nowhere_once_the_file_is_closed(path: str) -> None:
     counter = ProcessCounter(path)
-    counter.advance()
-    close_file(path)
-    counter.advance()
+    with counter.job():
+        counter.advance()
+        close_file(path)
+        counter.advance()
+    counter.advance(2)
     counter.increment("n")
     counter.update(message="late")
     with counter.job():

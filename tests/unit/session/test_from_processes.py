@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from trio_progress import NullCounter, PhaseError, ProcessCounter, Session, current_session, open_tracker
+from trio_progress.counting.files import open_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no POSIX locks")
 
@@ -47,6 +48,23 @@ async def test_counts_are_seen_within_a_tick_and_when_the_block_ends(
             assert type(phase.done) is int
         assert session.snapshot().counters == {"found": 7}
         assert tracker.statistics().late == 0
+
+
+async def test_where_many_have_counted_the_sums_come_less_often(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("x") as phase:
+            async with phase.from_processes() as counter:
+                slots = open_file(str(file_of(counter)))
+                assert slots is not None
+                for slot in range(500):
+                    slots.layout.cell(slot, slots.layout.take(slot))[0] = 1
+                await trio.sleep(0.11)
+                assert phase.done == 500
+                counter.advance()
+                await trio.sleep(0.4)
+                assert phase.done == 500
+                await trio.sleep(0.2)
+                assert phase.done == 501
 
 
 async def test_flush_and_snapshot_take_in_what_was_counted_before(autojump_clock: trio.testing.MockClock) -> None:
