@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, Unpack, final
 
@@ -88,9 +87,9 @@ class SessionCore(ToldOfForks):
         self._thread = threading.get_ident()
         self._trio_token = trio.lowlevel.current_trio_token()
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
-        self._counts: deque[ProcessCounts] = deque()
+        self._counts: list[ProcessCounts] = []
         """What processes have counted in, of blocks that are open, and of the last that were left."""
-        self._logged: set[str] = set()
+        self._logged: list[str] = []
         self.parts: FollowedSessions
         """The sessions that it follows."""
         self.tracing: Tracing | None = None
@@ -205,7 +204,7 @@ class SessionCore(ToldOfForks):
             fields["session"], fields["epoch"] = self.state.id, self.state.epoch
             throttle = self._tally.throttle
             if log_event(logging.WARNING, event, text, self.state.id, *args, throttle=throttle, kind=kind, **fields):
-                self._logged.add(kind)
+                self._logged.append(kind)
 
     def timed(self, node: PhaseNode) -> None:
         """Counts how long a phase took that has completed."""
@@ -226,7 +225,7 @@ class SessionCore(ToldOfForks):
         """Another block in which processes count; of those that were left, the oldest is let go of."""
         self._counts.append(counts)
         if len(self._counts) > MOST_COUNTS and self._counts[0].left:
-            self._close_counts(self._counts.popleft())
+            self._close_counts(self._counts.pop(0))
 
     def draw_counts(self) -> None:
         """Brings in what processes have counted until now."""
@@ -236,7 +235,7 @@ class SessionCore(ToldOfForks):
     def close_counts(self) -> None:
         """The session has ended: what processes have counted since they could is late."""
         while self._counts:
-            self._close_counts(self._counts.popleft())
+            self._close_counts(self._counts.pop(0))
 
     def _close_counts(self, counts: ProcessCounts) -> None:
         units = counts.close()

@@ -11,7 +11,7 @@ from trio_progress import connect, open_tracker
 from trio_progress.cli import main, store_location
 from trio_progress.cli.entry import without_store
 from trio_progress.server.auth.origins import checked_origin
-from trio_progress.stores.opening import open_backend
+from trio_progress.stores.opening import backend_of
 from trio_progress.telemetry.redaction import has_secret, redacted, redacted_url
 
 PASSWORD = "hunter2"
@@ -101,7 +101,7 @@ async def test_an_error_about_a_url_does_not_repeat_it(given: object) -> None:
             raise AssertionError("there is no such store")
     raised.append(tracked.value)
     with pytest.raises((TypeError, ValueError)) as blocked:
-        open_backend(given)  # type: ignore[arg-type]
+        backend_of(given)  # type: ignore[arg-type]
     raised.append(blocked.value)
     with pytest.raises((TypeError, ValueError)) as connected:
         async with connect(f"http:/{given}" if isinstance(given, str) else given, "r-1"):  # type: ignore[arg-type]
