@@ -195,6 +195,8 @@ class RedisStore(ThreadedStore):
         event_limit: Events kept for each session, at least 1; the oldest go first.
         timeout: Seconds without an answer after which a call gives up, above 0; at most half of the tracker's
             `flush_timeout`, for a call has twice that in all, with a look-up by Sentinel.
+        wait_replicas: Replicas that must have a claim or a state before it counts as stored, at least 0; that of the
+            URL, or 0, where it is None. Where they lag, it is tried again as if the store had not answered.
 
     Raises:
         ValueError, TypeError: A value is out of range.
@@ -207,11 +209,19 @@ class RedisStore(ThreadedStore):
         prefix: str | None = None,
         event_limit: int = 1000,
         timeout: float = 1.0,
+        wait_replicas: int | None = None,
     ) -> None:
         from .redis.backend import RedisBackend
 
-        self.redis: Final = RedisBackend(store, prefix=prefix, event_limit=event_limit, timeout=timeout)
+        self.redis: Final = RedisBackend(
+            store, prefix=prefix, event_limit=event_limit, timeout=timeout, wait_replicas=wait_replicas
+        )
         super().__init__(self.redis)
+
+    @property
+    def unreplicated(self) -> int:
+        """How many writes too few replicas had in time (`wait_replicas`); each counts as failed, and is tried again."""
+        return self.redis.unreplicated
 
     @property
     def looked_at(self) -> float:

@@ -16,6 +16,7 @@ Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Final, final
@@ -26,9 +27,11 @@ from redis.exceptions import ResponseError
 from ...errors import CorruptEntryError, StoreError
 from ...state.history import PIPELINES_KEPT, PipelineHistory
 from ...state.quantities import whole
-from ..base import Changes, Outcome, Page, Pause, Query, Seen, Stored, Write
+from ...telemetry.logs import Throttle, log_event
+from ..base import Append, Changes, Claim, Claimed, Done, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .calls import Calls
+from .ends import AT_ONCE, Ends
 from .keys import DEFAULT_PREFIX, Keys
 from .listing import Lists
 from .reads import Reads, history_in
@@ -46,8 +49,8 @@ class RedisBackend:
     """Sessions in Redis, by calls that block. Safe to be called by several threads, and after a fork.
 
     Args:
-        store, prefix, event_limit, timeout: See `RedisStore`. redis-py's own options may follow in the URL, as
-            `&name=value`; a client is asked how it connects, and otherwise left alone.
+        store, prefix, event_limit, timeout, wait_replicas: See `RedisStore`. redis-py's own options may follow in the
+            URL, as `&name=value`; a client is asked how it connects, and otherwise left alone.
         beat: Seconds between two looks at the leases of what is watched, above 0.
 
     Raises:
@@ -62,6 +65,7 @@ class RedisBackend:
         event_limit: int = 1000,
         timeout: float = 1.0,
         beat: float = BEAT,
+        wait_replicas: int | None = None,
     ) -> None:
         event_limit = whole("event_limit", event_limit)
         for name, seconds in (("timeout", timeout), ("beat", beat)):
@@ -70,9 +74,12 @@ class RedisBackend:
         if isinstance(store, str):
             server, ours = Server.of_url(store, prefix)
             given = ours["prefix"]
+            if wait_replicas is None and "wait_replicas" in ours:
+                wait_replicas = whole("wait_replicas of the URL", _number(ours["wait_replicas"]), least=0)
         else:
             given = DEFAULT_PREFIX if prefix is None else prefix
             server = Server.of_client(store, given)
+        wait_replicas = 0 if wait_replicas is None else whole("wait_replicas", wait_replicas, least=0)
         self._keys = keys = Keys(given)
         self._calls = Calls(server, timeout)
         self._waits = Calls(server, beat + timeout)
@@ -82,8 +89,16 @@ class RedisBackend:
         self._writer = Writer(keys, event_limit, self.corrupt)
         self._reads = Reads(self._calls, keys, event_limit, self.corrupt)
         self._lists = Lists(self._calls, keys, self._reads, self.corrupt)
+        self._ends = Ends(server.address)
         self.watcher: Final = Watcher(self._calls, self._waits, keys, self._reads, beat, self.corrupt)
+        self._server = server
+        self._seen = (0, 0)
+        """How often something was broken, and how many failovers there were, when ends were looked after."""
         self._writing = threading.Lock()
+        self._wait_replicas = wait_replicas
+        self.unreplicated = 0
+        """Writes that too few replicas had in time; each is tried again."""
+        self._throttle = Throttle()
 
     def open(self) -> None:
         """Connects, and sees that Redis is new enough and can be written."""
@@ -117,15 +132,48 @@ class RedisBackend:
         for place, write in enumerate(batch):
             by_session.setdefault(write.id, []).append(place)
         with self._writing:
-            found = self._calls.run(
-                [self._writer.steps([batch[place] for place in places]) for places in by_session.values()]
-            )
+            steps = [self._writer.steps([batch[place] for place in places]) for places in by_session.values()]
+            waited = self._wait_replicas if any(isinstance(write, (Claim, Append)) for write in batch) else 0
+            found, had = self._calls.run_replicated(steps, waited)
         outcomes = {
             place: outcome
             for places, given in zip(by_session.values(), found, strict=True)
             for place, outcome in zip(places, given, strict=True)
         }
-        return [outcomes[place] for place in range(len(batch))]
+        answer = [outcomes[place] for place in range(len(batch))]
+        if had < waited:
+            answer = [self._unreplicated(*pair, had) for pair in zip(batch, answer, strict=True)]
+        with self._writing:
+            self._ends.note(batch, answer)
+        return answer
+
+    def _unreplicated(self, write: Write, outcome: Outcome, had: int) -> Outcome:
+        """The outcome of a write that is stored, but on too few replicas: it is as good as not stored."""
+        if not isinstance(write, (Claim, Append)) or not isinstance(outcome, (Claimed, Done)):
+            return outcome
+        self.unreplicated += 1
+        wanted = self._wait_replicas
+        text = f"store {self.address}: what was written is on {had} replicas, and is to be on {wanted}"
+        log_event(logging.WARNING, "replicas_lag", "%s; it is tried again", text, throttle=self._throttle, reason=text)
+        return StoreError(text)
+
+    def write_ends_again(self) -> None:
+        """Writes what the store has forgotten of the ends that were written here, after a break; see `redis.ends`."""
+        broken = self._calls.broken + self._waits.broken
+        if broken == self._seen[0]:
+            return
+        with self._writing:
+            ends = self._ends.kept()
+        if ends:
+            self._calls([("TIME",)])  # From here on it is known whether there was a failover.
+        failovers = self._server.failovers
+        for begin in range(0, len(ends), AT_ONCE):
+            part = ends[begin : begin + AT_ONCE]
+            with self._writing:
+                self._calls.run(
+                    [self._ends.steps(end, self._reads, self._writer, failovers != self._seen[1]) for end in part]
+                )
+        self._seen = (broken, failovers)
 
     def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events."""
@@ -152,4 +200,9 @@ class RedisBackend:
         """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew."""
         if mark is None:
             return Changes(self.watcher.begin(), (), (), ())
+        self.write_ends_again()
         return self.watcher.changes(mark, seen, pause)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text

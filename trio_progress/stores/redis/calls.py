@@ -141,7 +141,11 @@ class Calls:
                 if code in _ELSEWHERE:
                     self._doubt(pool)
                 raise _explained(self.address, reply, self._timeout) from reply
-        texts = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
+        texts: list[Command] = [("EVAL", commands[place][0].text, *commands[place][1:]) for place in unknown]
+        if texts and commands[-1][0] == "WAIT":
+            # It is for what is written on the same connection, and before it.
+            unknown.append(len(commands) - 1)
+            texts.append(commands[-1])
         for place, reply in zip(unknown, self(texts, until), strict=True):
             replies[place] = reply
         return replies
@@ -179,6 +183,17 @@ class Calls:
         Raises:
             StoreError: Redis did not answer, or can do none of it; any of it may have been done.
         """
+        return self.run_replicated(steps, 0)[0]
+
+    def run_replicated(self, steps: Sequence[Steps[T]], replicas: int) -> tuple[list[T], int]:
+        """The same, and how many replicas had all that was written; at most half the timeout is waited for so many.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        # In the same round trip: Redis waits for what was written on the connection that asks.
+        wait: Sequence[Command] = [("WAIT", replicas, max(int(self._timeout * 500), 1))] if replicas else []
+        had = [replicas]
         until = time.monotonic() + BUDGET * self._timeout
         results: dict[int, T] = {}
         replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
@@ -189,9 +204,14 @@ class Calls:
                     asked.append((which, steps[which].send(reply)))
                 except StopIteration as end:
                     results[which] = end.value
-            answers = iter(self([command for _, commands in asked for command in commands], until))
-            replies = {which: [next(answers) for _ in commands] for which, commands in asked}
-        return [results[which] for which in range(len(steps))]
+            if asked:
+                sent = [command for _, commands in asked for command in commands]
+                answers = iter(self([*sent, *wait], until))
+                replies = {which: [next(answers) for _ in commands] for which, commands in asked}
+                had += [reply for reply in answers if isinstance(reply, int)]
+            else:
+                replies = {}
+        return [results[which] for which in range(len(steps))], min(had)
 
     def close(self) -> None:
         """Closes all connections, also those that are in use; later calls raise `StoreError`."""

@@ -52,11 +52,14 @@ class Server:
         primary: Says which server is the primary; None: the settings do.
     """
 
-    __slots__ = ("_primary", "_settings", "address")
+    __slots__ = ("_found", "_primary", "_settings", "address", "failovers")
 
     def __init__(self, settings: dict[str, Any], address: str, primary: Sentinels | None = None) -> None:
         self._settings = settings
         self._primary = primary
+        self._found: tuple[str, int] | None = None
+        self.failovers = 0
+        """How often the primary was another one than before."""
         self.address = address
 
     @property
@@ -151,7 +154,9 @@ class Server:
         kind = self._settings.get("connection_class", Connection)
         settings = verified(kind, self._settings) | bounded(timeout)
         if self._primary is not None:
-            host, port = self._primary.find(timeout)
+            host, port = found = self._primary.find(timeout)
+            self.failovers += self._found not in (None, found)
+            self._found = found
             theirs = settings.get("redis_connect_func")
             settings |= {"host": host, "port": port, "redis_connect_func": lambda new: check_primary(new, theirs)}
         return ConnectionPool(max_connections=2**16, **settings)
