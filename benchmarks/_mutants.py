@@ -312,6 +312,17 @@ MUTANTS = (
         "",
         ("counts_by_a_file",),
     ),
+    Mutant(
+        "an end leaves a session in the list of those that run, until its lease would have lapsed",
+        "stores/memory.py",
+        """        if moved:
+            self._settle(append.id, now)
+        return Done()""",
+        """        if moved and append.lease is not None:
+            self._settle(append.id, now)
+        return Done()""",
+        ("two_owners_and_fencing",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

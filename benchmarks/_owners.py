@@ -16,7 +16,7 @@ from trio_progress import (
 from trio_progress.state.record import decode_event
 from trio_progress.testing import FaultyStore, jitter, seeded_random
 
-from ._scenario_parts import PIPELINE, stored
+from ._scenario_parts import PIPELINE, listed_where_it_stands, stored
 
 
 async def two_owners_and_fencing() -> None:
@@ -56,6 +56,7 @@ async def two_owners_and_fencing() -> None:
     assert owners + refused == 2
     assert fenced == owners - 1, f"{owners} owners, of which {fenced} were fenced"
     assert (await stored(stores[1])).status == "completed"
+    await listed_where_it_stands(stores[1])
 
 
 async def fenced_by_two_who_ask_again() -> None:

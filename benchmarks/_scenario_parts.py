@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from trio_progress import Pipeline, ProgressTracker, Session, Snapshot
+from trio_progress.protocol.page import STATUSES
 from trio_progress.state.record import decode_record
+from trio_progress.stores.base import Query
 from trio_progress.testing import FaultyStore, jitter
 from trio_progress.tracker import runtime_of
 
@@ -21,6 +23,16 @@ async def stored(store: FaultyStore, session_id: str = "a") -> Snapshot:
     assert entry is not None, "nothing was stored"
     assert not entry.alive, "the lease was not released"
     return decode_record(session_id, *entry.key, entry.record).state
+
+
+async def listed_where_it_stands(store: FaultyStore, session_id: str = "a") -> None:
+    """After quiescence the lists by status have the session where it is stored, and nowhere else."""
+    status = (await stored(store, session_id)).status
+    for asked in STATUSES:
+        listed = [entry.id for entry in (await store.inner.list(Query(shown=frozenset({asked})))).sessions]
+        assert (session_id in listed) == (asked == status), (
+            f"it is {status}, and among those that are {asked}: {listed}"
+        )
 
 
 def nothing_left(tracker: ProgressTracker) -> None:

@@ -18,6 +18,7 @@ from tests.integration.redis_backend.asking import claimed, one
 from tests.redis_server import client_of, let_pass
 from tests.store_contract.model import TRANSITIONS, Model, Step, steps
 from tests.store_contract.rig import EVENT_LIMIT, KEEP, LEASE, append, claim, index
+from tests.support import examples
 from trio_progress.stores.base import Delete, Done, Query
 from trio_progress.stores.decoding import encode_labels
 from trio_progress.stores.redis import listing
@@ -56,7 +57,7 @@ def index_of(admin: redis.Redis, prefix: str) -> dict[str, set[str]]:
     return sets
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @example(done=TRANSITIONS)
 @given(done=steps())
 def test_the_index_equals_looking_at_all(redis_url: str, admin: redis.Redis, done: list[Step]) -> None:

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from tests.store_contract.model import TRANSITIONS, Model, Step, steps
 from tests.store_contract.rig import EVENT_LIMIT
+from tests.support import examples
 from trio_progress.stores.base import Store
 from trio_progress.stores.memory import MemoryStore
 from trio_progress.stores.places import dimensions
@@ -46,7 +47,7 @@ def test_the_index_in_memory_equals_looking_at_all(done: list[Step]) -> None:
 
 
 @pytest.mark.parametrize("boot", ["this boot", None])
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @example(done=TRANSITIONS)
 @given(done=steps())
 def test_the_index_of_a_file_equals_looking_at_all(done: list[Step], boot: str | None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.store_contract.rig import append, claim, index
-from trio_progress.stores.base import Claimed, Delete, Done, Query
+from trio_progress.stores.base import Claimed, Delete, Done, Query, Renew
 from trio_progress.stores.decoding import CorruptEntries
 from trio_progress.stores.places import LOOKED_AT, place_of, places_of
 from trio_progress.stores.sqlite import backend as sqlite_backend
@@ -186,3 +186,29 @@ def test_an_append_that_changes_no_list_touches_no_row_of_the_index(backend: Sql
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as connection:
         connection.execute("DROP TABLE places")
         assert backend.commit([append(claimed.epoch, 1), append(claimed.epoch, 2)]) == [Done(), Done()]
+
+
+def test_a_lease_that_is_renewed_moves_in_the_index_once_in_its_time(tmp_path: Path) -> None:
+    now = 1000.0
+    clock = MachineClock("boot", lambda: now, lambda: 1e9 + now)
+    due: list[float] = []
+    with closing(SqliteBackend(tmp_path / "progress.db", clock=clock)) as backend:
+        (claimed,) = backend.commit([claim(lease=30.0)])
+        assert isinstance(claimed, Claimed)
+        with closing(sqlite3.connect(backend.path)) as connection:
+            for seq, at in enumerate((1010.0, 1029.0, 1031.0, 1050.0, 1060.5, 1062.0), 1):
+                now = at
+                renewed = Renew("a", claimed.epoch, 30.0, 5.0)
+                write = renewed if seq % 3 == 0 else append(claimed.epoch, seq, lease=30.0)
+                assert backend.commit([write]) == [Done()]
+                due.append(connection.execute("SELECT lease_due FROM sessions").fetchone()[0])
+                assert ids(backend, Query(shown=frozenset({"running"}))) == ["a"]
+                assert ids(backend, Query(shown=frozenset({"lost"}))) == []
+            assert due == [1030.0, 1030.0, 1061.0, 1061.0, 1061.0, 1092.0]
+            now = 1093.0
+            assert ids(backend, Query(shown=frozenset({"lost"}))) == ["a"]
+            assert backend.commit([append(claimed.epoch, 7, lease=10.0)]) == [Done()]
+            now = 1100.0
+            assert backend.commit([append(claimed.epoch, 8, lease=2.0)]) == [Done()], "a shorter one than before"
+            now = 1102.5
+            assert ids(backend, Query(shown=frozenset({"lost"}))) == ["a"]

@@ -28,6 +28,9 @@ COLUMNS: Final = "status, pipeline, labels, queued_at"
 _INSERT: Final = "INSERT OR IGNORE INTO places (dimension, place, queued_at, session) VALUES (?, ?, ?, ?)"
 _DELETE: Final = "DELETE FROM places WHERE dimension = ? AND place = ? AND queued_at = ? AND session = ?"
 
+_MOVE: Final = """UPDATE OR REPLACE places SET place = ?
+WHERE dimension = ? AND place = ? AND queued_at = ? AND session = ?"""
+
 _LABELS: Final = msgspec.json.Decoder(dict[str, str])
 
 Entry = tuple[str, str, float, str]
@@ -87,6 +90,10 @@ def settle(connection: sqlite3.Connection, session: str, before: Listed | None, 
     """
     if before == now:
         return
+    if before is not None and now is not None and before[1:] == now[1:]:  # The most frequent change, in half the time.
+        rows = [(now.status, *entry) for entry in _entries(session, before)]
+        if connection.executemany(_MOVE, rows).rowcount == len(rows):
+            return
     old, new = _entries(session, before), _entries(session, now)
     connection.executemany(_DELETE, [entry for entry in old if entry not in new])
     connection.executemany(_INSERT, [entry for entry in new if entry not in old])

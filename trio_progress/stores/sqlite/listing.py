@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 _LAPSED: Final = """(lease_until IS NULL OR lease_wall IS NULL OR CASE WHEN lease_boot IS NULL OR :boot IS NULL
 THEN lease_wall <= :wall WHEN lease_boot = :boot THEN lease_until <= :until ELSE 1 END)"""
 
-# Ranges of `sessions_lease`, the index of what is stored as running, that have all of which `_LAPSED` is true.
+# Ranges of `sessions_lease`, the index of what is stored as running, that have all of which `_LAPSED` is true; some
+# others as well, for a lease may have been renewed that is due to be looked at.
 _LEASE_RANGES: Final = (
     "lease_boot < :boot",
     "lease_boot > :boot",
-    "lease_boot = :boot AND lease_until <= :until",
+    "lease_boot = :boot AND lease_due <= :until",
     "lease_boot IS NULL",
 )
 

@@ -38,6 +38,11 @@ class Lease(NamedTuple):
     wall: float | None
     """By the wall clock, for where one of the two sides has no boot id."""
 
+    @property
+    def due(self) -> float | None:
+        """The same by the clock that dates it."""
+        return self.wall if self.boot is None else self.until
+
 
 NO_LEASE: Final = Lease(None, None, None)
 
@@ -55,6 +60,10 @@ class MachineClock:
         if seconds is None:
             return NO_LEASE
         return Lease(self.boot, self.monotonic() + seconds, self.wall() + seconds)
+
+    def now(self) -> float:
+        """What the clock says that dates the leases of this process; see `Lease.due`."""
+        return self.wall() if self.boot is None else self.monotonic()
 
     def left(self, lease: Lease) -> float:
         """How long a lease still stands; 0 or less: it does not."""

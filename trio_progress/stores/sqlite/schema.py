@@ -94,7 +94,11 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
         # One row, as long as sessions behind it may have no rows there.
         "CREATE TABLE unlisted (upto INTEGER NOT NULL)",
         "INSERT INTO unlisted SELECT 0 WHERE EXISTS (SELECT 1 FROM sessions)",
-        "CREATE INDEX sessions_lease ON sessions (lease_boot, lease_until) WHERE status = 'running'",
+        # When a lease is to be looked at: by the clock that dates it, and not later than it ends; see `sqlite.writes`.
+        "ALTER TABLE sessions ADD COLUMN lease_due REAL",
+        """UPDATE sessions SET lease_due = CASE WHEN lease_boot IS NULL THEN lease_wall ELSE lease_until END
+            WHERE status = 'running'""",
+        "CREATE INDEX sessions_lease ON sessions (lease_boot, lease_due) WHERE status = 'running'",
     ),
 )
 """What brings a file from each version to the next one; the newest version is their number."""

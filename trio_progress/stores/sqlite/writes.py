@@ -30,7 +30,7 @@ from ..base import (
     claimed_index,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, too_large
-from .listed import COLUMNS, Listed, labels_of, listed, readable, settle
+from .listed import COLUMNS, labels_of, listed, readable, settle
 from .reads import history_of
 from .rows import SELECT_HEAD, SELECT_LISTED, head, stored
 
@@ -43,25 +43,30 @@ EXPIRED_AT_ONCE: Final = 500
 """Expired sessions that one transaction removes; more wait for the next one."""
 
 _CLAIM: Final = """INSERT OR REPLACE INTO sessions
-(id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, expires, owner, status, pipeline, labels, queued_at,
-record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+(id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, lease_due, expires, owner, status, pipeline, labels,
+queued_at, record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
-_HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ? WHERE id = ?"
+_HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ? WHERE id = ?"
 
 # The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state. As long as a
-# session is listed by the same, no index is touched but that of leases.
-_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_boot = ?, lease_until = ?,
-lease_wall = ?, expires = ?
-WHERE id = ? AND epoch = ? AND seq < ? AND status = ? AND pipeline IS ? AND labels = ? AND queued_at = ?"""
+# session is listed by the same, and its lease is not due to be looked at, no index is touched: that is one append or
+# renewal in the time of a lease.
+_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_until = ?, lease_wall = ?, expires = ?
+WHERE id = ? AND epoch = ? AND seq < ? AND status = ? AND pipeline IS ? AND labels = ? AND queued_at = ?
+AND lease_boot IS ? AND lease_due > ? AND lease_due <= ?"""
+
+_RENEW: Final = """UPDATE sessions SET heartbeat = ?, lease_until = ?, lease_wall = ?, expires = max(expires, ?)
+WHERE id = ? AND epoch = ? AND lease_boot IS ? AND lease_due > ? AND lease_due <= ?"""
 
 _LISTED: Final = f"SELECT {COLUMNS} FROM sessions WHERE id = ? AND epoch = ? AND seq < ?"  # noqa: S608 - a constant
 
-_MOVE: Final = "UPDATE sessions SET status = ?, pipeline = ?, labels = ?, queued_at = ? WHERE id = ?"
+_MOVE: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_boot = ?, lease_until = ?,
+lease_wall = ?, lease_due = ?, expires = ?, status = ?, pipeline = ?, labels = ?, queued_at = ? WHERE id = ?"""
 
-_AGAIN: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, expires = ?
-WHERE id = ? AND epoch = ? AND seq = ?"""
+_AGAIN: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ?,
+expires = ? WHERE id = ? AND epoch = ? AND seq = ?"""
 
-_RENEW: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?,
+_TAKE_UP: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ?,
 expires = max(expires, ?) WHERE id = ? AND epoch = ?"""
 
 
@@ -110,31 +115,29 @@ class Writer:
         lease = clock.lease(append.lease)
         expires = self._expires(append.keep, append.lease)
         by = listed(append.index)
-        state = (key.seq, append.record, append.heartbeat, *lease, expires, append.id, key.epoch, key.seq, *by)
-        changed = self._execute(_APPEND, state).rowcount
-        if not changed and self._move(append, by):
-            changed = self._execute(_APPEND, state).rowcount
+        state = (key.seq, append.record, append.heartbeat)
+        changed = False
+        if append.lease is not None:
+            fence = (append.id, key.epoch, key.seq, *by, lease.boot, clock.now(), lease.due)
+            changed = self._execute(_APPEND, (*state, lease.until, lease.wall, expires, *fence)).rowcount > 0
+        if not changed:
+            columns = self._execute(_LISTED, (append.id, key.epoch, key.seq)).fetchone()
+            if columns is not None:
+                self._execute(_MOVE, (*state, *lease, lease.due, expires, *by, append.id))
+                settle(self._connection, append.id, readable(columns), by)
+                changed = True
         if not changed:
             epoch = self._epoch(append.id)
             if epoch != key.epoch:
                 return Fenced(epoch)
             # The same write again, unless something newer was stored since, which then stands as it is.
-            self._execute(_AGAIN, (append.heartbeat, *lease, expires, append.id, key.epoch, key.seq))
+            self._execute(_AGAIN, (append.heartbeat, *lease, lease.due, expires, append.id, key.epoch, key.seq))
         if append.events:
             self._add_events(append.id, append.events)
         if changed and append.lesson is not None and append.index.pipeline is not None:
             history = self._history(append.index.pipeline)
             self._set_history(append.index.pipeline, learned(history, append.lesson))
         return Done()
-
-    def _move(self, append: Append, by: Listed) -> bool:
-        """Has a session listed by something else, if the append is not refused; False where it is."""
-        columns = self._execute(_LISTED, (append.id, append.key.epoch, append.key.seq)).fetchone()
-        if columns is None:
-            return False
-        self._execute(_MOVE, (*by, append.id))
-        settle(self._connection, append.id, readable(columns), by)
-        return True
 
     def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
         self._executemany(
@@ -164,7 +167,11 @@ class Writer:
     def _renew(self, renew: Renew) -> Outcome:
         lease = self._clock.lease(renew.lease)
         expires = self._clock.wall() + renew.lease
-        if self._execute(_RENEW, (renew.heartbeat, *lease, expires, renew.id, renew.epoch)).rowcount:
+        whose = (renew.id, renew.epoch)
+        still = (lease.boot, self._clock.now(), lease.due)
+        if self._execute(_RENEW, (renew.heartbeat, lease.until, lease.wall, expires, *whose, *still)).rowcount:
+            return Done()
+        if self._execute(_TAKE_UP, (renew.heartbeat, *lease, lease.due, expires, *whose)).rowcount:
             return Done()
         return Fenced(self._epoch(renew.id))
 
@@ -184,7 +191,8 @@ class Writer:
             mine = self._execute("SELECT owner = ? FROM sessions WHERE id = ?", (claim.owner, claim.id)).fetchone()[0]
             if mine:
                 if claim.lease is not None:
-                    self._execute(_HOLD, (*clock.lease(claim.lease), claim.id))
+                    lease = clock.lease(claim.lease)
+                    self._execute(_HOLD, (*lease, lease.due, claim.id))
                 return Claimed(newest.epoch, None, history)
         # Also above what has expired, or cannot be read.
         at = None if row is None else row[0]
@@ -198,14 +206,15 @@ class Writer:
         index = claim.index
         if newest is not None and before is not None:
             index = claimed_index(claim, before.status, before.queued_at, labels_of(before))
-        by = listed(index)
+        by, lease = listed(index), clock.lease(claim.lease)
         self._execute(
             _CLAIM,
             (
                 claim.id,
                 epoch,
                 claim.seq,
-                *clock.lease(claim.lease),
+                *lease,
+                lease.due,
                 self._expires(claim.keep, claim.lease),
                 claim.owner,
                 *by,
