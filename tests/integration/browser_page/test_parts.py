@@ -97,3 +97,34 @@ def test_a_part_leads_to_its_job_and_back_to_the_list_as_it_was(
     expect(page.get_by_role("heading", level=1)).to_have_text("A part of a part")
     page.keyboard.press("Escape")
     expect(page.get_by_role("link", name="Shard 1", exact=True)).to_be_focused()
+
+
+def test_a_phase_that_follows_a_session_leads_to_it_and_it_leads_back(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host(
+        """
+        for n in range(2):
+            await tracker.declare(f"shard-{n}", title=f"Shard {n}", parent="job")
+        kept["job"] = await open_session("job", {"parts": 1}, title="The job")
+        async def work():
+            with kept["job"].phase("parts", total=2) as parts:
+                async with trio.open_nursery() as inner:
+                    for n in range(2):
+                        inner.start_soon(parts.follow, f"shard-{n}")
+        nursery.start_soon(work)
+        await open_session("shard-1", {"a": 1})
+        """
+    )
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/job")
+    leads = page.get_by_role("link", name="Session of Shard 1")
+    expect(leads).to_be_visible()
+    expect(page.get_by_role("link", name="Session of")).to_have_count(2)
+    assert axe_findings(page) == []
+    leads.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Shard 1")
+    page.get_by_role("link", name="Part of job").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("The job")
+    host("await end_session('shard-1')")
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "50")
