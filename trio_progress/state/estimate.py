@@ -237,7 +237,7 @@ class Estimator:
         expected = max(expected * needed, LEAST)
         fraction = None if node.fraction is None else max(node.fraction - node.free, 0.0) / needed
         history, tail = usual.history, None
-        followed = followed_left(node, now)
+        followed = followed_left(node, now) if node.mirrored else None
         if followed is not None:
             passed = spent / (spent + followed) if spent > 0 else None
             return _Running(spent, expected, count is not None, passed, None, usual.alone, followed)

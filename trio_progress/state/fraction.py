@@ -109,12 +109,10 @@ def refresh(node: PhaseNode, seq: int, now: float) -> bool:
 
 
 def followed_left(node: PhaseNode, now: float) -> float | None:
-    """Seconds that are left of a phase of which nothing is left but followed sessions; None where that is not so.
+    """Seconds that are left of a `mirrored` phase of which nothing is left but followed sessions; None: more is left.
 
     They run side by side: it is what the longest of them says.
     """
-    if not node.mirrored:
-        return None
     longest: float | None = None
     parts = 0
     for child in node.children.values():
@@ -122,7 +120,10 @@ def followed_left(node: PhaseNode, now: float) -> float | None:
             return None
         if child.status != "running":
             continue
-        left = followed_left(child, now) if child.mirror is None else child.mirror.left(now)
+        if child.mirror is not None:
+            left = child.mirror.left(now)
+        else:
+            left = followed_left(child, now) if child.mirrored else None
         if left is None:
             return None
         longest = left if longest is None else max(longest, left)
@@ -152,8 +153,7 @@ def rate_and_eta(node: PhaseNode, now: float | None = None) -> tuple[float | Non
         return rate, node.mirror.left(at) if running else None
     if not running or node.open_ended or (node.total is not None and node.counted > node.total):
         return rate, None
-    followed = followed_left(node, at)
-    if followed is not None:
+    if node.mirrored and (followed := followed_left(node, at)) is not None:
         return rate, followed
     pace, left = rate, None if node.total is None else max(node.total - node.counted, 0)
     if node.children or node.folded:

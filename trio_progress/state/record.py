@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -78,9 +78,8 @@ def record_of(state: SessionState) -> Record:
     )
 
 
-def encoded(record: Record) -> bytes:
-    """A record as it is stored."""
-    return ENCODER.encode(record)
+encoded: Final[Callable[[Record], bytes]] = ENCODER.encode
+"""A record as it is stored."""
 
 
 def encode_record(state: SessionState) -> bytes:
