@@ -11,6 +11,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, Final
@@ -101,13 +102,17 @@ async def _measure(report: Report, options: argparse.Namespace) -> None:
         with session.phase("count") as phase:
             async with phase.from_processes() as counter:
                 await _counts(report, options, counter, value)
-                cpu: dict[str, list[float]] = {}
-                lag: dict[str, list[float]] = {}
-                for _ in range(options.rounds):
-                    for name, given in (("without the counter", NullCounter()), ("with the counter", counter)):
-                        used, late = await _beside_workers(given, options.workers, options.span)
-                        cpu.setdefault(name, []).append(used * 100)
-                        lag.setdefault(name, []).append(late * 1000)
+            cpu: dict[str, list[float]] = {}
+            lag: dict[str, list[float]] = {}
+            for _ in range(options.rounds):
+                for name, block in (
+                    ("without the counter", nullcontext(NullCounter())),
+                    ("with the counter", phase.from_processes()),
+                ):
+                    async with block as counter:
+                        used, late = await _beside_workers(counter, options.workers, options.span)
+                    cpu.setdefault(name, []).append(used * 100)
+                    lag.setdefault(name, []).append(late * 1000)
     report.add("the parent's CPU", "% of a core", cpu)
     report.add("the event loop's worst lag", "ms", lag)
     more = [a - b for a, b in zip(cpu["with the counter"], cpu["without the counter"], strict=True)]

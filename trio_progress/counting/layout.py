@@ -42,9 +42,10 @@ ADVANCED, SKIPPED, EXTENDED, COUNTED = 0, 1, 2, 3
 """Places in a bank; the counters begin at `COUNTED`."""
 BANK: Final = 3 + COUNTERS
 
-# The header, in doubles; and the names, in bytes.
+# The header: in doubles; and in bytes the names, and one for each slot that was used. These stand together, because the
+# parent reads them at each tick, and the slots lie on hundreds of pages.
 _OVER, _STRICT, _NAMES = 1, 2, 3
-_FIRST_NAME, _NAME_SIZE = 64, 816
+_FIRST_NAME, _NAME_SIZE, _USED = 64, 816, 10752
 NAME_BYTES: Final = _NAME_SIZE - 2
 _HEADER: Final = 12288
 
@@ -58,7 +59,8 @@ MESSAGE_BYTES: Final = _RECORD_SIZE - _RECORD_HEAD.size
 """Bytes of UTF-8 that a message may have; a longer one is cut."""
 
 FILE_SIZE: Final = _HEADER + SLOTS * _SLOT * 8
-assert _FIRST_NAME + COUNTERS * _NAME_SIZE <= _HEADER
+assert _FIRST_NAME + COUNTERS * _NAME_SIZE <= _USED
+assert _USED + SLOTS <= _HEADER
 assert _RECORDS + 2 * _RECORD_SIZE == _SLOT * 8
 
 
@@ -133,6 +135,7 @@ class Layout:
         at = _slot(slot) + _STATE
         if not self.cells[at]:
             self.cells[at] = 1.0
+            self.memory[_USED + slot] = 1
         elif self.in_job(slot):
             self.end_job(slot, keep=False)
         return self.bank(slot)
@@ -140,7 +143,7 @@ class Layout:
     def bank(self, slot: int) -> int:
         """The bank that counts as long as the owner of the slot lives."""
         state = int(self.cells[_slot(slot) + _STATE])
-        return state - 1 if state < 3 else 4 - state
+        return max(state - 1, 0) if state < 3 else 4 - state
 
     def cell(self, slot: int, bank: int) -> memoryview[float]:
         """The sums of a bank."""
@@ -149,8 +152,11 @@ class Layout:
 
     def used(self) -> Iterator[int]:
         """The slots that somebody has counted in."""
-        states = self.cells[_HEADER // 8 :: _SLOT].tolist()
-        return (slot for slot, state in enumerate(states) if state)
+        used = bytes(self.memory[_USED : _USED + SLOTS])
+        slot = used.find(1)
+        while slot >= 0:
+            yield slot
+            slot = used.find(1, slot + 1)
 
     def sums(self, slot: int) -> memoryview[float]:
         """What stands in a slot that is used."""
