@@ -323,6 +323,27 @@ MUTANTS = (
         return Done()""",
         ("two_owners_and_fencing",),
     ),
+    Mutant(
+        "a job cancels its parts before the store has taken its end",
+        "session/parts_left.py",
+        "        return not persister.fenced and persister.stored == self._core.state.seq",
+        "        return True",
+        ("a_job_ends_while_its_store_is_down",),
+    ),
+    Mutant(
+        "a job cancels whatever it follows",
+        "storage/part_cancelling.py",
+        "if stored is None or decode_head(part, *stored.key, stored.record).parent != self.parent:",
+        "if stored is None:",
+        ("two_jobs_of_which_one_owns_the_part",),
+    ),
+    Mutant(
+        "a follower gives up what is written off as lost",
+        "state/mirror.py",
+        'AWAITED: Final = frozenset({"interrupted", "lost"})',
+        'AWAITED: Final = frozenset({"interrupted"})',
+        ("followed_into_the_next_attempt",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

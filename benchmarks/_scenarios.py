@@ -34,6 +34,11 @@ from trio_progress.testing import (
 )
 
 from ._counts_scenario import counts_by_a_file
+from ._following import (
+    a_job_ends_while_its_store_is_down,
+    followed_into_the_next_attempt,
+    two_jobs_of_which_one_owns_the_part,
+)
 from ._owners import fenced_by_two_who_ask_again, two_owners_and_fencing
 from ._scenario_parts import NAMES, PIPELINE, Scenario, count, nothing_left, same_state, stored
 
@@ -418,6 +423,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     runs_that_teach,
     fenced_by_two_who_ask_again,
     counts_by_a_file,
+    followed_into_the_next_attempt,
+    two_jobs_of_which_one_owns_the_part,
+    a_job_ends_while_its_store_is_down,
 )
 """All of them, by subject; the first is the one whose speed is watched."""
 

@@ -132,7 +132,8 @@ class Parts:
             raise SessionClosedError(f"the tracker was left before the followed session {session_id!r} had ended")
         if last.status != "completed":
             said = "" if last.error is None else f" ({last.error.message or last.error.type})"
-            text = f"the followed session {session_id!r} has {last.status.replace('_', ' ')}{said}"
+            ended = {"cancelled": "was cancelled", "timed_out": "has timed out"}.get(last.status, f"has {last.status}")
+            text = f"the followed session {session_id!r} {ended}{said}"
             raise SessionEndedError(session_id, last.status, text)
         return last
 
