@@ -51,6 +51,7 @@ def test_parts_stand_below_their_job_where_it_is_opened_and_keys_and_readers_kno
     expect(parts).to_have_attribute("aria-expanded", "true")
     expect(parts).to_be_focused()
     expect(rows).to_have_count(6)
+    expect(page.get_by_role("heading", name="In progress")).to_have_text("In progress3")
     assert row("Shard 2") == {"level": "2", "posinset": "3", "setsize": "3"}
     assert row("The job")["level"] is None
     # By the arrows: into what is open, back to the job, and shut.

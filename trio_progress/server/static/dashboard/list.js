@@ -389,9 +389,10 @@ class Group {
     );
   }
 
-  draw(states, held) {
-    this.element.hidden = states.length === 0;
-    text(this.#count, number(states.length));
-    this.list.draw(states, held);
+  draw(rows, held) {
+    this.element.hidden = rows.length === 0;
+    // Whether parts are shown is no matter to how many there are.
+    text(this.#count, number(rows.filter(({ depth }) => depth === 0).length));
+    this.list.draw(rows, held);
   }
 }
