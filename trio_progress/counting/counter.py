@@ -42,7 +42,7 @@ class ProcessCounter:
 
     It goes through pickle, forks, and (by `environment`) to programs that are started, and may be used by any thread.
     No call waits for the parent. What a call has counted when it returns is never lost, whatever becomes of its
-    process; the parent sees it within a tenth of a second. What comes after the block of `from_processes()` is late.
+    process; the parent sees it within a quarter of a second. What comes after the block of `from_processes()` is late.
     """
 
     __slots__ = ("_path", "_place")

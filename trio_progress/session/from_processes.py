@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from .core import SessionCore
 
 TICK: Final = 0.1
-"""Seconds between two sums."""
+"""Seconds between two sums while somebody watches."""
+
+UNWATCHED: Final = 0.25
+"""Seconds between two sums while nobody does: to wake up costs the parent more than to sum."""
 
 SLOTS_A_TICK: Final = 100
 """Where more slots were used, the pause is longer: the sums take no more of the parent's time."""
@@ -81,7 +84,9 @@ class CountingScope(OneProcess, AbstractAsyncContextManager["ProcessCounter | Nu
     @trio.lowlevel.enable_ki_protection
     async def _tick(self, counts: ProcessCounts) -> None:
         while True:
-            await trio.sleep(TICK * max(1.0, counts.slots / SLOTS_A_TICK))
+            topic = self._core.topic
+            pause = TICK if topic is not None and topic.subscribers else UNWATCHED
+            await trio.sleep(pause * max(1.0, counts.slots / SLOTS_A_TICK))
             counts.draw()
 
     if not TYPE_CHECKING:  # Type checkers know without these that there is no such use.

@@ -154,8 +154,8 @@ class Phase(PhaseReading):
         """`async with phase.from_processes() as counter`: the counter works in any process of this machine.
 
         It is sent to workers as an argument. While the block is open, the phase takes in what they have counted each
-        0.1 s, and the last of it when the block is left or the phase ends; what they count later is late. See
-        `ProcessCounter`, and the guide "Many processes". Entering and leaving have no checkpoint.
+        0.1 s (0.25 s while nobody watches), and the last of it when the block is left or the phase ends; what they
+        count later is late. See `ProcessCounter`, and the guide "Many processes". Entering has no checkpoint.
 
         Raises:
             PhaseError: When entering: the phase is not open.

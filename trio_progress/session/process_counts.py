@@ -1,7 +1,7 @@
 """What worker processes have counted in their file is brought to the phase.
 
-1. The parent sums the slots each tenth of a second while the block is open (where there are many, less often), and once
-   more when the block is left or the phase ends, whichever is first; also where it is asked for the state of now
+1. The parent sums the slots while the block is open, at the pace that `from_processes.py` says, and once more when the
+   block is left or the phase ends, whichever is first; also where it is asked for the state of now
    (`flush()`, `snapshot()`).
 2. At that last time, what processes that have died had counted in unfinished jobs is taken back.
 3. The file goes away with the block. Who has it open goes on counting there; what came after the block is found when

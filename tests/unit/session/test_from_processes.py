@@ -37,7 +37,7 @@ async def test_counts_are_seen_within_a_tick_and_when_the_block_ends(
             async with phase.from_processes() as counter:
                 counter.advance(3)
                 assert phase.done == 0
-                await trio.sleep(0.11)
+                await trio.sleep(0.26)
                 assert phase.done == 3
                 counter.advance()
                 counter.skip(2)
@@ -50,6 +50,20 @@ async def test_counts_are_seen_within_a_tick_and_when_the_block_ends(
         assert tracker.statistics().late == 0
 
 
+async def test_where_somebody_watches_the_sums_come_at_the_pace_of_the_broadcasts(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("x") as phase:
+            async with tracker.watch("a") as snapshots, phase.from_processes() as counter:
+                counter.advance(3)
+                begun = trio.current_time()
+                async for snapshot in snapshots:
+                    if snapshot.phase("x").done == 3:
+                        break
+                assert trio.current_time() - begun <= 0.21
+
+
 async def test_where_many_have_counted_the_sums_come_less_often(autojump_clock: trio.testing.MockClock) -> None:
     async with open_tracker() as tracker, tracker.session("a") as session:
         with session.phase("x") as phase:
@@ -58,12 +72,12 @@ async def test_where_many_have_counted_the_sums_come_less_often(autojump_clock: 
                 assert slots is not None
                 for slot in range(500):
                     slots.layout.cell(slot, slots.layout.take(slot))[0] = 1
-                await trio.sleep(0.11)
+                await trio.sleep(0.26)
                 assert phase.done == 500
                 counter.advance()
-                await trio.sleep(0.4)
+                await trio.sleep(1.1)
                 assert phase.done == 500
-                await trio.sleep(0.2)
+                await trio.sleep(0.3)
                 assert phase.done == 501
 
 
@@ -143,10 +157,10 @@ async def test_what_is_taken_back_is_taken_back_from_the_phase(autojump_clock: t
                     counter.advance(5)
                     counter.skip(1)
                     counter.extend(3)
-                    await trio.sleep(0.2)
+                    await trio.sleep(0.3)
                     assert (phase.done, phase.skipped, phase.total) == (7, 1, 13)
                     raise KeyError
-                await trio.sleep(0.2)
+                await trio.sleep(0.3)
                 assert (phase.done, phase.skipped, phase.total) == (1, 0, 10)
 
 
