@@ -187,8 +187,11 @@ def asking(port: int) -> Iterator[redis.Redis]:
         yield client
 
 
-def wait_until(condition: Any, seconds: float = 3 * PATIENCE) -> None:
-    """Waits for what nobody tells; a server that does not answer yet is waited for as well."""
+def wait_until(condition: Any, seconds: float = 9 * PATIENCE) -> None:
+    """Waits for what nobody tells; a server that does not answer yet is waited for as well.
+
+    For long: sentinels that a busy machine has kept from running do nothing for half a minute after that.
+    """
     until = time.monotonic() + seconds
     while True:
         with suppress(redis.RedisError):

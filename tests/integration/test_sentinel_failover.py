@@ -113,7 +113,7 @@ async def go_through(group: SentinelGroup, fail: Callable[[], None], *options: s
     before = group.primary_port()
     backends = [Timed(url), Timed(url)]
     work = Work()
-    with trio.fail_after(180):
+    with trio.fail_after(400):
         async with trio.open_nursery() as nursery:
             for backend in backends:
                 nursery.start_soon(run_workers, backend, work, nursery.cancel_scope)
