@@ -153,6 +153,7 @@ def test_a_store_of_the_version_before_is_taken_in_by_slices_and_its_lists_are_r
             admin.delete(f"{prefix}:{{0}}:l:s{n:02}:{epoch}")
         if n % 5 == 0:
             older.end(f"s{n:02}", epoch, "completed")
+    admin.delete(f"{prefix}:{{0}}:z", f"{prefix}:{{0}}:y")  # The store was made by that version.
     expected: list[tuple[dict[str, object], list[str]]] = [
         ({"shown": COMPLETED, "limit": 3}, [f"s{n:02}" for n in range(35, -1, -5)]),
         ({"shown": LOST, "limit": 3}, [f"s{n:02}" for n in range(36, -1, -4) if n % 5]),
@@ -205,6 +206,12 @@ def test_beside_an_older_version_lists_show_nothing_wrong_and_soon_all(
     older.delete("declared")
     assert ids(backend, shown=RUNNING) == ["own", "other"]
     assert ids(backend, labels={"user": "u3"}) == []
+
+
+def test_the_index_of_a_new_store_is_complete_from_the_beginning(
+    backend: RedisBackend, admin: redis.Redis, prefix: str
+) -> None:
+    assert admin.exists(f"{prefix}:{{0}}:z")
 
 
 def test_what_has_vanished_from_redis_is_in_the_lists_again_once_its_owner_has_stored_it(

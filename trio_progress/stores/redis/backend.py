@@ -116,6 +116,7 @@ class RedisBackend:
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
+        self._lists.begin()
         self.watcher.begin()
 
     def close(self) -> None:

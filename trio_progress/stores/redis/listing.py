@@ -55,6 +55,10 @@ class Lists:
         self._corrupt = corrupt
         self._look_for_older = float("-inf")
 
+    def begin(self) -> None:
+        """Has the index of a store that is empty complete from its beginning; of another one, a slice is taken in."""
+        self._reply((TAKE_IN, 0, self._base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY)))
+
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
         score = last = ""
