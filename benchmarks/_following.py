@@ -193,8 +193,6 @@ async def a_job_ends_while_its_store_is_down() -> None:
         if how == "fenced":
             async with trio.open_nursery() as both:
                 both.start_soon(job)
-                await trio.sleep(0.6)
-                store.mode = "down"
                 both.start_soon(takes_over, other)
         else:
             await job()
