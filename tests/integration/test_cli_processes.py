@@ -386,6 +386,6 @@ def test_a_list_is_there_before_anybody_notices() -> None:
             times.append(spent() - before)
         return min(times)
 
-    nothing = fastest("-c", "pass")
-    for arguments in (("--help",), ("ls",)):
-        assert fastest("-m", "trio_progress", *arguments) - nothing < 0.3, arguments
+    measure = fastest("-c", "import trio")
+    for arguments, most in ((("--help",), 1), (("ls",), 2)):
+        assert fastest("-m", "trio_progress", *arguments) < most * measure, arguments
