@@ -16,6 +16,7 @@ from tests.benchmark_shape import check_shape
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.exhaustive
 def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None:
     options = argparse.Namespace(rounds=2, span=0.0005, subscribers=3)
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -32,6 +33,7 @@ def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None
     assert [target["limit"] for target in report["targets"]] == [1.5, 0.4, 1.05]
 
 
+@pytest.mark.exhaustive
 def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> None:
     options = argparse.Namespace(rounds=2, span=0.0005, sessions=3, past=5)
     report = trio.run(scrape.measure, options, clock=trio.testing.MockClock(autojump_threshold=0)).as_json()
@@ -48,6 +50,7 @@ def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> Non
     assert [target["limit"] for target in report["targets"]] == [0.5, 0.5, 10.0, 0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("contender", sessions_worker.CONTENDERS)
 @pytest.mark.parametrize("traced", [False, True])
 def test_each_contender_of_sessions_is_measured_at_every_step(contender: str, traced: bool) -> None:
@@ -59,6 +62,7 @@ def test_each_contender_of_sessions_is_measured_at_every_step(contender: str, tr
         assert set(figures) == {figure.name for figure in sessions_worker.FIGURES}
 
 
+@pytest.mark.exhaustive
 async def test_contenders_take_turns_and_what_is_between_rounds_is_not_measured() -> None:
     asked: list[str] = []
 

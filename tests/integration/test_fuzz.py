@@ -49,6 +49,7 @@ def fuzzed(seed: int, count: int) -> list[dict[str, Any]]:
     return told
 
 
+@pytest.mark.exhaustive
 def test_a_decoder_that_fails_is_found_and_its_seed_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
     decode = sqlite_rows.stored
 

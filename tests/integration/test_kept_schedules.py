@@ -111,6 +111,7 @@ def project(tmp_path: Path, fork_server: ForkServer) -> Project:
     return Project(tmp_path, fork_server)
 
 
+@pytest.mark.exhaustive
 def test_six_runs_of_a_rare_failure_under_lf_fail_six_times(project: Project) -> None:
     project.write("500, horizon=1000")
     assert project.pytest().code == 1
@@ -122,6 +123,7 @@ def test_six_runs_of_a_rare_failure_under_lf_fail_six_times(project: Project) ->
         assert "1 failed" in done.out
 
 
+@pytest.mark.exhaustive
 def test_what_the_cache_knows_is_kept_in_the_folder_that_is_given_later(project: Project) -> None:
     project.write("500, horizon=1000")
     assert project.pytest().code == 1
@@ -160,6 +162,7 @@ def test_the_schedules_of_a_test_can_be_spread_over_workers(project: Project) ->
     assert sorted(filter(None, seen)) == sorted(f"{letter} {seed}" for letter in "ab" for seed in range(10, 17))
 
 
+@pytest.mark.exhaustive
 def test_a_mended_test_forgets_after_some_passes(project: Project) -> None:
     project.write("500, horizon=1000")
     assert project.pytest().code == 1
@@ -203,6 +206,7 @@ def test_a_file_is_replayed_by_the_test_that_it_names_and_drawn_as_a_page(projec
     assert "test_rare" in (project.folder / "page.html").read_text()
 
 
+@pytest.mark.exhaustive
 def test_a_file_is_replayed_by_the_function_that_it_names(project: Project) -> None:
     (project.folder / "bank.py").write_text(MODULE)
     subprocess.run([sys.executable, "-c", PROGRAM], cwd=project.folder, env=project.environment, check=True)

@@ -65,6 +65,7 @@ def run(inner: pytest.Pytester, fork_server: ForkServer) -> Run:
     return run
 
 
+@pytest.mark.exhaustive
 def test_a_failure_tells_the_seed_that_it_had_come_to_and_a_command_that_replays_it(run: Run) -> None:
     first = run("-k", "draws")
     first.assert_outcomes(failed=2)

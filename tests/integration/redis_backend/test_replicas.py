@@ -44,6 +44,7 @@ def fail_over(primary: RedisServer, replica: RedisServer, sentinel: ScriptedSent
     primary.kill()
 
 
+@pytest.mark.exhaustive
 def test_what_is_acknowledged_is_on_so_many_replicas(start_redis: StartRedis) -> None:
     with replicated(start_redis) as (_, replica, sentinel):
         backend = RedisBackend(url_of([sentinel], "wait_replicas=1"), timeout=3 * TIMEOUT)

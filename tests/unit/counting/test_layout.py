@@ -176,6 +176,7 @@ class KeepsTheOtherBank(Layout):
         return super().end_job(slot, keep=not keep)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("planted", [CopiesAtTheBeginning, TakesOverAJob, KeepsTheOtherBank])
 def test_a_planted_bug_is_found_by_the_model(planted: type[Layout]) -> None:
     class Planted(Counting):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.source import tree
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -43,6 +45,7 @@ def private_names(path: Path) -> Iterator[str]:
             yield ast.unparse(node)
 
 
+@pytest.mark.exhaustive
 def test_no_test_knows_a_private_name_of_the_package() -> None:
     found = {
         f"{path.relative_to(TESTS).as_posix()}: {name}" for path in TESTS.rglob("*.py") for name in private_names(path)

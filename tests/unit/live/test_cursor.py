@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 
 from tests.support import QuietHost, Seeds
 from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Snapshot, Subscribed, Update
@@ -375,6 +376,7 @@ def test_those_who_stand_alike_share_one_update() -> None:
     assert all(update is updates[0] for update in updates)
 
 
+@pytest.mark.exhaustive
 def test_of_a_thousand_who_all_stand_elsewhere_no_update_is_kept_but_the_last_few() -> None:
     world = World(random.Random(1))
     for n in range(1000):
