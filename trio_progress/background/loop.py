@@ -140,9 +140,10 @@ class LoopThread(ToldOfForks):
         self._check_process()
         try:
             return trio.from_thread.run(function, *args, trio_token=self._token)
-        except (trio.RunFinishedError, trio.Cancelled):
+        except (trio.RunFinishedError, trio.Cancelled):  # noqa: ASYNC103 - the loop's: in this thread is no scope
             self.check_cancelled()
-            raise SessionClosedError(f"session {self.session.id!r} has ended: it is {self.session.status}") from None
+            text = f"session {self.session.id!r} has ended: it is {self.session.status}"
+            raise SessionClosedError(text) from None  # noqa: ASYNC104 - as above
 
     def check_cancelled(self) -> None:
         """Raises `SessionCancelledError` where the session was cancelled."""

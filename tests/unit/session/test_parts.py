@@ -98,7 +98,7 @@ async def test_of_several_phases_only_the_bar_is_shown_and_weights_count_as_ever
         async with trio.open_nursery() as nursery, tracker.session("job") as session:
             nursery.start_soon(shard)
             with session.phase("shards") as phase:
-                nursery.start_soon(partial(phase.follow, "s-1", weight=3, title="The shard"))
+                nursery.start_soon(partial(phase.follow, "s-1", weight=3, title="The shard"))  # noqa: ASYNC111 - over before
                 with phase.phase("own"):
                     await trio.sleep(5)
                     seen = part(session.snapshot(), "s-1")
@@ -115,7 +115,7 @@ async def test_what_a_session_had_when_following_began_is_passed_over_and_not_in
         await trio.sleep(20)
         async with tracker.session("job") as session:
             with session.phase("shards", total=1) as phase:
-                nursery.start_soon(phase.follow, "s-1")
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
                 await trio.sleep(10.5)
                 seen = part(session.snapshot(), "s-1")
                 assert 18 <= seen.skipped <= 20
@@ -127,7 +127,7 @@ async def test_one_that_is_not_there_yet_is_waited_for_and_one_that_is_queued(au
     async with two_processes() as (tracker, other), trio.open_nursery() as nursery:
         async with tracker.session("job") as session:
             with session.phase("shards", total=1) as phase:
-                nursery.start_soon(phase.follow, "s-1")
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
                 await trio.sleep(5)
                 assert part(session.snapshot(), "s-1").message == "waits until it is declared or begun"
                 await other.declare("s-1", title="First")
@@ -187,7 +187,7 @@ async def test_one_that_is_interrupted_is_followed_into_each_of_its_attempts(
         owner = tracker if same else other
         async with tracker.session("job") as session:
             with session.phase("shards", total=1) as phase:
-                nursery.start_soon(phase.follow, "s-1")
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
                 for attempt in range(3):
                     with suppress(KeyboardInterrupt):
                         async with owner.session("s-1", resume="interrupted") as shard:
@@ -360,7 +360,7 @@ async def test_who_watches_a_job_of_another_process_makes_its_parts_be_stored_at
 
         async with open_tracker(shared) as viewer, tracker.session("job") as session:
             with session.phase("shards", total=1) as phase:
-                nursery.start_soon(phase.follow, "s-1")
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
                 with trio.move_on_after(20):
                     async with viewer.watch("job", wait=True) as snapshots:
                         async for _ in snapshots:
@@ -409,7 +409,7 @@ async def test_what_is_no_id_or_itself_or_open_already_is_refused_and_changes_no
                 with pytest.raises(ValueError, match="weight"):
                     await phase.follow("s-1", weight=-1)
                 assert phase.phases == {}
-                nursery.start_soon(phase.follow, "s-1")
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
                 await trio.sleep(1)
                 with pytest.raises(PhaseError, match="open already"):
                     await phase.follow("s-1")
