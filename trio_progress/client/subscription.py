@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -118,7 +117,7 @@ class RemoteSubscription:
 
     async def run(self) -> None:
         """Connects, and connects again, until the session has ended or nothing helps."""
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.Random(random.random()))  # noqa: S311 - jitter
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         with self._send:
             while True:
                 try:

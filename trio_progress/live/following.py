@@ -8,8 +8,7 @@ set, because somebody watches who follows.
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 import trio
 
@@ -19,13 +18,17 @@ from ..state.mirror import AWAITED
 from .subscription import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..protocol.snapshot import Snapshot
     from .feed import Feed, Topic
     from .hub import Hub
 
+T = TypeVar("T")
+
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between tries on a store that does not answer when following begins."""
+"""Seconds between tries on a store that does not answer."""
 
 
 @final
@@ -56,16 +59,7 @@ class Following(Stream["Snapshot"]):
         """Whether the session was deleted, or has expired."""
 
     async def _start(self) -> None:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.Random(random.random()))  # noqa: S311 - jitter
-        while True:
-            try:
-                self._topic = await self._hub.join(self._id, self, wait=True, keen=self.keen)
-            except CorruptEntryError:
-                raise
-            except StoreError:
-                await trio.sleep(backoff.pause())
-            else:
-                break
+        self._topic = await answered(lambda: self._hub.join(self._id, self, wait=True, keen=self.keen))
         if self._topic is None:
             self._settle()  # It has ended before.
 
@@ -132,3 +126,19 @@ class Following(Stream["Snapshot"]):
     def _over(self) -> bool:
         ended = self._feed is not None and self._feed.ended is not None and self._after is None
         return self._shut or self.gone or ended
+
+
+async def answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """What a store answers; one that is down is asked again until it does.
+
+    Raises:
+        CorruptEntryError: What is stored cannot be read.
+    """
+    backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+    while True:
+        try:
+            return await ask()
+        except CorruptEntryError:
+            raise
+        except StoreError:
+            await trio.sleep(backoff.pause())

@@ -22,15 +22,16 @@ class Backoff:
     Args:
         first: Seconds of the first pause, before jitter.
         longest: Seconds of the longest one, before jitter.
-        rng: Where the jitter comes from; a seed makes it repeatable.
+        rng: Where the jitter comes from; a seed makes it repeatable. Unless given, the module `random` seeds one, so
+            that whoever seeds that (as `testing.explore` does) has the same pauses again.
     """
 
     __slots__ = ("_first", "_longest", "_next", "_rng")
 
-    def __init__(self, first: float, longest: float, rng: random.Random) -> None:
+    def __init__(self, first: float, longest: float, rng: random.Random | None = None) -> None:
         self._first = self._next = first
         self._longest = longest
-        self._rng = rng
+        self._rng = random.Random(random.random()) if rng is None else rng  # noqa: S311 - jitter
 
     def pause(self) -> float:
         """Seconds to pause now; the next pause is twice as long."""

@@ -10,11 +10,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, final
-
-import trio
 
 from ..errors import (
     CorruptEntryError,
@@ -24,9 +21,8 @@ from ..errors import (
     SessionNotFoundError,
     StoreError,
 )
-from ..live.following import FIRST_PAUSE, LONGEST_PAUSE, Following
+from ..live.following import Following, answered
 from ..live.listing import named_sessions
-from ..protocol.backoff import Backoff
 from ..protocol.clock import utc
 from ..protocol.snapshot import Snapshot
 from ..state import checks
@@ -162,16 +158,10 @@ class Parts:
 
         A store that is down is waited for. What is no longer stored is told as far as it is known here.
         """
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.Random(random.random()))  # noqa: S311 - jitter
-        while True:
-            try:
-                found = await named_sessions(self._runtime.hub, [node.name])
-            except CorruptEntryError:
-                found = []
-            except StoreError:
-                await trio.sleep(backoff.pause())
-                continue
-            break
+        try:
+            found = await answered(lambda: named_sessions(self._runtime.hub, [node.name]))
+        except CorruptEntryError:
+            found = []
         if found and found[0].status == "completed":
             return found[0]
         assert node.mirror is not None

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, final
 
@@ -118,7 +117,7 @@ class PartsLeft:
             core.cancel(self._canceller.reason)
             self.unasked.pop(part, None)
             return True
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random.Random(random.random()))  # noqa: S311 - jitter
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         first = part in self.unasked  # The store has just taken the end of the session.
         while True:
             try:
