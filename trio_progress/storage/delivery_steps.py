@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ..stores.base import Append, Claim, Claimed, Done, Key, Stored, Write
+from ..stores.base import Append, Claimed, Done, Key, Stored, Write, claim_for
 from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
@@ -90,15 +90,5 @@ def _claimed(append: Append, owner: str) -> Generator[Write | None, Any, int | N
         if not stored.alive and stored.record == append.record:
             return stored.key.epoch  # It was claimed here, and then something came in between.
         expect = NOTHING
-    outcome = yield Claim(
-        id=append.id,
-        proposal=append.key.epoch,
-        owner=owner or f"spool {append.key.epoch}",
-        record=append.record,
-        index=append.index,
-        lease=None,
-        keep=append.keep,
-        expect=expect,
-        seq=max(append.key.seq - 1, 0),
-    )
+    outcome = yield claim_for(append, owner or f"spool {append.key.epoch}", expect)
     return outcome.epoch if isinstance(outcome, Claimed) else None

@@ -103,6 +103,21 @@ class Append:
     """The entry for a store that `takes_records`; `record` is empty then."""
 
 
+def claim_for(end: Append, owner: str, expect: Key | None) -> Claim:
+    """The claim behind which a session's last write can be made again, where its epoch is no longer the newest."""
+    return Claim(
+        id=end.id,
+        proposal=end.key.epoch,
+        owner=owner,
+        record=end.record,
+        index=end.index,
+        lease=None,
+        keep=end.keep,
+        expect=expect,
+        seq=max(end.key.seq - 1, 0),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Renew:
     """Renew a lease; `heartbeat` (seconds since 1970) is shown to those who watch."""

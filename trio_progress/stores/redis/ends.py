@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ...errors import CorruptEntryError
 from ...telemetry.logs import BURST, Throttle, log_event
-from ..base import Append, Claim, Claimed, Delete, Done, Fenced, Key, Outcome, Write
+from ..base import Append, Claim, Claimed, Delete, Done, Fenced, Key, Outcome, Write, claim_for
 
 if TYPE_CHECKING:
     from .reads import Reads
@@ -98,17 +98,7 @@ class Ends:
             return False
         (outcome,) = yield from writer.steps([end])
         if isinstance(outcome, Fenced) and (outcome.by is None or outcome.by < end.key.epoch):
-            claim = Claim(
-                id=end.id,
-                proposal=end.key.epoch,
-                owner=f"again {end.key.epoch}",
-                record=end.record,
-                index=end.index,
-                lease=None,
-                keep=end.keep,
-                expect=None if stored is None else stored.key,
-                seq=max(end.key.seq - 1, 0),
-            )
+            claim = claim_for(end, f"again {end.key.epoch}", None if stored is None else stored.key)
             (outcome,) = yield from writer.steps([claim])
             if isinstance(outcome, Claimed):
                 (outcome,) = yield from writer.steps([replace(end, key=Key(outcome.epoch, end.key.seq))])
