@@ -132,8 +132,7 @@ class LoopThread(ToldOfForks):
         try:
             return trio.from_thread.run_sync(function, *args, trio_token=self._token)
         except trio.RunFinishedError:
-            self.check_cancelled()
-            raise SessionClosedError(f"session {self.session.id!r} has ended: it is {self.session.status}") from None
+            raise self._ended() from None
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Has the event loop await the function, and waits for what comes of it; raises what `call()` does."""
@@ -141,9 +140,7 @@ class LoopThread(ToldOfForks):
         try:
             return trio.from_thread.run(function, *args, trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled):  # noqa: ASYNC103 - the loop's: in this thread is no scope
-            self.check_cancelled()
-            text = f"session {self.session.id!r} has ended: it is {self.session.status}"
-            raise SessionClosedError(text) from None  # noqa: ASYNC104 - as above
+            raise self._ended() from None  # noqa: ASYNC104 - as above
 
     def check_cancelled(self) -> None:
         """Raises `SessionCancelledError` where the session was cancelled."""
@@ -151,6 +148,11 @@ class LoopThread(ToldOfForks):
         if session.status == "cancelled":
             error = session.snapshot().error
             raise SessionCancelledError(session.id, None if error is None else error.message)
+
+    def _ended(self) -> SessionClosedError:
+        """What is raised for a session that has ended; of one that was cancelled, `SessionCancelledError` is, here."""
+        self.check_cancelled()
+        return SessionClosedError(f"session {self.session.id!r} has ended: it is {self.session.status}")
 
     def enter(self, manager: AbstractAsyncContextManager[T, Any]) -> tuple[T, Callable[[], None]]:
         """Enters a block in the event loop; what it gives, and what leaves it."""

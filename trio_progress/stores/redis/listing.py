@@ -57,7 +57,7 @@ class Lists:
 
     def begin(self) -> None:
         """Has the index of a store that is empty complete from its beginning; of another one, a slice is taken in."""
-        self._reply((TAKE_IN, 0, self._base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY)))
+        self._take_in_slice()
 
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
@@ -145,11 +145,14 @@ class Lists:
     def _take_in(self) -> bool:
         """Goes through all sessions for what an older version has written, for a short while; whether it is done."""
         until = time.monotonic() + TAKES_IN
-        while (reply := self._reply((TAKE_IN, 0, self._base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY)))) == [b"more"]:
+        while (reply := self._take_in_slice()) == [b"more"]:
             if time.monotonic() >= until:
                 return False
         self._look_for_older = time.monotonic() + OLDER_EVERY
         return bool(reply == [b"done"])  # Or Redis is full, and takes no more now.
+
+    def _take_in_slice(self) -> Any:
+        return self._reply((TAKE_IN, 0, self._base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY)))
 
     def _reply(self, command: Command) -> Any:
         (reply,) = self._calls([command])
