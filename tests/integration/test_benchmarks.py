@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,21 @@ from tests.benchmark_shape import check_shape
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
+REPORT = "report.json"
+
+
+def measured(folder: Path, *arguments: str) -> tuple[Any, subprocess.CompletedProcess[str]]:
+    """The report that a suite writes into the folder, and what it printed."""
+    out = folder / REPORT
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(out)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(out.read_text()), run
 
 
 @pytest.mark.exhaustive
 def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_path: Path) -> None:
-    out = tmp_path / "sqlite.json"
-    small = ["--count", "20", "--rounds", "2", "--updates", "10", "--idle", "0.5", "--json", str(out)]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "sqlite", *small], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    report = json.loads(out.read_text())
+    small = ["--count", "20", "--rounds", "2", "--updates", "10", "--idle", "0.5"]
+    report, run = measured(tmp_path, "sqlite", *small)
     rows = {(row["group"].partition(",")[0], row["name"]): row for row in report["rows"]}
     assert len(rows) == len(report["rows"]) == 8
     assert all(len(row["rounds"]) == 2 and row["low"] > 0 for row in rows.values() if row["name"] != "watcher")
@@ -35,16 +41,8 @@ def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_pat
 
 @pytest.mark.exhaustive
 def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_program: str, tmp_path: Path) -> None:
-    out = tmp_path / "redis.json"
     small = ["--count", "1", "2", "--passes", "5", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "redis", *small, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    report = json.loads(out.read_text())
+    report, run = measured(tmp_path, "redis", *small)
     rows = {(row["group"].partition(" of ")[0].partition(",")[0], row["name"]) for row in report["rows"]}
     assert ("an update", "p50") in rows
     stored = [row for row in report["rows"] if row["group"].startswith("a snapshot of 1024 bytes")]
@@ -57,22 +55,15 @@ def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_p
 @pytest.mark.exhaustive
 def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Path) -> None:
     for given, scenarios in ((["--count", "20"], 2), (["--seed", "7"], 1)):
-        out = tmp_path / "faults.json"
-        command = [sys.executable, "-m", "benchmarks", "faults", *given, "--json", str(out)]
-        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        report = json.loads(out.read_text())
+        report, _ = measured(tmp_path, "faults", *given)
         assert sum(row["median"] for row in report["rows"] if row["group"] == "faults") == 10 * scenarios
         assert [(target["value"], target["met"]) for target in report["targets"]] == [(0.0, True)]
 
 
 @pytest.mark.exhaustive
 def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) -> None:
-    out = tmp_path / "sessions.json"
-    small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05", "--json", str(out)]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "sessions", *small], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    report = json.loads(out.read_text())
+    small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05"]
+    report, run = measured(tmp_path, "sessions", *small)
     assert report["settings"] == {"rounds": 2, "count": 20, "settle": 0.01, "idle": 0.05}
     timed = [row for row in report["rows"] if row["group"] == "enter, all at once"]
     assert [row["name"] for row in timed] == ["session", "trio nursery with 3 tasks", "asyncio TaskGroup with 3 tasks"]
@@ -84,39 +75,24 @@ def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) ->
 
 @pytest.mark.exhaustive
 def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_drawn(tmp_path: Path) -> None:
-    out = tmp_path / "fanout.json"
     small = ["--clients", "3", "--frames", "30", "--ticks", "3", "--rounds", "1", "--rivals", "websockets.broadcast"]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "fanout", *small, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    report = json.loads(out.read_text())
+    report, run = measured(tmp_path, "fanout", *small)
     rows = [(row["group"], row["name"]) for row in report["rows"]]
     names = ["floor", "floor on Trio", "ours", "websockets.broadcast"]
     assert rows == [(f"3 clients, {how}", name) for how in ("flat out", "every 20 ms") for name in names]
     assert all(row["low"] > 0 for row in report["rows"])
     assert [target["limit"] for target in report["targets"]] == [1.3, 1.0, 1.2, 1.2]
     assert "floor on Trio" in run.stdout
-    made = page.page(together.read(out))
+    made = page.page(together.read(tmp_path / REPORT))
     assert page.find(made) is not None
     assert "`websockets.broadcast`" in made
 
 
 @pytest.mark.exhaustive
 def test_lists_measures_ours_beside_a_floor_and_a_rival(tmp_path: Path) -> None:
-    out = tmp_path / "lists.json"
     small = ["--pages", "3", "--sessions", "4", "--seconds", "0.6", "--pace", "0.02", "--rounds", "1"]
     small += ["--rivals", "websockets.broadcast"]
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks", "lists", *small, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    report = json.loads(out.read_text())
+    report, _ = measured(tmp_path, "lists", *small)
     assert {row["name"]: row["low"] > 0 for row in report["rows"]} == {
         "floor on Trio": True,
         "ours, list": True,
@@ -132,11 +108,7 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
         ["slow", "--clients", "4", "--ticks", "30", "--rounds", "1", "--rivals"],
         ["latency", "--clients", "4", "--seconds", "0.5", "--rounds", "1"],
     ):
-        out = tmp_path / "out.json"
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks", *small, "--json", str(out)], cwd=ROOT, capture_output=True, check=True
-        )
-        report = json.loads(out.read_text())
+        report, _ = measured(tmp_path, *small)
         waits = [row for row in report["rows"] if "told within" in row["group"]]
         assert all(0 < row["median"] < 60_000 for row in waits)
         assert {row["name"].partition(",")[0] for row in waits} == {"ours"}
@@ -144,16 +116,8 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
 
 @pytest.mark.exhaustive
 def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_path: Path) -> None:
-    out = tmp_path / "scale.json"
     small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--idle", "1"]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "scale", *small, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    report = json.loads(out.read_text())
+    report, run = measured(tmp_path, "scale", *small)
     check_shape(report, 1)
     assert "what the reaper asks" in run.stdout
     sent = {row["name"]: row["median"] for row in report["rows"] if row["group"].endswith("commands that are sent")}
@@ -167,16 +131,8 @@ def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_p
 
 @pytest.mark.exhaustive
 def test_processes_counts_exactly_and_measures_beside_a_shared_value(tmp_path: Path) -> None:
-    out = tmp_path / "processes.json"
     small = ["--rounds", "2", "--span", "0.2", "--workers", "2", "--units", "1000", "--kills", "4", "--ways", "fork"]
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "processes", *small, "--json", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    report = json.loads(out.read_text())
+    report, run = measured(tmp_path, "processes", *small)
     assert [target["limit"] for target in report["targets"]] == [0, 0, 1, 0.4, 0.4, 0.5, 10]
     assert all(target["met"] for target in report["targets"][:3])
     assert "1000 units counted: wrong" in run.stdout

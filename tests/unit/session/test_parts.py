@@ -315,6 +315,11 @@ async def others(nursery: trio.Nursery, store: MemoryStore) -> ProgressTracker:
     return tracker
 
 
+def appends(store: FaultyStore) -> int:
+    """How many states were stored through it."""
+    return sum(isinstance(write, Append) for _, _, batch in store.commits for write in batch)
+
+
 @pytest.mark.parametrize("watched", [False, True])
 async def test_a_followed_session_is_stored_more_often_only_while_the_job_is_watched(
     watched: bool, autojump_clock: MockClock
@@ -323,9 +328,6 @@ async def test_a_followed_session_is_stored_more_often_only_while_the_job_is_wat
     store = FaultyStore(shared)
     async with open_tracker(shared) as tracker, open_tracker(store) as owner, trio.open_nursery() as nursery:
         nursery.start_soon(work, owner, "s-1", 200, 0.1)
-
-        def appended() -> int:
-            return sum(isinstance(write, Append) for _, _, batch in store.commits for write in batch)
 
         async def look() -> None:
             async with tracker.watch("job") as snapshots:
@@ -337,11 +339,11 @@ async def test_a_followed_session_is_stored_more_often_only_while_the_job_is_wat
                 async with trio.open_nursery() as inside:
                     inside.start_soon(phase.follow, "s-1")
                     await trio.sleep(1)
-                    before = appended()
+                    before = appends(store)
                     if watched:
                         inside.start_soon(look)
                     await trio.sleep(10)
-                    often = appended() - before
+                    often = appends(store) - before
                     inside.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
     assert (often > 60) if watched else (often <= 6)
@@ -355,9 +357,6 @@ async def test_who_watches_a_job_of_another_process_makes_its_parts_be_stored_at
     async with open_tracker(shared) as tracker, open_tracker(store) as owner, trio.open_nursery() as nursery:
         nursery.start_soon(work, owner, "s-1", 1000, 0.1)
 
-        def appended() -> int:
-            return sum(isinstance(write, Append) for _, _, batch in store.commits for write in batch)
-
         async with open_tracker(shared) as viewer, tracker.session("job") as session:
             with session.phase("shards", total=1) as phase:
                 nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
@@ -365,12 +364,12 @@ async def test_who_watches_a_job_of_another_process_makes_its_parts_be_stored_at
                     async with viewer.watch("job", wait=True) as snapshots:
                         async for _ in snapshots:
                             pass
-                before = appended()
+                before = appends(store)
                 assert before > 100
                 await trio.sleep(30)  # For a while the owners take it that somebody still watches.
-                before = appended()
+                before = appends(store)
                 await trio.sleep(10)
-                assert appended() - before <= 6
+                assert appends(store) - before <= 6
                 nursery.cancel_scope.cancel()
 
 

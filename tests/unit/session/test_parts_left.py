@@ -22,6 +22,12 @@ async def work(tracker: ProgressTracker, session_id: str) -> None:
         await trio.sleep(1000)
 
 
+async def own_part(store: FaultyStore, settings: dict[str, Any]) -> None:
+    """Works on the part `own`, in a process of its own."""
+    async with open_tracker(store, **settings) as tracker:
+        await work(tracker, "own")
+
+
 async def follow_all(session: Session, ids: Sequence[str], *, detach: bool = False) -> None:
     with session.phase("shards", total=len(ids)) as phase:
         async with trio.open_nursery() as nursery:
@@ -140,12 +146,7 @@ async def test_a_part_that_does_not_end_is_waited_for_no_longer_than_flush_timeo
     settings = SETTINGS | {"lost_after": 30.0, "flush_timeout": 2.0}
     async with open_tracker(store, **settings) as tracker, trio.open_nursery() as nursery:
         await tracker.declare("own", parent="job")
-
-        async def owner() -> None:
-            async with open_tracker(dying, **settings) as other:
-                await work(other, "own")
-
-        nursery.start_soon(owner)
+        nursery.start_soon(own_part, dying, settings)
 
         def die() -> None:
             dying.mode = "down"
@@ -169,12 +170,7 @@ async def test_what_a_later_attempt_of_the_job_follows_is_not_cancelled_by_the_o
     settings = SETTINGS | {"flush_timeout": 1.0}
     async with open_tracker(store, **settings) as tracker, trio.open_nursery() as nursery:
         await tracker.declare("own", parent="job")
-
-        async def owner() -> None:
-            async with open_tracker(dying, **settings) as other:
-                await work(other, "own")
-
-        nursery.start_soon(owner)
+        nursery.start_soon(own_part, dying, settings)
 
         def die() -> None:
             dying.mode = "down"
