@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
+import trio.testing
 from tqdm import tqdm
 from tqdm.asyncio import tqdm as async_tqdm
 
@@ -29,8 +30,8 @@ async def tracker() -> AsyncIterator[ProgressTracker]:
 
 
 async def settle() -> None:
-    """Lets what came from tickers arrive."""
-    await trio.sleep(0.01)
+    """Lets what came from tickers arrive, however late the processor is had for it."""
+    await trio.testing.wait_all_tasks_blocked()
 
 
 def library(n: int, **given: object) -> None:
