@@ -26,9 +26,8 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from .fraction import CAP, Courses, followed_left
+from .fraction import CAP, FARTHEST, Courses, followed_left, worked_for
 from .history import KNOTS, LEAST, SPREAD, Lesson, PhaseLesson
-from .rate import FARTHEST
 from .usual import Usual, passed_part, usual_by_name, usual_of
 
 if TYPE_CHECKING:
@@ -225,13 +224,13 @@ class Estimator:
                 usual = self.usual[node.name] = Usual(max(mean, LEAST), "weight", 0.0, 1.0, None)
             begun[node.name] = 0.0
             if usual.history is None:
-                spent = node.worked_for(now)
+                spent = worked_for(node, now)
                 begun[node.name] = max(spent, usual.seconds) if node.status == "running" else spent
         coming = sum(usual.waiting for name, usual in self.usual.items() if name not in begun)
         return max(coming - sum(begun.values()), 0.0)
 
     def _running(self, node: PhaseNode, usual: Usual, now: float) -> _Running:
-        spent = node.worked_for(now)
+        spent = worked_for(node, now)
         expected, count = usual.expected(node.total)
         needed = 1.0 - min(node.free, MOSTLY)
         expected = max(expected * needed, LEAST)

@@ -17,19 +17,20 @@ Its fraction, 0 to 1, comes from its own units and from its children:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from .history import KNOTS
-from .rate import FARTHEST, WARM_UP, Rate
-
-if TYPE_CHECKING:
-    from .phase import PhaseNode
+from .limits import MAX_UNITS
+from .phase import WARM_UP, PhaseNode, Rate
 
 CAP: Final = 0.9999
 """The largest fraction of what has not ended: people read 100 % as done."""
 
 SEEN: Final = 8
 """How often a phase must have been looked at to say how its count went over its time."""
+
+FARTHEST: Final = 10 * 365 * 24 * 3600.0
+"""Seconds: what would take longer is not known. A rate that fades away passes all bounds in the end."""
 
 
 def fraction_of(node: PhaseNode) -> tuple[float | None, float]:
@@ -86,8 +87,21 @@ def free_in_the_end(node: PhaseNode) -> float:
 
 
 def refresh(node: PhaseNode, seq: int, now: float) -> bool:
-    """Takes a phase, after its children, into the published state `seq`. True where its count has moved."""
-    moved = node.marked and node.settle(now)
+    """Takes a phase, after its children, into the published state `seq`. True where its count has moved.
+
+    What the hot path has added is bounded here, and measured.
+    """
+    moved: float = 0
+    if node.marked:
+        node.marked, node.slow = False, True
+        if node.done >= MAX_UNITS:
+            node.done = MAX_UNITS - 1
+        node.skipped = min(node.skipped, node.done)
+        by_work = node.counted - node.skipped
+        moved = by_work - node.by_work
+        node.by_work = by_work
+        if moved > 0 and node.pace is not None and node.status == "running":
+            node.pace.sample(moved, now)
     node.v, node.at = seq, now
     node.snapshot = None
     if node.status == "running":
@@ -105,7 +119,7 @@ def refresh(node: PhaseNode, seq: int, now: float) -> bool:
         node.fraction = 1.0
     elif node.status == "skipped":
         node.fraction = node.free = 1.0
-    return moved
+    return moved != 0
 
 
 def followed_left(node: PhaseNode, now: float) -> float | None:
@@ -136,6 +150,16 @@ def followed_left(node: PhaseNode, now: float) -> float | None:
     return longest
 
 
+def worked_for(node: PhaseNode, now: float) -> float:
+    """Seconds worked on a phase in this attempt of the session, until now where it runs."""
+    return node.spent + (0.0 if node.began is None else now - node.began)
+
+
+def open_ended(node: PhaseNode) -> bool:
+    """Whether more children may come, and nobody knows how many."""
+    return node.total is None and node.usual_children is None and bool(node.children or node.folded)
+
+
 def rate_and_eta(node: PhaseNode, now: float | None = None) -> tuple[float | None, float | None]:
     """Units a second, smoothed, without the skipped ones, and seconds to the phase's end; each None where not known.
 
@@ -151,7 +175,7 @@ def rate_and_eta(node: PhaseNode, now: float | None = None) -> tuple[float | Non
     rate = None if node.pace is None else node.pace.value_at(at) if running else node.pace.value
     if node.mirror is not None:
         return rate, node.mirror.left(at) if running else None
-    if not running or node.open_ended or (node.total is not None and node.counted > node.total):
+    if not running or open_ended(node) or (node.total is not None and node.counted > node.total):
         return rate, None
     if node.mirrored and (followed := followed_left(node, at)) is not None:
         return rate, followed
@@ -228,7 +252,7 @@ def parts_of(nodes: Iterable[PhaseNode], now: float, courses: Courses) -> list[P
     """What the phases bring to the estimate as of `now`, on the monotonic clock; sees how their counts go."""
     parts: list[Part] = []
     for node in nodes:
-        fraction, running, spent = node.fraction, node.status == "running", node.worked_for(now)
+        fraction, running, spent = node.fraction, node.status == "running", worked_for(node, now)
         if running and node.total and fraction is not None:
             courses.see(node, fraction, spent)
         parts.append(
@@ -239,7 +263,7 @@ def parts_of(nodes: Iterable[PhaseNode], now: float, courses: Courses) -> list[P
                 spent=spent,
                 running=running,
                 finished=node.status not in ("pending", "running"),
-                open_ended=node.open_ended,
+                open_ended=open_ended(node),
                 eta=rate_and_eta(node, now)[1],
             )
         )

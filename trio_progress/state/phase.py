@@ -1,4 +1,4 @@
-"""One phase of a session: a node of the tree, its counts and its transitions.
+"""One phase of a session: a node of the tree, its counts, their rate, and its transitions.
 
 1. A phase is `pending`, then `running`, then `completed`, `failed`, `cancelled` or `skipped`.
 2. `completed` and `skipped` are absorbing. From `failed` and `cancelled` it may be entered again: its
@@ -19,16 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from math import exp
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from . import checks
 from .checks import checked_fields, merged_fields
 from .guard import REFUSED, UNSET, Noting, Unset, guarded
-from .limits import MAX_UNITS, Limits
+from .limits import Limits
 from .loops import Loop, Loops
-from .rate import Rate
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseSnapshot, PhaseStatus
@@ -44,6 +44,65 @@ _ONE: Final = 1
 
 _NONE: dict[str, Any] = {}
 """Shared by all phases that have no fields, or no children: most of them."""
+
+TAU = 20.0
+"""Seconds in which what was measured loses all but 1/e of its weight."""
+
+WARM_UP = 0.5
+"""Seconds of measuring before a rate is told at all: the first items of a burst say little."""
+
+PAUSE: Final = 2.0
+"""How many times the longest time between two samples a time without one must be to be a pause."""
+
+
+@final
+class Rate:
+    """A smoothed rate of something that grows, in units a second.
+
+    It is an exponentially weighted mean over irregular samples: both the units and the seconds of the past are scaled
+    by `exp(-dt / TAU)` at each sample, and the rate is their quotient, so that it is right from the first sample on (no
+    start-up bias) and does not depend on how often it is sampled (Eckner, "Algorithms for unevenly spaced time series",
+    2012, on EMAs of that kind).
+    """
+
+    __slots__ = ("at", "gap", "seconds", "units", "value")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.gap = 0.0
+        """The longest time between two samples, as far as it is remembered."""
+        self.units = 0.0
+        self.seconds = 0.0
+        self.value: float | None = None
+        """Units a second; None while too little time was measured or nothing was done."""
+
+    def sample(self, units: float, at: float) -> None:
+        """Adds what was done since the last sample, measured at `at` on a monotonic clock."""
+        passed = at - self.at
+        if passed > 0:
+            kept = exp(-passed / TAU)
+            self.units *= kept
+            # What passed weighs the integral of the same exponential; so do its units, taken as spread evenly.
+            weight = TAU * (1.0 - kept)
+            self.seconds = self.seconds * kept + weight
+            self.gap = max(passed, self.gap * kept)
+            self.at = at
+            units *= weight / passed
+        self.units += units
+        known = self.seconds >= WARM_UP and self.units > 0
+        self.value = (self.units / self.seconds or None) if known else None
+
+    def value_at(self, now: float) -> float | None:
+        """The rate as it looks now, where nothing was done since the last sample.
+
+        Where the next sample could have come for long, it is a pause. What is over that counts as time in which nothing
+        was done, without the past fading meanwhile: the rate falls, but not to nothing, and what comes next finds it
+        again.
+        """
+        pause = now - self.at - PAUSE * self.gap
+        if self.value is None or pause <= 0:
+            return self.value
+        return self.value * self.seconds / (self.seconds + pause)
 
 
 class Whole(Protocol):
@@ -135,7 +194,8 @@ class PhaseNode:
     """Of its own units."""
     child_pace: Rate | None = None
     """Of its fraction, where it has children."""
-    _seen: int | float = 0
+    by_work: int | float = 0
+    """What was counted by the newest published state, without what was skipped."""
     worked: float | None = None
     """How far it has come by work, of `fraction`; None until that is known of this attempt."""
     snapshot: PhaseSnapshot | None = None
@@ -277,7 +337,7 @@ class PhaseNode:
         self.status = "running"
         self.attempt += 1
         if self.attempt > 1:
-            self.done = self.skipped = self._seen = 0
+            self.done = self.skipped = self.by_work = 0
             if self.loops is not None:
                 self.total = None  # The loops of this attempt are to say it.
         self.loops = self.mirror = None
@@ -300,25 +360,7 @@ class PhaseNode:
         self.folded_weight += child.weight
         self.folded_free += child.weight * child.free
 
-    # Publishing
-
-    def worked_for(self, now: float) -> float:
-        """Seconds worked on it in this attempt of the session, until now where it runs."""
-        return self.spent + (0.0 if self.began is None else now - self.began)
-
-    def settle(self, now: float) -> bool:
-        """Takes in what the hot path has added: bounds it, and measures the rate. True where the count has moved."""
-        if self.done >= MAX_UNITS:
-            self.done = MAX_UNITS - 1
-        self.skipped = min(self.skipped, self.done)
-        self.slow = True
-        self.marked = False
-        worked = self.counted - self.skipped
-        moved = worked - self._seen
-        self._seen = worked
-        if moved > 0 and self.pace is not None and self.status == "running":
-            self.pace.sample(moved, now)
-        return moved != 0
+    # Reading
 
     @property
     def counted(self) -> int | float:
@@ -329,13 +371,6 @@ class PhaseNode:
     def all_counted(self) -> bool:
         """Whether as much was done as there is to do."""
         return self.total is not None and self.counted >= self.total
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether more children may come, and nobody knows how many."""
-        return self.total is None and self.usual_children is None and bool(self.children or self.folded)
-
-    # Reading
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..errors import PhaseError
 from ..protocol.clock import shown_seconds
 from ..protocol.snapshot import Followed
 from . import checks
-from .fraction import fraction_of
+from .fraction import refresh
 from .guard import UNSET, Unset, guarded
 from .mirror import Mirror, counts_of, message_of, mirror_of
 from .phase import ABSORBING, PhaseNode
@@ -255,9 +255,7 @@ def _reached(node: PhaseNode) -> str:
 def _finish(node: PhaseNode, status: PhaseStatus, now: float, wall: float) -> None:
     """Goes to one of the ended statuses."""
     node.state.mark_dirty(node)
-    node.settle(now)
-    if status not in ABSORBING:
-        node.fraction, node.free = fraction_of(node)
+    refresh(node, node.v, now)  # As long as it runs: what was counted until now is in its rate.
     parent = node.parent
     if status == "completed" and not node.weight and not node.was_done and parent is not None:
         node.state.mark_dirty(parent)

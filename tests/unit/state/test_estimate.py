@@ -14,7 +14,7 @@ from trio_progress import Limits, Pipeline
 from trio_progress.protocol.clock import Clock
 from trio_progress.state.fraction import Part, by_weights
 from trio_progress.state.history import history_of_seconds, learned
-from trio_progress.state.rate import TAU, WARM_UP, Rate
+from trio_progress.state.phase import TAU, WARM_UP, Rate
 from trio_progress.state.session import SessionState
 
 
