@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from ..protocol.clock import utc
-from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update
+from ..protocol.messages import Bookmark, CustomEvent, End, Gap, Message, Position, Subscribed, Update, resume_token
 from ..protocol.snapshot import RESUMABLE, Snapshot
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cu
         after = Position(epoch, source.seq, event)
         # Made anew, for `_replace` would cost as much as all the rest of this path.
         moved = Cursor(after, cursor.resuming, cursor.reason, None, False, False, False, cursor.joined)
-        return feed.update(seq, after.token()), moved
+        return feed.update(seq, resume_token(*after)), moved
     if event < source.event_log.newest:
         return _event(feed, cursor)
     if ended is not None:
@@ -140,7 +140,7 @@ def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cu
             status=ended.status,
             resumable=ended.status in RESUMABLE,
             persisted_seq=ended.persisted_seq,
-            resume=cursor.position.token(),
+            resume=resume_token(*cursor.position),
         )
         return end, cursor._replace(over=True)
     if cursor.bookmark and seq == source.seq:
@@ -150,7 +150,7 @@ def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cu
 
 def _whole(feed: Feed, cursor: Cursor) -> tuple[Snapshot, Cursor]:
     after = cursor.position._replace(seq=feed.source.seq)
-    snapshot = feed.source.published_state().resuming(after.token())
+    snapshot = feed.source.published_state().resuming(resume_token(*after))
     return snapshot, cursor._replace(position=after, whole=False, bookmark=False)
 
 
@@ -161,7 +161,7 @@ def _event(feed: Feed, cursor: Cursor) -> tuple[CustomEvent | Gap, Cursor]:
     missing = log.oldest - 1 - event
     if missing > 0:
         behind = position._replace(event=event + missing)
-        return Gap(session=source.id, dropped=missing, resume=behind.token()), cursor._replace(position=behind)
+        return Gap(session=source.id, dropped=missing, resume=resume_token(*behind)), cursor._replace(position=behind)
     logged = log.first_after(event)
     assert logged is not None
     after = position._replace(event=logged.n)
@@ -169,7 +169,7 @@ def _event(feed: Feed, cursor: Cursor) -> tuple[CustomEvent | Gap, Cursor]:
         session=source.id,
         n=logged.n,
         seq=logged.seq,
-        resume=after.token(),
+        resume=resume_token(*after),
         name=logged.name,
         data=logged.data,
         at=utc(logged.at),
@@ -183,7 +183,7 @@ def _bookmark(feed: Feed, cursor: Cursor) -> Bookmark:
     return Bookmark(
         session=source.id,
         seq=cursor.position.seq,
-        resume=cursor.position.token(),
+        resume=resume_token(*cursor.position),
         liveness=source.liveness(),
         heartbeat_at=state.heartbeat_at,
         progressed_at=state.progressed_at,

@@ -16,7 +16,7 @@ from typing import Any, Final, final
 import msgspec
 
 from ..protocol.clock import Clock, moment
-from ..protocol.messages import Position, Update
+from ..protocol.messages import Update, resume_token
 from ..protocol.snapshot import (
     ENDED,
     Head,
@@ -64,6 +64,7 @@ class RemoteState:
         self._tombstones: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=TOMBSTONES)
         self._alive = stored.alive
         self._heartbeat = stored.heartbeat
+        self._heard = moment(stored.heartbeat)
         self.id = stored.id
         self.epoch, self.seq = stored.key
         self.published = clock.monotonic()
@@ -93,7 +94,8 @@ class RemoteState:
             self.event_log = EventLog(self._event_limit, readable_events(stored.events, self._pass_over))
             self._events_end = events_end
         self._alive = stored.alive
-        self._heartbeat = stored.heartbeat
+        if stored.heartbeat != self._heartbeat:
+            self._heartbeat, self._heard = stored.heartbeat, moment(stored.heartbeat)
         if stored.key.seq <= self.seq:
             return False
         seq = stored.key.seq
@@ -144,8 +146,8 @@ class RemoteState:
         return msgspec.structs.replace(
             state,
             liveness=self.liveness(),
-            heartbeat_at=moment(self._heartbeat) or state.heartbeat_at,
-            resume=Position(self.epoch, self.seq, self.event_log.newest).token(),
+            heartbeat_at=self._heard or state.heartbeat_at,
+            resume=resume_token(self.epoch, self.seq, self.event_log.newest),
         )
 
     def update_since(self, since: int, resume: str) -> Update:

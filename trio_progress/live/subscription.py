@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, NoReturn, Self, Ty
 import trio
 
 from ..protocol.labels import has_labels
-from ..protocol.messages import Message
+from ..protocol.messages import Message, resume_token
 from ..protocol.snapshot import Snapshot
 from .cursor import Consumer
 
@@ -140,7 +140,7 @@ class Subscription(Stream[Message]):
     @property
     def resume(self) -> str:
         """The token that `since=` goes on from after the last message that was delivered."""
-        return self._consumer.cursor.position.token()
+        return resume_token(*self._consumer.cursor.position)
 
     async def _start(self) -> None:
         self._topic = await self._hub.join(self._id, self._consumer, wait=self._wait)

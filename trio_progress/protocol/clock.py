@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from operator import methodcaller
 from typing import Final, cast, overload
 
 
@@ -24,9 +25,8 @@ made_at: Final = partial(datetime_class().fromtimestamp, tz=UTC)
 """The stamp of a wall clock as an aware datetime, made anew: for one that is said once."""
 
 
-def wall() -> float:
-    """Seconds since 1970; looked up at each call, so that it is the frozen time where that is frozen."""
-    return time.time()
+wall: Final[Callable[[], float]] = partial(methodcaller("time"), time)
+"""Seconds since 1970: `time.time()`, looked up at each call, so that it is the frozen time where that is frozen."""
 
 
 @dataclass(frozen=True, slots=True)

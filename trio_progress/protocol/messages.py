@@ -17,6 +17,7 @@ connection: `Listed`, `Listing`, `Unlisted`, `ErrorMessage`, `Pong`. `server/PRO
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -36,16 +37,16 @@ Verb: TypeAlias = Literal["read", "cancel", "delete"]
 _TOKEN: Final = re.compile(r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{1,16})")
 
 
+resume_token: Final[Callable[[int, int, int], str]] = "{:x}.{:x}.{:x}".format
+"""The `Position` of an epoch, a state and an event as the token that clients hand back, opaque to them."""
+
+
 class Position(NamedTuple):
     """How far a subscriber has come: the newest state begun (0: none yet), and the newest event."""
 
     epoch: int
     seq: int
     event: int
-
-    def token(self) -> str:
-        """The position as the token that clients hand back, opaque to them."""
-        return f"{self.epoch:x}.{self.seq:x}.{self.event:x}"
 
     @classmethod
     def parse(cls, token: str) -> Position | None:

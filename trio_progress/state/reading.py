@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..protocol.clock import Clock, made_at, shown_seconds, utc
-from ..protocol.messages import Position, Update
+from ..protocol.messages import Update, resume_token
 from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import Estimate
 from .events import EventLog
@@ -343,7 +343,7 @@ class SessionReading(PhaseTransitions):
         head = self.head()
         if self._snapshot is None or self._snapshot[0] is not head:
             phases = tuple([self._phase(node) for node in self.root.children.values()])
-            resume = Position(self.epoch, self.seq, self.event_log.newest).token()
+            resume = resume_token(self.epoch, self.seq, self.event_log.newest)
             self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
         return self._snapshot[1]
 

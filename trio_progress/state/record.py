@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import CorruptEntryError
 from ..protocol.clock import moment, shown_seconds, stamp
-from ..protocol.messages import Position
+from ..protocol.messages import resume_token
 from ..protocol.snapshot import ENCODER, Head, PhaseSnapshot, Snapshot, phase_ran, ran
 from .events import EventLog, LoggedEvent
 from .mirror import Mirror
@@ -100,7 +100,7 @@ def decode_record(session_id: str, epoch: int, seq: int, data: bytes) -> Record:
         CorruptEntryError: It is not a record of this format, or of another session.
     """
     record = _decoded(_DECODER, session_id, epoch, seq, data)
-    resume = Position(epoch, seq, record.state.events).token()
+    resume = resume_token(epoch, seq, record.state.events)
     return msgspec.structs.replace(
         record, state=msgspec.structs.replace(record.state, epoch=epoch, seq=seq, resume=resume)
     )

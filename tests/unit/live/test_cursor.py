@@ -15,7 +15,7 @@ from trio_progress import Bookmark, CustomEvent, End, Gap, Limits, Pipeline, Sna
 from trio_progress.live.cursor import Consumer
 from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.protocol.clock import Clock
-from trio_progress.protocol.messages import Message, Position
+from trio_progress.protocol.messages import Message, Position, resume_token
 from trio_progress.state.phase import OVER, PhaseNode
 from trio_progress.state.session import SessionState
 from trio_progress.telemetry.statistics import Tally
@@ -162,7 +162,7 @@ class Subscriber:
         self.read(message)
         if isinstance(message, (Snapshot, Update, CustomEvent)) and self.view is not None:
             position = Position(self.view.epoch, self.view.seq, self.event)
-            assert message.resume == position.token() == self.consumer.cursor.position.token()
+            assert message.resume == resume_token(*position) == resume_token(*self.consumer.cursor.position)
             self.tokens.append(message.resume)
             self.world.known[message.resume] = Known(self.view, self.event)
         return True
@@ -239,9 +239,9 @@ def token_of(world: World, subscriber: Subscriber) -> str | None:
         case 2 if known:
             return rng.choice(known)
         case 3:
-            return Position(world.state.epoch + rng.choice([-1, 1]), rng.randrange(9), rng.randrange(9)).token()
+            return resume_token(world.state.epoch + rng.choice([-1, 1]), rng.randrange(9), rng.randrange(9))
         case 4:
-            return Position(world.state.epoch, 10**6, 0).token()
+            return resume_token(world.state.epoch, 10**6, 0)
         case _:
             return subscriber.tokens[-1] if subscriber.tokens else None
 
@@ -348,7 +348,7 @@ def test_a_token_that_names_events_to_come_hides_none_of_them() -> None:
     subscriber = Subscriber(world, 0.0)
     world.state.emit("e", {"n": 1})
     world.tick()
-    token = Position(world.state.epoch, world.state.seq, 40).token()
+    token = resume_token(world.state.epoch, world.state.seq, 40)
     subscriber.join(token)
     assert subscriber.consumer is not None
     greeting = subscriber.consumer.next()

@@ -23,7 +23,7 @@ from trio_progress import (
     encode_message,
     open_tracker,
 )
-from trio_progress.protocol.messages import Message, Position
+from trio_progress.protocol.messages import Message, Position, resume_token
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 
@@ -98,9 +98,9 @@ async def test_a_token_goes_on_or_says_why_not(autojump_clock: trio.testing.Mock
             reasons = {
                 first.resume: (True, None),
                 session.snapshot().resume: (True, None),
-                Position(epoch + 1, seq, 0).token(): (False, "epoch"),
-                Position(epoch, seq + 1000, 0).token(): (False, "too_old"),
-                Position(epoch, 0, 0).token(): (False, "too_old"),
+                resume_token(epoch + 1, seq, 0): (False, "epoch"),
+                resume_token(epoch, seq + 1000, 0): (False, "too_old"),
+                resume_token(epoch, 0, 0): (False, "too_old"),
                 "": (False, "bad_token"),
                 "x.y.z": (False, "bad_token"),
                 "-1.0.0": (False, "bad_token"),
