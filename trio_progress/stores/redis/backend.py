@@ -28,7 +28,7 @@ from ...errors import CorruptEntryError, StoreError
 from ...state.history import PIPELINES_KEPT, PipelineHistory
 from ...state.quantities import whole
 from ...telemetry.logs import Throttle, log_event
-from ..base import Append, Changes, Claim, Claimed, Done, Outcome, Page, Pause, Query, Seen, Stored, Write
+from ..base import Append, Changes, Claim, Claimed, Delete, Done, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from .calls import Calls
 from .ends import AT_ONCE, Ends
@@ -144,8 +144,14 @@ class RedisBackend:
         answer = [outcomes[place] for place in range(len(batch))]
         if had < waited:
             answer = [self._unreplicated(*pair, had) for pair in zip(batch, answer, strict=True)]
-        with self._writing:
-            self._ends.note(batch, answer)
+        turns = [
+            (write, outcome)
+            for write, outcome in zip(batch, answer, strict=True)
+            if isinstance(write, (Claim, Delete)) or (isinstance(write, Append) and write.lease is None)
+        ]
+        if turns:  # Most of what is written says only how a session goes on.
+            with self._writing:
+                self._ends.note(turns)
         return answer
 
     def _unreplicated(self, write: Write, outcome: Outcome, had: int) -> Outcome:

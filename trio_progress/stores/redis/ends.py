@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ...errors import CorruptEntryError
 from ...telemetry.logs import BURST, Throttle, log_event
-from ..base import Append, Claim, Claimed, Delete, Done, Fenced, Key, Outcome, Write, claim_for
+from ..base import Append, Claim, Claimed, Delete, Done, Fenced, Key, Outcome, claim_for
 
 if TYPE_CHECKING:
     from .reads import Reads
@@ -51,12 +51,16 @@ class Ends:
         self._bytes = 0
         self._throttle = Throttle()
 
-    def note(self, writes: Sequence[Write], outcomes: Sequence[Outcome]) -> None:
-        """Keeps the ends among what was written, and forgets those of sessions that have begun anew, or are deleted."""
-        for write, outcome in zip(writes, outcomes, strict=True):
-            if isinstance(write, (Append, Claim, Delete)) and isinstance(outcome, (Done, Claimed)):
+    def note(self, turns: Sequence[tuple[Append | Claim | Delete, Outcome]]) -> None:
+        """Keeps the ends among what was written, and forgets those of sessions that have begun anew, or are deleted.
+
+        Args:
+            turns: The claims, last writes and deletions, and what became of each.
+        """
+        for write, outcome in turns:
+            if isinstance(outcome, (Done, Claimed)):
                 self.forget(write.id)
-                if isinstance(write, Append) and write.lease is None:
+                if isinstance(write, Append):
                     self._ends[write.id] = (write, time.monotonic() + min(write.keep, KEPT_FOR))
                     self._bytes += len(write.record)
         while len(self._ends) > KEPT or self._bytes > LARGEST:
