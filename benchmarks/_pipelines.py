@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 import trio.lowlevel
 
+from trio_progress import Session
+
 if TYPE_CHECKING:
-    from trio_progress import Phase, Session
+    from trio_progress import Phase
 
 KINDS: Final = ("items",) * 8 + ("silent",) * 3 + ("open", "grows", "late", "tail", "rounds", "parts", "pause")
 HABITS: Final = ("steady",) * 5 + ("sized", "sized", "cached", "changes", "together", "loose")
@@ -46,17 +48,25 @@ class Step:
 
 @dataclass(frozen=True)
 class Work:
-    """A pipeline that can be run again and again: what it is called, its declared weights, and a run of it."""
+    """A pipeline that can be run again and again: what it is called, its declared weights, and a run of it.
+
+    Its phases are those of a session, or stand within one phase.
+    """
 
     name: str
     weights: dict[str, float]
-    run: Callable[[Session, int], Awaitable[None]]
+    run: Callable[[Session | Phase, int], Awaitable[None]]
     virtual: bool = True
     """Whether it only sleeps, and so runs in virtual time."""
 
 
-def synthetic(seed: int) -> Work:
-    """The pipeline of that seed."""
+def synthetic(seed: int, part: int | None = None) -> Work:
+    """The pipeline of that seed.
+
+    Args:
+        seed: What is drawn from.
+        part: Which of several that do the same work on parts of it: its runs are drawn anew.
+    """
     rng = random.Random(f"bar {seed}")
     habit = rng.choice(HABITS)
     steps = [
@@ -74,13 +84,14 @@ def synthetic(seed: int) -> Work:
     known = rng.random()  # How well the author's weights say what takes long.
     weights = {step.name: step.seconds**known * math.exp(rng.gauss(0, 0.3)) for step in steps}
 
-    async def run(session: Session, number: int) -> None:
-        await _run(session, steps, habit, random.Random(f"bar {seed} {number}"), number)
+    async def run(session: Session | Phase, number: int) -> None:
+        drawn = f"bar {seed} {number}" if part is None else f"bar {seed} {number} {part}"
+        await _run(session, steps, habit, random.Random(drawn), number)
 
     return Work(f"synthetic {seed} ({habit})", weights, run)
 
 
-async def _run(session: Session, steps: Sequence[Step], habit: str, rng: random.Random, number: int) -> None:
+async def _run(session: Session | Phase, steps: Sequence[Step], habit: str, rng: random.Random, number: int) -> None:
     whole = math.exp(rng.gauss(0, 0.5 if habit == "loose" else 0.1))
     size = math.exp(rng.uniform(-1.4, 1.4)) if habit == "sized" else 1.0
     cached = habit == "cached" and rng.random() < 0.4
@@ -102,9 +113,10 @@ async def _run(session: Session, steps: Sequence[Step], habit: str, rng: random.
         await _perform(session, step, rng)
 
 
-async def _perform(session: Session, step: Step, rng: random.Random) -> None:
+async def _perform(session: Session | Phase, step: Step, rng: random.Random) -> None:
     if rng.random() < step.skipped:
-        session.skip_phase(step.name)
+        if isinstance(session, Session):
+            session.skip_phase(step.name)
         return
     kind, seconds, units = step.kind, step.seconds, step.units
     if kind == "silent":
@@ -147,7 +159,7 @@ async def _items(phase: Phase, items: Sequence[float], workers: int, *, grows: i
             nursery.start_soon(work)
 
 
-async def _children(session: Session, step: Step, items: Sequence[float], rng: random.Random) -> None:
+async def _children(session: Session | Phase, step: Step, items: Sequence[float], rng: random.Random) -> None:
     count = max(round(5 * math.exp(rng.gauss(0, 0.2))), 1) if step.kind == "rounds" else 8
     size = max(len(items) // count, 1)
     with session.phase(step.name, total=None if step.kind == "rounds" else count) as phase:
@@ -188,7 +200,7 @@ def program(name: str, task: Callable[[Path], None], files: int) -> Work:
         for path in chosen:
             _hash(path)
 
-    async def run(session: Session, number: int) -> None:
+    async def run(session: Session | Phase, number: int) -> None:
         with session.phase("list"):
             found = await trio.to_thread.run_sync(listed)
         rng = random.Random(number)

@@ -3,6 +3,8 @@
 Each pipeline runs six times on one store. Beside ours stand bars that others show, made of the same runs: the declared
 weights; a count and its rate, as tqdm has it; the mean of the last three runs, as build servers do. "true shares" is
 the bound: the weights are the durations that this run is going to have, which nobody knows.
+
+A job of four shards that are followed is measured beside the same job in one session, and beside its shards' own bars.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ import math
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import trio
 import trio.testing
 
-from trio_progress import Pipeline, ProgressTracker, Snapshot, open_tracker
+from trio_progress import Pipeline, open_tracker
 
+from . import _jobs
+from ._courses import PATIENT, Course, course_of
 from ._pipelines import Work, programs, synthetic
 from .harness import Values
 from .report import Report
@@ -27,32 +31,29 @@ from .suites import Suite, count, register
 
 RUNS: Final = (1, 2, 4, 6)
 OURS: Final = "ours"
+FOLLOWED: Final = "four shards, followed"
+IN_ONE: Final = "the same in one session"
+SHARD: Final = "each of the shards"
 NAMES: Final = (OURS, "declared weights", "count and rate", "mean of three runs", "true shares")
-SAMPLES: Final = 300
 SHOWN: Final = (("A", 1), ("A", 2), ("A", 6), ("B50", 1), ("B50", 2), ("B50", 6), ("freeze", 2))
 """What the page of results shows: of which run."""
+JUDGED: Final = (("A", "% off"), ("B50", "% of the whole"), ("freeze", "% of the whole"), ("jumps", "a run"))
+"""What a bar is judged by, and its unit."""
 
 Told = tuple[float, float | None]
 """A bar, and seconds that are left."""
 
 
-@dataclass
-class Course:
-    """One run: when it was looked at, and what was seen."""
-
-    took: float = 0.0
-    looks: list[tuple[float, Snapshot]] = field(default_factory=list)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bar`."""
     parser.add_argument("--pipelines", type=count, default=20, metavar="N", help="that are synthetic (default: 20)")
+    parser.add_argument("--jobs", type=count, default=12, metavar="N", help="of four shards (default: 12)")
     parser.add_argument("--full", action="store_true", help="also four real programs and the demo, in real time")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Runs each pipeline, and judges what was told."""
-    report = Report("bar", {"pipelines": options.pipelines, "full": options.full, "rounds": options.rounds})
+    report = Report("bar", {name: getattr(options, name) for name in ("pipelines", "jobs", "full", "rounds")})
     works = [synthetic(seed) for seed in range(options.pipelines)]
     if options.full:
         works += [*programs(), _demo()]
@@ -65,15 +66,17 @@ def run(options: argparse.Namespace) -> Report:
                     judged.setdefault((what, work.virtual, number, name), []).append(value)
             if number > 1:
                 judged.setdefault(("coverage", work.virtual, 0, OURS), []).append(coverage(course))
+    jobs = _judged_jobs(options.jobs)
     print(file=sys.stderr)
     _tell(report, judged, options.full)
+    _tell_jobs(report, jobs)
     return report
 
 
 def _tell(report: Report, judged: dict[tuple[str, bool, int, str], list[float]], full: bool) -> None:
     for virtual in (True, False)[: 1 + full]:
         kind = "synthetic" if virtual else "real"
-        for what, unit in (("A", "% off"), ("B50", "% of the whole"), ("freeze", "% of the whole"), ("jumps", "a run")):
+        for what, unit in JUDGED:
             for number in RUNS:
                 values: Values = {}
                 for name in NAMES:
@@ -98,6 +101,46 @@ def _tell(report: Report, judged: dict[tuple[str, bool, int, str], list[float]],
     ]
 
 
+def _judged_jobs(number: int) -> dict[tuple[str, int, str], list[float]]:
+    """How far off the bars of so many jobs were: by what they are judged by, the run, and whose bar it is."""
+    judged: dict[tuple[str, int, str], list[float]] = {}
+    for seed in range(number):
+        print(f"\r{f'job {seed}':40}", end="", file=sys.stderr, flush=True)
+        for name, courses in job_courses(seed, max(RUNS)).items():
+            for run in RUNS:
+                for course in (one[run - 1] for one in courses if one[run - 1].took > 0):
+                    for what, value in judge(course, _ours(course, [])).items():
+                        judged.setdefault((what, run, name), []).append(value)
+    return judged
+
+
+def job_courses(seed: int, runs: int) -> dict[str, list[list[Course]]]:
+    """The runs of one job in virtual time, by whose bar was looked at: of each session its runs."""
+
+    def virtual() -> trio.testing.MockClock:
+        return trio.testing.MockClock(autojump_threshold=0)
+
+    job, shards = trio.run(_jobs.followed, seed, runs, clock=virtual())
+    return {FOLLOWED: [job], IN_ONE: [trio.run(_jobs.in_one_session, seed, runs, clock=virtual())], SHARD: shards}
+
+
+def _tell_jobs(report: Report, judged: dict[tuple[str, int, str], list[float]]) -> None:
+    for what, unit in JUDGED:
+        known: Values = {FOLLOWED: [], IN_ONE: []}
+        for number in RUNS:
+            found = {name: judged.get((what, number, name)) for name in (FOLLOWED, IN_ONE, SHARD)}
+            values = {name: [statistics.fmean(each)] for name, each in found.items() if each}
+            headline = {FOLLOWED: [name for name in values if name != FOLLOWED]} if (what, number) in SHOWN else {}
+            report.add(f"a job, run {number}: {what}", unit, values, headline=headline if FOLLOWED in values else {})
+            if number > 1:
+                for name, means in known.items():
+                    means.extend(values.get(name, []))
+        if what != "jumps" and all(known.values()):
+            ours, other = ([statistics.fmean(each)] for each in known.values())
+            report.aim(f"a job of shards, runs 2, 4 and 6: {what}, to the same in one session", "x", 1.0, ours, other)
+    report.notes.append("a job splits, has four shards worked on side by side, and merges")
+
+
 def told_by_all(work: Work) -> list[tuple[int, Course, dict[str, list[Told]]]]:
     """Six runs of one pipeline, and what each bar told of those that are shown."""
     clock = trio.testing.MockClock(autojump_threshold=0) if work.virtual else None
@@ -113,27 +156,11 @@ def told_by_all(work: Work) -> list[tuple[int, Course, dict[str, list[Told]]]]:
 async def _courses(work: Work) -> list[Course]:
     pipeline = Pipeline(work.name, work.weights)
     courses: list[Course] = []
-    async with open_tracker(stall_after=math.inf, lost_after=1e6, heartbeat_interval=1e5) as tracker:
+    async with open_tracker(**PATIENT) as tracker:
         for number in range(1, max(RUNS) + 1):
-            courses.append(await _course(tracker, work, pipeline, number, courses[-1].took if courses else 60.0))
+            async with tracker.session(f"{number}", pipeline) as session:
+                courses.append(await course_of(session, partial(work.run, session, number), courses))
     return courses
-
-
-async def _course(tracker: ProgressTracker, work: Work, pipeline: Pipeline, number: int, usual: float) -> Course:
-    course = Course()
-    async with tracker.session(f"{number}", pipeline) as session, trio.open_nursery() as nursery:
-        began = trio.current_time()
-
-        async def look() -> None:
-            while True:
-                course.looks.append((trio.current_time() - began, session.snapshot()))
-                await trio.sleep(max(usual / SAMPLES, 0.01))
-
-        nursery.start_soon(look)
-        await work.run(session, number)
-        course.took = trio.current_time() - began
-        nursery.cancel_scope.cancel()
-    return course
 
 
 def _demo() -> Work:
@@ -237,5 +264,5 @@ def coverage(course: Course) -> float:
 
 
 register(
-    Suite("bar", "how true the bar and the ETA are", 1, add_arguments, run, short=("--pipelines", "8")),
+    Suite("bar", "how true the bar and the ETA are", 1, add_arguments, run, short=("--pipelines", "8", "--jobs", "4")),
 )
