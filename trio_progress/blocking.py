@@ -148,6 +148,8 @@ class Client:
         status: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        *,
+        parent: str | None = None,
     ) -> SessionPage:
         """The sessions that there are, newest first, a page at a time. What cannot be read is logged and left out.
 
@@ -156,12 +158,13 @@ class Client:
             status: Only those that stand so.
             limit: At most so many, 1 to 1000.
             cursor: The `cursor` of the page before.
+            parent: Only those that were declared as parts of this session.
 
         Raises:
             ValueError, TypeError: A value is out of range.
             StoreError: The store did not answer.
         """
-        wanted = checks.labels(labels, self._limits)
+        wanted = checks.listed_by(labels, parent, self._limits)
         check_page(status, limit, cursor)
         shown = None if status is None else frozenset({status})
         return self._page(Query(wanted, shown=shown, limit=limit, after=cursor))

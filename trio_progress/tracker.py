@@ -13,10 +13,8 @@ import trio
 
 from .contexts import BodyError, Opening
 from .errors import ForeignProcessError, SessionClosedError, SessionNotFoundError
-from .live.listing import list_sessions
 from .live.subscription import Subscription, Watch, WatchAll
 from .protocol import clock
-from .protocol.page import SessionPage
 from .protocol.snapshot import Snapshot
 from .session import commands
 from .session.histories import TrackerHistories
@@ -25,6 +23,7 @@ from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .session.shared_tasks import SharedTasks
 from .session.tracker_fencing import TrackerFencing
+from .session.tracker_lists import TrackerLists
 from .settings import Settings, TrackerOptions, checked_settings
 from .state import checks
 from .state.pipeline import Pipeline
@@ -35,7 +34,7 @@ from .telemetry.statistics import TrackerStatistics
 
 
 @final
-class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing):
+class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerLists):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled
@@ -195,28 +194,6 @@ class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing):
         if stored is None:
             raise SessionNotFoundError(session_id)
         return self._runtime.hub.found(stored).snapshot()
-
-    async def sessions(
-        self,
-        labels: Mapping[str, str] | None = None,
-        status: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> SessionPage:
-        """The sessions that there are, newest first, a page at a time. A checkpoint.
-
-        Args:
-            labels: Only those that have all of these.
-            status: Only those that stand so.
-            limit: At most so many, 1 to 1000.
-            cursor: The `cursor` of the page before.
-
-        Raises:
-            ValueError, TypeError: A value is out of range.
-            StoreError: The store did not answer.
-        """
-        wanted = checks.labels(labels, self._runtime.settings.limits)
-        return await list_sessions(self._runtime.hub, wanted, status, limit, cursor)
 
     def watch(self, session_id: str, *, wait: bool = False) -> Watch:
         """A session as merged snapshots, latest wins, ending with the session's ended state.

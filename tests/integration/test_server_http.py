@@ -65,7 +65,20 @@ async def test_the_list_is_paged_filtered_and_checked() -> None:
         even = (await ask(door.port, "GET", "/sessions?label=parity:even&status=completed")).json["sessions"]
         assert [one["id"] for one in even] == ["r-4", "r-2", "r-0"]
         assert (await ask(door.port, "GET", "/sessions?status=failed")).json["sessions"] == []
-        for bad in ("status=nonsense", "limit=0", "limit=1001", "limit=x", "label=x", "label=:x", "cursor=%00"):
+        await door.tracker.declare("part", labels={"parity": "none"}, parent="r-1")
+        for query, ids in (("parent=r-1", ["part"]), ("parent=r-1&label=parity:odd", []), ("parent=r-2", [])):
+            answer = await ask(door.port, "GET", f"/sessions?{query}")
+            assert [one["id"] for one in answer.json["sessions"]] == ids, query
+        for bad in (
+            "status=nonsense",
+            "limit=0",
+            "limit=1001",
+            "limit=x",
+            "label=x",
+            "label=:x",
+            "cursor=%00",
+            "parent=%20",
+        ):
             answer = await ask(door.port, "GET", f"/sessions?{bad}")
             assert (answer.status, answer.json["code"]) == (400, "bad_request"), bad
 

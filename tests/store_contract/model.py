@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from hypothesis import strategies as st
 
 from tests.store_contract.rig import KEEP, LEASE, append, claim, index
+from trio_progress.protocol.labels import PARENT
 from trio_progress.stores.base import Claimed, Delete, Done, Index, Query, Renew, Store, Stored, claimed_index
 from trio_progress.stores.decoding import decode_cursor
 
@@ -21,6 +22,7 @@ LABELS: Sequence[dict[str, str]] = (
     {"user": "u2", "team": "t"},
     {"user": "u1", "team": "t", "order": 'o"1\\'},
     {"u": "ser=u1", "user": ""},
+    {"user": "u1", PARENT: "job-1"},
 )
 PIPELINES = ("p", "q", None)
 PASSING = (LEASE / 3, LEASE * 1.1, KEEP * 1.3)

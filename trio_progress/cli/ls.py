@@ -42,6 +42,7 @@ _EPILOG: Final = f"""\
 examples:
   trio-progress ls --label user=u1 --status running --status queued
   trio-progress ls --status lost --all | cut -f1
+  trio-progress ls --parent job-1 --status lost
   trio-progress ls --status running --watch
   trio-progress ls --json | jq '.[] | select(.progress > 0.9) | .id'
 
@@ -59,6 +60,7 @@ def add(commands: parser.Commands) -> None:
         metavar="STATUS",
         help=f"only sessions with this status, one of {', '.join(parser.STATUSES)}; may be given several times",
     )
+    parser.session_argument(listing, "--parent", help="only the parts of this session")
     many = listing.add_mutually_exclusive_group()
     help_text = f"at most so many; {LIMIT} unless given"
     many.add_argument("--limit", type=parser.whole_number, metavar="N", default=LIMIT, help=help_text)
@@ -85,7 +87,8 @@ def ls(arguments: argparse.Namespace) -> int:
         shown = list(sessions)
         more = next(every, None) is not None
     if not shown:
-        output.print_notice("no sessions" if arguments.label or arguments.status else "no sessions yet")
+        filtered = arguments.label or arguments.status or arguments.parent
+        output.print_notice("no sessions" if filtered else "no sessions yet")
         return exit_codes.OK
     from .session_table import session_table
 
@@ -140,11 +143,15 @@ def _print_changed(sessions: list[Snapshot], told: dict[str, str], *, as_json: b
 
 def _asked_for(client: Client, arguments: argparse.Namespace) -> Iterator[Snapshot]:
     size = PAGE if arguments.all else min(arguments.limit + 1, PAGE)  # One more, to see whether there are more.
-    return found(client, dict(arguments.label), arguments.status, size)
+    return found(client, dict(arguments.label), arguments.status, size, arguments.parent)
 
 
 def found(
-    client: Client, labels: dict[str, str], statuses: list[str] | None = None, size: int = PAGE
+    client: Client,
+    labels: dict[str, str],
+    statuses: list[str] | None = None,
+    size: int = PAGE,
+    parent: str | None = None,
 ) -> Iterator[Snapshot]:
     """All sessions with these labels and one of these statuses, newest first; pages are read as they are needed.
 
@@ -153,9 +160,10 @@ def found(
         labels: All of these.
         statuses: One of these; None: any.
         size: Sessions on a page.
+        parent: Only parts of this session; None: of any, or none.
     """
     asked = [None] if statuses is None else sorted(set(statuses))
-    lists = [_pages(client, labels, status, size) for status in asked]
+    lists = [_pages(client, labels, status, size, parent) for status in asked]
     told: set[str] = set()
     for snapshot in merge(*lists, key=lambda one: (one.queued_at is not None, one.queued_at, one.id), reverse=True):
         if snapshot.id not in told:  # It may go on from one list to the other meanwhile.
@@ -163,10 +171,12 @@ def found(
             yield snapshot
 
 
-def _pages(client: Client, labels: dict[str, str], status: str | None, size: int) -> Iterator[Snapshot]:
+def _pages(
+    client: Client, labels: dict[str, str], status: str | None, size: int, parent: str | None
+) -> Iterator[Snapshot]:
     cursor = None
     while True:
-        page = client.sessions(labels, status, limit=size, cursor=cursor)
+        page = client.sessions(labels, status, limit=size, cursor=cursor, parent=parent)
         yield from page
         cursor = page.cursor
         if cursor is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,9 +20,9 @@ HeadT = TypeVar("HeadT", bound=Head)
 
 
 async def list_sessions(
-    hub: Hub, labels: dict[str, str], status: str | None, limit: int, cursor: str | None
+    hub: Hub, labels: Mapping[str, str], status: str | None, limit: int, cursor: str | None
 ) -> SessionPage:
-    """See `ProgressTracker.sessions()`."""
+    """See `ProgressTracker.sessions()`; `labels` are what is listed by, see `listed_labels()`."""
 
     def whole(stored: Stored) -> Snapshot:
         feed = hub.feed(stored.id)

@@ -283,7 +283,8 @@ class Routes:
         status, cursor = query.get("status"), query.get("cursor")
         limit = _whole(query, "limit", 1, 1000) or 100
         try:
-            labels = checks.labels(_labels(request), self._runtime.tracker.settings.limits)
+            limits = self._runtime.tracker.settings.limits
+            labels = checks.listed_by(_labels(request), query.get("parent"), limits)
             sessions, after = await visible_sessions(self._runtime.hub, grant, labels, status, limit, cursor)
         except (ValueError, TypeError) as problem:
             raise RefusedError(400, "bad_request", str(problem)) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 
 from ..errors import FencedError, SessionClosedError
+from ..protocol.labels import listed_labels
 from ..state.record import encode_event, encoded, record_of
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
@@ -32,7 +33,7 @@ CLAIM_PATIENCE: Final = 1.0
 
 def index_of(state: SessionState) -> Index:
     """What the session is listed by."""
-    return Index(state.status, state.pipeline_name, state.labels, state.queued or 0.0)
+    return Index(state.status, state.pipeline_name, listed_labels(state.labels, state.parent), state.queued or 0.0)
 
 
 def entry_of(state: SessionState, committer: Committer) -> tuple[bytes, Record | None]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..protocol.labels import listed_labels
 from . import quantities
 from .limits import MAX_JSON_DEPTH, MAX_UNITS, Limits
 from .quantities import integer, scalar, shown
@@ -96,6 +97,11 @@ def labels(value: Mapping[str, str] | None, limits: Limits) -> dict[str, str]:
     if len(value) > limits.labels:
         raise ValueError(f"a session has at most {limits.labels} labels (limit 'labels'), not {len(value)}")
     return {name("a label's name", key, limits): title(f"label {key!r}", text, limits) for key, text in value.items()}
+
+
+def listed_by(labels_: Mapping[str, str] | None, parent: object, limits: Limits) -> Mapping[str, str]:
+    """What a list asks for: labels, and the session that all are parts of, or None."""
+    return listed_labels(labels(labels_, limits), None if parent is None else session_id(parent))
 
 
 def data(what: str, value: object, limit: int, limit_name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ..protocol.clock import stamp, utc
+from ..protocol.labels import listed_labels
 from ..protocol.snapshot import ErrorInfo, Head, Snapshot
 from ..state import checks
 from ..state.events import LoggedEvent
@@ -28,7 +29,7 @@ def declaration(state: SessionState, keep: float) -> Claim:
         proposal=int(state.queued * 1000),
         owner=checks.new_id(),
         record=encode_record(state),
-        index=Index(state.status, state.pipeline_name, state.labels, state.queued),
+        index=Index(state.status, state.pipeline_name, listed_labels(state.labels, state.parent), state.queued),
         lease=None,
         keep=keep,
         seq=state.seq,
@@ -107,7 +108,12 @@ def _end(stored: Stored, ended: Head, record: bytes, keep: float, events: Sequen
         proposal=stored.key.epoch + 1,
         owner=checks.new_id(),
         record=record,
-        index=Index(ended.status, ended.pipeline, ended.labels, stamp(ended.queued_at) or 0.0),
+        index=Index(
+            ended.status,
+            ended.pipeline,
+            listed_labels(ended.labels, ended.parent),
+            stamp(ended.queued_at) or 0.0,
+        ),
         lease=None,
         keep=keep,
         expect=stored.key,

@@ -129,3 +129,22 @@ def test_a_phase_that_follows_a_session_leads_to_it_and_it_leads_back(
     expect(page.get_by_role("heading", level=1)).to_have_text("The job")
     host("await end_session('shard-1')")
     expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "50")
+
+
+def test_parts_that_no_phase_follows_are_listed_on_the_page_of_their_job(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    host(JOB)
+    page = new_page()
+    visit(page, host("return await start_server()") + "#/job")
+    parts = page.get_by_role("region", name="Parts")
+    expect(parts.get_by_role("listitem")).to_have_count(3)
+    expect(parts).to_contain_text("0 of 3")
+    assert axe_findings(page) == []
+    host("await open_session('shard-0', {'a': 1}); await end_session('shard-0')")
+    expect(parts).to_contain_text("1 of 3")
+    parts.get_by_role("link", name="Session of Shard 1").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Shard 1")
+    page.goto(page.url.partition("#")[0] + "#/other")
+    expect(page.get_by_role("heading", level=1)).to_have_text("other")
+    expect(parts).to_be_hidden()

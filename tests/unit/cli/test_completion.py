@@ -64,7 +64,9 @@ def test_commands_are_completed_and_options_once_a_dash_is_typed() -> None:
 
 
 def test_an_option_is_not_offered_again_but_where_it_may_be_given_again() -> None:
-    assert completed("ls --json --") == ["--help", "--label", "--status", "--limit", "--all", "--watch", "--store"]
+    assert completed("ls --json --") == [
+        "--help", "--label", "--status", "--parent", "--limit", "--all", "--watch", "--store",
+    ]  # fmt: skip
     assert "--label" in completed("ls --label a=b --")
     assert "--all" not in completed("ls --limit 3 --")
 

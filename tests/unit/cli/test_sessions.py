@@ -117,6 +117,12 @@ def test_a_list_is_filtered_and_cut(store: str, capsys: Capture) -> None:
     assert ids("--limit", "1") == ["r-3"]
     assert ids("--all") == ["r-3", "r-2", "r-1"]
     assert ids("--label", "user=nobody") == []
+    with Client(store) as client:
+        for number in range(2):
+            client.declare(f"shard-{number}", parent="r-1")
+    assert ids("--parent", "r-1") == ["shard-1", "shard-0"]
+    assert ids("--parent", "r-1", "--status", "cancelled") == []
+    assert ids("--parent", "r-2") == []
 
 
 def test_json_is_one_array_or_object_of_whole_states_in_plain_ascii(store: str, capsys: Capture) -> None:

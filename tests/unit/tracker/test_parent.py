@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
-from trio_progress import MemoryStore, open_tracker
+from trio_progress import FencedError, MemoryStore, open_tracker
 from trio_progress.blocking import Client
 from trio_progress.state.record import decode_record
 
@@ -25,6 +27,52 @@ async def test_the_parent_is_kept_from_the_declaration_to_the_end_and_into_the_n
             assert (await other.snapshot("shard-1")).parent == "job-1"
         (listed,) = (await tracker.sessions()).sessions
         assert listed.parent == "job-1"
+
+
+async def test_the_parts_of_a_session_are_listed_whatever_they_stand_at_and_no_others(tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'p.db'}"
+    async with open_tracker(store, spool=False) as tracker:
+        for number in range(5):
+            await tracker.declare(f"shard-{number}", labels={"n": f"{number}"}, parent="job-1")
+        await tracker.declare("other", parent="job-2")
+        await tracker.declare("named-alike", labels={"parent": "job-1"})
+        await tracker.cancel("shard-0")
+        async with tracker.session("shard-1", labels={"more": "labels"}):
+            pass
+        async with tracker.session("shard-2", resume="always") as session:
+            session.fail("once more")
+        async with tracker.session("shard-2", resume="always"):
+            found = await tracker.sessions(parent="job-1")
+            stand = {one.id: one.status for one in found}
+        assert stand == {
+            "shard-0": "cancelled",
+            "shard-1": "completed",
+            "shard-2": "running",
+            "shard-3": "queued",
+            "shard-4": "queued",
+        }
+        assert [one.id for one in await tracker.sessions({"n": "3"}, parent="job-1")] == ["shard-3"]
+        assert [one.id for one in await tracker.sessions(status="cancelled", parent="job-1")] == ["shard-0"]
+        first = await tracker.sessions(limit=2, parent="job-1")
+        rest = await tracker.sessions(cursor=first.cursor, parent="job-1")
+        assert len({one.id for one in (*first, *rest)}) == 5
+        assert not (await tracker.sessions(parent="shard-1")).sessions
+        with pytest.raises(ValueError, match="session"):
+            await tracker.sessions(parent="")
+        assert all("" not in one.labels for one in await tracker.sessions())
+    with Client(store) as client:
+        assert [one.id for one in client.sessions(parent="job-2")] == ["other"]
+
+
+async def test_a_part_that_is_written_off_is_still_listed_by_its_parent() -> None:
+    store = MemoryStore()
+    async with open_tracker(store) as tracker, open_tracker(store) as other:
+        await tracker.declare("part", parent="job-1")
+        with suppress(FencedError):
+            async with other.session("part"):
+                await tracker.fence("part")
+                assert [one.status for one in await tracker.sessions(parent="job-1")] == ["lost"]
+                await trio.sleep_forever()
 
 
 async def test_a_part_that_is_cancelled_before_it_ran_keeps_its_parent() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from ...errors import ProgressError
 from ...live.listing import list_heads, list_sessions, named_sessions
 from ...protocol.clock import utc
-from ...protocol.labels import has_labels
+from ...protocol.labels import has_labels, listed_labels
 from ...protocol.messages import Listing, Subscribed
 from ...protocol.page import check_page
 from ...protocol.snapshot import Head, Snapshot
@@ -72,6 +72,8 @@ async def visible_sessions(
 ) -> VisiblePage[Snapshot]:
     """A page of the sessions that somebody may see. Those that are granted by their ids all come with the first one.
 
+    `labels` are what is listed by, see `listed_labels()`.
+
     Raises:
         ValueError, TypeError: A value is out of range.
         StoreError: The store did not answer.
@@ -119,7 +121,7 @@ async def _with_labels(
 async def _named(hub: Hub, grant: Grant, labels: Mapping[str, str]) -> list[Snapshot]:
     """Those that are granted by their ids, and have these labels."""
     named = await named_sessions(hub, grant.sessions if "read" in grant.verbs else ())
-    return [one for one in named if has_labels(one.labels, labels)]
+    return [one for one in named if has_labels(listed_labels(one.labels, one.parent), labels)]
 
 
 def _merged(some: Sequence[HeadT], others: Sequence[HeadT]) -> list[HeadT]:

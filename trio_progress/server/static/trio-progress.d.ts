@@ -458,6 +458,8 @@ export class Client {
   config(): Promise<Config>;
   /** A session as it is now, asked for once. */
   fetch(id: string): Promise<State>;
+  /** The sessions that were declared as parts of this one, the oldest first, asked for once: at most `limit` (100), the newest. */
+  parts(id: string, options?: { limit?: number }): Promise<State[]>;
   /** Asks for a session's end. */
   cancel(id: string, reason?: string | null): Promise<void>;
   /** Removes all that is stored of a session; one that runs must be cancelled first. */

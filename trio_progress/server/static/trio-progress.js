@@ -105,6 +105,12 @@ export class Client {
     return this.#request("GET", `sessions/${encodeURIComponent(id)}`);
   }
 
+  /** The sessions that were declared as parts of this one, as they are now, the oldest first: at most `limit`, the newest. */
+  async parts(id, { limit = 100 } = {}) {
+    const { sessions } = await this.#request("GET", `sessions?${new URLSearchParams({ parent: id, limit })}`);
+    return sessions.reverse();
+  }
+
   /** Asks for a session's end. Resolves when that has been said, not when it has ended. */
   async cancel(id, reason = null) {
     await this.#request("POST", `sessions/${encodeURIComponent(id)}/cancel`, reason === null ? {} : { reason });

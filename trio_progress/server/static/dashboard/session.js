@@ -10,6 +10,7 @@ import { Estimate } from "./estimate.js";
 import { Events } from "./events.js";
 import { pair, Pairs, resultOf } from "./facts.js";
 import { showIcon } from "./favicon.js";
+import { Parts } from "./parts.js";
 import { Phases } from "./phases.js";
 import { typedAs } from "./search.js";
 import { Timeline } from "./timeline.js";
@@ -58,6 +59,7 @@ export class SessionPage {
   #estimate = new Estimate();
   #phases = new Phases();
   #phaseCount = h("b");
+  #parts;
   #counters = new Pairs("Counters", "big");
   #fields = new Pairs("Fields", "");
   #throughput = new Throughput();
@@ -79,6 +81,7 @@ export class SessionPage {
   constructor(app, id, ask, list) {
     this.session = id;
     this.#tools = new Tools(id, app);
+    this.#parts = new Parts(app.client, id);
     this.#store = app.client.session(id, { events: EVENTS, wait: true });
     this.#stop = h("button", { class: "stop", type: "button", hidden: true, onclick: () => ask(this.#state) }, "Cancel…");
     this.#progress = h(
@@ -117,6 +120,7 @@ export class SessionPage {
             h("h2", {}, h("span", { id: "phases-name" }, "Phases"), this.#phaseCount),
             this.#phases.element,
           ),
+          this.#parts.element,
           this.#timeline.element,
           this.#result,
           this.#events.element,
@@ -143,6 +147,7 @@ export class SessionPage {
     this.#shownAt = Date.now();
     this.#leave = this.#store.subscribe(() => this.#took());
     this.#timer = setInterval(() => this.#tick(), 1000);
+    this.#parts.show();
     document.title = `${this.session} · trio-progress`;
     this.#took();
   }
@@ -150,6 +155,7 @@ export class SessionPage {
   hide() {
     this.#leave();
     clearInterval(this.#timer);
+    this.#parts.hide();
     showIcon(null);
   }
 
@@ -228,6 +234,7 @@ export class SessionPage {
     this.#began.name(state.started_at ? "Started" : "Queued");
     this.#began.set(began ? moment(began, now) : null);
     this.#phases.tick(times, moves(state));
+    this.#parts.draw(state, times);
     this.#estimate.draw(state.phases, times);
     this.#timeline.draw(state, now);
     this.#drawCallout(state, view, now);
