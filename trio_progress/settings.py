@@ -83,7 +83,7 @@ class Settings:
         flush_timeout: How long leaving a session waits for the store to take the final state.
         retention: How long the store keeps a session that has ended.
         unfinished_retention: How long it keeps one that waits to be run, or may be gone on with: queued, interrupted
-            or lost; not shorter than `retention`.
+            or lost, and one that runs; at least `retention`, which it is set to where it is shorter.
         event_limit: Custom events that are retained for each session; at least 1.
         limits: The bounds of one session.
     """
@@ -112,6 +112,7 @@ class Settings:
                 "unfinished_retention",
             )
         }
+        given["unfinished_retention"] = max(given["retention"], given["unfinished_retention"])
         given["flush_timeout"] = checks.number("flush_timeout", self.flush_timeout)
         given["stall_after"] = checks.seconds_or_never("stall_after", self.stall_after)
         given["event_limit"] = checks.whole("event_limit", self.event_limit)
@@ -127,4 +128,4 @@ class Settings:
 
     def keep(self, status: SessionStatus) -> float:
         """Seconds for which the store keeps what stands so, from when that was written."""
-        return max(self.retention, self.unfinished_retention) if status in UNFINISHED else self.retention
+        return self.unfinished_retention if status in UNFINISHED else self.retention

@@ -136,7 +136,7 @@ class Persister:
             record=record,
             index=index_of(state),
             lease=None if state.over else settings.lost_after,
-            keep=settings.keep(state.status),
+            keep=settings.keep(state.status) if state.over else settings.unfinished_retention,
             heartbeat=state.heartbeat or 0.0,
             events=events,
             lesson=state.lesson() if state.over else None,

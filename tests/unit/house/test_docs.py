@@ -232,7 +232,8 @@ RELATIONS: list[tuple[Any, dict[str, Any], str]] = [
 def test_a_relation_that_the_table_of_settings_tells_is_held(kind: Any, given: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         kind(**given)
-    assert Settings(retention=9, unfinished_retention=3).keep("lost") == 9
+    longer = Settings(retention=9, unfinished_retention=3)
+    assert longer.keep("lost") == longer.unfinished_retention == 9
 
 
 def test_every_command_has_a_section_with_all_of_its_options() -> None:
