@@ -72,6 +72,8 @@ class Persister:
     """Called when another owner has taken the session."""
     _left: trio.Event
     """Set when the session is left."""
+    _index: Index | None = None
+    """What the session is listed by, as it was written last."""
     _claimed: bool = False
     _claiming: Claim | None = None
     _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
@@ -130,11 +132,13 @@ class Persister:
         state, settings = self._state, self._settings
         events = events_of(state, self._stored_event) if self._stored_event < state.event_log.newest else []
         record, unencoded = entry_of(state, self._committer)
+        if self._index is None or self._index.status != state.status:
+            self._index = index_of(state)
         return Append(
             id=state.id,
             key=Key(state.epoch, state.seq),
             record=record,
-            index=index_of(state),
+            index=self._index,
             lease=None if state.over else settings.lost_after,
             keep=settings.keep(state.status) if state.over else settings.unfinished_retention,
             heartbeat=state.heartbeat or 0.0,
@@ -152,6 +156,7 @@ class Persister:
                 self._stored_event = max((n for n, _ in self._claiming.events), default=0)
                 self._claimed, self._claiming = True, None
                 self._on_claimed(outcome)
+                self._index = None  # It may have taken over the labels that it was declared with.
             case Done():
                 self._renew = False
                 if self._renewing:
