@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Self, final
+from typing import TYPE_CHECKING, NoReturn, Self, final
 
 from .background.progress import progress
 from .errors import SessionActiveError, SessionNotFoundError, StoreError
@@ -29,11 +29,11 @@ from .state.history import PipelineHistory, given_history
 from .state.limits import Limits
 from .state.quantities import whole
 from .state.session import queued_state
-from .storage import fencing
+from .storage import cancelling, fencing
 from .storage.delivery_steps import deliver_blocking
-from .storage.ownerless import cancellation, declaration
+from .storage.ownerless import declaration
 from .storage.spool import Spool
-from .stores.base import Ask, Claimed, Delete, Done, Moved, Outcome, Query, Refused, SetHistory, Stored, Write
+from .stores.base import Claimed, Delete, Done, Outcome, Query, Refused, SetHistory, Stored, Write
 from .stores.opening import backend_of
 from .telemetry.statistics import Tally
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from .stores.threaded import ThreadedStore
 
 __all__ = ["Client", "progress"]
-
-TRIES: Final = 5
-"""How often a cancellation is made anew because somebody else wrote in between."""
 
 
 @final
@@ -198,15 +195,12 @@ class Client:
             StoreError: The store did not answer.
         """
         text = checks.message("reason", reason, self._limits)
-        for _ in range(TRIES):
-            stored = self._read(session_id)
-            if stored.alive:
-                self._write(Ask(session_id, "cancel", text))
+        cancel = cancelling.Cancel(text, self._clock.wall(), self._retention)
+        for _ in range(cancelling.TRIES):
+            made = cancel.write(self._read(session_id), self._tally)
+            if made is None or not cancelling.overtaken(self._write(made[0])):
                 return
-            made = cancellation(stored, text, self._clock.wall(), self._retention, self._tally)
-            if made is None or not isinstance(self._write(made[0]), (Moved, Refused)):
-                return
-        raise StoreError(f"session {session_id!r} changes faster than it can be cancelled: try again")
+        raise cancelling.changes_too_fast(session_id)
 
     def fence(self, session_id: str, *, epoch: int | None = None, reason: str | None = None) -> Snapshot:
         """Writes off a running session whose owner is known to be dead, without waiting for its lease to lapse.

@@ -125,6 +125,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
            "Times that the event loop stood still for half a second or longer while somebody watched a session."),
     Family("final_states_lost_total", "counter", _plain("final_lost"),
            "Final states that did not reach the store before their session was left."),
+    Family("parts_left_total", "counter", _plain("parts_left"),
+           "Parts that were cancelled with the session that follows them, and had not ended when that was left."),
     Family("lease_renewals_total", "counter", _plain("renewals"), "Leases of sessions renewed in the store."),
     Family("unreadable_entries_total", "counter", _plain("unreadable"),
            "Stored entries that could not be read and were passed over, each time that one was come across."),

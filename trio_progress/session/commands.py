@@ -9,9 +9,10 @@ import trio
 
 from ..errors import SessionActiveError, SessionClosedError, SessionNotFoundError
 from ..live.subscription import Watch
+from ..storage import cancelling
 from ..storage.fencing import TRIES, Fence, changes_too_fast
-from ..storage.ownerless import cancellation, declaration
-from ..stores.base import Ask, Claimed, Delete, Done, Refused, Stored
+from ..storage.ownerless import declaration
+from ..stores.base import Claimed, Delete, Done, Refused
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
@@ -50,26 +51,21 @@ async def cancel(runtime: TrackerRuntime, session_id: str, reason: str | None) -
     await trio.lowlevel.checkpoint()
     if cancel_here(runtime, session_id, reason):
         return
-    stored = await runtime.store.read(session_id)
-    if stored is None:
-        raise SessionNotFoundError(session_id)
-    if stored.alive:
-        await runtime.committer.write(Ask(session_id, "cancel", reason))
-    else:
-        await _cancel_queued(runtime, stored, reason)
-
-
-async def _cancel_queued(runtime: TrackerRuntime, stored: Stored, reason: str | None) -> None:
-    """Ends a declared session that nobody runs; where somebody has begun meanwhile, that one is asked."""
-    made = cancellation(stored, reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"), runtime.tally)
-    if made is None:
-        return
-    claim, ended = made
-    outcome = await runtime.committer.write(claim)
-    if isinstance(outcome, Claimed):
-        runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
-    else:
-        await runtime.committer.write(Ask(stored.id, "cancel", reason))
+    cancel = cancelling.Cancel(reason, runtime.hub.clock.wall(), runtime.settings.keep("cancelled"))
+    for _ in range(cancelling.TRIES):
+        stored = await runtime.store.read(session_id)
+        if stored is None:
+            raise SessionNotFoundError(session_id)
+        made = cancel.write(stored, runtime.tally)
+        if made is None:
+            return
+        write, ended = made
+        outcome = await runtime.committer.write(write)
+        if isinstance(outcome, Claimed) and ended is not None:
+            runtime.hub.show(msgspec.structs.replace(ended, epoch=outcome.epoch))
+        if not cancelling.overtaken(outcome):
+            return
+    raise cancelling.changes_too_fast(session_id)
 
 
 async def fence(runtime: TrackerRuntime, session_id: str, epoch: int | None, reason: str | None) -> Snapshot:

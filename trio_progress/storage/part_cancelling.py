@@ -8,20 +8,17 @@ is not touched, nor is any once another attempt of the session has begun.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
-from ..errors import CorruptEntryError, StoreError
+from ..errors import CorruptEntryError
 from ..state.record import decode_head
-from ..stores.base import Ask, Claimed
-from .ownerless import UNFINISHED, cancellation
+from .cancelling import TRIES, Cancel, changes_too_fast, overtaken
+from .ownerless import UNFINISHED
 
 if TYPE_CHECKING:
     from ..stores.base import Store
     from ..telemetry.statistics import Tally
     from .committer import Committer
-
-TRIES: Final = 5
-"""How often a part is looked at anew because somebody wrote between reading and ending it."""
 
 
 @final
@@ -67,20 +64,18 @@ class PartCanceller:
             StoreError: The store did not answer.
             SessionClosedError: The tracker has been left.
         """
+        cancel = Cancel(self.reason, now, self.keep, UNFINISHED)
         try:
             for _ in range(TRIES):
                 stored = await self.store.read(part)
                 if stored is None or decode_head(part, *stored.key, stored.record).parent != self.parent:
                     return False
-                if stored.alive:
-                    await self.committer.write(Ask(part, "cancel", self.reason))
-                    return True
-                made = cancellation(stored, self.reason, now, self.keep, self.tally, UNFINISHED)
+                made = cancel.write(stored, self.tally)
                 if made is None:
                     return False
-                if isinstance(await self.committer.write(made[0]), Claimed):
+                if not overtaken(await self.committer.write(made[0])):
                     return True
         except CorruptEntryError as error:
             self.tally.pass_over(part, error)
             return False
-        raise StoreError(f"session {part!r} changes faster than it can be cancelled: try again")
+        raise changes_too_fast(part)
