@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from .._version import __version__
 from ..errors import StoreError
-from ..telemetry.redaction import redacted
+from ..telemetry.redaction import redacted, redacted_url
 from ..terminal.printable import printable
 from . import exit_codes, output, store_location
 
@@ -76,7 +76,8 @@ class _Parser(argparse.ArgumentParser):
         _write(sys.stdout if file is None else file, self.format_usage())
 
     def error(self, message: str) -> NoReturn:
-        super().error(redacted(message))  # It quotes what was typed.
+        # It quotes what was typed, and a password may have a space: all of it is taken for one URL.
+        super().error(redacted_url(message) if "://" in message else redacted(message))
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         _write(sys.stderr, message or "")

@@ -2,8 +2,10 @@
 
 1. What stands between `://` and the last `@` of a word is replaced whole. A password that was not escaped may have
    any of `/ ? # @ :` in it, so where it ends can only be told from the end; too much is hidden rather than too little.
-2. So is the value of an option whose name says that it is secret (`?password=...`).
-3. Time is linear in the text, which others may have written.
+2. So is the value of an option whose name says that it is secret (`?password=...`), with what may be the rest of a
+   password that was not escaped: behind a `#`, or behind an `&` that no further option follows.
+3. So is what stands before an `@` where a word begins as the URL of a store does and goes on otherwise (`redis:pw@h`).
+4. Time is linear in the text, which others may have written.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ HIDDEN: Final = "***"
 _WORD: Final = re.compile(r"\S+")
 
 _OPTION: Final = re.compile(
-    r"([?&;][A-Za-z0-9_.-]{0,40}(?:passw|passphrase|pwd|secret|token|credential|api_?key)[A-Za-z0-9_.-]{0,40}=)"
-    r"[^&;\s\"'#]+",
+    r"([?&;][A-Za-z0-9_.-]{0,40}(?:passw|passphrase|pwd|secret|token|credential|api_?key|auth)[A-Za-z0-9_.-]{0,40}=)"
+    r"[^&;\s\"']+(?:[&;][^&;=\s\"']++(?=[&;\s\"']|$))*",
     re.IGNORECASE,
 )
+
+_BEGINNING: Final = re.compile(r"redis[a-z-]{0,20}[:/]{1,3}", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
@@ -29,7 +33,7 @@ def redacted(text: str) -> str:
     Args:
         text: Anything, of any length: a URL, or what was written about one.
     """
-    if "://" in text and "@" in text:
+    if "@" in text:
         text = _WORD.sub(_without_user, text)
     if "=" in text and ("?" in text or "&" in text or ";" in text):
         text = _OPTION.sub(rf"\1{HIDDEN}", text)
@@ -49,7 +53,14 @@ def has_secret(url: str) -> bool:
 
 
 def _without_user(match: re.Match[str]) -> str:
-    return _without_user_of(match[0])
+    word = match[0]
+    if "@" not in word:
+        return word
+    mistyped = None if "://" in word else _BEGINNING.search(word)
+    if mistyped is not None:
+        _, at, host = word[mistyped.end() :].rpartition("@")
+        return f"{word[: mistyped.end()]}{HIDDEN}{at}{host}" if at else word
+    return _without_user_of(word)
 
 
 def _without_user_of(word: str) -> str:

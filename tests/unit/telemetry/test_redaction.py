@@ -28,6 +28,10 @@ WITH_PASSWORD = [
     "redis-sentinel://:hunter2@h1:26379,h2:26379/0?service=mymaster",
     "redis://localhost/0?password=hunter2&prefix=tp",
     "redis://localhost/0?ssl_password=hunter2",
+    "redis://localhost/0?password=a#hunter2",
+    "redis://localhost/0?password=a&hunter2&b",
+    "redis-sentinel://h1:26379/0?service=mymaster&sentinel_password=hunter2",
+    "redis-sentinel://h1:26379/0?sentinel_auth=hunter2&service=mymaster",
     "https://user:hunter2@example.org/progress/",
 ]
 
@@ -58,12 +62,36 @@ def test_what_holds_no_secret_stays_as_it_is(url: str) -> None:
     assert " " in url or not has_secret(url)
 
 
+@pytest.mark.parametrize("scheme", ["redis:", "redis:/", "rediss:", "redis-sentinel:", "redis//", "REDIS-SENTINEL:"])
+def test_text_about_a_url_whose_slashes_were_forgotten_is_without_its_password(scheme: str) -> None:
+    text = redacted(f"there is no {scheme}u:hunter2@localhost, nor '{scheme}hunter2@localhost'")
+    assert text == f"there is no {scheme}***@localhost, nor '{scheme}***@localhost'"
+
+
 def test_a_password_with_a_space_is_found_where_all_of_the_text_is_the_url() -> None:
     assert redacted_url("redis://:a hunter2@localhost") == "redis://***@localhost"
 
 
 @pytest.mark.parametrize(
-    "part", ["a", "://", "a://", "@", "?", "?a", "&password", "?password=", ";token", "a://@", " ", "a://b:c@d "]
+    "part",
+    [
+        "a",
+        "://",
+        "a://",
+        "@",
+        "?",
+        "?a",
+        "&password",
+        "?password=",
+        ";token",
+        "a://@",
+        " ",
+        "a://b:c@d ",
+        "redis:",
+        "redis:@",
+        "?password=a&b",
+        "&a",
+    ],
 )
 def test_redacting_is_linear(part: str) -> None:
     def seconds(count: int) -> float:
@@ -139,6 +167,8 @@ def test_a_place_shows_its_url_without_the_password(monkeypatch: pytest.MonkeyPa
         ["ls", "redis://:hunter2@h"],
         ["show", "redis://:hunter2@h"],
         ["ls", "--status", "redis://:hunter2@h"],
+        ["redis://:a hunter2@h"],
+        ["ls", "redis://h?password=a#hunter2"],
     ],
 )
 def test_wrong_use_does_not_repeat_a_password(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
