@@ -162,7 +162,7 @@ class Client:
             StoreError: The store did not answer.
         """
         wanted = checks.listed_by(labels, parent, self._limits)
-        check_page(status, limit, cursor)
+        limit = check_page(status, limit, cursor)
         shown = None if status is None else frozenset({status})
         return self._page(Query(wanted, shown=shown, limit=limit, after=cursor))
 

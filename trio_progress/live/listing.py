@@ -28,7 +28,7 @@ async def list_sessions(
         feed = hub.feed(stored.id)
         return (RemoteState(stored, hub.clock, 1, hub.tally) if feed is None else feed).snapshot()
 
-    check_page(status, limit, cursor)
+    limit = check_page(status, limit, cursor)
     found, after = await _list(hub, Query(labels, limit=limit, after=cursor), status, whole)
     return SessionPage(tuple(found), after)
 

@@ -6,7 +6,8 @@ import importlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, final, get_args, overload
+from operator import index
+from typing import Final, SupportsIndex, final, get_args, overload
 
 from .snapshot import SessionStatus, Snapshot
 
@@ -44,15 +45,20 @@ class SessionPage(Sequence[Snapshot]):
         return drawn
 
 
-def check_page(status: str | None, limit: int, cursor: str | None) -> None:
-    """Checks what a page is asked for by.
+def check_page(status: str | None, limit: SupportsIndex, cursor: str | None) -> int:
+    """Checks what a page is asked for by, and returns the limit as a plain int.
 
     Raises:
         ValueError, TypeError: A value is out of range.
     """
     if status is not None and status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, not {status!r:.200}")
-    if type(limit) is not int or not 1 <= limit <= LONGEST_PAGE:
+    try:
+        plain = 0 if isinstance(limit, bool) else int(index(limit))
+    except TypeError:
+        plain = 0
+    if not 1 <= plain <= LONGEST_PAGE:
         raise ValueError(f"limit must be a whole number from 1 to {LONGEST_PAGE}, not {limit!r:.200}")
     if cursor is not None and not isinstance(cursor, str):
         raise TypeError(f"cursor must be the `cursor` of a page, not {cursor!r:.200}")
+    return plain

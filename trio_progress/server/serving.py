@@ -88,7 +88,7 @@ async def serve(
         ValueError, TypeError: A setting is out of range, or lets in everybody from everywhere.
         OSError: The port cannot be bound.
     """
-    checked_port("port", port)
+    port = checked_port("port", port)
     check_options("serve()", settings)
     checked = ServerSettings(**settings)
     content = await trio.to_thread.run_sync(files.load)

@@ -145,6 +145,7 @@ def checked_port(what: str, port: object) -> int:
     Raises:
         ValueError: It is none.
     """
-    if type(port) is not int or not 0 <= port <= 65535:
+    plain = None if isinstance(port, bool) else checks.integer(port)
+    if plain is None or not 0 <= plain <= 65535:
         raise ValueError(f"{what} must be a whole number from 0 (any that is free) to 65535, not {port!r:.200}")
-    return port
+    return plain

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 from ..counting.reading import Reader
@@ -43,18 +45,22 @@ class ProcessCounts:
         return self._reader.used
 
     def draw(self) -> None:
-        """Brings what was counted since to the phase. What the session has no room for is dropped, and logged once."""
+        """Brings what was counted since to the phase. What the session has no room for is dropped and logged."""
         if self._finished:
             return
         came = self._reader.read()
         if not came:
             return
+        if came.given:
+            self._do(partial(self.node.update, **came.given))
+        self._do(partial(self.node.add, came.advanced, came.skipped, came.extended))
+        for name, n in came.counters.items():
+            self._do(partial(self._state.increment, name, n))
+
+    def _do(self, change: Callable[[], object]) -> None:
+        """Makes one change; one that is refused takes no other with it, for none of them will come again."""
         try:
-            if came.given:
-                self.node.update(**came.given)
-            self.node.add(came.advanced, came.skipped, came.extended)
-            for name, n in came.counters.items():
-                self._state.increment(name, n)
+            change()
         except REFUSED as error:
             self._state.host.drop(error)
 

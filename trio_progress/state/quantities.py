@@ -39,10 +39,15 @@ def seconds_or_never(what: str, value: object) -> int | float:
 
 
 def whole(what: str, value: object, *, least: int = 1) -> int:
-    """A whole number of at least `least`, as a plain int. A bool is none: it was meant for something else."""
+    """A whole number of at least `least` that stores can keep, as a plain int.
+
+    A bool is none: it was meant for something else.
+    """
     plain = None if isinstance(value, bool) else integer(value)
     if plain is None or plain < least:
         raise ValueError(f"{what} must be a whole number of at least {least}, not {shown(value)}")
+    if plain >= MAX_UNITS:
+        raise ValueError(f"{what} must be below 2**53, not {shown(value)}")
     return plain
 
 

@@ -236,3 +236,18 @@ async def test_more_counters_than_a_session_has_room_for_are_dropped(autojump_cl
                 counter.increment("one more")
         assert phase.done == 1
         assert tracker.statistics().refused == 1
+
+
+async def test_what_is_refused_takes_nothing_else_along(autojump_clock: trio.testing.MockClock) -> None:
+    largest = 2**53 - 1
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        session.increment("full", largest)
+        with session.phase("x", total=largest) as phase:
+            async with phase.from_processes() as counter:
+                counter.advance(3)
+                counter.extend(largest)
+                counter.increment("full")
+                counter.increment("other", 7)
+        assert (phase.done, phase.total) == (3, largest)
+        assert session.snapshot().counters == {"full": largest, "other": 7}
+        assert tracker.statistics().refused == 2

@@ -15,7 +15,8 @@ import pytest
 from tests.support import QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline
 from trio_progress.protocol.clock import Clock
-from trio_progress.server.settings import ServerSettings
+from trio_progress.protocol.page import check_page
+from trio_progress.server.settings import ServerSettings, checked_port
 from trio_progress.settings import Settings
 from trio_progress.state import checks
 from trio_progress.state.limits import MAX_UNITS
@@ -220,6 +221,20 @@ def test_a_bound_is_a_whole_number_of_any_kind() -> None:
     for bad in bads:
         with pytest.raises(ValueError, match="whole number"):
             replace(limits, depth=bad)
+    for large in (MAX_UNITS, 10**5000):  # SQLite takes 64 bits of a number, and Redis of most.
+        with pytest.raises(ValueError, match="below"):
+            Settings(event_limit=large)
+    assert Settings(event_limit=MAX_UNITS - 1).event_limit == MAX_UNITS - 1
+
+
+def test_a_port_and_the_length_of_a_page_are_whole_numbers_of_any_kind() -> None:
+    assert kinds(checked_port("port", Indexed()), check_page(None, Indexed(), None)) == {int}
+    bads: list[Any] = [True, -1, 7.0, Narrow(7.0, "f"), "7", 10**400, None]
+    for bad in bads:
+        with pytest.raises(ValueError, match="port must be a whole number"):
+            checked_port("port", bad)
+        with pytest.raises(ValueError, match="limit must be a whole number"):
+            check_page(None, bad, None)
 
 
 def test_the_bounds_of_a_count_hold_on_every_way(phase: PhaseNode) -> None:

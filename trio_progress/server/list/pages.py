@@ -83,7 +83,7 @@ async def visible_sessions(
         found = await list_sessions(hub, labels, status, limit, cursor)
         return found.sessions, found.cursor
 
-    check_page(status, limit, cursor)
+    limit = check_page(status, limit, cursor)
     found, after = await _with_labels(grant, labels, page)
     if cursor is None:
         named = await _named(hub, grant, labels)
