@@ -267,15 +267,15 @@ def checked_history(history: PipelineHistory) -> PipelineHistory:
     Raises:
         ValueError: A number in it is out of range.
     """
-    if not (history.runs >= 0 and isfinite(history.at) and 0 <= history.spread < 100 and history.judged >= 0):
+    numbers = (history.runs, history.judged, history.spread, history.error or 0.0)
+    if not (all(0 <= value < MOST for value in numbers) and abs(history.at) < MOST and history.spread < 100):
         raise ValueError("this is no history of a pipeline: a number of it is out of range")
     for name, phase in history.phases.items():
         least = (phase.seconds, phase.unit_seconds or 1.0, phase.count or 1.0, phase.children or 1.0)
         parts = (phase.worked, phase.alone, *phase.profile)
         if (
             not name
-            or phase.runs < 0
-            or phase.reached < 0
+            or not all(0 <= value < MOST for value in (phase.runs, phase.reached))
             or not all(0 < value < MOST for value in least)
             or not all(0 <= value <= 1 for value in parts)
             or not all(abs(value) < MOST for value in (phase.growth, phase.change, phase.at))
@@ -292,13 +292,16 @@ def history_of_seconds(seconds: Mapping[str, float], at: float = 0.0) -> Pipelin
 
 
 def given_history(history: object) -> PipelineHistory:
-    """A history, or the JSON of one.
+    """A history to be kept, or the JSON of one.
 
     Raises:
-        ValueError, TypeError: It is none.
+        ValueError, TypeError: It is none, or larger than any that runs make.
     """
     if isinstance(history, PipelineHistory):
-        return checked_history(history)
-    if isinstance(history, (str, bytes)):
-        return decode_history(history)
-    raise TypeError(f"a history is a PipelineHistory or its JSON, not {history!r:.200}")
+        history = encode_history(history)  # Whoever made it by hand may have put anything into it.
+    if not isinstance(history, (str, bytes)):
+        raise TypeError(f"a history is a PipelineHistory or its JSON, not {history!r:.200}")
+    taken = decode_history(history)
+    if len(taken.phases) > PHASES_KEPT:
+        raise ValueError(f"a history has at most {PHASES_KEPT} phases, not {len(taken.phases)}")
+    return taken

@@ -19,6 +19,7 @@ from trio_progress.state.history import (
     decode_history,
     encode_history,
     forgotten,
+    given_history,
     history_of_seconds,
     learned,
 )
@@ -155,8 +156,48 @@ def test_whatever_is_learnt_can_be_stored_and_read_again(
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b'{"spread": -1}', b'{"phases": {"a": {"seconds": 1e400}}}', b"\xff", b"1"]
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"spread": -1}',
+        b'{"phases": {"a": {"seconds": 1e400}}}',
+        b"\xff",
+        b"1",
+        b'{"error": -0.5}',
+        b'{"error": 1e308}',
+        b'{"at": 1e300}',
+        b'{"runs": 1' + b"0" * 400 + b"}",
+        b'{"judged": 1' + b"0" * 400 + b"}",
+        b'{"phases": {"a": {"seconds": 1, "reached": 1' + b"0" * 400 + b"}}}",
+    ],
 )
 def test_what_is_no_history_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="no history"):
         decode_history(data)
+
+
+def test_a_history_of_more_phases_than_are_kept_is_not_taken_in() -> None:
+    def of(number: int) -> PipelineHistory:
+        return PipelineHistory(runs=1, at=1.0, phases={f"p{n}": PhaseHistory(seconds=1.0) for n in range(number)})
+
+    for given in (of(PHASES_KEPT), of(PHASES_KEPT).to_json()):
+        assert given_history(given) == of(PHASES_KEPT)
+    for given in (of(PHASES_KEPT + 1), of(PHASES_KEPT + 1).to_json()):
+        with pytest.raises(ValueError, match="at most 200 phases"):
+            given_history(given)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        PipelineHistory(phases=None),  # type: ignore[arg-type]
+        PipelineHistory(runs="3"),  # type: ignore[arg-type]
+        PipelineHistory(spread=math.nan),
+        PipelineHistory(phases={"a": PhaseHistory(seconds="1")}),  # type: ignore[arg-type]
+    ],
+    ids=["phases", "runs", "spread", "seconds"],
+)
+def test_a_history_that_was_made_with_wrong_values_is_not_taken_in(made: PipelineHistory) -> None:
+    with pytest.raises(ValueError, match="no history"):
+        given_history(made)
