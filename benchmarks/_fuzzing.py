@@ -33,10 +33,11 @@ from trio_progress.stores.sqlite.machine import MachineClock
 
 from . import _hostile
 
-BATCH: Final = 50
+BATCH: Final = 200
+"""Inputs between two looks at the whole: some take seconds, and each look waits for the last."""
 AT_ONCE: Final = 16
-PATIENCE: Final = 8.0
-"""Seconds that an answer may take."""
+PATIENCE: Final = 30.0
+"""Seconds that an answer may take: those of the server's own patience, three times, on a machine that is busy."""
 
 QUICK: Final[dict[str, Any]] = {"heartbeat_interval": 0.5, "lost_after": 2.0, "persist_interval": 0.5}
 """So that the tracker also writes off what is lost, of what stands in the file."""
@@ -383,7 +384,7 @@ async def fuzz(seed: int, count: int, tell: Callable[[dict[str, Any]], None]) ->
     async with fuzzed() as on, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_lag, on)
         with suppress(FailureError):  # It comes again.
-            await batch(on, 0, 6 * BATCH)  # What is opened once and kept, is open.
+            await batch(on, 0, 300)  # What is opened once and kept, is open.
         on.tracebacks.texts.clear()
         before = await settled(on, None)
         for counted in (on.statuses, on.inputs, on.lags, on.slowest):

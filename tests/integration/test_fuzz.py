@@ -28,7 +28,7 @@ def benchmark(*arguments: str, out: Path) -> tuple[dict[str, Any], str]:
 def test_inputs_that_mean_harm_kill_nothing_leave_nothing_and_are_answered_with_reasons(
     tmp_path: Path, exhaustive: bool
 ) -> None:
-    count = 2000 if exhaustive else 150
+    count = 5000 if exhaustive else 150
     report, said = benchmark("--count", str(count), out=tmp_path / "fuzz.json")
     assert [(target["what"], target["value"]) for target in report["targets"]] == [
         ("process deaths", 0.0),
