@@ -181,11 +181,11 @@ def test_a_history_of_more_phases_than_are_kept_is_not_taken_in() -> None:
     def of(number: int) -> PipelineHistory:
         return PipelineHistory(runs=1, at=1.0, phases={f"p{n}": PhaseHistory(seconds=1.0) for n in range(number)})
 
-    for given in (of(PHASES_KEPT), of(PHASES_KEPT).to_json()):
-        assert given_history(given) == of(PHASES_KEPT)
-    for given in (of(PHASES_KEPT + 1), of(PHASES_KEPT + 1).to_json()):
+    for taken in (of(PHASES_KEPT), of(PHASES_KEPT).to_json()):
+        assert given_history(taken) == of(PHASES_KEPT)
+    for refused in (of(PHASES_KEPT + 1), of(PHASES_KEPT + 1).to_json()):
         with pytest.raises(ValueError, match="at most 200 phases"):
-            given_history(given)
+            given_history(refused)
 
 
 @pytest.mark.parametrize(
