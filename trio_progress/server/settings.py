@@ -10,6 +10,7 @@ from typing import Any, TypedDict, final
 
 from ..settings import check_names
 from ..state import checks
+from ..state.quantities import integer
 from .auth.authenticator import Auth
 from .auth.origins import Origins, Proxies, is_loopback
 
@@ -145,7 +146,7 @@ def checked_port(what: str, port: object) -> int:
     Raises:
         ValueError: It is none.
     """
-    plain = None if isinstance(port, bool) else checks.integer(port)
+    plain = None if isinstance(port, bool) else integer(port)
     if plain is None or not 0 <= plain <= 65535:
         raise ValueError(f"{what} must be a whole number from 0 (any that is free) to 65535, not {port!r:.200}")
     return plain
