@@ -15,6 +15,7 @@ import trio
 from ..errors import CorruptEntryError, StoreError
 from ..protocol.backoff import Backoff
 from ..state.mirror import AWAITED
+from .store_watcher import FIRST_PAUSE, LONGEST_PAUSE
 from .subscription import Stream
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 T = TypeVar("T")
-
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between tries on a store that does not answer."""
 
 
 @final

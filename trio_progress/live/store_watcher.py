@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final, runtime_checkable
 import trio
 
 from ..errors import StoreError
+from ..protocol.backoff import Backoff
 from ..stores.base import Ask, Changes, Seen, Store, Stored
 from ..telemetry.logs import log_event
 from .feed import Ended, Feed, Topic
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between tries on a store that does not answer."""
+"""Seconds, before jitter, between tries on a store that cannot be read."""
 
 PROBE: Final = "-"
 """The id of a session that is looked up only to see whether the store answers."""
@@ -120,7 +121,7 @@ class StoreWatcher:
     @trio.lowlevel.enable_ki_protection
     async def run(self, hub: Hub) -> None:
         """Reads until closed. Shielded: only `close()` ends it."""
-        pause = FIRST_PAUSE
+        backoff: Backoff | None = None
         with self._scope:
             while True:
                 try:
@@ -140,12 +141,12 @@ class StoreWatcher:
                         error=None if isinstance(error, (StoreError, OSError)) else error,
                         reason=error,
                     )
-                    await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
-                    pause = min(pause * 2, LONGEST_PAUSE)
+                    backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE, self._rng)
+                    await trio.sleep(backoff.pause())
                     continue
                 if changes is not None:
                     self._answered()
-                    pause = FIRST_PAUSE
+                    backoff = None
                     self._take_in(hub, changes)
 
     def _answered(self) -> None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ..errors import SessionClosedError, StoreError
-from ..live.following import FIRST_PAUSE, LONGEST_PAUSE, Following
+from ..live.following import Following
+from ..live.store_watcher import FIRST_PAUSE, LONGEST_PAUSE
 from ..protocol.backoff import Backoff
 from ..state.mirror import AWAITED
 from ..storage.part_cancelling import PartCanceller
