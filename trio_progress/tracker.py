@@ -18,7 +18,7 @@ from .protocol import clock
 from .protocol.snapshot import Snapshot
 from .session import commands
 from .session.histories import TrackerHistories
-from .session.processes import ToldOfForks, end_forked
+from .session.one_process import ToldOfForks, end_forked
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
 from .session.shared_tasks import SharedTasks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import trio
 
 from ..errors import ForeignProcessError, SessionCancelledError, SessionClosedError
-from ..session.processes import ToldOfForks
+from ..session.one_process import ToldOfForks
 
 if TYPE_CHECKING:
     from ..session.session import Session

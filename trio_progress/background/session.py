@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final
 import trio
 
 from ..errors import SessionCancelledError, SessionClosedError
-from ..session.processes import OneProcess
+from ..session.one_process import OneProcess
 from ..state.guard import UNSET, Unset
 from ..state.loops import length_of
 from .loop import LoopThread

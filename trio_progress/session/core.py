@@ -15,7 +15,7 @@ import trio
 
 from ..errors import ForeignProcessError, ForeignThreadError, PhaseError
 from ..telemetry.logs import BURST, Fields, log_event
-from .processes import ToldOfForks
+from .one_process import ToldOfForks
 from .thread_ticker import NullTicker, ThreadTicker
 from .wake import ChildWatch, WakeUp
 

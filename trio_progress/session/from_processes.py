@@ -12,8 +12,8 @@ import trio
 from ..counting.counter import NullCounter, ProcessCounter
 from ..errors import PhaseError
 from ..state.guard import REFUSED
+from .one_process import OneProcess
 from .process_counts import ProcessCounts
-from .processes import OneProcess
 
 if TYPE_CHECKING:
     from ..state.phase import PhaseNode

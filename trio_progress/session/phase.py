@@ -11,8 +11,8 @@ from ..errors import PhaseError
 from ..state.guard import REFUSED, UNSET, Unset
 from .current import NULL_PHASE, NullPhase
 from .from_processes import CountingScope
+from .one_process import OneProcess
 from .outcome import phase_end
-from .processes import OneProcess
 from .read_only import PHASE_INSTEAD, PhaseReading
 from .threaded_items import ThreadedItems
 from .tqdm_bars import counting_bars

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..state.checks import copied
 from ..state.fraction import rate_and_eta
-from .processes import OneProcess
+from .one_process import OneProcess
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import PhaseStatus

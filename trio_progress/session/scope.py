@@ -29,7 +29,7 @@ from ..state.record import Record, decode_record, readable_events, resume_from
 from ..stores.base import Key, Moved, Refused, Stored
 from .ki_protection import protect
 from .lifecycle import SessionLifecycle
-from .processes import OneProcess, end_forked
+from .one_process import OneProcess, end_forked
 from .runtime import Reservation, SessionOptions, TrackerRuntime
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ..errors import ForeignProcessError
 from ..state import checks
 from ..state.guard import UNSET, Unset
 from ..state.limits import MAX_UNITS
-from .processes import ToldOfForks
+from .one_process import ToldOfForks
 
 if TYPE_CHECKING:
     from ..state.phase import PhaseNode
