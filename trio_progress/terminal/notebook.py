@@ -59,12 +59,12 @@ class NotebookScreen:
         publish(content, raw=True, display_id=self._id)
         self._shown, self._shown_at = content, now
 
-    def _content(self, model: DisplayModel, passed: float) -> dict[str, str]:
+    def _content(self, model: DisplayModel, monotonic: float) -> dict[str, str]:
         """What there is to see, for a page and for a front end that shows text."""
         ordered, wall = model.ordered(), time.time()
         html, text = [], []
         for snapshot in ordered[:MOST_SHOWN]:
-            now = self._time.now(snapshot, passed, wall)
+            now = self._time.now(snapshot, monotonic, wall)
             html.append(session_html(snapshot, now))
             text.append(line(snapshot, now=now))
         self._time.keep(model.snapshots)

@@ -49,14 +49,14 @@ class Server:
     Args:
         settings: What a pool is made with, for each anew.
         address: The URL without secrets.
-        primary: Says which server is the primary; None: the settings do.
+        sentinels: They say which server is the primary; None: the settings name the server.
     """
 
-    __slots__ = ("_found", "_primary", "_settings", "address", "failovers")
+    __slots__ = ("_found", "_sentinels", "_settings", "address", "failovers")
 
-    def __init__(self, settings: dict[str, Any], address: str, primary: Sentinels | None = None) -> None:
+    def __init__(self, settings: dict[str, Any], address: str, sentinels: Sentinels | None = None) -> None:
         self._settings = settings
-        self._primary = primary
+        self._sentinels = sentinels
         self._found: tuple[str, int] | None = None
         self.failovers = 0
         """How often the primary was another one than before."""
@@ -65,7 +65,7 @@ class Server:
     @property
     def moves(self) -> bool:
         """Whether it may be another server each time that a pool is made."""
-        return self._primary is not None
+        return self._sentinels is not None
 
     @classmethod
     def of_url(cls, url: str, prefix: str | None) -> tuple[Server, dict[str, str]]:
@@ -153,8 +153,8 @@ class Server:
         """
         kind = self._settings.get("connection_class", Connection)
         settings = verified(kind, self._settings) | bounded(timeout)
-        if self._primary is not None:
-            host, port = found = self._primary.find(timeout)
+        if self._sentinels is not None:
+            host, port = found = self._sentinels.find(timeout)
             self.failovers += self._found not in (None, found)
             self._found = found
             theirs = settings.get("redis_connect_func")
