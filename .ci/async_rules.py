@@ -18,7 +18,9 @@ from libcst import MetadataWrapper
 
 
 def run(self: Flake8AsyncRunner_cst) -> Iterator[Any]:
-    """What the runner's own `run` does, for rules that change nothing."""
+    """What the runner's own `run` does, for rules that change nothing; and nothing where none of these is asked for."""
+    if not self.visitors:
+        return
     module = MetadataWrapper(self.module, unsafe_skip_copy=True)
     for visitor in (*self.utility_visitors, *self.visitors):
         module.visit(visitor)
