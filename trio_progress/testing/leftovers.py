@@ -140,13 +140,18 @@ class Leftovers(trio.abc.Instrument):
 
 @contextmanager
 def newcomers_only() -> Iterator[None]:
-    """While this is open, the garbage collector looks only at objects that are new since then."""
+    """While this is open, the garbage collector looks only at objects that are new since then.
+
+    Who has frozen objects of their own keeps them so, and ours with them: all that is frozen can only thaw together.
+    """
+    frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
 
 
 def _of_trio(thread: threading.Thread) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -181,3 +182,9 @@ def test_a_task_that_is_aimed_at_and_is_not_there_is_told() -> None:
         cancel_everywhere(survives_its_reader, ignore="file")
     with pytest.raises(ValueError, match="a Ctrl-C is not for one task"):
         cancel_everywhere(survives_its_reader, tasks=["reader"], kind="interrupt")
+
+
+def test_who_has_frozen_objects_keeps_them_so() -> None:
+    gc.freeze()
+    cancel_everywhere(trio.lowlevel.checkpoint)
+    assert gc.get_freeze_count() > 0
