@@ -1,11 +1,13 @@
 """How far it is from an `advance()` to who reads of it: what one passes who follows it with a debugger.
 
 The bounds are what the walks are today, a function or two aside. What makes one longer than that has to replace a step.
+`docs/maintainers/one-advance.md` tells of them, and is held to what is passed.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -32,11 +34,23 @@ def walk(where: str) -> list[tuple[str, str, str | None]]:
     return [tuple(step) for step in json.loads(done.stdout)]
 
 
-def check(steps: list[tuple[str, str, str | None]], functions: int, files: int) -> None:
+def on_the_page(heading: str = "") -> set[tuple[str, str]]:
+    """The functions, with their files, that the page for maintainers tells of, in one of its sections or in all."""
+    page = (Path(__file__).parents[2] / "docs" / "maintainers" / "one-advance.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {heading}")[2].partition("\n## ")[0] if heading else page
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    return {(row[1].strip(" `"), function) for row in rows for function in re.findall(r"`([^`]+)`", row[2])}
+
+
+def check(steps: list[tuple[str, str, str | None]], heading: str, functions: int, files: int) -> None:
     passed = [f"{file} {function}" for file, function, _ in steps]
     assert passed[0] == "session/phase.py Phase.advance"
     assert len(passed) <= functions, "\n".join(passed)
     assert len({file for file, _, _ in steps}) <= files, "\n".join(passed)
+    told = on_the_page(heading)
+    assert len(told) > 10
+    assert told <= {(file, function) for file, function, _ in steps}, "the page tells of what is not passed"
+    assert {file for file, _, _ in steps} <= {file for file, _ in on_the_page()}, "the page leaves out a file"
     for file, function, by in steps:
         if by is not None:
             down, up = Path(by).parts[0], Path(file).parts[0].removesuffix(".py")
@@ -46,7 +60,7 @@ def check(steps: list[tuple[str, str, str | None]], functions: int, files: int) 
 def test_an_advance_comes_to_a_websocket_by_few_functions_and_no_unknown_way_up() -> None:
     steps = walk("websocket")
     assert ("server/encoder.py", "write_many_nowait") in {(file, function) for file, function, _ in steps}
-    check(steps, functions=35, files=12)
+    check(steps, "To a WebSocket", functions=35, files=12)
 
 
 def test_an_advance_comes_to_another_tracker_through_redis_by_few_functions_and_no_unknown_way_up(
@@ -54,4 +68,4 @@ def test_an_advance_comes_to_another_tracker_through_redis_by_few_functions_and_
 ) -> None:
     steps = walk(f"{redis_url}?prefix=walk:{uuid.uuid4().hex[:12]}")
     assert {"stores/redis/writes.py", "stores/redis/reads.py", "live/subscription.py"} <= {file for file, _, _ in steps}
-    check(steps, functions=85, files=20)
+    check(steps, "To another tracker", functions=85, files=20)
