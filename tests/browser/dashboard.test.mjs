@@ -69,6 +69,17 @@ test("a session is deleted by its path, and what the server says against it is a
   await assert.rejects(refused, { name: "RequestError", status: 409, code: "active" });
 });
 
+test("the parts of a session are asked for by its id, and come the oldest first", async () => {
+  const environment = new Environment();
+  const client = new Client({ url: "http://host/base" }, environment);
+  const parts = client.parts("job:1", { limit: 2 });
+  await settle();
+  const { method, url } = environment.requests[0];
+  assert.deepEqual([method, url], ["GET", "http://host/base/sessions?parent=job%3A1&limit=2"]);
+  environment.requests[0].answer(Response.json({ sessions: [{ id: "new" }, { id: "old" }], cursor: "next" }));
+  assert.deepEqual(await parts, [{ id: "old" }, { id: "new" }]);
+});
+
 test("the icon is data that changes in steps, and no token stands in a line to copy", () => {
   assert.equal(ring(0.401, "running"), ring(0.399, "running"));
   assert.notEqual(ring(0.4, "running"), ring(0.44, "running"));
