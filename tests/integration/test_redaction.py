@@ -30,6 +30,10 @@ COMMANDS = {
     "watch": ["watch", "r-2", "--no-wait"],
     "watch one that is not there": ["watch", "r-404", "--no-wait"],
     "cancel": ["cancel", "r-1"],
+    "release": ["release", "r-2"],
+    "histories": ["history"],
+    "history that is not there": ["history", "research", "--json"],
+    "history imported": ["history", "research", "--import", os.devnull],
     "rm": ["rm", "r-1", "r-404"],
     "rm by label": ["rm", "--label", "user=u1", "--yes"],
     "demo": ["demo", "--corpus", str(Path(exit_codes.__file__).parent), "what is an exit code?"],
@@ -92,6 +96,8 @@ def test_an_error_of_the_store_does_not_tell_its_password(
         url_of(server, "wrong-" + PASSWORD),
         f"redis://:{PASSWORD}@127.0.0.1:1/0",
         f"redis://:{PASSWORD}/x@127.0.0.1:1/0",
+        f"redis://127.0.0.1:1/0?password=x#{PASSWORD}",
+        f"redis-sentinel://:{PASSWORD}@127.0.0.1:1,127.0.0.1:2/0?sentinel_password={PASSWORD}",
         f"redys://:{PASSWORD}@127.0.0.1:1/0",
     ):
         for name, words in (("ls", COMMANDS["ls"]), ("rm", COMMANDS["rm"]), ("serve", LASTING["serve"])):

@@ -131,14 +131,17 @@ async def test_max_hz_is_the_pace_of_updates_and_the_newest_state_comes_all_the_
         async with door.tracker.session("r-1") as session:
             async with talk(door.port) as client:
                 await client.say(type="subscribe", session="r-1", max_hz=10)
+                since = trio.current_time()
                 with session.phase("a", total=100) as phase:
                     for _ in range(100):
                         phase.advance()
                         await trio.sleep(0.01)
                     while not any(p["done"] == 100 for m in client.seen for p in m.get("phases", ())):
                         await client.until("update")
+                took = trio.current_time() - since
         updates = [m for m in client.seen if m["type"] == "update"]
-        assert 5 <= len(updates) <= 16
+        # A busy machine takes more than the second that this is on a free one.
+        assert 5 <= len(updates) <= 6 + 10 * took
 
 
 @both_doors

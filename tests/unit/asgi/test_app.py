@@ -224,6 +224,12 @@ async def test_headers_are_bounded_and_of_some_there_is_one(
     await app(scope, call.receive, call.send)
     assert call.status == 400
     assert (await ask(app, "/sessions?" + "&".join(f"a{n}=1" for n in range(60)))).status == 400
+    odd = scope_of("/sessions", headers=lower(bearer(SECRET)))
+    odd["headers"] += [(b"\xff\xfe", b"\xff")]
+    answered = Call(odd)
+    answered.tell("http.request")
+    await app(odd, answered.receive, answered.send)
+    assert answered.status == 200, "a name that is no text is that of no header of ours"
 
 
 async def test_requests_at_once_are_bounded_in_all_and_of_an_address(

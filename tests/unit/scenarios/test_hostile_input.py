@@ -21,6 +21,7 @@ import trio.testing
 
 from tests.raw import InMemory
 from trio_progress import ProtocolError
+from trio_progress.asgi.requests import request_of
 from trio_progress.errors import StoreError
 from trio_progress.protocol.messages import Position, decode_message
 from trio_progress.protocol.requests import decode_cancel, decode_request
@@ -32,12 +33,15 @@ from trio_progress.server.files import matches
 from trio_progress.server.http_connection import HttpConnection, decode_path, parse_query
 from trio_progress.server.rate_limit import ExcessError, FrameMeter, RateLimit
 from trio_progress.state import checks
+from trio_progress.state.history import given_history
 from trio_progress.state.limits import Limits
 from trio_progress.state.record import decode_event, decode_head, decode_record
 from trio_progress.stores.decoding import CorruptEntries, decode_cursor, decode_id
 from trio_progress.stores.redis import reads as redis_reads
+from trio_progress.stores.redis.server import Server
 from trio_progress.stores.sqlite import rows as sqlite_rows
 from trio_progress.telemetry.logs import escaped
+from trio_progress.telemetry.redaction import redacted, redacted_url
 from trio_progress.terminal.printable import printable
 
 PROPORTION: Final = 2.3
@@ -53,6 +57,7 @@ REFUSALS = (
     ValueError,
     TypeError,
     ExcessError,
+    RefusedError,
 )
 
 
@@ -120,6 +125,10 @@ FAMILIES: Final[dict[str, Make]] = {
     "half pairs": lambda n: '{"type":"ping","data":"' + "\\ud83d\\ude00" * (n // 12) + '\\ud83d"}',
     "a member that is not known": lambda n: '{"type":"ping","' + "x" * n + '":1}',
     "phases": lambda n: RECORD.replace('"phases":[]', '"phases":[' + ",".join([PHASE] * (n // len(PHASE))) + "]"),
+    "phases of a history": lambda n: '{"phases":{' + ",".join(f'"{each}":{{"seconds":1}}' for each in names(n)) + "}}",
+    "hosts of sentinels": lambda n: ",".join(["h:1"] * (n // 4)),
+    "options of a URL": lambda n: "h/0?" + "&sentinel_password=a" * (n // 20),
+    "passwords and hosts": repeated("redis:a@h"),
     "lines of a head": repeated("a:\r\n"),
     "folded lines of a head": repeated("\r\n b"),
     "empty lines": repeated("\r\n"),
@@ -130,7 +139,7 @@ FAMILIES: Final[dict[str, Make]] = {
 }
 
 
-def request_of(**headers: str) -> Request:
+def request_with(**headers: str) -> Request:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return Request(
         method="GET",
@@ -155,6 +164,25 @@ def signed(text: str) -> object:
 
 def encoded(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode("utf-8", "replace")).decode()
+
+
+def store_url(text: str) -> object:
+    """The text as what follows in a URL, and as a password in it."""
+    return [
+        refused(Server.of_url, f"redis-sentinel://{text}", None),
+        refused(Server.of_url, f"redis://:{text}@h/0", None),
+        redacted_url(f"redis-sentinel://:{text}@h/0"),
+        redacted(text),
+        redacted(f"{text} @"),
+    ]
+
+
+def asgi(text: str) -> object:
+    """The text at each place that an ASGI server hands on."""
+    data = text.encode("utf-8", "replace")
+    scope = {"type": "http", "method": "GET", "path": f"/{text}", "query_string": data, "root_path": text}
+    many = [(b"x", data[at : at + 100]) for at in range(0, len(data), 100)]
+    return [refused(request_of, scope | {"headers": headers}) for headers in ([(b"x", data), (data, b"x")], many)]
 
 
 def frames(text: str) -> object:
@@ -255,8 +283,8 @@ PARSERS: Final[dict[str, Parse]] = {
     "token in a subprotocol": lambda text: token_of({"sec-websocket-protocol": f"bearer.{encoded(text)}"}),
     "signed token": lambda text: signed(f"{text[:4000]}.{text[4000:8000]}.x"),
     "header of a signed token": lambda text: signed(f"{encoded(text)[:8000]}.e30.x"),
-    "connection": lambda text: request_of(connection=text, upgrade=text).upgrades,
-    "if-none-match": lambda text: matches(request_of(if_none_match=text), '"x"'),
+    "connection": lambda text: request_with(connection=text, upgrade=text).upgrades,
+    "if-none-match": lambda text: matches(request_with(if_none_match=text), '"x"'),
     "host": lambda text: ORIGINS.hosted({"host": text}),
     "origin": lambda text: ORIGINS.foreign({"origin": f"http://{text}", "host": "localhost"}),
     "allowed origin": lambda text: refused(checked_origin, f"https://{text}"),
@@ -270,6 +298,9 @@ PARSERS: Final[dict[str, Parse]] = {
     "heads": heads,
     "row": row,
     "record": stored,
+    "history": lambda text: refused(given_history, text),
+    "URL of a store": store_url,
+    "ASGI": asgi,
 }
 
 
