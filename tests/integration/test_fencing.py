@@ -21,8 +21,8 @@ pytestmark = pytest.mark.integration
 SETTINGS = {"pace": 0.04, "lost_after": 300.0, "heartbeat_interval": 10.0}
 
 WITHIN = 30.0
-"""Seconds from the kill until another process has begun, which on a free machine takes one and where many processes start
-at once takes several; the lease would have stood for five minutes."""
+"""Seconds from the kill until another process has begun, which on a free machine takes one and where many processes
+start at once takes several; the lease would have stood for five minutes."""
 
 
 @pytest.fixture(params=["sqlite", "redis"])
