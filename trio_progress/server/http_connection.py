@@ -226,7 +226,8 @@ def joined_headers(pairs: Collection[tuple[bytes, bytes]]) -> dict[str, str]:
         raise _too_many_headers()
     found: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        # A name of other bytes, which over HTTP/2 may come from an ASGI server, is one that nobody asks for.
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         if name in found and name in ("host", "origin", "authorization", "content-length", "sec-websocket-key"):
             raise RefusedError(400, "bad_request", f"the header {name} may be sent only once")
         glue = "; " if name == "cookie" else ", "

@@ -351,7 +351,7 @@ def _whole(query: Mapping[str, str], name: str, least: int, most: int) -> int | 
     text = query.get(name)
     if text is None:
         return None
-    if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not least <= int(text) <= most:
         raise RefusedError(400, "bad_request", f"{name} must be a whole number from {least} to {most}")
     return int(text)
 
