@@ -271,9 +271,12 @@ def parts_of(nodes: Iterable[PhaseNode], now: float, courses: Courses) -> list[P
 
 
 def by_weights(parts: Sequence[Part]) -> tuple[float, float | None]:
-    """Which part of the work is done, by weight, and seconds to the end of the session, as `_remaining()` says.
+    """Which part of the work is done, by weight, and seconds to the end of the session; None where nothing says.
 
-    A phase of which nobody knows how far it is comes on by its time.
+    A phase of which nobody knows how far it is comes on by its time. One that is not over takes what its own rate says,
+    else what its weight says at the pace of this run; what it takes beyond that is not known: where nothing else is
+    left, there is no figure. Phases that run together take as long as the longest of them; what has not begun follows
+    one after the other.
     """
     paid = sum(part.weight * max(part.fraction - part.free, 0.0) for part in parts if part.fraction is not None)
     spent = sum(part.spent for part in parts if part.fraction is not None)
@@ -281,41 +284,26 @@ def by_weights(parts: Sequence[Part]) -> tuple[float, float | None]:
     whole = done = 0.0
     for part in parts:
         whole += part.weight
-        if part.finished:
+        if part.finished or part.fraction is not None:
             done += part.weight * (part.fraction or 0.0)
-        elif part.fraction is not None:
-            done += part.weight * part.fraction
         elif pace is not None and part.spent + pace * part.weight > 0:
             done += part.weight * part.spent / (part.spent + pace * part.weight)
-    return min(done / whole, CAP) if whole > 0 else 0.0, _remaining(parts, pace)
-
-
-def _remaining(parts: Sequence[Part], pace: float | None) -> float | None:
-    """Seconds to the end of a session; None where nothing supports a figure.
-
-    A running phase counts by its own rate, else by its weight at the pace of this run, the seconds for one of weight.
-    What one takes beyond that is not known; where nothing else is left, there is no figure.
-    Phases that run together count as the longest of them; what has not begun follows one after the other.
-    """
+    bar = min(done / whole, CAP) if whole > 0 else 0.0
     running = waiting = 0.0
     overdue = False
     for part in parts:
         if part.finished:
             continue
-        if part.open_ended:
-            return None
-        if part.eta is not None:
-            estimate = part.eta
-        elif pace is None:
-            return None
-        elif part.fraction is None:
-            estimate = max(pace * part.weight - part.spent, 0.0)
-        else:
-            estimate = pace * part.weight * (1.0 - part.fraction)
+        left = part.eta
+        if left is None and pace is not None:
+            takes = pace * part.weight
+            left = max(takes - part.spent, 0.0) if part.fraction is None else takes * (1.0 - part.fraction)
+        if left is None or part.open_ended:
+            return bar, None
         if part.running:
-            overdue = overdue or (part.eta is None and not estimate)
-            running = max(running, estimate)
+            overdue = overdue or (part.eta is None and not left)
+            running = max(running, left)
         else:
-            waiting += estimate
+            waiting += left
     total = running + waiting
-    return None if (overdue and not total) or total >= FARTHEST else total
+    return bar, None if (overdue and not total) or total >= FARTHEST else total
