@@ -264,7 +264,7 @@ async def test_a_tracker_that_is_left_first_does_not_hang_the_server_and_clients
                 await client.until("snapshot")
                 started = trio.current_time()
             await client.until("end")
-    assert trio.current_time() - started < 3
+    assert trio.current_time() - started < 9  # Whoever waited for the client to leave would take longer.
 
 
 @both_doors

@@ -140,7 +140,7 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
         async with talk(door.port) as client:
             started = trio.current_time()
             assert (await client.closed())[0] == 4500
-            assert trio.current_time() - started < 3  # By default it would be 5 s.
+            assert trio.current_time() - started < 4.5  # By default it would be 5 s.
         async with talk(door.port) as client:
             await client.say(type="subscribe", session="r-1")
             assert (await client.closed())[0] == 4500
