@@ -6,22 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-_E = TypeVar("_E", bound="ProgressError")
+_E = TypeVar("_E", bound="Picklable")
 
 
-class ProgressError(Exception):
-    """The base of all errors of trio-progress, but for bad values (`ValueError`, `TypeError`).
+class Picklable:
+    """Has pickle, copy and a pool of processes bring an error back as itself, with its attributes.
 
-    Pickle, copy and a pool of processes bring each of them back as itself, with its attributes.
+    Python would call the class with the text; ours take other arguments, and a pool waits for ever for what it cannot
+    make anew.
     """
 
+    args: tuple[Any, ...]
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would call the class with the text; ours take other arguments.
         return _rebuilt, (type(self), self.args), self.__dict__ or None
 
 
 def _rebuilt(kind: type[_E], args: tuple[Any, ...]) -> _E:
     return kind.__new__(kind, *args)
+
+
+class ProgressError(Picklable, Exception):
+    """The base of all errors of trio-progress, but for bad values (`ValueError`, `TypeError`)."""
 
 
 class SessionActiveError(ProgressError):

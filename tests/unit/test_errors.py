@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import trio_progress
-from trio_progress import errors
+from trio_progress import errors, testing
 
 MADE: list[errors.ProgressError] = [
     errors.ProgressError("odd"),
@@ -67,3 +67,38 @@ class OursError(errors.StoreError):
     def __init__(self, code: int) -> None:
         super().__init__(f"failed with {code}")
         self.code = code
+
+
+def failed_schedule() -> testing.ScheduleError:
+    async def fails() -> None:
+        raise OursError(3)
+
+    with pytest.raises(testing.ScheduleError) as caught:
+        testing.explore(fails, schedules=1, seed=1)
+    return caught.value
+
+
+TESTING: dict[str, Callable[[], BaseException]] = {
+    "LeftoverError": lambda: testing.LeftoverError(["a task", "a file"]),
+    "NotProvenError": lambda: testing.NotProvenError("too many"),
+    "ScheduleError": failed_schedule,
+    "StuckError": lambda: testing.StuckError("stuck"),
+    "UnsupportedTrioError": lambda: testing.UnsupportedTrioError("no such part"),
+}
+
+
+def test_all_errors_of_testing_are_among_those_that_are_tried() -> None:
+    assert set(TESTING) == {name for name in dir(testing) if name.endswith("Error")}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", TESTING)
+def test_so_do_those_of_testing_which_a_pool_may_explore(way: str, name: str) -> None:
+    error = TESTING[name]()
+    came: Any = WAYS[way](error)
+    assert type(came) is type(error)
+    assert (str(came), came.args) == (str(error), error.args)
+    assert set(vars(came)) == set(vars(error))
+    if isinstance(error, testing.ScheduleError):
+        assert (came.timeline, came.page()) == (error.timeline, error.page())
+        assert str(came.error) == "OursError: failed with 3"

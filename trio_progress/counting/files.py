@@ -91,8 +91,9 @@ def open_file(path: str) -> Slots | None:
     """This process' way into a file of counts; None: it is there no longer.
 
     Raises:
-        PermissionError: Others than this user can get at it, or only another user can.
+        PermissionError: Others than this user can get at it, only another user can, or it is a link.
         ValueError: It is no file of counts, or one of another version of trio-progress.
+        OSError: It cannot be opened.
     """
     with _guard:
         slots = _opened.get(path)
@@ -101,6 +102,11 @@ def open_file(path: str) -> Slots | None:
                 file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    text = f"{path} is a link, which is not followed: count with the counter of your own parent"
+                    raise PermissionError(errno.EPERM, text) from None
+                raise
             try:
                 try:
                     _check_own(path, file)

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVarTuple, Unpack, cast, final
 
 import trio
 
+from ..errors import Picklable
 from .explorer import check_scenario
 from .failure import SEED_VARIABLE, Found, ScheduleError, lines_of, parse_seed, schedule_error
 from .leftovers import Leftovers, newcomers_only
@@ -31,7 +32,7 @@ TOLD: Final = 8
 """Kinds of failures that are told beside the first."""
 
 
-class LeftoverError(AssertionError):
+class LeftoverError(Picklable, AssertionError):
     """A scenario that was cancelled has left something behind; `found` lists it."""
 
     def __init__(self, found: list[str]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import Picklable
 from ..session.outcome import leaves
 from .page import page_of
 from .running import same
@@ -73,7 +74,7 @@ class Found:
         return f"under seed {self.seed}{self.where}, the {_nth(self.tried)} schedule tried ({self.distinct} distinct)"
 
 
-class ScheduleError(AssertionError):
+class ScheduleError(Picklable, AssertionError):
     """A scenario has failed under one schedule; its cause is what the scenario raised.
 
     `seed` repeats the schedule, `replay` is the command that does, `timeline` is what happened, as text;
@@ -123,6 +124,10 @@ class ScheduleError(AssertionError):
         happened = _happened(shown.timeline, "" if least is None else least.passing, LINES - len(lines) - 1)
         super().__init__("\n".join([*lines, f"history {self.history}:", *happened]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        made, given, state = super().__reduce__()
+        return made, given, {**state, "error": _portable(self.error)}
+
     def page(self) -> str:
         """The schedule as an HTML page that needs nothing else: a lane for each task, wake-ups and values."""
         return page_of(self._what, str(self), self._rows)
@@ -147,6 +152,13 @@ def schedule_error(what: str, found: Found, again: Run, least: Smallest | None =
     error = ScheduleError(what, found, again, least)
     error.__cause__ = error.error
     return error
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, where all of it can be brought to another process by itself; else one that says the same."""
+    if type(error).__module__ == "builtins" and all(isinstance(one, (str, int, float)) for one in error.args):
+        return error
+    return RuntimeError("\n".join(lines_of(error)))
 
 
 def parse_seed(text: str) -> tuple[int, int | None]:

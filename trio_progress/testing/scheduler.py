@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 import trio
 import trio._core._run as trio_run
 
+from ..errors import Picklable
 from .record import Record
 from .schedule import Cancels, TimePasses
 
@@ -41,7 +42,7 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _replaced = threading.Lock()
 
 
-class UnsupportedTrioError(RuntimeError):
+class UnsupportedTrioError(Picklable, RuntimeError):
     """This version of Trio does not have the private parts by which schedules are explored."""
 
     def __init__(self, what: str) -> None:
