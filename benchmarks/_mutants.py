@@ -344,6 +344,21 @@ MUTANTS = (
         'AWAITED: Final = frozenset({"interrupted"})',
         ("followed_into_the_next_attempt",),
     ),
+    Mutant(
+        "next_session: cancelled while its claim is under way, the session ends as cancelled and waits no more",
+        "session/next_session.py",
+        """            runtime.open[session.id].stop("it was cancelled before it was run", interrupted=True)
+""",
+        "",
+        ("workers_take_what_waits",),
+    ),
+    Mutant(
+        "next_session: what was reserved by a call whose answer was lost stays so",
+        "stores/memory_queue.py",
+        "        if reserved is not None and reserved[1] <= now:",
+        "        if reserved is not None and reserved[1] <= now and not self._waiting:",
+        ("workers_take_what_waits",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

@@ -80,14 +80,16 @@ class SessionCancelledError(ProgressError):
 
 
 class SessionNotFoundError(ProgressError):
-    """No session of that id is known to the tracker or to its store."""
+    """No session of that id is known to the tracker or to its store; or none waits to be run, of whatever id."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, text: str | None = None) -> None:
         super().__init__(
-            f"there is no session {session_id!r}: it was never begun or declared, was deleted, "
+            text
+            or f"there is no session {session_id!r}: it was never begun or declared, was deleted, "
             "or ended longer ago than the tracker's `retention`; `wait=True` waits for one to come"
         )
         self.session_id = session_id
+        """Empty where none was named."""
 
 
 class ForeignThreadError(ProgressError, RuntimeError):

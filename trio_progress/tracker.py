@@ -18,6 +18,7 @@ from .protocol import clock
 from .protocol.snapshot import Snapshot
 from .session import commands
 from .session.histories import TrackerHistories
+from .session.next_session import TrackerTaking
 from .session.one_process import ToldOfForks, end_forked
 from .session.runtime import SessionOptions, TrackerRuntime
 from .session.scope import RESUMES, Resume, SessionScope
@@ -34,7 +35,7 @@ from .telemetry.statistics import TrackerStatistics
 
 
 @final
-class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerLists):
+class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerLists, TrackerTaking):
     """The sessions of one process. Made by `open_tracker()`, and used in the same run of Trio.
 
     Sessions may be opened in any task. When the tracker is left, those that are still open are cancelled

@@ -21,6 +21,7 @@ from tests.documents import text_of
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
 from tests.store_contract.reading import *  # noqa: F403 - the tests
 from tests.store_contract.rig import EVENT_LIMIT, Rig
+from tests.store_contract.taking import *  # noqa: F403 - the tests
 from tests.store_contract.writing import *  # noqa: F403 - the tests
 from tests.support import free_port
 from trio_progress import StoreError

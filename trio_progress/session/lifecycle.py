@@ -134,8 +134,7 @@ class SessionLifecycle:
         if self._runtime.tracing is not None:
             self.core.tracing = tracing = self._runtime.tracing(state)
             state.trace = tracing.begin(state.trace)
-        self._expect = expect
-        self._adopts = expect is None
+        self._expect, self._adopts = expect, expect is None
         self._runtime.committer.submit(self._persister)
         interrupt = None
         with trio.move_on_after(CLAIM_PATIENCE, shield=True):
@@ -164,6 +163,7 @@ class SessionLifecycle:
             unencoded=unencoded,
             keep_queued_at=self._adopts,  # As `_on_claimed` takes it over.
             keep_labels=self._adopts and self._options.labels is None,
+            attempts=state.attempt,
         )
 
     def discard(self) -> None:

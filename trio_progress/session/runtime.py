@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..stores.base import Store
     from ..telemetry.statistics import Tally
     from .core import SessionCore
+    from .taking import SessionTaker
     from .tracing import MakeTracing
 
 
@@ -60,6 +61,8 @@ class TrackerRuntime:
     """By id; there from before the first checkpoint until nothing is left."""
     nursery: trio.Nursery
     """For tasks that end with the tracker; they must raise nothing."""
+    taker: SessionTaker
+    """Takes sessions that wait to be run."""
     tracing: MakeTracing | None = None
     """Makes what traces each attempt that begins from now on; None: nobody does."""
     closed: bool = False
@@ -77,6 +80,7 @@ class TrackerRuntime:
             "topics": tuple(self.hub.topics),
             "observers": tuple(self.hub.observers),
             "writers": self.committer.waiting,
+            "takers": self.taker.waiting,
         }
 
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, final
@@ -45,6 +45,9 @@ RESUMES: Final[Mapping[str, frozenset[str]]] = {
 }
 """The stored statuses that each `resume` goes on from; "running" without a lease is a lost session."""
 
+Check: TypeAlias = Callable[[SessionOptions, Record, Key], SessionOptions]
+"""Given what is stored and under which key, what is to be opened; may raise what keeps it from being opened."""
+
 TRIES: Final = 5
 """How often a claim is made anew because somebody else wrote between reading and claiming."""
 
@@ -55,12 +58,15 @@ protect()  # Here, because nobody comes by a session but through this module.
 class SessionScope(OneProcess):
     """A session to be entered by `async with`; see `tracker.session()`."""
 
-    __slots__ = ("_entered", "_lifecycle", "_options", "_reservation", "_resume", "_runtime")
+    __slots__ = ("_check", "_entered", "_lifecycle", "_options", "_reservation", "_resume", "_runtime")
 
-    def __init__(self, runtime: TrackerRuntime, options: SessionOptions, resume: Resume) -> None:
+    def __init__(
+        self, runtime: TrackerRuntime, options: SessionOptions, resume: Resume, check: Check | None = None
+    ) -> None:
         self._runtime = runtime
         self._options = options
         self._resume: Resume = resume
+        self._check = check
         self._entered = False
         self._lifecycle: SessionLifecycle | None = None
         self._reservation = Reservation()
@@ -125,7 +131,10 @@ class SessionScope(OneProcess):
         refused: object = None
         for _ in range(TRIES):
             previous = await self._previous() if self._resume != "never" else None
-            lifecycle = SessionLifecycle(self._runtime, self._options)
+            options = self._options
+            if self._check is not None and previous is not None:
+                options = self._check(options, previous[1], previous[0])
+            lifecycle = SessionLifecycle(self._runtime, options)
             expect = None
             try:
                 if previous is not None:

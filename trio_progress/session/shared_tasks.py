@@ -2,7 +2,7 @@
 
 Leaving a tracker:
 
-1. No session is opened any more; those that are open are cancelled, end and are flushed.
+1. No session is opened or taken any more; those that are open are cancelled, end and are flushed.
 2. Readers are told that nothing more comes.
 3. The shared tasks end; the committer last, for it may still have something to bring to the store.
 """
@@ -28,10 +28,12 @@ from ..storage.committer import Committer, Once
 from ..storage.reaper import Reaper
 from ..storage.spool import Spool
 from ..storage.spool_delivery import SpoolDelivery
+from ..stores.taking import TAKE
 from ..telemetry.logs import log_event
 from ..telemetry.statistics import Tally, TrackerStatistics
 from .commands import cancel_here
 from .runtime import TrackerRuntime
+from .taking import SessionTaker
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -81,7 +83,8 @@ class SharedTasks:
         address = getattr(store, "address", None)  # Of a store that outlives its process, and may miss what is written.
         kept = Spool(address, wall=clock.wall) if spool and address is not None else None
         delivery = SpoolDelivery(kept, store, committer, rng, tally, clock.wall)
-        self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {}, nursery)
+        taker = SessionTaker(committer, nursery, tally, rng)
+        self.runtime: Final = TrackerRuntime(settings, store, committer, delivery, hub, tally, {}, nursery, taker)
         self._nursery = nursery
         self._signals = signals
         self._on_signal = on_signal
@@ -133,6 +136,8 @@ class SharedTasks:
             if reserved is not None and reserved.core is not None:
                 reserved.core.persister.watched()
                 reserved.core.parts.watch()
+        elif what == TAKE:
+            runtime.taker.rung(session_id)
 
     def _ask(self, ask: Ask) -> None:
         self.runtime.committer.submit(Once(ask))
@@ -165,6 +170,7 @@ class SharedTasks:
         """Makes the steps above. Shielded, and bounded."""
         runtime = self.runtime
         runtime.closed = True
+        runtime.taker.close()
         grace = runtime.settings.flush_timeout + LEAVING_GRACE
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
             self._stop_all("the tracker is left", interrupted=False)

@@ -33,6 +33,7 @@ def declaration(state: SessionState, keep: float) -> Claim:
         lease=None,
         keep=keep,
         seq=state.seq,
+        attempts=0,
     )
 
 

@@ -12,7 +12,8 @@
    When the store as a whole does not answer, `commit` raises and none of the outcomes is known; every
    write may then be repeated as it was.
 
-`stores.memory` keeps it all in this process, and takes records as they are: its class says `takes_records`. Stores with
+`stores.memory` keeps it all in this process, and takes records as they are: its class says `takes_records`. Stores that
+say `hands_out` also choose sessions that wait to be run, and wake who waits for some: see `stores.taking`. Stores with
 blocking clients do their work in a thread, with a timeout on every call that is below the tracker's `flush_timeout`.
 """
 
@@ -21,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from .taking import Release, Take, Taken
 
 if TYPE_CHECKING:
     from ..state.history import Lesson, PipelineHistory
@@ -82,6 +85,8 @@ class Claim:
     """Whether it is listed by when it was declared, where a session is claimed that is stored as queued."""
     keep_labels: bool = False
     """Whether it is listed by the labels that it was declared with, where it is one."""
+    attempts: int | None = None
+    """How often it was begun, this time included; None: as often as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class SetHistory:
     history: PipelineHistory | None
 
 
-Write: TypeAlias = Claim | Append | Renew | Delete | Ask | SetHistory
+Write: TypeAlias = Claim | Append | Renew | Delete | Ask | SetHistory | Take | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,7 @@ class Fenced:
     by: int | None
 
 
-Outcome: TypeAlias = Claimed | Refused | Moved | Done | Fenced | Exception
+Outcome: TypeAlias = Claimed | Refused | Moved | Done | Fenced | Taken | Exception
 
 
 def claimed_index(claim: Claim, status: str, queued_at: float, labels: Mapping[str, str]) -> Index:

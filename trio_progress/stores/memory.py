@@ -39,7 +39,9 @@ from .base import (
 )
 from .decoding import decode_cursor, encode_cursor
 from .memory_index import DueTimes, PlaceIndex
+from .memory_queue import MemoryQueue
 from .places import LOOKED_AT, dimensions, place_of, places_of
+from .taking import TAKE, Release, Take, Taken
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class _Log:
     expires: float
     heartbeat: float | None = None
     lease_until: float | None = None
+    attempts: int = 0
     events: deque[tuple[int, bytes]] | tuple[()] = ()
     """A deque once there are any: an empty one is larger than all else here."""
 
@@ -90,6 +93,7 @@ class MemoryStore:
     """
 
     takes_records: Final = True
+    hands_out: Final = True
 
     def __init__(self, *, event_limit: int = 1000) -> None:
         event_limit = whole("event_limit", event_limit)
@@ -100,6 +104,7 @@ class MemoryStore:
         self._asks = 0
         self._places = PlaceIndex()
         self._due = DueTimes()
+        self._queue = MemoryQueue(self._ring)
         self._waiting: dict[trio.Event, Collection[str]] = {}
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
@@ -134,6 +139,23 @@ class MemoryStore:
                 self._asks += 1
                 self._asked.append((self._asks, write))
                 return Done()
+            case Take():
+                return self._take(write, now)
+            case Release():
+                self._queue.release(write, now)
+                return Done()
+
+    def _take(self, take: Take, now: float) -> Taken:
+        taken = self._queue.take(take, lambda session_id: self._logs[session_id].key, now)
+        for chosen in taken.sessions:
+            self._settle(chosen.id, now)
+        return taken
+
+    def _ring(self, process: str) -> None:
+        self._asks += 1
+        self._asked.append((self._asks, Ask(process, TAKE)))
+        for news in self._waiting:
+            news.set()
 
     def _set_history(self, write: SetHistory) -> Outcome:
         found = self._histories.pop(write.id, None) is not None
@@ -156,13 +178,16 @@ class MemoryStore:
         index = claim.index
         if log is not None:
             index = claimed_index(claim, log.index.status, log.index.queued_at, log.index.labels)
+        attempts = (0 if log is None else log.attempts) if claim.attempts is None else claim.attempts
         log = self._logs[claim.id] = _Log(
             Key(epoch, claim.seq), claim.owner, claim.unencoded or claim.record, index, now + claim.keep
         )
+        log.attempts = attempts
         if claim.events:
             log.events = deque(claim.events, maxlen=self._event_limit)
         if claim.lease is not None:
             log.lease_until = now + claim.lease
+        self._queue.claimed(claim.id)
         self._settle(claim.id, now)
         return Claimed(epoch, previous, history)
 
@@ -224,12 +249,15 @@ class MemoryStore:
             self._logs.pop(session_id, None)
             self._places.drop(session_id)
             self._due.drop(session_id)
+            self._queue.drop(session_id)
             return
         alive, index = log.alive(now), log.index
         place = place_of(index.status, alive=alive)
         self._places.put(session_id, index.queued_at, place, dimensions(index.pipeline, index.labels))
+        reserved = self._queue.settle(session_id, place, log.attempts, index, now)
         # Later appends move both on: then it is found that nothing is due yet.
-        self._due.set(session_id, log.lease_until if alive and log.lease_until is not None else log.expires)
+        changes = log.lease_until if alive and log.lease_until is not None else log.expires
+        self._due.set(session_id, min(changes, reserved))
 
     def _settle_due(self, now: float) -> None:
         """Leases that have lapsed, and what has expired."""

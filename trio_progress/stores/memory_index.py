@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush, merge
+from itertools import product
 from typing import Final, TypeAlias, final
 
 Entry: TypeAlias = tuple[float, str]
@@ -54,11 +55,15 @@ class PlaceIndex:
 
     def rarest(self, dimensions: Sequence[str], places: Iterable[str]) -> str:
         """The dimension with the fewest sessions in these places; without any, the one that has all."""
+        return min(dimensions, key=lambda dimension: self.size([dimension], places), default="")
 
-        def size(dimension: str) -> int:
-            return sum(len(self._entries.get((dimension, place), ())) for place in places)
+    def size(self, dimensions: Iterable[str], places: Iterable[str]) -> int:
+        """How many sessions of these dimensions stand in these places."""
+        return sum(len(self._entries.get(each, ())) for each in product(dimensions, places))
 
-        return min(dimensions, key=size, default="")
+    def oldest_first(self, dimensions: Iterable[str], places: Iterable[str]) -> Iterator[Entry]:
+        """The sessions of these dimensions that stand in these places; read before anything changes."""
+        return merge(*(there for each in product(dimensions, places) if (there := self._entries.get(each))))
 
     def newest_first(self, dimension: str, places: Iterable[str], before: Entry | None) -> Iterator[Entry]:
         """The sessions of a dimension that stand in these places, behind an entry; read before anything changes."""

@@ -87,6 +87,11 @@ class ThreadedStore:
         return self.backend.address
 
     @property
+    def hands_out(self) -> bool:
+        """Whether sessions that wait can be taken from it."""
+        return getattr(self.backend, "hands_out", False) is True
+
+    @property
     def unreadable(self) -> int:
         """How many corrupt entries were passed over, each time that one was come across."""
         return self.backend.corrupt.count

@@ -64,6 +64,11 @@ class FaultyStore:
         """What it was asked to commit: when, on Trio's clock, what became of it, and the batch."""
 
     @property
+    def hands_out(self) -> bool:
+        """Whether sessions that wait can be taken: where they can be of the inner store."""
+        return getattr(self.inner, "hands_out", False) is True
+
+    @property
     def mode(self) -> Mode:
         """How it treats requests now."""
         return self._mode

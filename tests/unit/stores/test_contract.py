@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from tests.store_contract.reading import *  # noqa: F403 - the tests
 from tests.store_contract.rig import EVENT_LIMIT, Rig
+from tests.store_contract.taking import *  # noqa: F403 - the tests
 from tests.store_contract.writing import *  # noqa: F403 - the tests
 from trio_progress.stores.memory import MemoryStore
 from trio_progress.stores.sqlite.backend import SqliteBackend

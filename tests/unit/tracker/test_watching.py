@@ -193,4 +193,4 @@ async def test_the_debug_view_shows_what_a_tracker_holds_on_to_until_it_is_gone(
             core = runtime_of(tracker).open["a"].core
             assert core is not None
             assert core.state.message == "something to write"
-        assert held() == {"sessions": (), "topics": (), "observers": (), "writers": ()}
+        assert held() == {"sessions": (), "topics": (), "observers": (), "writers": (), "takers": ()}

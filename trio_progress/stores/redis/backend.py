@@ -30,6 +30,7 @@ from ...state.quantities import whole
 from ...telemetry.logs import Throttle, log_event
 from ..base import Append, Changes, Claim, Claimed, Delete, Done, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
+from ..taking import Release, Take
 from .calls import Calls
 from .ends import AT_ONCE, Ends
 from .keys import DEFAULT_PREFIX, Keys
@@ -56,6 +57,8 @@ class RedisBackend:
     Raises:
         ValueError, TypeError: A value is out of range.
     """
+
+    hands_out: Final = True
 
     def __init__(
         self,
@@ -128,6 +131,11 @@ class RedisBackend:
         """Makes the writes, with an outcome for each; where it raises, any of them may have been made."""
         if self.watcher.began is None:
             self.watcher.begin()
+        for write in batch:
+            if isinstance(write, Take):
+                self.watcher.listen(write.id)
+            elif isinstance(write, Release) and write.leaves:
+                self.watcher.stop_listening(write.id)
         # The writes of one session are made one after the other, and beside those of all others.
         by_session: dict[str, list[int]] = {}
         for place, write in enumerate(batch):

@@ -27,21 +27,67 @@ local function place_of(base, id, known)  -- By epoch, whether it has no owner, 
   local left = known[2] == '0' and redis.call('PTTL', base .. 'l:' .. id .. ':' .. known[1]) or 0
   return left <= 0 and known[3] == 'running' and 'lapsed' or known[3], left
 end
-local function settle(base, id, at, again)
+local GO_ON = {interrupted = true, lost = true, lapsed = true}
+local function fits(wanted, has)  -- By dimensions: one of the pipelines, if any are named, and all labels.
+  for _, label in ipairs(wanted.l) do
+    if not has[label] then return false end
+  end
+  for _, pipeline in ipairs(wanted.p) do
+    if has[pipeline] then return true end
+  end
+  return #wanted.p == 0
+end
+local function ring(base, begun, has)  -- Who has waited longest of those that can use what was begun so often.
+  local best, since, from
+  local groups = redis.call('HGETALL', base .. 'q')
+  for i = 1, #groups, 2 do
+    local fine, wanted = pcall(cjson.decode, groups[i + 1])
+    local group = base .. 'q:' .. groups[i]
+    while fine and begun < wanted.n and fits(wanted, has) do
+      local first = redis.call('ZRANGEBYSCORE', group, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+      if not first[1] then
+        redis.call('HDEL', base .. 'q', groups[i])
+        break
+      end
+      local waits = redis.call('GET', base .. 'n:' .. first[1])
+      if waits and string.find(waits, groups[i], 1, true) then
+        if not since or tonumber(first[2]) < since then best, since, from = first[1], tonumber(first[2]), group end
+        break
+      end
+      redis.call('ZREM', group, first[1])  -- It has left, or was not heard of.
+    end
+  end
+  if best then
+    redis.call('ZREM', from, best)
+    redis.call('XADD', base .. 'g:' .. best, 'MAXLEN', 16, '*', 'n', best)
+    redis.call('PEXPIRE', base .. 'g:' .. best, 60000)
+  end
+end
+-- `bell`: that it is rung also where nothing has changed but time; or a table that is told what is to be rung.
+local function settle(base, id, at, again, bell)
   local name, index = base .. 'm:' .. id, base .. 'x'
-  local known = redis.pcall('HMGET', name, 'e', 'f', 's', 'p', 'l', 'q')
+  local known = redis.pcall('HMGET', name, 'e', 'f', 's', 'p', 'l', 'q', 'n')
   local old = not again and redis.call('HGET', index, id)
-  local row, sets, due = false, {}, nil
+  local row, sets, has, place, due, begun = false, {}, {}, nil, nil, nil
   if known[1] and known[3] and tonumber(known[6] or '') then
-    local place, left = place_of(base, id, known)
+    local left
+    place, left = place_of(base, id, known)
     if left <= 0 then left = redis.call('PTTL', name) end
     if left > 0 then due = at + left end
-    sets[1] = place
-    if known[4] and known[4] ~= '' then sets[2] = place .. ':p' .. escaped(known[4]) end
+    if known[4] and known[4] ~= '' then has['p' .. escaped(known[4])] = true end
     local fine, labels = pcall(cjson.decode, known[5] or '')
     for label, value in pairs(fine and type(labels) == 'table' and labels or {}) do
       label, value = tostring(label), tostring(value)
-      sets[#sets + 1] = place .. ':l' .. #label .. '=' .. escaped(label .. value)
+      has['l' .. #label .. '=' .. escaped(label .. value)] = true
+    end
+    sets[1] = place
+    for each in pairs(has) do sets[#sets + 1] = place .. ':' .. each end
+    if place == 'queued' then begun = 0 end
+    if GO_ON[place] then  -- It stands a second time, by how often it was begun.
+      begun = math.max(tonumber(known[7] or '') or 1, 1)
+      local bucket = 'again' .. string.format('%.0f', begun)
+      sets[#sets + 1] = bucket
+      for each in pairs(has) do sets[#sets + 1] = bucket .. ':' .. each end
     end
     table.sort(sets)
     row = known[6] .. '\\0' .. table.concat(sets, '\\0')
@@ -58,9 +104,14 @@ local function settle(base, id, at, again)
     if row then redis.call('HSET', index, id, row) else redis.call('HDEL', index, id) end
     for each in pairs(had) do redis.call('ZREM', index .. ':' .. each, id) end
   end
+  local reserved = begun and redis.call('PTTL', base .. 'r:' .. id) or 0
+  if reserved > 0 then due = math.min(due or math.huge, at + reserved) end
   if due then redis.call('ZADD', base .. 't', due, id) else redis.call('ZREM', base .. 't', id) end
   if not known[1] and not known.err then redis.call('ZREM', base .. 'i', id) end
-  return sets[1]
+  if begun and reserved <= 0 and (bell or row ~= old) then
+    if type(bell) == 'table' then bell[#bell + 1] = {id, begun, has} else pcall(ring, base, begun, has) end
+  end
+  return place
 end
 """
 
@@ -102,7 +153,7 @@ if redis.call('EXISTS', base .. 'z') == 0 then return {'incomplete'} end
 local due = redis.call('ZRANGEBYSCORE', base .. 't', '-inf', at, 'LIMIT', 0, settled)
 -- Where Redis is full nothing can be settled: then lists show less, until it is not.
 local writes = true
-for _, each in ipairs(due) do writes = writes and pcall(settle, base, each, at) end
+for _, each in ipairs(due) do writes = writes and pcall(settle, base, each, at, false, true) end
 if writes and #due == settled then return {'more'} end
 local older = redis.call('EXISTS', base .. 'o')
 if older == 0 and redis.call('ZCOUNT', base .. 'i', '-inf', '+inf') > redis.call('HLEN', index) then
@@ -140,7 +191,7 @@ table.sort(all, function(a, b)
   if a[2] ~= b[2] then return a[2] > b[2] end
   return below(b[1], a[1])
 end)
-local function fits(each, place)
+local function listed(each, place)
   if #dimensions < 2 and place == each[3] then return true end
   local row = (redis.call('HGET', index, each[1]) or '') .. '\\0'
   for _, dimension in ipairs(dimensions) do
@@ -158,7 +209,7 @@ for i = 1, math.min(#all, reach) do
     local done, now = pcall(settle, base, each[1], at)
     place = done and now or place
   end
-  if place and asked[place] and not (lapsed and left > 0) and fits(each, place) then
+  if place and asked[place] and not (lapsed and left > 0) and listed(each, place) then
     number = number + 1
     found[2 * number - 1], found[2 * number] = each[1], known[1]
   end

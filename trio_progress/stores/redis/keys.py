@@ -17,6 +17,11 @@ session would still be in one slot of a Redis Cluster.
 | `t` | sorted set | when each is to be looked at again: not later than its lease or its record ends | as long |
 | `z` | string | the index is complete | for ever |
 | `y`, `o` | string | how far an older version's sessions are taken in; that there may be such | an hour |
+| `r:ID` | string | the process that has chosen the session, and is to claim it | 5 s |
+| `q` | hash | what processes wait for, by the digest of that (see `queue_lua`) | a minute |
+| `q:GROUP` | sorted set | the processes that wait for that, by since when | a minute |
+| `n:NAME` | string | a process that waits was heard of; the groups that it waits in | 30 s |
+| `g:NAME` | stream | asks one process to take | a minute |
 | `c`, `w` | stream | what owners are asked; word of what is watched | an hour, a minute after the last |
 | `b:NAME` | stream | wakes one process that waits for news | a minute |
 | `probe` | string | nothing: whether Redis can be written | a second |
@@ -80,6 +85,10 @@ class Keys:
     def bell(self, name: str) -> str:
         """The stream that wakes one process."""
         return f"{self.base}b:{name}"
+
+    def taking(self, process: str) -> str:
+        """The stream that asks one process to take."""
+        return f"{self.base}g:{process}"
 
     def durations(self, pipeline: str | None) -> str:
         """How long phases took."""

@@ -120,7 +120,7 @@ class Lists:
     def _by_index(self, query: Query, score: str, last: str) -> Found | None:
         """A page, or, of several dimensions, as much as one call looks at; None where the index is not complete yet."""
         places = places_of(query)
-        asked = [_escaped(each) for each in dimensions(query.pipeline, query.labels)]
+        asked = [escaped(each) for each in dimensions(query.pipeline, query.labels)]
         command: Command = (PAGE, 0, self._base, query.limit, LOOKED_AT, SETTLED, _ms(OLDER_FOR), score, last)
         while True:
             reply = self._reply((*command, int(query.lapsed), len(places), *places, *asked))
@@ -178,7 +178,7 @@ class Lists:
         return reply[0] == 1, reply[1].decode(), reply[2].decode("utf-8", "surrogateescape"), list(ids)
 
 
-def _escaped(dimension: str) -> str:
+def escaped(dimension: str) -> str:
     """A dimension as Redis keeps it: rows of the index are separated by NUL."""
     return dimension.replace("\1", "\1\2").replace("\0", "\1\1")
 

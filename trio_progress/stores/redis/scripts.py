@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from . import index_lua
+from . import index_lua, queue_lua
 
 T = TypeVar("T")
 
@@ -65,9 +65,10 @@ CLAIM: Final = _script(
 -- KEYS: stream meta events index usual ahead word history
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
 --       status, pipeline, labels, queued at, event limit, letters: 'p': a lease of the expected epoch refuses nothing,
---       'q', 'l': it is listed by when it was declared, and by those labels; n, event, n, event...
+--       'q', 'l': it is listed by when it was declared, and by those labels, a number: how often it was begun, or as
+--       often as before; n, event, n, event...
 local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
-local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h', 's', 'q', 'l')
+local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h', 's', 'q', 'l', 'n')
 local epoch = known[1]
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local top = 0
@@ -107,7 +108,7 @@ local new = math.max(tonumber(ARGV[4]), top + 1, before + 1, now)
 if new >= 9007199254740992 then return redis.error_reply('ERR no epoch is left') end
 local number = string.format('%.0f', new)
 if new >= now then redis.call('SET', ahead, number, 'PX', string.format('%.0f', new - now + 1000)) end
-redis.call('DEL', stream, events, meta, word)
+redis.call('DEL', stream, events, meta, word, base .. 'r:' .. ARGV[2])
 redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
 -- From here on what the epochs before have left to say comes too late.
 redis.call('XADD', events, number .. '-0', '0', '')
@@ -118,7 +119,7 @@ if newest and known[5] == 'queued' then
   if string.find(ARGV[15], 'l', 1, true) and known[7] then labels = known[7] end
 end
 redis.call('HSET', meta, 'e', number, 'o', ARGV[3], 'f', ARGV[7] == '' and '1' or '0', 's', ARGV[10],
-  'p', ARGV[11], 'l', labels, 'q', queued_at, 'v', '1')
+  'p', ARGV[11], 'l', labels, 'q', queued_at, 'v', '1', 'n', string.match(ARGV[15], '%d+') or known[8] or '0')
 redis.call('ZADD', index, queued_at, ARGV[2])
 if ARGV[7] ~= '' then redis.call('SET', ARGV[1] .. number, '', 'PX', ARGV[7]) end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[8]) end
@@ -281,6 +282,8 @@ return {ended and 1 or 0, last_score, last_id, found}
 PAGE: Final = _script(index_lua.PAGE)
 TAKE_IN: Final = _script(index_lua.TAKE_IN)
 SETTLE: Final = _script(index_lua.SETTLE_ONE)
+TAKE: Final = _script(queue_lua.TAKE)
+RELEASE: Final = _script(queue_lua.RELEASE)
 
 WATCHED: Final = _script(
     """

@@ -1,8 +1,8 @@
 """Waiting for news in Redis: one blocking read of all streams that matter, and a look at what has no stream.
 
-1. One XREAD waits for new states of all watched sessions, for requests to owners, for word of what is watched,
-   and for a stream of this process alone. It goes on from explicit ids: what was written while nobody read is
-   read next.
+1. One XREAD waits for new states of all watched sessions, for requests to owners, for word of what is watched, for
+   the bells of those here who wait for a session to run, and for a stream of this process alone. It goes on from
+   explicit ids: what was written while nobody read is read next.
 2. It wakes at least every `beat` seconds, which is also how soon a connection that has died is noticed. Then
    leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
 3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
@@ -25,6 +25,7 @@ from ...errors import CorruptEntryError, StoreError
 from ...state.checks import new_id
 from ..base import Ask, Changes, Pause, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
+from ..taking import TAKE
 from .keys import Keys, session_keys
 from .reads import Event, Read, Reads, ask, fields, stamp
 
@@ -78,6 +79,8 @@ class Watcher:
         """When the lease of a session was looked at last."""
         self._past: dict[str, tuple[Seen | None, str]] = {}
         """Entries that were read and are no news to a caller who knows what stands before them."""
+        self._taking: dict[str, str] = {}
+        """Who may be asked to take here, by the names that the store knows, and the entry that was read last."""
         self._spoiled: dict[str, float] = {}
         """Sessions whose stream cannot be read, and when that was seen."""
         self._events: dict[str, tuple[int, Sequence[Event]]] = {}
@@ -100,6 +103,16 @@ class Watcher:
             with self._lock:
                 began = self.began = self.began or mark
         return began
+
+    def listen(self, process: str) -> None:
+        """From now on it is told when a process is asked to take."""
+        if process not in self._taking:
+            self._taking[process] = _START
+            self._ring()  # Whoever reads does so by this stream as well.
+
+    def stop_listening(self, process: str) -> None:
+        """The process waits no more."""
+        self._taking.pop(process, None)
 
     def changes(self, mark: str, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """See `Store.changes`.
@@ -169,8 +182,9 @@ class Watcher:
     def _read(self, since: Since, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
         """The sessions whose stream has something new, and what was asked; waits so long for either."""
         keys = self._keys
-        names = [*since, self._bell]
-        ids = [*since.values(), self._rung]
+        taking = {keys.taking(process).encode(): process for process in list(self._taking)}
+        names = [*since, self._bell, *map(bytes.decode, taking)]
+        ids = [*since.values(), self._rung, *(self._taking.get(process, _START) for process in taking.values())]
         sessions: dict[bytes, str] = {}
         for session, known in seen.items():
             if session not in self._spoiled:
@@ -189,6 +203,10 @@ class Watcher:
         for name, entries in reply or ():
             if name in sessions:
                 woken.add(sessions[name])
+            elif name in taking:
+                if taking[name] in self._taking:
+                    self._taking[taking[name]] = entries[-1][0].decode()
+                asked.append(Ask(taking[name], TAKE))
             elif name == keys.asks.encode():
                 asked += self._asked(since)
             elif name == keys.words.encode():

@@ -48,7 +48,9 @@ from ..base import (
     Write,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
+from ..taking import Release, Take
 from .keys import Keys, SessionKeys, session_keys
+from .queue import release, take
 from .reads import entry, epoch, history_in
 from .scripts import APPEND, CLAIM, DELETE, LEARN, RENEW, SETTLE, WATCHED, Command, Script, Steps
 
@@ -129,6 +131,10 @@ class Writer:
                         outcome = yield from self._delete(write)
                     case Ask():
                         outcome = yield from self._ask(write)
+                    case Take():
+                        outcome = yield from take(self._keys.base, write)
+                    case Release():
+                        outcome = yield from release(self._keys.base, write)
                     case SetHistory():
                         outcome = yield from self._set_history(write)
             except (CorruptEntryError, ResponseError, UnicodeEncodeError) as error:
@@ -278,6 +284,7 @@ class Writer:
 
     def _claim(self, claim: Claim) -> Steps[Outcome]:
         session, index = claim.id, claim.index
+        attempts = "" if claim.attempts is None else str(claim.attempts)
         keys = session_keys(self._keys.base, session)
         arguments: list[Any] = [
             keys.leases,
@@ -291,7 +298,7 @@ class Writer:
             "" if claim.expect is None else f"{claim.expect.epoch}-{claim.expect.seq}",
             *_listed(index),
             self._event_limit,
-            "p" * claim.past_lease + "q" * claim.keep_queued_at + "l" * claim.keep_labels,
+            "p" * claim.past_lease + "q" * claim.keep_queued_at + "l" * claim.keep_labels + attempts,
         ]
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)

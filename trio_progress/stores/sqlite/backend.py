@@ -68,6 +68,8 @@ class SqliteBackend:
         ValueError, TypeError: A value is out of range.
     """
 
+    hands_out: Final = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -1,6 +1,7 @@
 """The index of the SQLite file: for each session a row for each dimension that it stands in; see `stores.places`.
 
-`places` has the status that is stored; which of the running sessions have no lease is a question to their leases, which
+`places` has the status that is stored, and beside it of what is interrupted or lost how often it was begun (see
+`stores.taking`); which of the running sessions have no lease is a question to their leases, which
 have an index of their own. The rows follow from what the session's own row says, and are changed with it, in the same
 transaction. What a stranger has changed there leaves rows behind; readers compare both, and pass those over.
 
@@ -17,13 +18,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..base import Index
+from ..buckets import bucket_of
 from ..decoding import encode_labels
-from ..places import dimensions
+from ..places import RUNNING, dimensions
+from ..taking import NEVER_BEGUN
 
 SLICE: Final = 200
 """Sessions that one transaction takes in."""
 
-COLUMNS: Final = "status, pipeline, labels, queued_at"
+COLUMNS: Final = "status, pipeline, labels, queued_at, attempts"
 
 _INSERT: Final = "INSERT OR IGNORE INTO places (dimension, place, queued_at, session) VALUES (?, ?, ?, ?)"
 _DELETE: Final = "DELETE FROM places WHERE dimension = ? AND place = ? AND queued_at = ? AND session = ?"
@@ -44,22 +47,32 @@ class Listed(NamedTuple):
     pipeline: str | None
     labels: str
     queued_at: float
+    attempts: int = 0
+    """How often it was begun."""
+
+    @property
+    def again(self) -> str | None:
+        """Where it stands as one that waits to be gone on with; None: it does not, as long as it has a lease."""
+        return None if self.status in (NEVER_BEGUN, RUNNING) else bucket_of(self.status, self.attempts)
 
 
-def listed(index: Index) -> Listed:
+def listed(index: Index, attempts: int) -> Listed:
     """What a row is given."""
-    return Listed(index.status, index.pipeline, encode_labels(index.labels).decode(), index.queued_at)
+    return Listed(index.status, index.pipeline, encode_labels(index.labels).decode(), index.queued_at, attempts)
 
 
 def readable(columns: Sequence[Any]) -> Listed | None:
     """What a row has in `COLUMNS`; None where it is nothing that was ever written."""
-    status, pipeline, labels, queued_at = columns
+    status, pipeline, labels, queued_at, attempts = columns
     if type(status) is not bytes or type(labels) is not bytes or type(queued_at) is not float:
+        return None
+    if type(attempts) is not int:
         return None
     if pipeline is not None and type(pipeline) is not bytes:
         return None
     try:
-        return Listed(status.decode(), None if pipeline is None else pipeline.decode(), labels.decode(), queued_at)
+        pipeline = None if pipeline is None else pipeline.decode()
+        return Listed(status.decode(), pipeline, labels.decode(), queued_at, attempts)
     except UnicodeDecodeError:
         return None
 
@@ -76,7 +89,13 @@ def _entries(session: str, by: Listed | None) -> Iterable[Entry]:
     if by is None:
         return ()
     found = ["", *dimensions(by.pipeline, labels_of(by))]
-    return [(dimension, by.status, by.queued_at, session) for dimension in found]
+    places = [by.status] if by.again is None else [by.status, by.again]
+    return [(dimension, place, by.queued_at, session) for place in places for dimension in found]
+
+
+def _moves(before: Listed, now: Listed) -> bool:
+    """Whether the same rows have another place."""
+    return before[1:4] == now[1:4] and before.again is None and now.again is None
 
 
 def settle(connection: sqlite3.Connection, session: str, before: Listed | None, now: Listed | None) -> None:
@@ -90,7 +109,7 @@ def settle(connection: sqlite3.Connection, session: str, before: Listed | None, 
     """
     if before == now:
         return
-    if before is not None and now is not None and before[1:] == now[1:]:  # The most frequent change, in half the time.
+    if before is not None and now is not None and _moves(before, now):  # The most frequent change, in half the time.
         rows = [(now.status, *entry) for entry in _entries(session, before)]
         if connection.executemany(_MOVE, rows).rowcount == len(rows):
             return

@@ -50,11 +50,7 @@ class Pages:
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; rows that cannot be read are left out."""
         places = places_of(query)
-        values: dict[str, object] = {
-            "boot": self._clock.boot,
-            "wall": self._clock.wall(),
-            "until": self._clock.monotonic(),
-        }
+        values = clocks(self._clock)
         if query.after is not None:
             values |= zip(("at", "id"), decode_cursor(query.after), strict=True)
         by_index = query.filtered and is_complete(self._connection)
@@ -92,7 +88,7 @@ class Pages:
         row = self._connection.execute(SELECT_LISTED, (session,)).fetchone()
         if row is None:
             return session, None
-        has_status, has_pipeline, labels, at = row[8:]
+        has_status, has_pipeline, labels, at = row[8:12]
         if type(at) is not float:
             raise CorruptEntryError(f"queued_at is {at!r:.100}")
         if at != queued_at or has_status != status:
@@ -119,7 +115,8 @@ class Pages:
             return
         statuses.remove(RUNNING)
         ranges = self._ranges(self._rarest(asked, statuses), statuses, values)
-        yield from merge(ranges, self._without_lease(values), reverse=True)
+        behind = "AND (queued_at, id) < (:at, :id)" if "at" in values else ""
+        yield from merge(ranges, reversed(without_lease(self._connection, values, behind)), reverse=True)
 
     def _ranges(self, dimension: str, statuses: list[str], values: dict[str, object]) -> Generator[Row, None, None]:
         """The sessions of a dimension that are stored so, newest first: SQLite merges the ranges as they are read."""
@@ -130,20 +127,6 @@ class Pages:
         statement = " UNION ALL ".join(one.format(number) for number in range(len(statuses)))
         given = values | {"in": dimension} | {f"p{number}": status for number, status in enumerate(statuses)}
         yield from self._connection.execute(f"{statement} ORDER BY 1 DESC, 2 DESC", given)
-
-    def _without_lease(self, values: dict[str, object]) -> list[Row]:
-        """What is stored as running and has no owner, newest first: few, for they are written off."""
-        behind = "AND (queued_at, id) < (:at, :id)" if "at" in values else ""
-        found: set[Row] = set()
-        for each in _LEASE_RANGES if self._clock.boot is not None else ("1",):
-            found.update(
-                self._connection.execute(
-                    "SELECT queued_at, id, status FROM sessions INDEXED BY sessions_lease"  # noqa: S608 - constants
-                    f" WHERE status = 'running' AND {each} AND {_LAPSED} {behind}",
-                    values,
-                )
-            )
-        return sorted((row for row in found if type(row[0]) is float and type(row[1]) is bytes), reverse=True)
 
     def _rarest(self, asked: list[str], statuses: list[str]) -> str:
         """The dimension with the fewest sessions that are stored so; without any, the one that has all."""
@@ -187,3 +170,28 @@ class Pages:
             "ORDER BY queued_at DESC, id DESC",
             values,
         )
+
+
+def clocks(clock: MachineClock) -> dict[str, object]:
+    """What it is compared with whether a lease stands."""
+    return {"boot": clock.boot, "wall": clock.wall(), "until": clock.monotonic()}
+
+
+def without_lease(connection: sqlite3.Connection, values: dict[str, object], behind: str = "") -> list[Row]:
+    """What is stored as running and has no owner, oldest first: few, for they are written off.
+
+    Args:
+        connection: To the file.
+        values: The `clocks()`, and what `behind` names.
+        behind: A condition for the entries.
+    """
+    found: set[Row] = set()
+    for each in _LEASE_RANGES if values["boot"] is not None else ("1",):
+        found.update(
+            connection.execute(
+                "SELECT queued_at, id, status FROM sessions INDEXED BY sessions_lease"  # noqa: S608 - constants
+                f" WHERE status = 'running' AND {each} AND {_LAPSED} {behind}",
+                values,
+            )
+        )
+    return sorted(row for row in found if type(row[0]) is float and type(row[1]) is bytes)

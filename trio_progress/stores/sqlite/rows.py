@@ -24,6 +24,8 @@ SELECT_HEAD: Final = f"SELECT {_HEAD} FROM sessions WHERE id = ?"  # noqa: S608 
 SELECT_ALL: Final = f"""SELECT {_HEAD}, CASE WHEN length(record) <= {LARGEST_RECORD} THEN record END
 FROM sessions WHERE id = ?"""  # noqa: S608 - constants
 
+SELECT_TAKEABLE: Final = f"SELECT {_HEAD}, {COLUMNS} FROM sessions WHERE id = ?"  # noqa: S608 - constants
+
 SELECT_LISTED: Final = SELECT_ALL.replace("\nFROM", f", {COLUMNS}\nFROM")
 """The same with what the session is listed by, behind it."""
 

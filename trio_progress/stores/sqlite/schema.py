@@ -100,6 +100,30 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             WHERE status = 'running'""",
         "CREATE INDEX sessions_lease ON sessions (lease_boot, lease_due) WHERE status = 'running'",
     ),
+    (
+        # How often each was begun; of those that there are it is not known, but that it was.
+        "ALTER TABLE sessions ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+        "UPDATE sessions SET attempts = 1 WHERE status IN ('running', 'interrupted', 'lost')",
+        """INSERT OR IGNORE INTO places (dimension, place, queued_at, session)
+            SELECT dimension, 'again1', queued_at, session FROM places WHERE place IN ('interrupted', 'lost')""",
+        # What was chosen to be claimed, and by which process; see `sqlite.queue`.
+        """CREATE TABLE reserved (
+            session TEXT NOT NULL PRIMARY KEY,
+            process TEXT NOT NULL,
+            boot TEXT,
+            until REAL,
+            wall REAL
+        ) WITHOUT ROWID""",
+        # The processes that wait for a session, the one that has waited longest first.
+        """CREATE TABLE waiting (
+            n INTEGER PRIMARY KEY AUTOINCREMENT,
+            process TEXT NOT NULL UNIQUE,
+            wanted BLOB NOT NULL,
+            boot TEXT,
+            until REAL,
+            wall REAL
+        )""",
+    ),
 )
 """What brings a file from each version to the next one; the newest version is their number."""
 

@@ -30,7 +30,9 @@ from ..base import (
     claimed_index,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, too_large
-from .listed import COLUMNS, labels_of, listed, readable, settle
+from ..taking import HEARD_FOR, Release, Take
+from .listed import COLUMNS, Listed, labels_of, listed, readable, settle
+from .queue import Queue
 from .reads import history_of
 from .rows import SELECT_HEAD, SELECT_LISTED, head, stored
 
@@ -44,7 +46,7 @@ EXPIRED_AT_ONCE: Final = 500
 
 _CLAIM: Final = """INSERT OR REPLACE INTO sessions
 (id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, lease_due, expires, owner, status, pipeline, labels,
-queued_at, record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+queued_at, attempts, record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ? WHERE id = ?"
 
@@ -83,6 +85,7 @@ class Writer:
         self._clock = clock
         self._event_limit = event_limit
         self._corrupt = corrupt
+        self._queue = Queue(connection, clock, corrupt)
         self.removed = False
         """Whether anything was removed that has not been scrubbed from the disk yet."""
 
@@ -104,6 +107,10 @@ class Writer:
                     return self._delete(write)
                 case Ask():
                     return self._ask(write)
+                case Take():
+                    return self._queue.take(write)
+                case Release():
+                    return self._queue.release(write)
                 case SetHistory():
                     found = self._set_history(write.id, write.history)
                     return Done(found=found or write.history is not None)
@@ -114,17 +121,17 @@ class Writer:
         clock, key = self._clock, append.key
         lease = clock.lease(append.lease)
         expires = self._expires(append.keep, append.lease)
-        by = listed(append.index)
+        by = listed(append.index, 0)
         state = (key.seq, append.record, append.heartbeat)
         changed = False
         if append.lease is not None:
-            fence = (append.id, key.epoch, key.seq, *by, lease.boot, clock.now(), lease.due)
+            fence = (append.id, key.epoch, key.seq, *by[:4], lease.boot, clock.now(), lease.due)
             changed = self._execute(_APPEND, (*state, lease.until, lease.wall, expires, *fence)).rowcount > 0
         if not changed:
             columns = self._execute(_LISTED, (append.id, key.epoch, key.seq)).fetchone()
             if columns is not None:
-                self._execute(_MOVE, (*state, *lease, lease.due, expires, *by, append.id))
-                settle(self._connection, append.id, readable(columns), by)
+                self._execute(_MOVE, (*state, *lease, lease.due, expires, *by[:4], append.id))
+                self._settle(append.id, readable(columns), by)
                 changed = True
         if not changed:
             epoch = self._epoch(append.id)
@@ -138,6 +145,14 @@ class Writer:
             history = self._history(append.index.pipeline)
             self._set_history(append.index.pipeline, learned(history, append.lesson))
         return Done()
+
+    def _settle(self, session: str, before: Listed | None, by: Listed) -> None:
+        """The same for an append, which does not change how often it was begun."""
+        if before is not None:
+            by = by._replace(attempts=before.attempts)
+        settle(self._connection, session, before, by)
+        if before != by:
+            self._queue.ring(by)
 
     def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
         self._executemany(
@@ -206,7 +221,10 @@ class Writer:
         index = claim.index
         if newest is not None and before is not None:
             index = claimed_index(claim, before.status, before.queued_at, labels_of(before))
-        by, lease = listed(index), clock.lease(claim.lease)
+        attempts = claim.attempts
+        if attempts is None:
+            attempts = 0 if before is None else before.attempts
+        by, lease = listed(index, attempts), clock.lease(claim.lease)
         self._execute(
             _CLAIM,
             (
@@ -221,7 +239,9 @@ class Writer:
                 claim.record,
             ),
         )
+        self._execute("DELETE FROM reserved WHERE session = ?", (claim.id,))
         settle(self._connection, claim.id, before, by)
+        self._queue.ring(by)
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
         if claim.events:
             self._add_events(claim.id, claim.events)
@@ -250,7 +270,7 @@ class Writer:
             (ask.id, ask.what, ask.reason, self._clock.wall()),
         )
         assert asked.lastrowid is not None
-        self._execute("DELETE FROM asks WHERE n <= ?", (asked.lastrowid - ASKS_KEPT,))
+        self._execute("DELETE FROM asks WHERE n <= (SELECT n FROM asks ORDER BY n DESC LIMIT 1 OFFSET ?)", (ASKS_KEPT,))
         return Done()
 
     def _expires(self, keep: float, lease: float | None) -> float:
@@ -270,6 +290,7 @@ class Writer:
             "DELETE FROM sessions WHERE id = ?",
             "DELETE FROM events WHERE session = ?",
             "DELETE FROM asks WHERE session = ?",
+            "DELETE FROM reserved WHERE session = ?",
         ):
             self._execute(statement, (session,))
         if key is not None and key.epoch > self._floor():
@@ -305,6 +326,8 @@ class Writer:
             if found is None or found.gone(self._clock):
                 self._forget(session, None if found is None else found.key)
         self._execute("DELETE FROM asks WHERE at <= ?", (now - ASKS_KEPT_FOR,))
+        for table in ("reserved", "waiting"):
+            self._execute(f"DELETE FROM {table} WHERE wall <= ?", (now - HEARD_FOR,))  # noqa: S608 - a constant
         for table in ("histories", "durations"):
             self._execute(f"DELETE FROM {table} WHERE at <= ?", (now - KEPT_FOR,))  # noqa: S608 - a constant
         self._execute(

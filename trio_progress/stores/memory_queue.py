@@ -1,0 +1,137 @@
+"""How the store in memory hands out the sessions that wait; see `stores.taking`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, final
+
+from .base import Index, Key
+from .buckets import begun, bucket_of, buckets_of, labels_of, pipelines_of
+from .memory_index import Entry, PlaceIndex
+from .places import dimensions
+from .taking import LOOKED_FOR, SPENT_SHOWN, Chosen, Release, Spent, Take, Taken, Wanted
+
+
+class _Stands(NamedTuple):
+    """Where a session stands that can be taken, or is reserved."""
+
+    queued_at: float
+    bucket: str
+    pipeline: str | None
+    labels: Mapping[str, str]
+
+    def is_wanted(self, wanted: Wanted) -> bool:
+        return self.bucket in buckets_of(wanted) and wanted.fits(self.pipeline, self.labels)
+
+
+class _Waiting(NamedTuple):
+    """What a process waits for, and until when it is reckoned with."""
+
+    wanted: Sequence[Wanted]
+    until: float
+
+
+@final
+class MemoryQueue:
+    """Which sessions can be taken, who has reserved some, and who waits.
+
+    Args:
+        ring: Called with the name of a process that is to take.
+    """
+
+    def __init__(self, ring: Callable[[str], None]) -> None:
+        self._ring_process = ring
+        self._takeable = PlaceIndex()
+        self._stands: dict[str, _Stands] = {}
+        self._reserved: dict[str, tuple[str, float]] = {}
+        """By session: the process, and until when."""
+        self._waiting: dict[str, _Waiting] = {}
+        """By process, the one that has waited longest first."""
+
+    def settle(self, session_id: str, place: str, attempts: int, index: Index, now: float) -> float:
+        """Makes what is kept of a session equal to where it stands; when time alone changes that, or infinity."""
+        bucket = bucket_of(place, attempts)
+        if bucket is None:
+            self.drop(session_id)
+            return float("inf")
+        reserved = self._reserved.get(session_id)
+        if reserved is not None and reserved[1] <= now:
+            del self._reserved[session_id]
+        stands = _Stands(index.queued_at, bucket, index.pipeline, index.labels)
+        if self._stands.get(session_id) != stands:
+            self._stands[session_id] = stands
+            self._takeable.put(session_id, index.queued_at, bucket, dimensions(index.pipeline, index.labels))
+        elif reserved is None:
+            return float("inf")
+        if session_id in self._reserved:
+            return self._reserved[session_id][1]
+        self._ring(stands, now)
+        return float("inf")
+
+    def drop(self, session_id: str) -> None:
+        """The session can no longer be taken."""
+        if self._stands.pop(session_id, None) is not None:
+            self._takeable.drop(session_id)
+        self._reserved.pop(session_id, None)
+
+    def claimed(self, session_id: str) -> None:
+        """Somebody has claimed the session, to own it or to write it off: it is not reserved any more."""
+        self._reserved.pop(session_id, None)
+
+    def _ring(self, stands: _Stands, now: float) -> None:
+        for process, waiting in list(self._waiting.items()):
+            if waiting.until <= now:
+                del self._waiting[process]
+            elif any(map(stands.is_wanted, waiting.wanted)):
+                del self._waiting[process]
+                self._ring_process(process)
+                return
+
+    def take(self, take: Take, key: Callable[[str], Key], now: float) -> Taken:
+        """Chooses and reserves, or enters the process as waiting.
+
+        Args:
+            take: What is asked for.
+            key: Gives the newest key of a session.
+            now: Seconds.
+        """
+        chosen: list[Chosen] = []
+        spent: list[Spent] = []
+        short = False
+        for number, wanted in enumerate(take.wanted):
+            found = len(chosen)
+            for session_id in self._oldest(wanted, buckets_of(wanted), LOOKED_FOR):
+                if len(chosen) - found == wanted.count:
+                    break
+                if session_id not in self._reserved and session_id not in take.without:
+                    self._reserved[session_id] = (take.id, now + take.reserve)
+                    chosen.append(Chosen(session_id, key(session_id), number))
+            short = short or len(chosen) - found < wanted.count
+            limit = wanted.max_attempts
+            spent += [Spent(one, limit) for one in self._oldest(wanted, [begun(limit)], SPENT_SHOWN)]
+        if short:
+            self._waiting[take.id] = _Waiting(take.wanted, now + take.heard)  # Where it stood, if it waits already.
+        else:
+            self._waiting.pop(take.id, None)
+        return Taken(chosen, spent)
+
+    def _oldest(self, wanted: Wanted, buckets: Sequence[str], most: int) -> Iterator[str]:
+        of_labels = labels_of(wanted)
+        rarest = self._takeable.rarest(of_labels, buckets)
+        goes_by = pipelines_of(wanted)
+        if of_labels and self._takeable.size([rarest], buckets) < self._takeable.size(goes_by, buckets):
+            goes_by = [rarest]
+        entries: Iterator[Entry] = self._takeable.oldest_first(goes_by, buckets)
+        for _, (_, session_id) in zip(range(most), entries, strict=False):
+            stands = self._stands[session_id]
+            if wanted.fits(stands.pipeline, stands.labels):
+                yield session_id
+
+    def release(self, release: Release, now: float) -> None:
+        """Gives back what a process has reserved, and takes it off those that wait."""
+        if release.leaves:
+            self._waiting.pop(release.id, None)
+        for session_id in release.sessions:
+            if self._reserved.get(session_id, ("", 0.0))[0] == release.id:
+                del self._reserved[session_id]
+                self._ring(self._stands[session_id], now)

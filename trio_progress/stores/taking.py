@@ -1,0 +1,105 @@
+"""How sessions that wait to be run are handed out: which process is given which, and which one is woken.
+
+1. A session can be taken if it is queued, interrupted or lost, also by a lease that has lapsed, and is not reserved.
+2. A *take* chooses the oldest of those that its process can use, and reserves them for a few seconds, in one step;
+   where there are too few, the same step enters the process as waiting. The ordinary claim follows, which expects what
+   was chosen: a reservation alone keeps nobody from claiming a session by its id.
+3. A reservation lapses, or is given back by a `Release`; every claim of the session ends it.
+4. A session that becomes takeable rings one process: the one that has waited longest and can use it is asked to take,
+   by an `Ask` that has its name for id. The bell hands nothing over. A process that waits looks again every two seconds
+   or so, and a bell that nobody hears costs no more than that.
+5. Sessions are kept by how often they have been begun. What was begun as often as a process allows is not looked at by
+   it, however many of those there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+RESERVED_FOR: Final = 5.0
+"""Seconds in which what was chosen is to be claimed."""
+
+HEARD_FOR: Final = 30.0
+"""Seconds after which a process that waits, and has not looked again, is no longer there."""
+
+LOOKED_FOR: Final = 5000
+"""Sessions that one take looks at in vain: reserved, or of another pipeline or label than the one that it goes by."""
+
+SPENT_SHOWN: Final = 20
+"""Sessions that were begun as often as is allowed, of which a take tells."""
+
+MOST_ATTEMPTS: Final = 100
+"""The most that a process can allow."""
+
+TAKE: Final = "take"
+"""What a process is asked that is rung."""
+
+NEVER_BEGUN: Final = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sessions a process can use, and how many."""
+
+    pipelines: Sequence[str] = ()
+    """The names of their pipelines; none: any, or no pipeline."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """They have all of these."""
+    max_attempts: int = 3
+    """They were begun less often than that; 1 to `MOST_ATTEMPTS`."""
+    count: int = 1
+
+    def fits(self, pipeline: str | None, labels: Mapping[str, str]) -> bool:
+        """Whether a session is one of these, but for how often it was begun."""
+        return (not self.pipelines or pipeline in self.pipelines) and self.labels.items() <= labels.items()
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Choose sessions for a process and reserve them, or else enter it as waiting. The outcome is `Taken`."""
+
+    id: str
+    """The name of the process."""
+    wanted: Sequence[Wanted]
+    without: frozenset[str] = frozenset()
+    """Sessions that it cannot open now."""
+    reserve: float = RESERVED_FOR
+    heard: float = HEARD_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back what was reserved and is not claimed, and wait no more."""
+
+    id: str
+    """The name of the process."""
+    sessions: Sequence[str] = ()
+    leaves: bool = False
+    """Whether it waits no more."""
+
+
+class Chosen(NamedTuple):
+    """A session that is reserved."""
+
+    id: str
+    key: tuple[int, int]
+    """The key of its newest entry, which the claim is to expect."""
+    wanted: int
+    """For which of `Take.wanted`."""
+
+
+class Spent(NamedTuple):
+    """A session that was begun as often as is allowed, and is left as it is."""
+
+    id: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was chosen. Where that is less than was wanted, the process waits."""
+
+    sessions: Sequence[Chosen]
+    spent: Sequence[Spent] = ()
