@@ -6,6 +6,7 @@
 2. *Writes.* Redis' own CPU time for a claim, a plain append and an end, with three labels; beside it the same scripts
    and commands without the upkeep of the index.
 3. *Idle.* The commands a second of a tracker that waits, and of one with an open list, on the fullest store.
+4. *Workers* that take what waits: see `taking`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trio_progress import open_tracker
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key, Query
 from trio_progress.stores.sqlite.backend import SqliteBackend
 
+from . import taking
 from .harness import Values
 from .redis import server
 from .report import Report
@@ -82,12 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sessions that are retained (default: 1000 10000 100000)",
     )
     parser.add_argument("--writes", type=count, default=2000, metavar="N", help="claims, and as many ends (2000)")
+    parser.add_argument("--jobs", type=count, default=2000, metavar="N", help="jobs of 50 ms that workers run (2000)")
     parser.add_argument("--idle", type=seconds, default=10.0, metavar="S", help="how long a tracker idles (10)")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measures both stores at each size, then writes and idle trackers on the fullest Redis."""
-    report = Report("scale", {name: getattr(options, name) for name in ("rounds", "count", "writes", "idle")})
+    report = Report("scale", {name: getattr(options, name) for name in ("rounds", "count", "writes", "jobs", "idle")})
     random.seed(1)
     with server(options.url) as url, tempfile.TemporaryDirectory(prefix="trio-progress-") as folder:
         for number in options.count:
@@ -102,6 +105,7 @@ def run(options: argparse.Namespace) -> Report:
                 _pages(report, f"SQLite, {number} retained", backend_of_file, options.rounds)
         _writes(report, options, url)
         trio.run(_idle, report, f"{url}?prefix=n{max(options.count)}", options.idle)
+        taking.measure(report, url, options.jobs, max(options.jobs // 5, 1), options.idle, _calls)
     report.notes += [
         "a page is 100 sessions with their records of 900 bytes, read through the store; wall time",
         "Redis on the same machine, without persistence; its CPU is what INFO says it used",
@@ -315,6 +319,6 @@ register(
         5,
         add_arguments,
         run,
-        ("--rounds", "2", "--count", "1000", "--writes", "500", "--idle", "3"),
+        ("--rounds", "2", "--count", "1000", "--writes", "500", "--jobs", "200", "--idle", "3"),
     )
 )

@@ -116,9 +116,12 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
 
 @pytest.mark.exhaustive
 def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_path: Path) -> None:
-    small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--idle", "1"]
+    small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--jobs", "100", "--idle", "1"]
     report, run = measured(tmp_path, "scale", *small)
     check_shape(report, 1)
+    of_jobs = {target["what"].rpartition(": ")[2]: target["value"] for target in report["targets"]}
+    assert (of_jobs["jobs that are not done"], of_jobs["claims that were refused"]) == (0, 0)
+    assert of_jobs["commands a job, beside its own states"] < 6
     assert "what the reaper asks" in run.stdout
     sent = {row["name"]: row["median"] for row in report["rows"] if row["group"].endswith("commands that are sent")}
     assert sent["a label that one session has"] == 2, "the page, and its one session"

@@ -316,7 +316,7 @@ async def test_a_tracker_that_is_being_left_takes_none(autojump_clock: MockClock
 
     async with trio.open_nursery() as nursery:
         async with open_tracker(store) as tracker:
-            nursery.start_soon(wait, tracker)
+            nursery.start_soon(wait, tracker)  # noqa: ASYNC111 - leaving the tracker ends it
             await trio.sleep(10)
     assert len(refused) == 2
     async with open_tracker(store) as other:
