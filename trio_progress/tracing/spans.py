@@ -8,12 +8,15 @@
    is current, within that one.
 4. Who traces never hurts the work: what fails here is logged once, and nothing more of the attempt is begun. What was
    begun is ended all the same, and no context of ours is left behind.
+5. What a span says of time is the wall clock's when the attempt began, and goes on by a clock that nobody sets. So none
+   lasts an hour, or less than nothing, because the wall clock was set meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, final
@@ -110,12 +113,14 @@ class AttemptSpans:
         state: The session's.
     """
 
-    __slots__ = ("_context", "_emitted", "_outer", "_phases", "_span", "_state", "_tracer", "failed")
+    __slots__ = ("_ahead", "_context", "_emitted", "_outer", "_phases", "_span", "_state", "_tracer", "failed")
 
     def __init__(self, tracer: trace.Tracer, state: SessionState) -> None:
         self._tracer = tracer
         self._state = state
         self._span: trace.Span = trace.INVALID_SPAN
+        self._ahead = time.time_ns() - time.monotonic_ns()
+        """Nanoseconds by which the wall clock was ahead of the monotonic one."""
         self._context: Context = contexts.get_current()
         self._outer: Context | None = None
         self._phases: dict[PhaseNode, PhaseSpan] = {}
@@ -128,6 +133,10 @@ class AttemptSpans:
     def session_id(self) -> str:
         """The session's id."""
         return self._state.id
+
+    def _now(self) -> int:
+        """Nanoseconds since 1970; rule 5."""
+        return time.monotonic_ns() + self._ahead
 
     # What the session tells
 
@@ -147,6 +156,7 @@ class AttemptSpans:
             state.pipeline_name or "session",
             links=[] if earlier is None else [Link(earlier, {f"{PREFIX}link": "previous attempt"})],
             attributes=attributes,
+            start_time=self._now(),
         )
         self._context = _with(span, contexts.get_current())
         found = span.get_span_context()
@@ -197,7 +207,7 @@ class AttemptSpans:
         newest = self._state.event_log.newest
         if newest != self._emitted and not self.failed:
             self._emitted = newest
-            self._span.add_event(name, _values(data))
+            self._span.add_event(name, _values(data), self._now())
 
     @_safely
     def end(self) -> None:
@@ -211,7 +221,7 @@ class AttemptSpans:
             span.set_attribute("error.type", TIMED_OUT if error is None else error.type)
             # What viewers are shown: an exception's own message is for the log.
             span.set_status(Status(StatusCode.ERROR, state.status if error is None else error.message or error.type))
-        span.end()
+        span.end(self._now())
 
     # Phases
 
@@ -222,7 +232,7 @@ class AttemptSpans:
             f"{PREFIX}phase.path": list(node.path),
             f"{PREFIX}phase.attempt": node.attempt,
         }
-        span = self._tracer.start_span(node.name, context, attributes=attributes)
+        span = self._tracer.start_span(node.name, context, attributes=attributes, start_time=self._now())
         self._phases[node] = begun = PhaseSpan(span, _with(span, context), node.attempt)
         return begun
 
@@ -239,14 +249,14 @@ class AttemptSpans:
         for node, begun in list(self._phases.items()):
             if node.status != "running" or node.attempt != begun.attempt:
                 del self._phases[node]
-                _end_phase(node, begun)
+                _end_phase(node, begun, self._now())
 
 
 def _with(span: trace.Span, context: Context) -> Context:
     return contexts.set_value(OURS, span, trace.set_span_in_context(span, context))
 
 
-def _end_phase(node: PhaseNode, begun: PhaseSpan) -> None:
+def _end_phase(node: PhaseNode, begun: PhaseSpan, at: int) -> None:
     span = begun.span
     span.set_attribute(f"{PREFIX}phase.status", node.status)
     span.set_attribute(f"{PREFIX}phase.done", node.done)
@@ -258,7 +268,7 @@ def _end_phase(node: PhaseNode, begun: PhaseSpan) -> None:
         kind = "_OTHER" if begun.error is None else type(begun.error).__qualname__
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR))
-    span.end()
+    span.end(at)
 
 
 def _values(data: Any) -> dict[str, AttributeValue]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,39 @@ async def test_an_attempt_is_a_span_with_a_span_for_each_phase(
     assert (found.name, dict(found.attributes or {})) == ("source.found", {"url": "a", "n": 1, "tags": '["x"]'})
     assert (bare.name, dict(bare.attributes or {})) == ("bare", {})
     assert dict(listed.attributes or {}) == {"data": "[1,2]"}
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+async def test_a_wall_clock_that_is_set_meanwhile_changes_no_span(
+    jump: int, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 0
+
+    def set_clock(real: Callable[[], int] = time.time_ns) -> int:
+        return real() + ahead * 10**9
+
+    monkeypatch.setattr("time.time_ns", set_clock)
+    monkeypatch.setattr("opentelemetry.sdk.trace.time_ns", set_clock)
+    begun = set_clock()
+    async with open_tracker() as tracker:
+        tracing.instrument(tracker, traced.provider)
+        async with tracker.session("r-1", RESEARCH) as session:
+            with session.phase("search"):
+                ahead = jump
+            session.emit("found")
+            with session.phase("analysis"):
+                pass
+    names = ["research", "search", "analysis"]
+    times = [begun, *(traced[name].start_time for name in names), traced.spans[0].end_time]
+    (found,) = traced["research"].events
+    times += [found.timestamp, traced["analysis"].end_time, traced["research"].end_time]
+    for moment in times:
+        assert moment is not None
+        assert 0 <= moment - begun < 600 * 10**9
+    for name in names[1:]:
+        inner, outer = traced[name], traced["research"]
+        moments = [outer.start_time, inner.start_time, inner.end_time, outer.end_time]
+        assert moments == sorted(moment for moment in moments if moment is not None)
 
 
 async def test_spans_of_others_lie_within_and_around_them(traced: Traced) -> None:
