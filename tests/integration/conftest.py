@@ -123,4 +123,4 @@ def each_door(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def kills(exhaustive: bool) -> int:
     """How often something is killed: `KILLS=1000` before a release."""
-    return int(os.environ.get("KILLS", "20" if exhaustive else "8"))
+    return int(os.environ.get("KILLS", "20" if exhaustive else "4"))

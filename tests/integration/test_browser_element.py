@@ -129,6 +129,7 @@ def test_a_page_that_may_not_watch_is_told_so_and_shows_nothing(
     assert any("CORS" in complaint or "403" in complaint for complaint in complaints)
 
 
+@pytest.mark.exhaustive
 def test_words_height_and_colours_are_the_pages(embed: Callable[..., tuple[Page, list[str]]]) -> None:
     page, complaints = embed(
         """<trio-progress session="r-1" url="URL" heading="Recherche"
@@ -157,6 +158,7 @@ def test_words_height_and_colours_are_the_pages(embed: Callable[..., tuple[Page,
     assert len(complaints) == 2
 
 
+@pytest.mark.exhaustive
 def test_attributes_may_change_and_the_tag_may_come_and_go(
     embed: Callable[..., tuple[Page, list[str]]], host: HostProcess
 ) -> None:
@@ -185,6 +187,7 @@ def test_attributes_may_change_and_the_tag_may_come_and_go(
     assert complaints == []
 
 
+@pytest.mark.exhaustive
 def test_a_token_that_the_page_gave_before_the_module_had_come_can_be_replaced_later(
     embed: Callable[..., tuple[Page, list[str]]],
 ) -> None:
@@ -243,6 +246,7 @@ def test_elements_with_one_token_function_share_a_connection_wherever_they_are_m
     assert complaints == []
 
 
+@pytest.mark.exhaustive
 def test_from_right_to_left_bars_fill_from_the_right(
     embed: Callable[..., tuple[Page, list[str]]], host: HostProcess
 ) -> None:
@@ -270,6 +274,7 @@ def test_hostile_titles_are_text_there_as_well(embed: Callable[..., tuple[Page, 
     assert page.title() == ""
 
 
+@pytest.mark.exhaustive
 def test_less_motion_means_none(embed: Callable[..., tuple[Page, list[str]]]) -> None:
     page, _ = embed('<trio-progress session="r-1" url="URL"></trio-progress>')
     duration = "(element) => getComputedStyle(element.firstChild).transitionDuration"

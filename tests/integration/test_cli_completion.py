@@ -97,6 +97,7 @@ def test_bash_offers_no_files_where_nothing_fits(shell: Shell) -> None:
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
+@pytest.mark.exhaustive
 def test_zsh_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
     crawls = [r"crawl\:2:queued, crawl:2", r"crawl\:1:queued, The: first"]
     offered = {
@@ -132,6 +133,7 @@ def test_zsh_completes_commands_options_and_ids_that_have_colons(shell: Shell) -
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing: install the package zsh")
+@pytest.mark.exhaustive
 def test_zsh_takes_the_script_by_eval_and_from_a_folder_of_functions(shell: Shell) -> None:
     evaluated = """
         compdef() { print -r -- "compdef $@" }
@@ -151,6 +153,7 @@ def test_zsh_takes_the_script_by_eval_and_from_a_folder_of_functions(shell: Shel
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: install the package fish")
+@pytest.mark.exhaustive
 def test_fish_completes_commands_options_and_ids_that_have_colons(shell: Shell) -> None:
     lines = [
         "trio-progress w",

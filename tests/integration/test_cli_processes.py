@@ -124,6 +124,7 @@ def test_several_sessions_are_watched_at_once_and_the_highest_code_counts(store:
     assert ran("watch", "r-2").returncode == 0
 
 
+@pytest.mark.exhaustive
 def test_as_json_each_state_is_a_line_and_progress_only_rises(store: str) -> None:
     with started([*COMMAND, "watch", "--json", "r-1"]) as watcher:
         out, err = watched(watcher, store, "completed", 4)
@@ -154,6 +155,7 @@ def test_a_signal_ends_the_watching_at_once_and_not_the_session(store: str, numb
             assert client.snapshot("r-1").status == "running"
 
 
+@pytest.mark.exhaustive
 def test_a_reader_that_goes_away_ends_the_watching_without_a_word(store: str) -> None:
     with working(store, "r-1", "hang"), started([*COMMAND, "watch", "--json", "r-1"]) as watcher:
         assert watcher.stdout is not None
@@ -209,6 +211,7 @@ def test_a_server_that_is_not_there_or_wants_another_token_is_told_in_one_line(
             assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_session_that_a_server_does_not_have_yet_is_said_to_be_waited_for(store: str) -> None:
     with started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server:
         assert server.stderr is not None
@@ -223,6 +226,7 @@ def test_a_session_that_a_server_does_not_have_yet_is_said_to_be_waited_for(stor
             assert (watcher.returncode, err) == (0, "")
 
 
+@pytest.mark.exhaustive
 def test_who_watches_by_a_server_sees_that_the_owner_is_heard_of_no_more_and_that_it_is_back(store: str) -> None:
     with (
         started([*COMMAND, "serve", "--store", store, "--port", "0"]) as server,
@@ -358,6 +362,7 @@ def test_a_demo_that_is_cancelled_from_elsewhere_says_so(store: str, ran: Run) -
     assert "Traceback" not in err
 
 
+@pytest.mark.exhaustive
 def test_a_demo_whose_store_of_its_own_cannot_be_made_runs_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Run
 ) -> None:
@@ -372,6 +377,7 @@ def test_a_demo_whose_store_of_its_own_cannot_be_made_runs_all_the_same(
 # The time it takes
 
 
+@pytest.mark.exhaustive
 def test_a_list_is_there_before_anybody_notices() -> None:
     def spent() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def test_a_killed_shard_is_fenced_and_another_process_goes_on_with_it_and_nothing_is_counted_twice(
     store: str, exhaustive: bool, record_property: Callable[[str, object], None]
 ) -> None:
-    kills = 50 if exhaustive else 2
+    kills = 20 if exhaustive else 2
     took: list[float] = []
     epochs: list[int] = []
     async with open_farm() as farm, open_tracker(store) as tracker:

@@ -62,7 +62,7 @@ def test_help_shows_the_public_names() -> None:
     assert "open_server(" in shown
 
 
-@pytest.mark.parametrize("missing", ["h11", "trio_websocket"])
+@pytest.mark.parametrize("missing", ["h11", pytest.param("trio_websocket", marks=pytest.mark.exhaustive)])
 def test_a_star_and_help_do_without_the_extra_that_is_not_installed(missing: str) -> None:
     code = f"""
 import sys

@@ -108,7 +108,7 @@ class Worker:
         return status, int(steps), float(worst)
 
 
-@pytest.fixture(params=["ctrl-s", "terminal", "pipe"])
+@pytest.fixture(params=["terminal", *(pytest.param(by, marks=pytest.mark.exhaustive) for by in ("ctrl-s", "pipe"))])
 def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Worker]:
     reader = Reader(request.param)
     worker = Worker(tmp_path, reader)

@@ -71,6 +71,7 @@ def test_the_timeline_shows_when_each_phase_ran_and_what_is_usual(
     expect(rows.nth(5)).to_contain_text("report, Completed")
 
 
+@pytest.mark.exhaustive
 def test_the_timeline_is_gone_through_by_keys_and_folded_by_them(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -94,6 +95,7 @@ def test_the_timeline_is_gone_through_by_keys_and_folded_by_them(
     expect(fold).to_have_attribute("aria-expanded", "false")
 
 
+@pytest.mark.exhaustive
 def test_the_timeline_stays_shown_until_it_is_hidden(host: HostProcess, new_page: Callable[..., Page]) -> None:
     page = shown(host, new_page, viewport={"width": 1280, "height": 860})
     region = page.get_by_role("region", name="Timeline")
@@ -143,6 +145,7 @@ def test_the_estimate_explains_itself_behind_a_click(host: HostProcess, new_page
     expect(table.get_by_role("columnheader")).to_have_text(["Phase", "Expected", "So far"])
 
 
+@pytest.mark.exhaustive
 def test_a_session_of_which_nothing_is_expected_has_nothing_to_explain(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

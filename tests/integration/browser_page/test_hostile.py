@@ -148,6 +148,7 @@ def test_pain_22_a_token_is_asked_for_and_kept_for_the_tab_only(
     expect(other.get_by_role("dialog")).to_contain_text("Token required")
 
 
+@pytest.mark.exhaustive
 def test_who_has_no_token_is_told_what_there_is_to_do(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1', title='Secret')")
     page = new_page()

@@ -60,6 +60,7 @@ def test_sessions_are_found_by_words_labels_and_standing_and_the_address_keeps_i
     expect(rows).to_have_count(3)
 
 
+@pytest.mark.exhaustive
 def test_the_labels_of_a_session_find_it_whatever_they_are(host: HostProcess, new_page: Callable[..., Page]) -> None:
     labels = {"spaces": "Data  Science", "quotes": 'say "hi"', "empty": "", "a name": "x", "is": "a=b", '"': '"'}
     host(f"await open_session('r-1', title='This'); await open_session('r-2', title='That', labels={labels!r})")
@@ -90,6 +91,7 @@ def test_older_sessions_that_cannot_be_had_are_said_to_be_so(host: HostProcess, 
     expect(again).to_be_hidden()
 
 
+@pytest.mark.exhaustive
 def test_who_comes_back_to_the_list_is_where_they_left_it(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("for n in range(60): await open_session(f'r-{n}', title=f'Crawl {n}'); await trio.sleep(0.001)")
     page = new_page()
@@ -266,6 +268,7 @@ def test_of_many_sessions_those_in_sight_are_there_and_the_keyboard_reaches_all(
     expect(page.locator(".gap")).not_to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_a_session_that_the_server_has_no_more_is_said_and_no_clock_goes_on(
     new_page: Callable[..., Page], complaints: list[str]
 ) -> None:
@@ -290,6 +293,7 @@ def test_a_session_that_the_server_has_no_more_is_said_and_no_clock_goes_on(
     complaints[:] = [said for said in complaints if "404" not in said]
 
 
+@pytest.mark.exhaustive
 def test_scripts_that_do_not_come_are_said(host: HostProcess, new_page: Callable[..., Page]) -> None:
     page = new_page()
     page.route("**/static/dashboard/app.js*", lambda route: route.fulfill(content_type="text/javascript", body=""))
@@ -344,6 +348,7 @@ def test_a_phone_needs_no_scrolling_sideways(host: HostProcess, new_page: Callab
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, (address, page.evaluate(wide))
 
 
+@pytest.mark.exhaustive
 def test_on_a_phone_the_filters_are_moved_and_not_the_page(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
@@ -367,6 +372,7 @@ def test_on_a_phone_the_filters_are_moved_and_not_the_page(host: HostProcess, ne
     expect(page.get_by_role("listitem")).to_have_count(1)
 
 
+@pytest.mark.exhaustive
 def test_less_motion_means_none(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("(await open_session('r-1')).phase('a').__enter__()")
     page = new_page(reduced_motion="no-preference")

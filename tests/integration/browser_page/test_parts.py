@@ -79,6 +79,7 @@ def test_parts_stand_below_their_job_where_it_is_opened_and_keys_and_readers_kno
     expect(page.get_by_role("button", name="3 parts, 1 failed of The job")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_a_part_leads_to_its_job_and_back_to_the_list_as_it_was(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_part_leads_to_its_job_and_back_to_the_list_as_it_was(
     expect(page.get_by_role("link", name="Shard 1", exact=True)).to_be_focused()
 
 
+@pytest.mark.exhaustive
 def test_a_phase_that_follows_a_session_leads_to_it_and_it_leads_back(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

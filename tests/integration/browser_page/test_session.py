@@ -88,6 +88,7 @@ def test_a_demo_that_serves_is_watched_to_its_end(new_page: Callable[..., Page])
             demo.kill()
 
 
+@pytest.mark.exhaustive
 def test_a_reload_shows_the_sources_found_so_far(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
@@ -126,6 +127,7 @@ def test_a_session_that_goes_on_in_another_attempt_is_followed(
     expect(page.locator(".hero-standing")).to_have_text("Completed")
 
 
+@pytest.mark.exhaustive
 def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new_page: Callable[..., Page]) -> None:
     """They are numbered from 1 again, as those of the run before were."""
     host(
@@ -148,6 +150,7 @@ def test_of_a_run_that_begins_anew_the_events_are_its_own(host: HostProcess, new
     expect(events).to_contain_text(["new", "new", "new"])
 
 
+@pytest.mark.exhaustive
 def test_what_stalls_has_no_speed_and_nothing_left(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host(
         """
@@ -173,6 +176,7 @@ def test_what_stalls_has_no_speed_and_nothing_left(host: HostProcess, new_page: 
     expect(counted).to_contain_text("/s")
 
 
+@pytest.mark.exhaustive
 def test_a_result_is_copied_and_what_came_of_it_is_said_for_a_moment(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -260,6 +264,7 @@ def test_five_hundred_phases_fit_and_what_is_out_of_sight_costs_nothing(
     assert last.evaluate(drawn)
 
 
+@pytest.mark.exhaustive
 def test_a_session_that_is_not_there_yet_is_said_to_be_so_and_comes(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -289,6 +294,7 @@ def test_cancelling_asks_once_more_and_gives_the_reason(host: HostProcess, new_p
     assert host("return (await tracker.snapshot('r-1')).error.message") == "a newer one runs"
 
 
+@pytest.mark.exhaustive
 def test_that_a_cancel_did_not_reach_the_server_is_said_in_words(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

@@ -28,6 +28,7 @@ for n in range(8):
 """
 
 
+@pytest.mark.exhaustive
 def test_chips_filter_by_labels_and_of_two_values_of_one_either_will_do(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
@@ -95,6 +96,7 @@ def test_several_are_selected_then_cancelled_or_deleted_and_what_failed_is_told(
     complaints[:] = [said for said in complaints if "503" not in said]
 
 
+@pytest.mark.exhaustive
 def test_who_may_only_read_is_offered_no_selection(host: HostProcess, new_page: Callable[..., Page]) -> None:
     host("await open_session('r-1')")
     page = new_page()
@@ -109,6 +111,7 @@ def test_who_may_only_read_is_offered_no_selection(host: HostProcess, new_page: 
     expect(page.get_by_role("checkbox")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_the_tab_says_how_far_it_is_and_a_click_asks_for_a_notification(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:
