@@ -80,6 +80,7 @@ MUTANTS = (
         "session/scope.py",
         """        runtime.open[session_id] = self._reservation
         try:
+            await runtime.turns.take()
             lifecycle, interrupt = await self._claimed()
 """,
         """        try:
@@ -177,8 +178,8 @@ MUTANTS = (
     Mutant(
         "an update lacks what changed in the very state that follows its own",
         "state/reading.py",
-        "            phases=tuple(phase_changes(self.root, since)),",
-        "            phases=tuple(phase_changes(self.root, since + 1)),",
+        "            phases=tuple(self._changes(since)),",
+        "            phases=tuple(self._changes(since + 1)),",
         ("subscribe_while_it_is_published", "slow_and_dying_subscribers"),
     ),
     Mutant(
@@ -216,15 +217,26 @@ MUTANTS = (
     Mutant(
         "End comes before the flush, and does not say what the store holds",
         "session/broadcaster.py",
-        "                    await self._flushed.wait()\n",
+        """                    if not self._flushed.is_set():
+                        await self._flushed.wait()
+""",
         "",
         ("leaving_while_being_cancelled",),
     ),
     Mutant(
         "the heartbeat outlives the session",
         "session/heartbeat.py",
-        "                    await self._flushed.wait()\n                    return\n",
-        "                    await trio.sleep_forever()\n",
+        """            while not self._flushed.is_set():
+                due = trio.current_time() + self._interval
+                with trio.move_on_at(due, shield=True):
+                    await self._flushed.wait()
+                    return
+""",
+        """            while True:
+                due = trio.current_time() + self._interval
+                with trio.move_on_at(due, shield=True):
+                    await trio.sleep_forever()
+""",
         ("one_session_two_workers",),
     ),
     Mutant(

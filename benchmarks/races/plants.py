@@ -156,12 +156,18 @@ PLANTS: Final = (
             Change(
                 "session/heartbeat.py",
                 """
-                with trio.move_on_at(due, shield=True):
-                    await self._flushed.wait()
-                    return
+                while not self._flushed.is_set():
+                    due = trio.current_time() + self._interval
+                    with trio.move_on_at(due, shield=True):
+                        await self._flushed.wait()
+                        return
                 """,
-                "await trio.sleep_until(due)",
-                indent=16,
+                """
+                while True:
+                    due = trio.current_time() + self._interval
+                    await trio.sleep_until(due)
+                """,
+                indent=12,
             ),
         ),
     ),

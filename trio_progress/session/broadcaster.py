@@ -63,6 +63,7 @@ class Broadcaster:
                         self._topic.announce()
                     self._state.publish()
                     self._topic.announce()
-                    await self._flushed.wait()
+                    if not self._flushed.is_set():
+                        await self._flushed.wait()
             finally:
                 self._finish()

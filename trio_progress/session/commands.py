@@ -112,7 +112,7 @@ async def wait_ended(runtime: TrackerRuntime, session_id: str) -> Snapshot:
             last = snapshot
     reserved = runtime.open.get(session_id)
     if reserved is not None and reserved.core is not None and reserved.core.state.over:
-        await reserved.left.wait()
+        await reserved.wait_left()
     if last is None or not last.ended:
         if runtime.closed:
             raise SessionClosedError(f"the tracker was left before session {session_id!r} had ended")

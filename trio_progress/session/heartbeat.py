@@ -33,7 +33,7 @@ class Heartbeat:
     async def run(self) -> None:
         """Beats until the session has ended. Shielded: nothing else ends it."""
         with self._watch:
-            while True:
+            while not self._flushed.is_set():
                 due = trio.current_time() + self._interval
                 with trio.move_on_at(due, shield=True):
                     await self._flushed.wait()

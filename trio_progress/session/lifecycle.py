@@ -27,7 +27,6 @@ from ..errors import FencedError, SessionCancelledError, StoreError
 from ..live.feed import Ended, Feed
 from ..protocol.clock import stamp
 from ..protocol.snapshot import ErrorInfo, SessionStatus
-from ..state import checks
 from ..state.record import Record, decode_record
 from ..state.session import SessionState
 from ..stores.base import Claim, Claimed, Key
@@ -38,7 +37,7 @@ from .current import ProgressSession, current
 from .heartbeat import Heartbeat
 from .outcome import conclude, describe, hard_leaves, only_cancelled
 from .parts import Parts
-from .persister import CLAIM_PATIENCE, Persister, entry_of, events_of, index_of
+from .persister import Persister, entry_of, events_of, index_of
 from .runtime import SessionOptions, TrackerRuntime
 from .session import Session
 
@@ -71,7 +70,7 @@ class SessionLifecycle:
     def __init__(self, runtime: TrackerRuntime, options: SessionOptions) -> None:
         self._runtime, self._options = runtime, options
         self._fenced = self._adopts = False
-        self._left, self._owner = trio.Event(), checks.new_id()
+        self._left, self._owner = trio.Event(), runtime.new_owner()
         self._expect: Key | None = None
         self.core = SessionCore(self._make_state, self._make_persister, runtime.tally)
         self.core.parts = self._parts = Parts(runtime, self.core)
@@ -136,14 +135,7 @@ class SessionLifecycle:
             state.trace = tracing.begin(state.trace)
         self._expect, self._adopts = expect, expect is None
         self._runtime.committer.submit(self._persister)
-        interrupt = None
-        with trio.move_on_after(CLAIM_PATIENCE, shield=True):
-            while not self._persister.answered.is_set():
-                try:
-                    await self._persister.answered.wait()
-                except KeyboardInterrupt as error:
-                    interrupt = error
-        return interrupt
+        return await self._persister.wait_answered()
 
     def _claim(self) -> Claim:
         state, settings = self.state, self._runtime.settings

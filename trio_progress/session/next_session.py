@@ -195,7 +195,7 @@ async def _left(runtime: TrackerRuntime, session_id: str) -> None:
     reserved = runtime.open.get(session_id)
     if reserved is not None:
         with trio.move_on_after(LEFT_WITHIN):
-            await reserved.left.wait()
+            await reserved.wait_left()
             return
         raise _CannotOpenError("it is still open in this process, though its lease has lapsed")
 

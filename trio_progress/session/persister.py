@@ -11,13 +11,13 @@ import trio
 
 from ..errors import FencedError, SessionClosedError
 from ..protocol.labels import listed_labels
-from ..state.record import encode_event, encoded, record_of
+from ..state.record import encode_event, encode_record, encoded, unencoded_of
 from ..stores.base import Append, Claim, Claimed, Done, Fenced, Index, Key, Outcome, Renew, Write
 from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
     from ..settings import Settings
-    from ..state.record import Record
+    from ..state.record import Unencoded
     from ..state.session import SessionState
     from ..storage.committer import Committer
     from ..storage.spool_delivery import SpoolDelivery
@@ -36,10 +36,9 @@ def index_of(state: SessionState) -> Index:
     return Index(state.status, state.pipeline_name, listed_labels(state.labels, state.parent), state.queued or 0.0)
 
 
-def entry_of(state: SessionState, committer: Committer) -> tuple[bytes, Record | None]:
+def entry_of(state: SessionState, committer: Committer) -> tuple[bytes, Unencoded | None]:
     """What is stored of the state, `record` and `unencoded` of a write: one of the two, as the store takes it."""
-    record = record_of(state)
-    return (b"", record) if committer.takes_records else (encoded(record), None)
+    return (b"", unencoded_of(state)) if committer.takes_records else (encode_record(state), None)
 
 
 def events_of(state: SessionState, after: int = 0) -> list[tuple[int, bytes]]:
@@ -77,8 +76,14 @@ class Persister:
     _claimed: bool = False
     _claiming: Claim | None = None
     _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
-    _settled: trio.Event = field(default_factory=trio.Event)
-    _hurry: trio.Event = field(default_factory=trio.Event)
+    _settled: trio.Event | None = None
+    """Set at the next outcome; there while somebody waits for that."""
+    _hurried: bool = False
+    """Whether something urgent has happened since the state was stored last."""
+    _pausing: trio.CancelScope | None = None
+    """Around the pause, which is over at its deadline."""
+    _soon: float = 0.0
+    """When a pause is over in which something urgent happens."""
     _renew: bool = False
     _renewing: bool = False
     _sent: tuple[int, int] = (0, 0)
@@ -92,8 +97,10 @@ class Persister:
     fenced: bool = False
     waiting_since: float | None = None
     """Since when it has waited for the store to take the newest state, on Trio's clock; None: it does not."""
-    answered: trio.Event = field(default_factory=trio.Event)
-    """Set when the store has answered the claim, or is known not to answer."""
+    answered: bool = False
+    """Whether the store has answered the claim, or is known not to answer."""
+    _answer: trio.Event | None = None
+    """Set then; there where somebody waits for that."""
     flushed: trio.Event = field(default_factory=trio.Event)
     """Set when all is stored, or when that was given up."""
 
@@ -173,15 +180,20 @@ class Persister:
                 self._committer.submit(self)
             case _:
                 self._lose(outcome)
-        self.answered.set()
+        self._note_answer()
         if self._state.over and not self._behind(self._state.seq, self._state.event_log.newest):
             self.flushed.set()  # Not by the child, which is woken only now: all that wait for this are woken with it.
         self._wake_waiting()
 
     def failed(self, error: Exception) -> bool:
         """Asks to be tried again, for as long as the session needs it."""
-        self.answered.set()
+        self._note_answer()
         return not self.flushed.is_set()
+
+    def _note_answer(self) -> None:
+        self.answered = True
+        if self._answer is not None:
+            self._answer.set()
 
     def _lose(self, outcome: Outcome) -> None:
         self.refused = outcome
@@ -198,8 +210,18 @@ class Persister:
         return self.stored is None or self.stored < seq or self._stored_event < event
 
     def _wake_waiting(self) -> None:
-        self._settled.set()
-        self._settled = trio.Event()
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            settled.set()
+
+    async def _submitted(self) -> None:
+        """Hands itself in, and waits for the next outcome; a checkpoint, unless that is there at once."""
+        if self._settled is None:
+            self._settled = trio.Event()
+        settled = self._settled
+        self._committer.submit(self)
+        if not settled.is_set():
+            await settled.wait()
 
     # As a child
 
@@ -221,7 +243,7 @@ class Persister:
 
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
-        self._hurry = trio.Event()
+        self._hurried = False
         goal = self._publish()
         if not self._behind(*goal):
             self._tally.persists_unchanged += 1
@@ -229,20 +251,21 @@ class Persister:
         while not self.fenced and self._behind(*goal):
             if self._bug is not None:
                 raise self._bug
-            self._committer.submit(self)
-            await self._settled.wait()
+            await self._submitted()
         self.waiting_since = None
 
     async def _pause(self) -> None:
         """The interval between two states; urgent ones wait no longer than a broadcast does, the end not at all."""
         if self._left.is_set():
             return
-        begun = trio.current_time()
-        with trio.move_on_at(begun + self._settings.persist_interval):
-            if begun >= self._watched_until:
-                await self._hurry.wait()
-            with trio.move_on_at(begun + self._settings.broadcast_interval):
-                await self._left.wait()
+        begun, settings = trio.current_time(), self._settings
+        self._soon = begun + settings.broadcast_interval
+        urgent = self._hurried or begun < self._watched_until
+        with trio.move_on_at(begun + settings.persist_interval) as self._pausing:
+            if urgent:
+                self.hurry()
+            await self._left.wait()
+        self._pausing = None
 
     # What others call
 
@@ -255,8 +278,7 @@ class Persister:
             if self.flushed.is_set():
                 raise SessionClosedError(f"session {self._state.id!r} was left before it could be flushed")
             self.hurry()
-            self._committer.submit(self)
-            await self._settled.wait()
+            await self._submitted()
 
     async def rescue(self) -> None:
         """Stores the final state after a child has crashed. A last try, which may be cancelled."""
@@ -281,7 +303,7 @@ class Persister:
             self._log_unsaved("the final state of session %r cannot be spooled", error)
             return False
         if isinstance(write, Append) and write.unencoded is not None:
-            write = replace(write, record=encoded(write.unencoded), unencoded=None)
+            write = replace(write, record=encoded(write.unencoded.record()), unencoded=None)
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner, cancels=cancels)
 
     def _log_unsaved(self, what: str, error: Exception) -> None:
@@ -292,7 +314,28 @@ class Persister:
 
     def hurry(self) -> None:
         """Something should be stored soon, not only at the next interval."""
-        self._hurry.set()
+        self._hurried = True
+        if self._pausing is not None:
+            self._pausing.deadline = min(self._pausing.deadline, self._soon)
+
+    async def wait_answered(self) -> KeyboardInterrupt | None:
+        """Waits until the store has answered the claim, or is known to be slow or down.
+
+        A checkpoint that cannot be cancelled. Returns a Ctrl-C that came meanwhile.
+        """
+        if self.answered:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return None
+        interrupt = None
+        with trio.move_on_after(CLAIM_PATIENCE, shield=True):
+            while not self.answered:
+                if self._answer is None:
+                    self._answer = trio.Event()
+                try:
+                    await self._answer.wait()
+                except KeyboardInterrupt as error:
+                    interrupt = error
+        return interrupt
 
     def watched(self) -> None:
         """Somebody watches the session through the store: for a while states go there at broadcast pace."""
@@ -311,7 +354,6 @@ class Persister:
 
     def leave(self) -> None:
         """The state is final: flush it, at most until the flush timeout."""
-        self._hurry.set()
         self._scope.deadline = trio.current_time() + self._settings.flush_timeout
         if not self.flushed.is_set():  # Not where the child has crashed: then it is rescued.
             self._committer.submit(self)  # Without waiting for the child to wake up.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 import trio
+
+from ..state.checks import new_id
+from .turns import Turns
 
 if TYPE_CHECKING:
     from ..live.hub import Hub
@@ -24,13 +27,14 @@ if TYPE_CHECKING:
 class Reservation:
     """The place of a session's id in its tracker: from before it is entered until nothing of it is left."""
 
-    __slots__ = ("_stop", "core", "left")
+    __slots__ = ("_left", "_over", "_stop", "core")
 
     def __init__(self) -> None:
         self.core: SessionCore | None = None
         """The inside of the session, once it has begun."""
-        self.left = trio.Event()
-        """Set when nothing of the session is left."""
+        self._left: trio.Event | None = None
+        """Set when nothing of the session is left; there where somebody waits for that."""
+        self._over = False
         self._stop: tuple[str | None, bool] | None = None
 
     def begun(self, core: SessionCore) -> None:
@@ -38,6 +42,20 @@ class Reservation:
         self.core = core
         if self._stop is not None:
             core.stop(*self._stop)
+
+    async def wait_left(self) -> None:
+        """Waits until nothing of the session is left. A checkpoint."""
+        if self._left is None:
+            self._left = trio.Event()
+            if self._over:
+                self._left.set()
+        await self._left.wait()
+
+    def end(self) -> None:
+        """Nothing of the session is left."""
+        self._over = True
+        if self._left is not None:
+            self._left.set()
 
     def stop(self, reason: str | None, interrupted: bool) -> None:
         """Cancels the session's body, now or as soon as it has begun, because the tracker or the process ends."""
@@ -69,6 +87,15 @@ class TrackerRuntime:
     """Whether the tracker is being left."""
     interrupting: bool = False
     """Whether a polite stop of the process is under way."""
+    turns: Turns = field(default_factory=Turns)
+    """Who may be entered or left now."""
+    _owner: str = field(default_factory=new_id)
+    _claims: int = 0
+
+    def new_owner(self) -> str:
+        """A name for the owner of one epoch, which no other has: an id of the tracker's, and a number."""
+        self._claims += 1
+        return f"{self._owner}.{self._claims}"
 
     def held(self) -> dict[str, tuple[object, ...]]:
         """The debug view: what the tracker holds on to, by kind; all of it empty once sessions and readers have gone.

@@ -102,6 +102,7 @@ class SessionScope(OneProcess):
         self._entered = True
         runtime.open[session_id] = self._reservation
         try:
+            await runtime.turns.take()
             lifecycle, interrupt = await self._claimed()
             self._lifecycle = lifecycle
             await lifecycle.begin()
@@ -121,6 +122,7 @@ class SessionScope(OneProcess):
         assert self._lifecycle is not None
         if self._lifecycle.core.foreign:
             end_forked(f"session {self._options.id!r}", error)
+        await self._runtime.turns.take(shielded=True)  # noqa: ASYNC102 - a wait that is shielded, for the rounds of those before
         try:
             return await self._lifecycle.leave(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
         finally:
@@ -184,4 +186,4 @@ class SessionScope(OneProcess):
     def _forget(self) -> None:
         if self._runtime.open.get(self._options.id) is self._reservation:
             del self._runtime.open[self._options.id]
-        self._reservation.left.set()
+        self._reservation.end()

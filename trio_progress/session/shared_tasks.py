@@ -175,7 +175,7 @@ class SharedTasks:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
             self._stop_all("the tracker is left", interrupted=False)
             for reserved in list(runtime.open.values()):
-                await reserved.left.wait()
+                await reserved.wait_left()
         if runtime.open:
             names = ", ".join(map(repr, runtime.open))
             log_event(logging.ERROR, "sessions_stuck", "the tracker is left, but these sessions do not end: %s", names)

@@ -32,7 +32,8 @@ class WakeUp:
     __slots__ = ("pending", "send", "since", "tokens")
 
     def __init__(self) -> None:
-        self.send, self.tokens = trio.open_memory_channel[None](1)
+        channel: tuple[trio.MemorySendChannel[None], trio.MemoryReceiveChannel[None]] = trio.open_memory_channel(1)
+        self.send, self.tokens = channel
         self.pending = False
         """Whether a token lies in the channel: to try another one costs more than most updates."""
         self.since = 0.0

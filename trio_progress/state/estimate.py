@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .history import PipelineHistory
     from .phase import PhaseNode
 
+_SKIPPED: Final = PhaseLesson()
+"""What a run teaches of a phase that it has skipped."""
+
 AS_USUAL: Final = 0.25
 """The part of the usual whole that speaks for "this run goes as usual"."""
 
@@ -290,7 +293,7 @@ class Estimator:
         phases: dict[str, PhaseLesson] = {}
         for node in nodes:
             if node.status == "skipped":
-                phases[node.name] = PhaseLesson()
+                phases[node.name] = _SKIPPED
             elif node.status == "completed" and node.name in shares and node.free < MOSTLY:
                 course = self.courses.get(node.name)
                 count = node.done

@@ -127,6 +127,12 @@ def phase_changes(node: PhaseNode, since: int, path: tuple[str, ...] = ()) -> It
             yield from phase_changes(child, since, at)
 
 
+def snapshot_of(head: Head, phases: tuple[PhaseSnapshot, ...]) -> Snapshot:
+    """The published state that has this head and these phases."""
+    resume = resume_token(head.epoch, head.seq, head.events)
+    return Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
+
+
 def liveness(state: PhaseTree) -> tuple[Liveness, float | None]:
     """Whether the work advances, by the monotonic clock; a session that is not running is "ok".
 
@@ -342,20 +348,34 @@ class SessionReading(PhaseTransitions):
         """The newest published state."""
         head = self.head()
         if self._snapshot is None or self._snapshot[0] is not head:
-            phases = tuple([self._phase(node) for node in self.root.children.values()])
-            resume = resume_token(self.epoch, self.seq, self.event_log.newest)
-            self._snapshot = head, Snapshot(**msgspec.structs.asdict(head), phases=phases, resume=resume)
+            self._snapshot = head, snapshot_of(head, self.published_phases())
         return self._snapshot[1]
 
+    def published_phases(self) -> tuple[PhaseSnapshot, ...]:
+        """The phases of the newest published state."""
+        return tuple([self._phase(node) for node in self.root.children.values()])
+
     def _phase(self, node: PhaseNode) -> PhaseSnapshot:
-        if not node.shared or not self.estimator.usual:
+        if not node.shared or (node.status == "pending" and not self.estimator.usual):
             return phase_snapshot(node)
         if self._shown is None:
             self._shown = {}
         shown = self._shown.get(node.name)
         if shown is None:
-            shown = self._shown[node.name] = _pending_phase(node, self.estimator.usual.get(node.name))
+            shown = _pending_phase(node, self.estimator.usual.get(node.name))
+            if node.status == "skipped":
+                ended = utc(self.skipped_at)
+                shown = msgspec.structs.replace(shown, status="skipped", fraction=1.0, ended_at=ended)
+            self._shown[node.name] = shown
         return shown
+
+    def _changes(self, since: int) -> Iterator[PhaseUpdate]:
+        """The phases that changed after the published state `since`."""
+        yield from phase_changes(self.root, since)
+        if self.skipped_seq > since:
+            for node in self.root.children.values():
+                if node.shared:
+                    yield PhaseUpdate(**phase_values(self.copy(node)), path=(node.name,))
 
     def update_since(self, since: int, resume: str) -> Update:
         """What changed after the published state `since`, which must not lie before `oldest_delta`."""
@@ -366,6 +386,6 @@ class SessionReading(PhaseTransitions):
             seq=self.seq,
             resume=resume,
             head=self.head(),
-            phases=tuple(phase_changes(self.root, since)),
+            phases=tuple(self._changes(since)),
             folded=folded,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from ..protocol.snapshot import ENCODER, Head, PhaseSnapshot, Snapshot, phase_ra
 from .events import EventLog, LoggedEvent
 from .mirror import Mirror
 from .phase import ABSORBING, PhaseNode
+from .reading import snapshot_of
 
 if TYPE_CHECKING:
     from .session import SessionState
@@ -45,6 +46,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Where the attempt is found in a system for traces, by W3C's `traceparent`; absent where nobody traces."""
 
 
+class Unencoded(NamedTuple):
+    """What a record is made of: frozen values, for a store that keeps them until somebody reads."""
+
+    head: Head
+    phases: tuple[PhaseSnapshot, ...]
+    values: dict[str, Any]
+    """The other fields of the record."""
+
+    def record(self) -> Record:
+        """The record."""
+        return Record(state=snapshot_of(self.head, self.phases), **self.values)
+
+
 class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """The same, whose phases are passed over."""
 
@@ -59,23 +73,31 @@ _OUTLINE_DECODER = msgspec.json.Decoder(Outline)
 _EVENT_DECODER = msgspec.json.Decoder(LoggedEvent)
 
 
-def record_of(state: SessionState) -> Record:
+def unencoded_of(state: SessionState) -> Unencoded:
     """The state of now, published, as it is kept. It is not changed again."""
     state.publish()
+    return Unencoded(state.head(), state.published_phases(), _values_of(state))
+
+
+def _values_of(state: SessionState) -> dict[str, Any]:
+    """What is stored of a session and is no part of its published state; what has its default is left out."""
     root = state.root
-    return Record(
-        state=state.published_state(),
-        saved=state.saved,
-        folded=root.folded,
-        folded_weight=float(root.folded_weight),
-        worked=state.worked_before,
-        trace=msgspec.UNSET if state.trace is None else state.trace,
-        spent={
-            name: spent
-            for name, node in root.children.items()
-            if not node.shared and (spent := _spent_before(node)) > 0
-        },
-    )
+    values: dict[str, Any] = {}
+    if state.saved is not None:
+        values["saved"] = state.saved
+    if root.folded:
+        values["folded"] = root.folded
+        values["folded_weight"] = float(root.folded_weight)
+    if state.worked_before:
+        values["worked"] = state.worked_before
+    if state.trace is not None:
+        values["trace"] = state.trace
+    spent = {
+        name: spent for name, node in root.children.items() if not node.shared and (spent := _spent_before(node)) > 0
+    }
+    if spent:
+        values["spent"] = spent
+    return values
 
 
 encoded: Final[Callable[[Record], bytes]] = ENCODER.encode
@@ -84,7 +106,8 @@ encoded: Final[Callable[[Record], bytes]] = ENCODER.encode
 
 def encode_record(state: SessionState) -> bytes:
     """The state of now, published, as it is stored."""
-    return encoded(record_of(state))
+    state.publish()
+    return encoded(Record(state=state.published_state(), **_values_of(state)))
 
 
 def _spent_before(node: PhaseNode) -> float:

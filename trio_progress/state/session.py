@@ -170,9 +170,9 @@ class SessionState(SessionReading):
         if pipeline is None:
             estimator = Estimator(history, None)
         else:
-            learnt = history if pipeline.learn else None
+            learnt = history if pipeline.learn and history is not None and history.phases else None
             if learnt is None and not (pipeline.usual or self.estimator.usual):
-                return  # Nothing is known, and nothing was.
+                return  # Nothing is known of any phase, and nothing was.
             weights = {spec.name: spec.weight for spec in pipeline}
             estimator = Estimator(learnt, weights, pipeline.usual)
         estimator.bar = self.progress

@@ -222,9 +222,10 @@ class PhaseTransitions(PhaseTree):
         for node in self.root.children.values():
             if node.status == "running":
                 self._close(node, status, now, wall)
-            elif node.status == "pending" and status == "completed":
-                _finish(self.own(node), "skipped", now, wall)
+            elif node.status == "pending" and status == "completed" and not node.shared:
+                _finish(node, "skipped", now, wall)
         if status == "completed":
+            self.skip_untouched(wall)
             self.root.status, self.root.fraction = "completed", 1.0
 
     def _close(self, node: PhaseNode, status: PhaseStatus, now: float, wall: float) -> None:

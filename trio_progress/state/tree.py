@@ -8,7 +8,8 @@
    rises by one.
 4. `progress` never falls within an epoch; `raw` is the truth of the moment.
 5. A declared phase that nobody has touched is one node for all sessions of its pipeline, which is never changed.
-   `own()` puts the session's own in its place; to be read, it is as good.
+   `own()` puts the session's own in its place; to be read, it is as good. At the end of a session that completed
+   another shared one takes its place, which was skipped; when that was is a value of the session.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .estimate import Estimate, Estimator
 from .fraction import refresh
 from .guard import Noting
 from .phase import OVER, PhaseNode
+from .untouched import untouched_phases
 
 if TYPE_CHECKING:
     from ..protocol.clock import Clock
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 _DEPTH: Final = attrgetter("depth")
-
-_PIPELINES: Final = 64
-"""Pipelines whose untouched phases are kept; who makes a pipeline for each session gains nothing by it."""
 
 
 class Host(Noting, Protocol):
@@ -61,37 +60,6 @@ class Folded(NamedTuple):
 
     seq: int
     path: tuple[str, ...]
-
-
-_untouched: Final[dict[int, tuple[Pipeline, dict[str, PhaseNode]]]] = {}
-"""By the id of the pipeline, which is kept with them."""
-
-
-def _untouched_phases(pipeline: Pipeline) -> dict[str, PhaseNode]:
-    """The phases of the pipeline as nobody has touched them, for all of its sessions."""
-    known = _untouched.get(id(pipeline))
-    if known is None:
-        # It does not change, and so asks nothing of its tree.
-        root = PhaseNode(None, None, "", "", shared=True)  # type: ignore[arg-type]
-        root.children = {
-            spec.name: PhaseNode(
-                root.state,
-                root,
-                spec.name,
-                spec.shown_title,
-                weight=spec.weight / pipeline.weight,
-                unit=spec.unit,
-                total=spec.total,
-                stall_after=spec.stall_after,
-                declared=True,
-                shared=True,
-            )
-            for spec in pipeline.phases
-        }
-        if len(_untouched) >= _PIPELINES:
-            _untouched.clear()
-        known = _untouched[id(pipeline)] = (pipeline, root.children)
-    return known[1]
 
 
 class PhaseTree:
@@ -124,6 +92,8 @@ class PhaseTree:
         "raw",
         "root",
         "seq",
+        "skipped_at",
+        "skipped_seq",
         "stall_after",
         "started_mono",
         "status",
@@ -132,6 +102,11 @@ class PhaseTree:
         "trace",
         "worked_before",
     )
+
+    skipped_seq: int
+    """The published state in which the phases that nobody has touched were skipped; 0: none."""
+    skipped_at: float
+    """When that was, by the wall clock."""
 
     def __init__(
         self,
@@ -187,12 +162,12 @@ class PhaseTree:
         self._nodes = 0
         self.root = PhaseNode(self, None, "", "")
         self.root.status = "running"
-        self._borrowed = pipeline is not None
-        """Whether the dict of its phases is that of the pipeline."""
+        self._borrowed = pipeline is not None  # Whether the dict of its phases is that of the pipeline.
         self._shown: dict[str, PhaseSnapshot] | None = None
-        """What is published of phases that nobody has touched, where something is expected of them."""
+        """What is published of phases that nobody has touched, where it is not the same for all sessions."""
+        self.skipped_seq, self.skipped_at = 0, 0.0
         if pipeline is not None:
-            self.root.children = _untouched_phases(pipeline)
+            self.root.children = untouched_phases(pipeline).pending
             self._nodes = len(pipeline)
 
     @property
@@ -212,6 +187,15 @@ class PhaseTree:
         """The session's own node of a top-level phase, which may be changed; made now where it had none."""
         if not node.shared:
             return node
+        mine = self.copy(node)
+        if self._borrowed:
+            self._borrowed = False
+            self.root.children = self.root.children.copy()
+        self.root.children[node.name] = mine
+        return mine
+
+    def copy(self, node: PhaseNode) -> PhaseNode:
+        """A shared phase as it is in this session, for it alone."""
         mine = PhaseNode(
             self,
             self.root,
@@ -224,11 +208,24 @@ class PhaseTree:
             declared=True,
         )
         self.expect(mine)
-        if self._borrowed:
-            self._borrowed = False
-            self.root.children = self.root.children.copy()
-        self.root.children[node.name] = mine
+        if node.status == "skipped":
+            mine.status, mine.fraction, mine.free = "skipped", 1.0, 1.0
+            mine.v, mine.at, mine.ended = self.skipped_seq, self.published, self.skipped_at
         return mine
+
+    def skip_untouched(self, wall: float) -> None:
+        """Skips the phases that nobody has touched; the next published state has it."""
+        if self.pipeline is None:
+            return
+        skipped = untouched_phases(self.pipeline).skipped
+        if self._borrowed:
+            self.root.children = skipped
+        else:
+            self.root.children = {
+                name: skipped[name] if node.shared else node for name, node in self.root.children.items()
+            }
+        self.skipped_seq, self.skipped_at = self.seq + 1, wall
+        self._shown = None
 
     def find(self, name: str) -> PhaseNode:
         """The top-level phase of that name or alias.

@@ -45,10 +45,29 @@ class Usual(NamedTuple):
         return Expected(seconds=round(seconds, 3), source="unit", runs=runs, unit_seconds=unit, count=count)
 
 
+_KEPT: Final = 64
+"""Results that are kept: sessions of one pipeline that begin before one of them has ended expect the same."""
+
+_found: Final[dict[tuple[object, ...], tuple[PipelineHistory | None, dict[str, Usual]]]] = {}
+"""By the id of the history, which is kept with what was found, and what else was given."""
+
+
 def usual_of(
     history: PipelineHistory | None, weights: Mapping[str, float], given: Mapping[str, float]
 ) -> dict[str, Usual]:
-    """What is expected of each phase of a pipeline; empty where nothing is known of any."""
+    """What is expected of each phase of a pipeline; empty where nothing is known of any. It is not to be changed."""
+    key = (id(history), *weights.items(), None, *given.items())
+    found = _found.get(key)
+    if found is None:
+        if len(_found) >= _KEPT:
+            _found.clear()
+        found = _found[key] = history, _usual_of(history, weights, given)
+    return found[1]
+
+
+def _usual_of(
+    history: PipelineHistory | None, weights: Mapping[str, float], given: Mapping[str, float]
+) -> dict[str, Usual]:
     known = {} if history is None else history.phases
     found: dict[str, Usual] = {}
     for name in weights:

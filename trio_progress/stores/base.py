@@ -27,7 +27,7 @@ from .taking import Release, Take, Taken
 
 if TYPE_CHECKING:
     from ..state.history import Lesson, PipelineHistory
-    from ..state.record import Record
+    from ..state.record import Unencoded
 
 ASKS_KEPT: Final = 1000
 ASKS_KEPT_FOR: Final = 3600.0
@@ -77,7 +77,7 @@ class Claim:
     """The number of the state that the claim brings with it."""
     events: Sequence[tuple[int, bytes]] = ()
     """The events that stay, of those that the epochs before have left, or come with it: all others go."""
-    unencoded: Record | None = None
+    unencoded: Unencoded | None = None
     """The entry for a store that `takes_records`; `record` is empty then."""
     past_lease: bool = False
     """Whether a lease of the expected epoch does not refuse it: that owner is known to be dead."""
@@ -104,7 +104,7 @@ class Append:
     events: Sequence[tuple[int, bytes]] = ()
     lesson: Lesson | None = None
     """What the run teaches, for the history of the pipeline; given with the final state, and learnt once."""
-    unencoded: Record | None = None
+    unencoded: Unencoded | None = None
     """The entry for a store that `takes_records`; `record` is empty then."""
 
 

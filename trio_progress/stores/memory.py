@@ -12,7 +12,7 @@ import trio
 from ..protocol.labels import has_labels
 from ..state.history import Lesson, PipelineHistory, forgotten, learned
 from ..state.quantities import whole
-from ..state.record import Record, encoded
+from ..state.record import Unencoded, encoded
 from .base import (
     ASKS_KEPT,
     Append,
@@ -50,7 +50,7 @@ class _Log:
 
     key: Key
     owner: str
-    record: bytes | Record
+    record: bytes | Unencoded
     """Encoded once somebody reads it."""
     index: Index
     expires: float
@@ -66,7 +66,7 @@ class _Log:
     def stored(self, session_id: str, now: float, *, events: bool = False) -> Stored:
         data = tuple(data for _, data in self.events) if events else ()
         if not isinstance(self.record, bytes):
-            self.record = encoded(self.record)
+            self.record = encoded(self.record.record())
         return Stored(session_id, self.key, self.record, self.alive(now), self.heartbeat, data)
 
     def gone(self, now: float) -> bool:
@@ -109,13 +109,18 @@ class MemoryStore:
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes at once; then a checkpoint that cannot be cancelled."""
+        outcomes = self.commit_nowait(batch)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return outcomes
+
+    def commit_nowait(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Makes the writes; what `commit` does without its checkpoint, for who writes to nothing but this process."""
         now = trio.current_time()
         self._settle_due(now)
         outcomes = [self._write(write, now) for write in batch]
         for news, wanted in self._waiting.items():
             if any(isinstance(write, Ask) or write.id in wanted for write in batch):
                 news.set()
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return outcomes
 
     def _write(self, write: Write, now: float) -> Outcome:

@@ -105,10 +105,7 @@ class Seen:
         self.messages: dict[str, list[Message]] = {"a": [], "b": []}
         self.channels: list[trio.MemorySendChannel[None]] = []
 
-    def __getitem__(self, kind: type[None]) -> Callable[[int], Channel]:
-        return self.open
-
-    def open(self, size: int) -> Channel:
+    def __call__(self, size: int) -> Channel:
         ends: Channel = _memory_channel(size)
         self.channels.append(ends[0])
         return ends

@@ -104,7 +104,9 @@ def test_what_is_shown_of_a_phase_that_was_passed_over_is_all_that_it_has_to_say
     assert [phase.message for phase in shown] == [None, None, "nothing to do", None]
     assert all(phase.expected is not None and phase.ended_at is not None for phase in shown)
     for phase in shown:
-        assert phase == PhaseSnapshot(**phase_values(state.root.children[phase.name]), phases=())
+        node = state.get(phase.name)
+        assert node is not None
+        assert phase == PhaseSnapshot(**phase_values(node), phases=())
 
 
 def test_of_a_run_that_nobody_has_touched_it_is_estimated_what_its_parts_come_to() -> None:

@@ -234,6 +234,7 @@ async def test_pain_10_a_listener_whose_connection_breaks_is_seen_to_be_deaf_and
     async with open_tracker(inner) as owner, open_tracker(theirs) as other, trio.open_nursery() as nursery:
         nursery.start_soon(subscriber.run, other)
         async with owner.session("a") as session:
+            await trio.testing.wait_all_tasks_blocked()  # The subscriber has joined.
             for n in range(5):
                 theirs.mode = "down"
                 session.set(n=n)
