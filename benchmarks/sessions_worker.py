@@ -128,7 +128,7 @@ async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan:
             work(one)
             await release.wait()
 
-    before = _memory()
+    before = memory_in_use()
     async with loop.group() as spawn:
         began = time.process_time()
         for n in range(plan.number):
@@ -137,7 +137,7 @@ async def drive(loop: Loop, open_one: Open, work: Callable[[Any], object], plan:
         figures["enter, all at once"] = (time.process_time() - began) / plan.number * 1e6
         begin.set()
         await loop.sleep(plan.settle)
-        figures["memory"] = (_memory() - before) / plan.number / 1024
+        figures["memory"] = (memory_in_use() - before) / plan.number / 1024
         if not plan.traced:
             began, slept = time.process_time(), time.perf_counter()
             await loop.sleep(plan.idle)
@@ -163,7 +163,7 @@ async def _one_after_the_other(open_one: Open, samples: int, name: str) -> tuple
     return statistics.median(entering) * 1e6, statistics.median(leaving) * 1e6
 
 
-def _memory() -> int:
+def memory_in_use() -> int:
     """Bytes: what Python has allocated where that is traced, else what the process has in memory."""
     gc.collect()
     if tracemalloc.is_tracing():

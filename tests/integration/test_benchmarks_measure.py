@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from benchmarks import hot, scrape, sessions_worker
+from benchmarks import hot, scrape, sessions_worker, slope
 from benchmarks.harness import Timing, interleave
 from tests.benchmark_shape import check_shape
 
@@ -93,3 +93,11 @@ async def test_a_timing_counts_operations_and_not_repetitions() -> None:
     repetitions = len(calls) - calibration
     assert repetitions > 100
     assert 0 < value < 10 * 0.002e9 / repetitions / 1000
+
+
+@pytest.mark.exhaustive
+def test_slope_looks_at_the_memory_ten_times() -> None:
+    report = slope.run(argparse.Namespace(rounds=1, count=40, together=2)).as_json()
+    check_shape(report, rounds=1)
+    assert [row["name"] for row in report["rows"]] == [f"after {number}" for number in range(4, 41, 4)]
+    assert [target["limit"] for target in report["targets"]] == [slope.ALLOWED]
