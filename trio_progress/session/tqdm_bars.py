@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..state.quantities import number
+
 if TYPE_CHECKING:
     from .thread_ticker import NullTicker, ThreadTicker
 
@@ -175,6 +177,16 @@ def _put_back(tqdm: Any) -> None:
     _theirs.clear()
 
 
+def _by_value(n: Any) -> Any:
+    """A number as a plain one: numpy's narrow ones wrap where they are added to, and Decimals refuse floats."""
+    if type(n) is int or type(n) is float:
+        return n
+    try:
+        return number("n", n, least=None)
+    except (ValueError, TypeError):
+        return n  # What tqdm makes of it is for tqdm to say.
+
+
 def _methods(tqdm: Any) -> dict[str, Callable[..., Any]]:
     """What tqdm's class has while a block is open, by name."""
     make, iterate, update, reset, close = (
@@ -213,7 +225,7 @@ def _methods(tqdm: Any) -> dict[str, Callable[..., Any]]:
         kept = ours(bar)
         if kept is None:
             return update(bar, n)
-        bar.n += n
+        bar.n += _by_value(n)
         kept.follow(bar)
         return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 import trio
@@ -160,3 +162,15 @@ def test_where_nobody_follows_bars_draw_as_ever(capsys: pytest.CaptureFixture[st
     with current_session().phase("a") as phase, phase.tqdm():
         library(4)
     assert "4/4" in capsys.readouterr().err
+
+
+async def test_a_bar_counts_any_number_by_its_value(tracker: ProgressTracker) -> None:
+    async with tracker.session("r") as session:
+        with session.phase("a") as phase, phase.tqdm(), tqdm(total=10) as bar:
+            for n in (Decimal("1.5"), 0.5, Fraction(1, 2), True):
+                bar.update(n)
+            assert (bar.n, type(bar.n)) == (3.5, float)
+            with pytest.raises(TypeError):
+                bar.update("1")
+            await settle()
+            assert phase.done == 3.5
