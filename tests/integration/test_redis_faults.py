@@ -294,10 +294,14 @@ async def test_no_state_that_was_acknowledged_is_lost_when_redis_is_killed(start
                 await session.flush()
                 acknowledged = count
 
+        def more_than(count: int) -> bool:
+            return acknowledged > count
+
         for _ in range(kills):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(flush)
-                await trio.sleep(0.05)
+                await until(partial(more_than, acknowledged + 1), 60)
+                await trio.sleep(0.01)  # It is killed at any moment of the next.
                 server.kill()
                 nursery.cancel_scope.cancel()
             # Nobody writes, and what is on the disk is what there is.
