@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -49,7 +50,13 @@ def test_the_results_of_a_pool_are_counted_as_they_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_job_follows_its_parts_and_one_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_job_follows_its_parts_and_one_whose_worker_is_killed_is_gone_on_with_by_another(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:{tmp_path / 'job.db'}"
+    if kind == "redis":
+        url = f"{request.getfixturevalue('redis_url')}?prefix=test:{uuid.uuid4().hex[:12]}"
     text = files("guides/many-processes.md")["shards.py"]
     text = text.replace("sleep(0.01)", "sleep(0.05)")  # Slow enough to be killed in the middle.
     text = text.replace("open_tracker(url)", "open_tracker(url, lost_after=4, heartbeat_interval=1)")
@@ -57,25 +64,27 @@ def test_a_job_follows_its_parts_and_one_that_is_killed_is_gone_on_with(tmp_path
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "shards.py", "sqlite:job.db", *arguments]
+        command = [sys.executable, "shards.py", url, *arguments]
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
 
     with start() as job, ExitStack() as stack:
         stack.callback(job.kill)
         assert job.stdout is not None
         assert job.stdout.readline() == "declared\n"
-        workers = [stack.enter_context(start(str(number))) for number in range(3)]
-        with Client(f"sqlite:{tmp_path / 'job.db'}") as client:
-            while client.snapshot("job-1.2").phase("load").done < 5:
+        worker = stack.enter_context(start("work"))
+        stack.callback(worker.kill)
+        with Client(url) as client:
+            while not (taken := [one for one in client.sessions(parent="job-1") if one.phase("load").done >= 5]):
                 time.sleep(0.05)
-            workers[2].kill()
-            while (status := client.snapshot("job-1.2").status) != "lost":
-                assert status == "running"
-                time.sleep(0.2)
-        again = stack.enter_context(start("2"))
-        assert [worker.wait(60) for worker in (*workers[:2], again)] == [0, 0, 0]
-        said, _ = job.communicate(timeout=60)
+            worker.kill()
+            for _ in range(2):
+                stack.callback(stack.enter_context(start("work")).kill)
+            said, _ = job.communicate(timeout=120)
+            ended = client.sessions(status="completed", parent="job-1")
     assert said == "completed 3 1.0\n"
+    attempts = {one.id: one.attempt for one in ended}
+    assert set(attempts) == {f"job-1.{number}" for number in range(3)}
+    assert attempts[taken[0].id] > 1
 
 
 @pytest.mark.exhaustive  # trio-parallel is installed for these only.
