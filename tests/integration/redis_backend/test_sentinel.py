@@ -151,6 +151,7 @@ def test_sentinels_and_servers_have_passwords_of_their_own(start_redis: StartRed
         ("redis-sentinel://u:p%40x@h1?ssl_ca_certs=/x", None),
         ("redis-sentinel://h1:x/0", None),
         ("redis-sentinel:///0", None),
+        pytest.param(f"redis-sentinel://{'h,' * 100}h/0", None, id="101 hosts"),
         ("redis-sentinel://h1/0?sentinel_db=7", None),
         ("redis-sentinel://h1/0?nonsense=1", None),
         ("redis://h1:1,h2:2/0", None),

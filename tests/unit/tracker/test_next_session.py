@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.support import logs_of
 from trio_progress import (
     MemoryStore,
     PhaseError,
@@ -333,7 +334,7 @@ async def test_a_session_that_cannot_be_read_is_passed_over(
         await declare(tracker, "a")
         stored = await store.read("a")
         assert stored is not None
-        (claim,) = [Claim("bad", 1, "x", b"{}", store._logs["a"].index, None, 1e6)]
+        (claim,) = [Claim("bad", 1, "x", b"{}", logs_of(store)["a"].index, None, 1e6)]
         assert isinstance((await store.commit([claim]))[0], Claimed)
         assert await next_id(tracker) == "a"
         with pytest.raises(SessionNotFoundError):

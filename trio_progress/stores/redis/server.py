@@ -34,9 +34,13 @@ _OURS: Final = (
 )
 """Options of a URL that are not for the connections."""
 
+MAX_HOSTS: Final = 100
+"""Sentinels that a URL may name."""
+
 _NO_URL: Final = (
     "this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp], or rediss:// for TLS; "
-    "with Sentinel redis-sentinel://[USER:PASSWORD@]HOST:26379,HOST:26379[/DB]?service=mymaster; "
+    "with Sentinel redis-sentinel://[USER:PASSWORD@]HOST:26379,HOST:26379[/DB]?service=mymaster "
+    f"(at most {MAX_HOSTS} hosts); "
     "in a password / # ? @ are written %2F %23 %3F %40, and options need values of their kind"
 )
 """Says nothing of what the URL is: any part of it may be a password that was not escaped."""
@@ -182,10 +186,13 @@ def _hosts_of(netloc: str, port: int) -> tuple[str, list[tuple[str, int]]]:
     """User and password of a URL, with the @ behind them, and its hosts.
 
     Raises:
-        ValueError: Some port is none.
+        ValueError: Some port is none, or there are more than `MAX_HOSTS` hosts.
     """
     user, at, rest = netloc.rpartition("@")
-    hosts = [urlsplit(f"//{host}") for host in rest.split(",")]
+    named = rest.split(",")
+    if len(named) > MAX_HOSTS:
+        raise ValueError(f"{len(named)} hosts, at most {MAX_HOSTS}")
+    hosts = [urlsplit(f"//{host}") for host in named]
     return user + at, [(host.hostname, host.port or port) for host in hosts if host.hostname]
 
 
