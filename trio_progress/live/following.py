@@ -59,6 +59,8 @@ class Following(Stream["Snapshot"]):
         self._topic = await answered(lambda: self._hub.join(self._id, self, wait=True, keen=self.keen))
         if self._topic is None:
             self._settle()  # It has ended before.
+        elif self._topic.subscribers.get(self, self.keen) != self.keen:
+            self._hub.set_keen(self._topic, self, keen=self.keen)  # Somebody has begun to watch meanwhile.
 
     def _stop(self) -> None:
         self._hub.leave(self._topic, self)

@@ -349,6 +349,26 @@ async def test_a_followed_session_is_stored_more_often_only_while_the_job_is_wat
     assert (often > 60) if watched else (often <= 6)
 
 
+async def test_who_watches_a_job_while_it_looks_up_its_part_has_that_stored_at_that_pace(
+    autojump_clock: MockClock,
+) -> None:
+    shared = MemoryStore()
+    store = FaultyStore(shared)
+    slow = FaultyStore(shared, delay=1)
+    async with open_tracker(slow) as tracker, open_tracker(store) as owner, trio.open_nursery() as nursery:
+        nursery.start_soon(work, owner, "s-1", 200, 0.1)
+        async with tracker.session("job") as session:
+            with session.phase("shards", total=1) as phase:
+                nursery.start_soon(phase.follow, "s-1")  # noqa: ASYNC111 - over before
+                await trio.sleep(0.5)
+                async with tracker.watch("job") as snapshots:
+                    with trio.move_on_after(10):
+                        async for _ in snapshots:
+                            pass
+                assert appends(store) > 60
+                nursery.cancel_scope.cancel()
+
+
 async def test_who_watches_a_job_of_another_process_makes_its_parts_be_stored_at_that_pace_and_no_longer(
     autojump_clock: MockClock,
 ) -> None:
