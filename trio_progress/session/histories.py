@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import trio
 
 from ..state import checks
 from ..state.history import PipelineHistory, given_history
 from ..stores.base import Done, HistoryStore, SetHistory
-
-if TYPE_CHECKING:
-    from .runtime import TrackerRuntime
+from .runtime import TrackerPart
 
 
-class TrackerHistories:
+class TrackerHistories(TrackerPart):
     """The part of a tracker that is about the histories of pipelines."""
-
-    @property
-    def _runtime(self) -> TrackerRuntime:
-        raise NotImplementedError  # pragma: no cover - the tracker has it
 
     async def history(self, pipeline: str) -> PipelineHistory | None:
         """What earlier runs of a pipeline have taught; None: nothing. A checkpoint.

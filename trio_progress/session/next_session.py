@@ -27,7 +27,7 @@ from ..state.quantities import whole
 from ..state.session import checked_pipeline
 from ..stores.taking import MOST_ATTEMPTS, NEVER_BEGUN, Chosen, Wanted
 from ..telemetry.logs import BURST, log_event
-from .runtime import SessionOptions
+from .runtime import SessionOptions, TrackerPart
 from .scope import SessionScope
 
 if TYPE_CHECKING:
@@ -43,12 +43,8 @@ AGAIN: Final = 1.0
 """Seconds after which another one is taken, where the store has not answered the reading of the one that was chosen."""
 
 
-class TrackerTaking:
+class TrackerTaking(TrackerPart):
     """The part of a tracker that takes the sessions which wait to be run."""
-
-    @property
-    def _runtime(self) -> TrackerRuntime:
-        raise NotImplementedError  # pragma: no cover - the tracker has it
 
     def next_session(
         self,

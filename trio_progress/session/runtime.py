@@ -120,3 +120,11 @@ class SessionOptions:
     title: str | None
     labels: dict[str, str] | None
     raise_on_cancel: bool
+
+
+class TrackerPart:
+    """One part of what a tracker can do; the tracker is made of them."""
+
+    @property
+    def _runtime(self) -> TrackerRuntime:
+        raise NotImplementedError  # pragma: no cover - the tracker has it

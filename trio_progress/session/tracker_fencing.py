@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 from ..state import checks
 from ..state.quantities import whole
 from .commands import fence
+from .runtime import TrackerPart
 
 if TYPE_CHECKING:
     from ..protocol.snapshot import Snapshot
-    from .runtime import TrackerRuntime
 
 
-class TrackerFencing:
+class TrackerFencing(TrackerPart):
     """The part of a tracker that fences owners off."""
-
-    @property
-    def _runtime(self) -> TrackerRuntime:
-        raise NotImplementedError  # pragma: no cover - the tracker has it
 
     async def fence(self, session_id: str, *, epoch: int | None = None, reason: str | None = None) -> Snapshot:
         """Writes off a running session whose owner is known to be dead, without waiting for its lease to lapse.

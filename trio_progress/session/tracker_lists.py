@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING
 
 from ..live.listing import list_sessions
 from ..state import checks
+from .runtime import TrackerPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..protocol.page import SessionPage
-    from .runtime import TrackerRuntime
 
 
-class TrackerLists:
+class TrackerLists(TrackerPart):
     """The part of a tracker that lists sessions."""
-
-    @property
-    def _runtime(self) -> TrackerRuntime:
-        raise NotImplementedError  # pragma: no cover - the tracker has it
 
     async def sessions(
         self,
