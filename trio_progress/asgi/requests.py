@@ -22,7 +22,7 @@ def request_of(scope: Scope) -> Request:
     """A request without its body, or a WebSocket's handshake, as our routes take it.
 
     Raises:
-        RefusedError: It has too many headers, one twice of which there may be one, or a query that is none.
+        RefusedError: It has too many headers, one twice of which there may be one, or a query that cannot be read.
     """
     websocket = scope["type"] == "websocket"
     query, labels = parse_query(bytes(scope.get("query_string", b"")).decode("latin-1"))

@@ -9,7 +9,7 @@ from .base import Index, Key
 from .buckets import begun, bucket_of, buckets_of, labels_of, pipelines_of
 from .memory_index import Entry, PlaceIndex
 from .places import dimensions
-from .taking import LOOKED_FOR, SPENT_SHOWN, Chosen, Release, Spent, Take, Taken, Wanted
+from .taking import LOOKED_FOR, SPENT_SHOWN, Release, Take, Taken, Wanted, choose
 
 
 class _Stands(NamedTuple):
@@ -95,25 +95,24 @@ class MemoryQueue:
             key: Gives the newest key of a session.
             now: Seconds.
         """
-        chosen: list[Chosen] = []
-        spent: list[Spent] = []
-        short = False
-        for number, wanted in enumerate(take.wanted):
-            found = len(chosen)
+
+        def takeable(wanted: Wanted) -> Iterator[tuple[str, Key]]:
             for session_id in self._oldest(wanted, buckets_of(wanted), LOOKED_FOR):
-                if len(chosen) - found == wanted.count:
-                    break
                 if session_id not in self._reserved and session_id not in take.without:
-                    self._reserved[session_id] = (take.id, now + take.reserve)
-                    chosen.append(Chosen(session_id, key(session_id), number))
-            short = short or len(chosen) - found < wanted.count
-            limit = wanted.max_attempts
-            spent += [Spent(one, limit) for one in self._oldest(wanted, [begun(limit)], SPENT_SHOWN)]
+                    yield session_id, key(session_id)
+
+        def spent(wanted: Wanted) -> Iterator[str]:
+            return self._oldest(wanted, [begun(wanted.max_attempts)], SPENT_SHOWN)
+
+        def reserve(session_id: str) -> None:
+            self._reserved[session_id] = (take.id, now + take.reserve)
+
+        taken, short = choose(take, takeable, spent, reserve)
         if short:
             self._waiting[take.id] = _Waiting(take.wanted, now + take.heard)  # Where it stood, if it waits already.
         else:
             self._waiting.pop(take.id, None)
-        return Taken(chosen, spent)
+        return taken
 
     def _oldest(self, wanted: Wanted, buckets: Sequence[str], most: int) -> Iterator[str]:
         of_labels = labels_of(wanted)

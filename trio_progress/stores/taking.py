@@ -14,8 +14,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
 RESERVED_FOR: Final = 5.0
@@ -103,3 +104,31 @@ class Taken:
 
     sessions: Sequence[Chosen]
     spent: Sequence[Spent] = ()
+
+
+def choose(
+    take: Take,
+    takeable: Callable[[Wanted], Iterable[tuple[str, tuple[int, int]]]],
+    spent: Callable[[Wanted], Iterable[str]],
+    reserve: Callable[[str], object],
+) -> tuple[Taken, bool]:
+    """Chooses and reserves what is wanted; that, and whether it is less than is wanted.
+
+    Args:
+        take: What is asked for.
+        takeable: Gives the sessions that can be taken and are not reserved, with their newest keys, oldest first; it
+            is gone on with after each that was reserved.
+        spent: Gives the sessions that were begun as often as is allowed.
+        reserve: Reserves one.
+    """
+    chosen: list[Chosen] = []
+    left: list[Spent] = []
+    short = False
+    for number, wanted in enumerate(take.wanted):
+        found = len(chosen)
+        for session_id, key in islice(takeable(wanted), wanted.count):
+            reserve(session_id)
+            chosen.append(Chosen(session_id, key, number))
+        short = short or len(chosen) - found < wanted.count
+        left += [Spent(session_id, wanted.max_attempts) for session_id in islice(spent(wanted), SPENT_SHOWN)]
+    return Taken(chosen, left), short

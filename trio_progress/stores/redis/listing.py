@@ -121,7 +121,7 @@ class Lists:
         """A page, or, of several dimensions, as much as one call looks at; None where the index is not complete yet."""
         places = places_of(query)
         asked = [escaped(each) for each in dimensions(query.pipeline, query.labels)]
-        command: Command = (PAGE, 0, self._base, query.limit, LOOKED_AT, SETTLED, _ms(OLDER_FOR), score, last)
+        command: Command = (PAGE, 0, self._base, query.limit, LOOKED_AT, SETTLED, milliseconds(OLDER_FOR), score, last)
         while True:
             reply = self._reply((*command, int(query.lapsed), len(places), *places, *asked))
             match reply:
@@ -152,7 +152,7 @@ class Lists:
         return bool(reply == [b"done"])  # Or Redis is full, and takes no more now.
 
     def _take_in_slice(self) -> Any:
-        return self._reply((TAKE_IN, 0, self._base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY)))
+        return self._reply(take_in_slice(self._base))
 
     def _reply(self, command: Command) -> Any:
         (reply,) = self._calls([command])
@@ -183,5 +183,11 @@ def escaped(dimension: str) -> str:
     return dimension.replace("\1", "\1\2").replace("\0", "\1\1")
 
 
-def _ms(seconds: float) -> int:
+def take_in_slice(base: str) -> Command:
+    """Has a slice of what an older version has written taken in."""
+    return (TAKE_IN, 0, base, SLICE, milliseconds(OLDER_FOR), milliseconds(OLDER_EVERY))
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole ones."""
     return int(seconds * 1000)

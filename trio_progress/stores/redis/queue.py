@@ -14,9 +14,9 @@ from ..base import Done
 from ..buckets import labels_of, pipelines_of
 from ..decoding import decode_id
 from ..taking import LOOKED_FOR, SPENT_SHOWN, Chosen, Release, Spent, Take, Taken, Wanted
-from .listing import OLDER_EVERY, OLDER_FOR, SETTLED, SLICE, escaped
+from .listing import SETTLED, escaped, milliseconds, take_in_slice
 from .reads import key
-from .scripts import RELEASE, TAKE, TAKE_IN, Command, Steps
+from .scripts import RELEASE, TAKE, Steps
 
 SLICES: Final = 20
 """How many slices of a store of an older version one take has taken in, as long as it finds nothing."""
@@ -29,7 +29,8 @@ def take(base: str, asked: Take) -> Steps[Taken]:
         ResponseError: Redis has refused it.
         CorruptEntryError: It has answered what is not known.
     """
-    given: list[Any] = [base, asked.id, _ms(asked.reserve), _ms(asked.heard), SETTLED, LOOKED_FOR, SPENT_SHOWN]
+    times = milliseconds(asked.reserve), milliseconds(asked.heard)
+    given: list[Any] = [base, asked.id, *times, SETTLED, LOOKED_FOR, SPENT_SHOWN]
     given += [len(asked.without), *sorted(asked.without)]
     for wanted in asked.wanted:
         text = _wish(wanted)
@@ -43,8 +44,7 @@ def take(base: str, asked: Take) -> Steps[Taken]:
         if taken.sessions or complete or slices == SLICES:
             return taken
         slices += 1
-        slice_: Command = (TAKE_IN, 0, base, SLICE, _ms(OLDER_FOR), _ms(OLDER_EVERY))
-        yield [slice_]
+        yield [take_in_slice(base)]
 
 
 def _taken(reply: Any) -> tuple[Taken, bool]:
@@ -79,7 +79,3 @@ def _wish(wanted: Wanted) -> bytes:
     pipelines = [escaped(each) for each in pipelines_of(wanted) if each]
     labels = sorted(map(escaped, labels_of(wanted)))
     return msgspec.json.encode({"n": wanted.max_attempts, "p": pipelines, "l": labels})
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)

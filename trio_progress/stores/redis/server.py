@@ -186,7 +186,7 @@ def _hosts_of(netloc: str, port: int) -> tuple[str, list[tuple[str, int]]]:
     """User and password of a URL, with the @ behind them, and its hosts.
 
     Raises:
-        ValueError: Some port is none, or there are more than `MAX_HOSTS` hosts.
+        ValueError: A port is not a number, or there are more than `MAX_HOSTS` hosts.
     """
     user, at, rest = netloc.rpartition("@")
     named = rest.split(",")

@@ -20,7 +20,7 @@ import msgspec
 from ..base import Index
 from ..buckets import bucket_of
 from ..decoding import encode_labels
-from ..places import RUNNING, dimensions
+from ..places import dimensions
 from ..taking import NEVER_BEGUN
 
 SLICE: Final = 200
@@ -53,7 +53,7 @@ class Listed(NamedTuple):
     @property
     def again(self) -> str | None:
         """Where it stands as one that waits to be gone on with; None: it does not, as long as it has a lease."""
-        return None if self.status in (NEVER_BEGUN, RUNNING) else bucket_of(self.status, self.attempts)
+        return None if self.status == NEVER_BEGUN else bucket_of(self.status, self.attempts)
 
 
 def listed(index: Index, attempts: int) -> Listed:

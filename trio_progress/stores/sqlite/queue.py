@@ -20,18 +20,8 @@ from ..base import Done, Key
 from ..buckets import begun, bucket_of, buckets_of, pipelines_of
 from ..buckets import labels_of as wanted_labels
 from ..decoding import CorruptEntries, decode_id
-from ..places import RUNNING
-from ..taking import (
-    LOOKED_FOR,
-    SPENT_SHOWN,
-    TAKE,
-    Chosen,
-    Release,
-    Spent,
-    Take,
-    Taken,
-    Wanted,
-)
+from ..places import place_of
+from ..taking import LOOKED_FOR, TAKE, Release, Take, Taken, Wanted, choose
 from .listed import Listed, labels_of, readable
 from .listing import clocks, without_lease
 from .machine import Lease
@@ -62,7 +52,7 @@ class Queue:
 
     def ring(self, by: Listed) -> None:
         """Asks the process that has waited longest for a session listed by this to take it, if it can be taken."""
-        bucket = None if by.status == RUNNING else bucket_of(by.status, by.attempts)
+        bucket = bucket_of(by.status, by.attempts)
         if bucket is None:
             return
         rows = self._execute("SELECT process, wanted, boot, until, wall FROM waiting ORDER BY n").fetchall()
@@ -93,25 +83,17 @@ class Queue:
 
     def take(self, take: Take) -> Taken:
         """Chooses and reserves, or enters the process as waiting."""
-        chosen: list[Chosen] = []
-        spent: list[Spent] = []
-        short = False
-        for number, wanted in enumerate(take.wanted):
-            found = len(chosen)
-            for session, key in self._takeable(wanted, take.without):
-                if len(chosen) - found == wanted.count:
-                    break
-                lease = self._clock.lease(take.reserve)
-                self._execute("INSERT OR REPLACE INTO reserved VALUES (?, ?, ?, ?, ?)", (session, take.id, *lease))
-                chosen.append(Chosen(session, key, number))
-            short = short or len(chosen) - found < wanted.count
-            limit = wanted.max_attempts
-            spent += [Spent(session, limit) for session in islice(self._spent(wanted), SPENT_SHOWN)]
+
+        def reserve(session: str) -> None:
+            lease = self._clock.lease(take.reserve)
+            self._execute("INSERT OR REPLACE INTO reserved VALUES (?, ?, ?, ?, ?)", (session, take.id, *lease))
+
+        taken, short = choose(take, lambda wanted: self._takeable(wanted, take.without), self._spent, reserve)
         if short:
             self._enter(take)
         else:
             self._leave(take.id)
-        return Taken(chosen, spent)
+        return taken
 
     def _enter(self, take: Take) -> None:
         """Enters a process that waits; one that is there keeps its place, and costs nothing most of the time."""
@@ -171,8 +153,7 @@ class Queue:
             key, by = self._row(session)
             if key is None or by is None or by.queued_at != queued_at or not wanted.fits(by.pipeline, labels_of(by)):
                 continue  # A row of the index that a stranger has left behind, among others.
-            place = "lapsed" if by.status == RUNNING else by.status
-            if bucket_of(place, by.attempts) in buckets:
+            if bucket_of(place_of(by.status, alive=False), by.attempts) in buckets:
                 yield session, key
 
     def _is_reserved(self, session: str) -> bool:
