@@ -29,6 +29,7 @@ from trio_progress.stores.base import (
     Query,
     Renew,
     Seen,
+    Store,
     Stored,
     Write,
 )
@@ -76,6 +77,28 @@ def core_of(tracker: ProgressTracker, session_id: str) -> SessionCore:
 def logs_of(store: MemoryStore) -> dict[str, Any]:
     """What a store in memory holds, for what comes over it from outside: a FLUSHALL, an older backup."""
     return store._logs
+
+
+class PassingStore:
+    """A store that passes all on to another one, which belongs to somebody else; tests derive theirs from it."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        return await self.inner.commit(batch)
+
+    async def read(self, session_id: str) -> Stored | None:
+        return await self.inner.read(session_id)
+
+    async def list(self, query: Query) -> Page:
+        return await self.inner.list(query)
+
+    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
+        return await self.inner.changes(mark, seen)
+
+    async def aclose(self) -> None:
+        pass
 
 
 class RecordingStore:

@@ -21,8 +21,6 @@ from typing import Any, Final
 
 import trio_progress
 
-from .._mutants import bring_bytecode
-
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 PACKAGE: Final = Path(trio_progress.__file__).resolve().parent
@@ -198,7 +196,6 @@ def make(plant: Plant | None, folder: Path) -> None:
     """
     copy = folder / "trio_progress"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    bring_bytecode(PACKAGE, copy)
     for change in () if plant is None else plant.changes:
         path = copy / change.file
         path.write_text(change.made(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._mutants import ROOT, Mutant, bring_bytecode, plant
+from benchmarks._mutants import ROOT, Mutant, plant
 
 pytestmark = pytest.mark.integration
 
@@ -169,7 +169,6 @@ PLANTS = (
 @pytest.mark.parametrize("mutant", PLANTS, ids=[mutant.name for mutant in PLANTS])
 def test_a_bug_in_the_explorer_is_seen_by_its_test(mutant: Mutant, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "trio_progress", tmp_path / "trio_progress", ignore=shutil.ignore_patterns("__pycache__"))
-    bring_bytecode(ROOT / "trio_progress", tmp_path / "trio_progress")
     shutil.copytree(ROOT / "tests" / "unit" / "testing", tmp_path / "tests" / "unit" / "testing")
     for shared in ("pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / shared, tmp_path / shared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.support import PassingStore
 from trio_progress import MemoryStore, ProgressTracker, StoreError, open_tracker
 from trio_progress.errors import CorruptEntryError
 from trio_progress.protocol.messages import ErrorMessage, Pong
@@ -22,41 +23,35 @@ from trio_progress.server.runtime import ServerRuntime
 from trio_progress.server.settings import ServerSettings
 from trio_progress.server.sse import SseConnection
 from trio_progress.server.transport import SocketlessTransport
-from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from trio_progress.stores.base import Outcome, Page, Query, Stored, Write
 from trio_progress.testing import memory_client
 
 MINE = Grant(verbs=frozenset({"read", "cancel", "delete"}), labels={"user": "u1"})
 
 
-class CountingStore:
+class CountingStore(PassingStore):
     """Counts what it is asked for by whoever has asked for something; what readers wait for is not counted."""
 
     def __init__(self) -> None:
-        self.inner = MemoryStore()
+        super().__init__(MemoryStore())
         self.calls: list[str] = []
         self.corrupt: set[str] = set()
         """Sessions whose entry cannot be read."""
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         self.calls.append("commit")
-        return await self.inner.commit(batch)
+        return await super().commit(batch)
 
     async def read(self, session_id: str) -> Stored | None:
         self.calls.append("read")
-        stored = await self.inner.read(session_id)
+        stored = await super().read(session_id)
         if stored is not None and session_id in self.corrupt:
             return replace(stored, record=b"{")
         return stored
 
     async def list(self, query: Query) -> Page:
         self.calls.append("list")
-        return await self.inner.list(query)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self.inner.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
+        return await super().list(query)
 
 
 def asked(method: str, path: str, **query: str) -> Request:

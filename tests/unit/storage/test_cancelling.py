@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.support import PassingStore
 from trio_progress import MemoryStore, StoreError, open_tracker
 from trio_progress.blocking import Client
 from trio_progress.storage.part_cancelling import PartCanceller
-from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Store, Stored, Write
+from trio_progress.stores.base import Store, Stored
 from trio_progress.stores.threaded import SqliteStore
 from trio_progress.tracker import runtime_of
 
 
-class Overtaking:
+class Overtaking(PassingStore):
     """A store in which something happens right after each look at a session."""
 
     def __init__(self, inner: Store) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.then: Callable[[], Awaitable[object]] | None = None
         self.looks = 0
 
     async def read(self, session_id: str) -> Stored | None:
-        stored = await self._inner.read(session_id)
+        stored = await super().read(session_id)
         self.looks += 1
         if self.then is not None:
             await self.then()
         return stored
-
-    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        return await self._inner.commit(batch)
-
-    async def list(self, query: Query) -> Page:
-        return await self._inner.list(query)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self._inner.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("way", ["tracker", "the end of its job"])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.support import logs_of
+from tests.support import PassingStore, logs_of
 from tests.unit.storage.spooling import files
 from trio_progress import MemoryStore, ProgressTracker, Session, open_tracker
-from trio_progress.stores.base import Ask, Changes, Outcome, Page, Query, Seen, Store, Stored, Write
+from trio_progress.stores.base import Ask, Outcome, Store, Write
 from trio_progress.testing import FaultyStore
 
 
@@ -27,31 +27,20 @@ async def follow(session: Session, session_id: str) -> None:
         await phase.follow(session_id)
 
 
-class Durable:
+class Durable(PassingStore):
     """A store that outlives its process, so that what it does not take is spooled; in memory for virtual time."""
 
     address = "test:parts"
 
     def __init__(self, inner: Store) -> None:
         self.faulty = FaultyStore(inner)
+        super().__init__(self.faulty)
         self.refuses_asks = False
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         if self.refuses_asks and any(isinstance(write, Ask) and write.what == "cancel" for write in batch):
             self.faulty.mode = "down"
-        return await self.faulty.commit(batch)
-
-    async def read(self, session_id: str) -> Stored | None:
-        return await self.faulty.read(session_id)
-
-    async def list(self, query: Query) -> Page:
-        return await self.faulty.list(query)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self.faulty.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        pass
+        return await super().commit(batch)
 
 
 @pytest.mark.parametrize("lost", ["the end", "the request"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,21 +10,17 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, logs_of
+from tests.support import PassingStore, RecordingStore, logs_of
 from tests.unit.storage.spooling import APPEND, files
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
 from trio_progress.session.runtime import TrackerRuntime
 from trio_progress.stores.base import (
     Append,
-    Changes,
     Claim,
     Claimed,
     Index,
     Key,
     Outcome,
-    Page,
-    Query,
-    Seen,
     Stored,
     Write,
 )
@@ -35,28 +31,14 @@ pytestmark = pytest.mark.usefixtures("folder")
 PIPELINE = Pipeline("p", ["a", "b"])
 
 
-class Durable:
+class Durable(PassingStore):
     """A store with an address, as those have that outlive their process; in memory, so that it has virtual time."""
 
     address = "test:durable"
 
     def __init__(self, inner: MemoryStore) -> None:
         self.recording = RecordingStore(inner=inner)
-
-    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        return await self.recording.commit(batch)
-
-    async def read(self, session_id: str) -> Stored | None:
-        return await self.recording.read(session_id)
-
-    async def list(self, query: Query) -> Page:
-        return await self.recording.list(query)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self.recording.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        pass
+        super().__init__(self.recording)
 
 
 async def lose_the_end(inner: MemoryStore, *, never_claimed: bool = False, claim_unanswered: bool = False) -> int:

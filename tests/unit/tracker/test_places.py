@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pytest
 import trio.testing
 
+from tests.support import PassingStore
 from trio_progress import MemoryStore, Pipeline, open_tracker
-from trio_progress.stores.base import Changes, Outcome, Page, Query, Seen, Stored, Write
+from trio_progress.stores.base import Page, Query
 
 PIPELINE = Pipeline("research", {"search": 3})
 
 
-class Watched:
+class Watched(PassingStore):
     """A store that notes what lists it is asked for, and how many sessions each has brought."""
 
     takes_records = True
 
     def __init__(self, inner: MemoryStore) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.asked: list[tuple[Query, int]] = []
 
     async def list(self, query: Query) -> Page:
-        page = await self._inner.list(query)
+        page = await super().list(query)
         self.asked.append((query, len(page.sessions)))
         return page
-
-    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        return await self._inner.commit(batch)
-
-    async def read(self, session_id: str) -> Stored | None:
-        return await self._inner.read(session_id)
-
-    async def changes(self, mark: str | None, seen: Mapping[str, Seen | None]) -> Changes:
-        return await self._inner.changes(mark, seen)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 @pytest.mark.parametrize("labels", [None, {"user": "u2"}])
