@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import signal
@@ -170,11 +171,25 @@ def test_of_four_processes_that_claim_a_hundred_ids_exactly_one_wins_each(tmp_pa
     assert sound(path)
 
 
+def stop_between_writes(process: subprocess.Popen[str], path: Path) -> None:
+    """Stops a process that has not locked the file: one that is stopped amid a write keeps all others from writing."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        with closing(sqlite3.connect(path, timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+            else:
+                return
+
+
 def test_an_owner_that_was_stopped_and_wakes_up_is_fenced(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with worker("count", path) as first:
         first.next("ack")
-        first.process.send_signal(signal.SIGSTOP)
+        stop_between_writes(first.process, path)
         with worker("count", path) as second:
             _, epoch, number, _ = second.next("own")
             before = [line for line in first.rest() if line[0] == "ack"]
