@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -97,6 +98,7 @@ class Model:
     store: Store
     sleep: Callable[[float], None]
     written: dict[str, _Written] = field(default_factory=dict)
+    owners: Iterator[int] = field(default_factory=itertools.count)
 
     async def run(self, steps: Sequence[Step]) -> None:
         """Makes the steps, then looks."""
@@ -120,7 +122,8 @@ class Model:
 
     async def _claim(self, which: str, by: Index, **given: Any) -> None:
         before = await self.store.read(which)
-        write = claim(which, index=by, owner=f"owner {len(self.written)} {id(by)}", **given)
+        # One of its own for each: a claim by the same owner is a claim sent again, and changes nothing.
+        write = claim(which, index=by, owner=f"owner {next(self.owners)}", **given)
         (outcome,) = await self.store.commit([write])
         if isinstance(outcome, Claimed):
             if before is not None:
