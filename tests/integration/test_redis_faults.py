@@ -34,7 +34,8 @@ USUAL_FAULTS = 80
 """Without `--exhaustive`."""
 
 FAULTS_EACH = 10
-AT_ONCE = 20
+AT_ONCE = 8
+"""Scenarios side by side: with many more a busy machine keeps a loop from answering within the stores' timeouts."""
 
 
 async def test_many_seeded_faults_break_no_promise(redis_url: str, seeds: Seeds) -> None:

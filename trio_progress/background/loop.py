@@ -133,6 +133,9 @@ class LoopThread(ToldOfForks):
             return trio.from_thread.run_sync(function, *args, trio_token=self._token)
         except trio.RunFinishedError:
             raise self._ended() from None
+        except SessionClosedError:
+            self.check_cancelled()  # Its final state is on its way, and nobody is to tell that from what comes later.
+            raise
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Has the event loop await the function, and waits for what comes of it; raises what `call()` does."""
@@ -141,6 +144,9 @@ class LoopThread(ToldOfForks):
             return trio.from_thread.run(function, *args, trio_token=self._token)
         except (trio.RunFinishedError, trio.Cancelled):  # noqa: ASYNC103 - the loop's: in this thread is no scope
             raise self._ended() from None  # noqa: ASYNC104 - as above
+        except SessionClosedError:
+            self.check_cancelled()  # As in `call`.
+            raise
 
     def check_cancelled(self) -> None:
         """Raises `SessionCancelledError` where the session was cancelled."""

@@ -227,3 +227,18 @@ def test_it_is_for_code_without_an_event_loop() -> None:
     trio.run(main)
     with pytest.raises(TypeError, match="cannot be pickled"), quiet() as session:
         pickle.dumps(session)
+
+
+def test_what_was_cancelled_says_so_also_while_its_final_state_is_being_stored() -> None:
+    store = FaultyStore()
+    with quiet(store=store, flush_timeout=PATIENCE) as session, session.phase("fetch"):
+        session.flush()
+        store.mode = "down"
+        session.cancel("why")
+        with pytest.raises(SessionCancelledError, match="why"):
+            until_cancelled(session)
+        with pytest.raises(SessionCancelledError, match="why"):
+            session.flush()
+        with pytest.raises(SessionCancelledError, match="why"), session.phase("load"):
+            pass
+        store.mode = "up"
