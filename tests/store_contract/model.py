@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
 from tests.store_contract.rig import KEEP, LEASE, append, claim, index
 from trio_progress.protocol.labels import PARENT
-from trio_progress.stores.base import Claimed, Delete, Done, Index, Query, Renew, Store, Stored, claimed_index
+from trio_progress.stores.base import Claim, Claimed, Delete, Done, Index, Query, Renew, Store, Stored, claimed_index
 from trio_progress.stores.decoding import decode_cursor
 
 Step: TypeAlias = tuple[Any, ...]
@@ -34,6 +34,7 @@ TRANSITIONS: list[Step] = [
     ("claim", "b", LABELS[1], "q", 2.0, False, False),
     ("look",),
     ("claim", "a", LABELS[0], "p", 1e9, True, True),
+    ("again", "a"),
     ("look",),
     ("append", "a"),
     ("pass", PASSING[1]),
@@ -51,6 +52,8 @@ TRANSITIONS: list[Step] = [
     ("lose", "a"),
     ("look",),
     ("claim", "a", LABELS[1], "p", 2.5, False, False),
+    ("pass", PASSING[1]),
+    ("again", "a"),
     ("end", "b", "failed"),
     ("delete", "b"),
     ("look",),
@@ -70,6 +73,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
             st.tuples(st.just("declare"), ids, labels, pipelines, queued),
             st.tuples(st.just("claim"), ids, labels, pipelines, queued, kept, kept),
             st.tuples(st.just("claim"), ids, labels, pipelines, queued, kept, kept),
+            st.tuples(st.just("again"), ids),
             st.tuples(st.just("append"), ids),
             st.tuples(st.just("relabel"), ids, labels, queued),
             st.tuples(st.just("end"), ids, ends),
@@ -91,6 +95,13 @@ class _Written:
     by: Index
 
 
+class _Answered(NamedTuple):
+    """A claim, and what it is to be answered when it is made again."""
+
+    claim: Claim
+    answer: Claimed
+
+
 @dataclass
 class Model:
     """What was written last of each session, and taken."""
@@ -98,6 +109,7 @@ class Model:
     store: Store
     sleep: Callable[[float], None]
     written: dict[str, _Written] = field(default_factory=dict)
+    claimed: dict[str, _Answered] = field(default_factory=dict)
     owners: Iterator[int] = field(default_factory=itertools.count)
 
     async def run(self, steps: Sequence[Step]) -> None:
@@ -126,10 +138,20 @@ class Model:
         write = claim(which, index=by, owner=f"owner {next(self.owners)}", **given)
         (outcome,) = await self.store.commit([write])
         if isinstance(outcome, Claimed):
+            told = None
             if before is not None:
                 known = self.written[which].by
                 by = claimed_index(write, known.status, known.queued_at, known.labels)
+                told = outcome.previous if known.status == "queued" else None
             self.written[which] = _Written(outcome.epoch, 0, by)
+            self.claimed[which] = _Answered(write, replace(outcome, previous=told))
+
+    async def do_again(self, which: str) -> None:
+        """The answer to a claim was lost, and nothing was written since."""
+        made, there = self.claimed.get(which), await self.store.read(which)
+        if made is None or there is None or made.claim.lease is None or there.key != (made.answer.epoch, 0):
+            return
+        assert await self.store.commit([made.claim]) == [made.answer]
 
     async def do_append(self, which: str) -> None:
         if which in self.written:

@@ -148,6 +148,38 @@ async def test_a_repeated_claim_that_wants_no_lease_is_recognised_and_renews_non
     assert not (await rig.read()).alive
 
 
+async def test_a_claim_of_what_was_declared_is_told_that_again_when_it_is_repeated(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    declaration = index(status="queued", labels={"user": "u1"}, queued_at=7.0)
+    await rig.claimed(owner="front", record=b"declared", index=declaration, lease=None)
+    mine = claim(owner="mine", seq=1, keep_labels=True, keep_queued_at=True)
+    first = await rig.one(mine)
+    assert isinstance(first, Claimed)
+    assert first.previous is not None
+    assert (first.previous.key, first.previous.record) == (Key(E, 0), b"declared")
+    assert await rig.one(mine) == first
+    rig.sleep(LEASE + 1)
+    assert await rig.one(mine) == first
+    assert (await rig.read()).key == Key(first.epoch, 1)
+    assert await rig.listed(labels={"user": "u1"}) == ["a"]
+
+
+@pytest.mark.parametrize("declared_first", [False, True])
+async def test_a_repeated_claim_is_told_nothing_that_it_has_not_replaced_itself(
+    declared_first: bool, rig: Rig, mock_clock: MockClock
+) -> None:
+    await rig.claimed(owner="front", record=b"declared", index=index(status="queued"), lease=None)
+    if declared_first:
+        await rig.claimed(owner="front again", record=b"anew", index=index(status="queued"), lease=None)
+    await rig.claimed(owner="mine")
+    rig.sleep(LEASE + 1)
+    yours = await rig.claimed(owner="yours")
+    assert yours.previous is not None
+    assert yours.previous.record == b"claimed"
+    assert await rig.claimed(owner="yours") == Claimed(yours.epoch, None)
+
+
 async def test_an_owner_that_has_released_its_lease_claims_anew(rig: Rig, mock_clock: MockClock) -> None:
     await rig.claimed()
     await rig.one(append(E, 1, lease=None))

@@ -62,7 +62,8 @@ class Claim:
     owner: str
     """Unique to the claimer: a claim that is repeated, because its answer was lost, is recognised by it.
 
-    Until its lease is released or somebody else has claimed, however long ago it has lapsed; it is renewed then.
+    Until its lease is released or somebody else has claimed, however long ago it has lapsed; it is renewed then. As
+    long as the session was not written since, it is told again what was declared, for its owner goes by that.
     """
     record: bytes
     """The entry at `(epoch, seq)`."""
@@ -186,6 +187,7 @@ class Claimed:
 
     epoch: int
     previous: Stored | None
+    """What was stored until then; for a repeated claim see `Claim.owner`."""
     history: PipelineHistory | None = None
     """What earlier runs of the pipeline have taught."""
 
@@ -235,6 +237,14 @@ def claimed_index(claim: Claim, status: str, queued_at: float, labels: Mapping[s
         return claim.index
     index = replace(claim.index, queued_at=queued_at) if claim.keep_queued_at else claim.index
     return replace(index, labels=labels) if claim.keep_labels else index
+
+
+def is_told_again(claim: Claim, status: str | None) -> bool:
+    """Whether what a claim replaces, with this status, is kept until the session is written: its answer may be lost.
+
+    In Redis a script decides the same.
+    """
+    return status == "queued" and claim.lease is not None
 
 
 def claimed_epoch(claim: Claim, newest: Key | None, *, alive: bool, above: int = -1) -> int | Refused | Moved:

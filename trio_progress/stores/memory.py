@@ -36,6 +36,7 @@ from .base import (
     Write,
     claimed_epoch,
     claimed_index,
+    is_told_again,
 )
 from .decoding import decode_cursor, encode_cursor
 from .memory_index import DueTimes, PlaceIndex
@@ -57,6 +58,8 @@ class _Log:
     heartbeat: float | None = None
     lease_until: float | None = None
     attempts: int = 0
+    declared: Stored | None = None
+    """What the claim has replaced, as long as it may have to be told again."""
     events: deque[tuple[int, bytes]] | tuple[()] = ()
     """A deque once there are any: an empty one is larger than all else here."""
 
@@ -174,20 +177,23 @@ class MemoryStore:
         if log is not None and log.owner == claim.owner and log.lease_until is not None:
             if claim.lease is not None:
                 self._renew_lease(claim.id, log, now + claim.lease, now)
-            return Claimed(log.key.epoch, None, history)
+            return Claimed(log.key.epoch, log.declared, history)
         newest = None if log is None else log.key
         epoch = claimed_epoch(claim, newest, alive=log is not None and log.alive(now))
         if not isinstance(epoch, int):
             return epoch
         previous = None if log is None else log.stored(claim.id, now)
         index = claim.index
+        declared = None
         if log is not None:
+            declared = previous if is_told_again(claim, log.index.status) else None
             index = claimed_index(claim, log.index.status, log.index.queued_at, log.index.labels)
         attempts = (0 if log is None else log.attempts) if claim.attempts is None else claim.attempts
         log = self._logs[claim.id] = _Log(
             Key(epoch, claim.seq), claim.owner, claim.unencoded or claim.record, index, now + claim.keep
         )
         log.attempts = attempts
+        log.declared = declared
         if claim.events:
             log.events = deque(claim.events, maxlen=self._event_limit)
         if claim.lease is not None:
@@ -215,6 +221,7 @@ class MemoryStore:
         if append.key > log.key:
             moved = moved or log.index != append.index
             log.key, log.record, log.index = append.key, append.unencoded or append.record, append.index
+            log.declared = None
             if append.lesson is not None and append.index.pipeline is not None:
                 self._learn(append.index.pipeline, append.lesson)
         if append.key == log.key:  # Not where something newer was stored since, which stands as it is.

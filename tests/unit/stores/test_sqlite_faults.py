@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,25 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was_and_one_that_succeeds_
     with raw(path) as other:
         assert other.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) + 1
         assert [row[1] for row in other.execute("PRAGMA table_info(sessions)")].count("colour") == 1
+
+
+@pytest.mark.parametrize("spoiled", [None, "declared = 'text'", "declared_epoch = 'soon'", "too long"])
+def test_what_was_declared_is_told_again_where_a_row_holds_it_and_it_can_be_read(
+    spoiled: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if spoiled == "too long":
+        monkeypatch.setattr("trio_progress.stores.sqlite.writes.LARGEST_RECORD", 15)
+    path = tmp_path / "store.db"
+    with closing(SqliteBackend(path)) as backend:
+        queued = replace(INDEX, status="queued")
+        backend.commit([Claim("a", 1, "front", b"declared", queued, None, 100.0)])
+        claim = Claim("a", 1, "me", b"claimed!", INDEX, 10.0, 100.0)
+        (first,) = backend.commit([claim])
+        if spoiled not in (None, "too long"):
+            with closing(sqlite3.connect(path)) as other:
+                other.execute(f"UPDATE sessions SET {spoiled}")
+                other.commit()
+        (again,) = backend.commit([claim])
+    assert isinstance(first, Claimed)
+    assert first.previous is not None
+    assert again == (first if spoiled is None else replace(first, previous=None))

@@ -5,7 +5,7 @@ session would still be in one slot of a Redis Cluster.
 
 | key | type | holds | lives |
 |---|---|---|---|
-| `s:ID` | stream | the newest states, each under the id `epoch-seq` | as long as the session is kept |
+| `s:ID` | stream | the newest states, by `epoch-seq`, and what was declared | as long as the session is kept |
 | `m:ID` | hash | its epoch, owner, status, pipeline, labels, when it was queued; `v`: it is in the index | as long |
 | `e:ID` | stream | its custom events, `epoch-n`, in entries of one or more | as long |
 | `l:ID:EPOCH` | string | the lease of that epoch; its value is the last heartbeat | as long as the lease |

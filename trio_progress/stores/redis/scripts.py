@@ -95,7 +95,8 @@ if epoch and known[2] == '0' then
       redis.call('SET', lease, '', 'PX', ARGV[7])
       settle(base, ARGV[2], clock())
     end
-    return {'again', epoch, took}
+    local below = string.format('%.0f', tonumber(epoch) - 1)
+    return {'again', epoch, took, redis.call('XREVRANGE', stream, below, '-', 'COUNT', 1)[1]}
   end
 end
 if not whole then newest = false end
@@ -108,7 +109,9 @@ local new = math.max(tonumber(ARGV[4]), top + 1, before + 1, now)
 if new >= 9007199254740992 then return redis.error_reply('ERR no epoch is left') end
 local number = string.format('%.0f', new)
 if new >= now then redis.call('SET', ahead, number, 'PX', string.format('%.0f', new - now + 1000)) end
-redis.call('DEL', stream, events, meta, word, base .. 'r:' .. ARGV[2])
+-- What was declared stays below the claim, until appends push it out: should the answer be lost, it is told again.
+if not (newest and known[5] == 'queued' and ARGV[7] ~= '') then redis.call('DEL', stream) end
+redis.call('DEL', events, meta, word, base .. 'r:' .. ARGV[2])
 redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
 -- From here on what the epochs before have left to say comes too late.
 redis.call('XADD', events, number .. '-0', '0', '')

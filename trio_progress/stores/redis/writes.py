@@ -307,8 +307,9 @@ class Writer:
         self._own.pop(session, None)
         reply = yield from _decided(CLAIM, names, arguments)
         match reply:
-            case [b"again", at, took]:
-                return Claimed(epoch(at), None, history_in(index.pipeline, took, self._corrupt))
+            case [b"again", at, took, *before]:
+                told = self._previous(session, before)
+                return Claimed(epoch(at), told, history_in(index.pipeline, took, self._corrupt))
             case [b"claimed", at, took, *before]:
                 number = epoch(at)
                 if claim.lease is not None:

@@ -124,6 +124,12 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             wall REAL
         )""",
     ),
+    (
+        # What was declared, from the claim that replaced it until the next write: see `sqlite.writes`.
+        "ALTER TABLE sessions ADD COLUMN declared_epoch INTEGER",
+        "ALTER TABLE sessions ADD COLUMN declared_seq INTEGER",
+        "ALTER TABLE sessions ADD COLUMN declared BLOB",
+    ),
 )
 """What brings a file from each version to the next one; the newest version is their number."""
 

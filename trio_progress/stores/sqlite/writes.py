@@ -25,9 +25,11 @@ from ..base import (
     Refused,
     Renew,
     SetHistory,
+    Stored,
     Write,
     claimed_epoch,
     claimed_index,
+    is_told_again,
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, decode_id, too_large
 from ..taking import HEARD_FOR, Release, Take
@@ -46,14 +48,18 @@ EXPIRED_AT_ONCE: Final = 500
 
 _CLAIM: Final = """INSERT OR REPLACE INTO sessions
 (id, epoch, seq, heartbeat, lease_boot, lease_until, lease_wall, lease_due, expires, owner, status, pipeline, labels,
-queued_at, attempts, record) VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+queued_at, attempts, record, declared_epoch, declared_seq, declared)
+VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_MADE_BEFORE: Final = "SELECT owner = ?, declared_epoch, declared_seq, declared FROM sessions WHERE id = ?"
 
 _HOLD: Final = "UPDATE sessions SET lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ? WHERE id = ?"
 
 # The fence is in the statement: it changes nothing but a row of the same epoch, and no newer state. As long as a
 # session is listed by the same, and its lease is not due to be looked at, no index is touched: that is one append or
 # renewal in the time of a lease.
-_APPEND: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_until = ?, lease_wall = ?, expires = ?
+_APPEND: Final = """UPDATE sessions
+SET seq = ?, record = ?, heartbeat = ?, lease_until = ?, lease_wall = ?, expires = ?, declared = NULL
 WHERE id = ? AND epoch = ? AND seq < ? AND status = ? AND pipeline IS ? AND labels = ? AND queued_at = ?
 AND lease_boot IS ? AND lease_due > ? AND lease_due <= ?"""
 
@@ -63,7 +69,8 @@ WHERE id = ? AND epoch = ? AND lease_boot IS ? AND lease_due > ? AND lease_due <
 _LISTED: Final = f"SELECT {COLUMNS} FROM sessions WHERE id = ? AND epoch = ? AND seq < ?"  # noqa: S608 - a constant
 
 _MOVE: Final = """UPDATE sessions SET seq = ?, record = ?, heartbeat = ?, lease_boot = ?, lease_until = ?,
-lease_wall = ?, lease_due = ?, expires = ?, status = ?, pipeline = ?, labels = ?, queued_at = ? WHERE id = ?"""
+lease_wall = ?, lease_due = ?, expires = ?, status = ?, pipeline = ?, labels = ?, queued_at = ?, declared = NULL
+WHERE id = ?"""
 
 _AGAIN: Final = """UPDATE sessions SET heartbeat = ?, lease_boot = ?, lease_until = ?, lease_wall = ?, lease_due = ?,
 expires = ? WHERE id = ? AND epoch = ? AND seq = ?"""
@@ -203,12 +210,12 @@ class Writer:
         found = None if row is None else self._readable(lambda: head(row), claim.id)
         newest = None if found is None or found.gone(clock) else found.key
         if found is not None and newest is not None and found.lease.until is not None:
-            mine = self._execute("SELECT owner = ? FROM sessions WHERE id = ?", (claim.owner, claim.id)).fetchone()[0]
+            mine, *told = self._execute(_MADE_BEFORE, (claim.owner, claim.id)).fetchone()
             if mine:
                 if claim.lease is not None:
                     lease = clock.lease(claim.lease)
                     self._execute(_HOLD, (*lease, lease.due, claim.id))
-                return Claimed(newest.epoch, None, history)
+                return Claimed(newest.epoch, _declared(claim.id, *told), history)
         # Also above what has expired, or cannot be read.
         at = None if row is None else row[0]
         above = max(self._floor(), at if type(at) is int and 0 <= at < MAX_UNITS else 0)
@@ -218,9 +225,10 @@ class Writer:
             return epoch
         previous = None if newest is None else self._readable(lambda: stored(claim.id, row, clock), claim.id)
         before = None if row is None else readable(row[8:])
-        index = claim.index
+        index, declared = claim.index, None
         if newest is not None and before is not None:
             index = claimed_index(claim, before.status, before.queued_at, labels_of(before))
+            declared = previous if is_told_again(claim, before.status) else None
         attempts = claim.attempts
         if attempts is None:
             attempts = 0 if before is None else before.attempts
@@ -237,6 +245,7 @@ class Writer:
                 claim.owner,
                 *by,
                 claim.record,
+                *_beside(declared, claim.record),
             ),
         )
         self._execute("DELETE FROM reserved WHERE session = ?", (claim.id,))
@@ -336,3 +345,17 @@ class Writer:
             (PIPELINES_KEPT,),
         )
         return len(rows) == EXPIRED_AT_ONCE
+
+
+def _beside(declared: Stored | None, record: bytes) -> tuple[int, int, bytes] | tuple[None, None, None]:
+    """The columns of what a claim has replaced; nothing where a row would hold no more than its own record."""
+    if declared is None or len(declared.record) + len(record) > LARGEST_RECORD:
+        return None, None, None
+    return (*declared.key, declared.record)
+
+
+def _declared(session: str, epoch: object, seq: object, record: object) -> Stored | None:
+    """What a claim that is made again had replaced, as far as it can be read."""
+    if type(epoch) is not int or type(seq) is not int or type(record) is not bytes:
+        return None
+    return Stored(session, Key(epoch, seq), record, False, None)
