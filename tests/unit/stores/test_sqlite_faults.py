@@ -437,7 +437,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was_and_one_that_succeeds_
         assert [row[1] for row in other.execute("PRAGMA table_info(sessions)")].count("colour") == 1
 
 
-@pytest.mark.parametrize("spoiled", [None, "declared = 'text'", "declared_epoch = 'soon'", "too long"])
+@pytest.mark.parametrize("spoiled", [None, "declared = 7", "declared_epoch = 'soon'", "too long"])
 def test_what_was_declared_is_told_again_where_a_row_holds_it_and_it_can_be_read(
     spoiled: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
