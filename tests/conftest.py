@@ -75,7 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed",
         type=int,
         metavar="N",
-        help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails",
+        help="the seed of all tests that draw random numbers; by default each draws a fresh one, told where it fails; "
+        "in CI the same each time",
     )
     parser.addoption(
         "--exhaustive",
@@ -123,7 +124,7 @@ def exhaustive(request: pytest.FixtureRequest) -> bool:
 def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
     """`for seed in seeds(100, exhaustive=1000)`: so many fresh seeds, or the one of `--seed` alone.
 
-    The one that the test has come to is told when it fails.
+    In CI they are the same each time. The one that the test has come to is told when it fails.
     """
     everything = exhaustive
 
@@ -135,7 +136,9 @@ def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
 
 def _drawn(request: pytest.FixtureRequest, count: int) -> Iterator[int]:
     given = request.config.getoption("--seed")
-    for seed in [secrets.randbits(32) for _ in range(count)] if given is None else [given]:
+    # In CI the same each time, as the examples of hypothesis are: what differs there is to be the change alone.
+    source = random.Random(request.node.nodeid) if IN_CI else secrets.SystemRandom()
+    for seed in [source.getrandbits(32) for _ in range(count)] if given is None else [given]:
         request.node.stash[_SEED] = seed
         yield seed
 

@@ -87,6 +87,20 @@ def test_a_given_seed_is_the_only_one_that_is_drawn(run: Run) -> None:
     run("-k", "draws_many or passes", "--seed", "7").assert_outcomes(passed=2)
 
 
+def test_ci_draws_the_same_seeds_each_time_and_each_test_its_own(
+    inner: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner.makepyfile(
+        test_inner="def test_one(seeds):\n    raise AssertionError(f'one {[*seeds(3)]}')\n"
+        "def test_other(seeds):\n    raise AssertionError(f'other {[*seeds(3)]}')\n"
+    )
+    monkeypatch.setenv("CI", "true")
+    told = [[line for line in run().outlines if line.startswith("E  ")] for _ in range(2)]
+    assert told[0] == told[1]
+    one, other = (line.partition("[")[2] for line in told[0])
+    assert one != other
+
+
 def test_what_costs_much_is_left_out_unless_all_is_asked_for(run: Run) -> None:
     chosen = ("test_inner.py::test_costs_much", "test_inner.py::test_passes")
     run(*chosen).assert_outcomes(passed=1, deselected=1)
