@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tests.browser.page import HostProcess
     from tests.forking import ForkServer
+    from tests.redis_cluster import RedisCluster
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +64,18 @@ def start_redis(redis_program: str, tmp_path: Path) -> Iterator[Callable[..., re
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters with a replica each that tests share, each under a prefix of its own."""
+    from tests.redis_cluster import RedisCluster
+
+    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
 import redis
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
@@ -74,6 +74,14 @@ _CODES: Final[dict[type[Exception], str]] = {
 """What older versions of redis-py take off an error's text, and do not keep."""
 
 
+class Sent(NamedTuple):
+    """Commands that were sent, and the connection that their replies are awaited on."""
+
+    commands: Sequence[Command]
+    pool: ConnectionPool
+    connection: Any
+
+
 @final
 class Calls:
     """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
@@ -82,12 +90,14 @@ class Calls:
         server: Where.
         timeout: Seconds without an answer after which a call gives up; it has twice that in all, whatever it waits for.
             Within a reply it is seconds without a byte.
+        left: Codes of errors that stand for the reply of their command, though others might meet them.
     """
 
-    def __init__(self, server: Server, timeout: float) -> None:
+    def __init__(self, server: Server, timeout: float, left: Container[str] = ()) -> None:
         self.address = server.address
         self._server = server
         self._timeout = timeout
+        self._left = left
         self._pool: ConnectionPool | None = None
         self._closed = False
         self.broken = 0
@@ -107,9 +117,17 @@ class Calls:
         """
         if not commands:
             return []
+        until = time.monotonic() + BUDGET * self._timeout if until is None else until
+        return self.receive(self.send(commands), until)
+
+    def send(self, commands: Sequence[Command]) -> Sent:
+        """Sends commands in one go, so that something else can be done until they are answered.
+
+        Raises:
+            StoreError: Redis cannot be reached.
+        """
         if self._closed:
             raise StoreError(f"store {self.address}: it was closed")
-        until = time.monotonic() + BUDGET * self._timeout if until is None else until
         pool = self._pool
         connection = None
         try:
@@ -121,10 +139,8 @@ class Calls:
                     [("EVALSHA", each[0].sha, *each[1:]) if type(each[0]) is Script else each for each in commands]
                 )
             )
-            replies, failed = self._replies(connection, len(commands), until)
-            if pool is self._kept():
-                pool.release(connection)
-                connection = None
+            sent = Sent(commands, pool, connection)
+            connection = None
         except (RedisError, OSError) as error:
             self._doubt(pool)
             raise _explained(self.address, error, self._timeout) from error
@@ -132,12 +148,39 @@ class Calls:
             if connection is not None and pool is not None:
                 connection.disconnect()
                 pool.release(connection)
+        return sent
+
+    def receive(self, sent: Sent, until: float) -> list[Any]:
+        """A reply for each command that was sent; see `__call__`."""
+        commands, pool, connection = sent
+        replies: list[Any] = []
+        failed: list[int] = []
+        whole = False
+        try:
+            for _ in commands:
+                left = until - time.monotonic()
+                if left < self._timeout and not connection.can_read(max(left, 0.0)):
+                    raise TimeoutError(f"no more than {len(replies)} replies within {BUDGET * self._timeout:g} s")
+                try:
+                    replies.append(connection.read_response())
+                except ResponseError as error:
+                    failed.append(len(replies))
+                    replies.append(error)
+            # Otherwise no call will come that it could be kept for.
+            whole = pool is self._pool and not self._closed
+        except (RedisError, OSError) as error:
+            self._doubt(pool)
+            raise _explained(self.address, error, self._timeout) from error
+        finally:
+            if not whole:
+                connection.disconnect()
+            pool.release(connection)
         unknown: list[int] = []
         for place in failed:
             reply = replies[place]
             if isinstance(reply, NoScriptError):
                 unknown.append(place)
-            elif (code := _everybodys(reply)) is not None:
+            elif (code := _everybodys(reply)) is not None and code not in self._left:
                 if code in _ELSEWHERE:
                     self._doubt(pool)
                 raise _explained(self.address, reply, self._timeout) from reply
@@ -149,25 +192,6 @@ class Calls:
         for place, reply in zip(unknown, self(texts, until), strict=True):
             replies[place] = reply
         return replies
-
-    def _replies(self, connection: Any, count: int, until: float) -> tuple[list[Any], list[int]]:
-        """So many replies, and which of them are errors."""
-        replies: list[Any] = []
-        failed: list[int] = []
-        for _ in range(count):
-            left = until - time.monotonic()
-            if left < self._timeout and not connection.can_read(max(left, 0.0)):
-                raise TimeoutError(f"no more than {len(replies)} replies within {BUDGET * self._timeout:g} s")
-            try:
-                replies.append(connection.read_response())
-            except ResponseError as error:
-                failed.append(len(replies))
-                replies.append(error)
-        return replies, failed
-
-    def _kept(self) -> ConnectionPool | None:
-        """Where connections are kept for further calls; None: nowhere, as none will come."""
-        return None if self._closed else self._pool
 
     def _doubt(self, pool: ConnectionPool | None) -> None:
         """Closes what lies idle; the next call asks which server is the primary, where there is somebody to ask."""

@@ -1,7 +1,7 @@
 """What the keys in Redis are called, and what each of them holds.
 
-All begin with `PREFIX:{0}:`. The braces are a hash tag: were there several partitions one day, the keys of a
-session would still be in one slot of a Redis Cluster.
+All begin with `PREFIX:{TAG}:`. The braces are a hash tag: the keys of a partition are in one slot of a Redis Cluster
+(see `redis.partitions`). A store in one Redis is one partition, `{0}`.
 
 | key | type | holds | lives |
 |---|---|---|---|
@@ -36,6 +36,8 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple, final
 
+from .partitions import ALONE
+
 DEFAULT_PREFIX: Final = "tp"
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -61,10 +63,11 @@ def session_keys(base: str, session: str) -> SessionKeys:
 
 @final
 class Keys:
-    """The keys of one store. A session's id cannot lead out of them: see `checks.session_id`.
+    """The keys of one partition of a store. A session's id cannot lead out of them: see `checks.session_id`.
 
     Args:
         prefix: 1 to 64 of `A-Z a-z 0-9 . _ : -`; stores with different ones do not know of each other.
+        tag: That of the partition.
 
     Raises:
         ValueError: The prefix is invalid.
@@ -72,10 +75,10 @@ class Keys:
 
     __slots__ = ("asks", "base", "histories", "index", "probe", "words")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, tag: str = ALONE) -> None:
         if type(prefix) is not str or not _PREFIX.fullmatch(prefix):
             raise ValueError(f"a key prefix must be 1 to 64 of A-Z a-z 0-9 . _ : -, not {prefix!r:.200}")
-        self.base = f"{prefix}:{{0}}:"
+        self.base = f"{prefix}:{{{tag}}}:"
         self.index = f"{self.base}i"
         self.histories = f"{self.base}u"
         self.asks = f"{self.base}c"

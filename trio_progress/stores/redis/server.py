@@ -1,8 +1,9 @@
-"""Where a Redis is, by a URL or a client: the server itself, or the primary that Sentinel names."""
+"""Where a Redis is, by a URL or a client: the server itself, the primary that Sentinel names, or nodes of a Cluster."""
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
@@ -46,6 +47,16 @@ _NO_URL: Final = (
 """Says nothing of what the URL is: any part of it may be a password that was not escaped."""
 
 
+class Node(NamedTuple):
+    """Where a node of a Cluster is."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return _joined(self.host, self.port)
+
+
 @final
 class Server:
     """How to connect to one Redis: makes the pools that calls take their connections from.
@@ -54,13 +65,17 @@ class Server:
         settings: What a pool is made with, for each anew.
         address: The URL without secrets.
         sentinels: They say which server is the primary; None: the settings name the server.
+        seeds: Nodes of a Cluster, of which any knows the others; none: it is no Cluster.
     """
 
-    __slots__ = ("_found", "_sentinels", "_settings", "address", "failovers")
+    __slots__ = ("_found", "_sentinels", "_settings", "address", "failovers", "seeds")
 
-    def __init__(self, settings: dict[str, Any], address: str, sentinels: Sentinels | None = None) -> None:
+    def __init__(
+        self, settings: dict[str, Any], address: str, sentinels: Sentinels | None = None, seeds: Sequence[Node] = ()
+    ) -> None:
         self._settings = settings
         self._sentinels = sentinels
+        self.seeds = seeds
         self._found: tuple[str, int] | None = None
         self.failovers = 0
         """How often the primary was another one than before."""
@@ -70,6 +85,10 @@ class Server:
     def moves(self) -> bool:
         """Whether it may be another server each time that a pool is made."""
         return self._sentinels is not None
+
+    def at(self, node: Node) -> Server:
+        """One node of the Cluster."""
+        return Server(self._settings | {"host": node.host, "port": node.port}, f"{self.address} (node {node})")
 
     @classmethod
     def of_url(cls, url: str, prefix: str | None) -> tuple[Server, dict[str, str]]:

@@ -1,0 +1,44 @@
+"""What the tests of a store in a Redis Cluster share: six nodes, keys of their own, and calls to them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.redis_cluster import RedisCluster
+from trio_progress.stores.redis.nodes import Nodes
+from trio_progress.stores.redis.server import Node, Server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test:{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def own_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A cluster that this test has for itself, to do with it what it likes."""
+    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("own_cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def nodes_of() -> Iterator[Callable[..., Nodes]]:
+    """Makes calls to the nodes of a cluster."""
+    made: list[Nodes] = []
+
+    def make(cluster: RedisCluster, timeout: float = 5.0) -> Nodes:
+        settings: dict[str, Any] = {}
+        seeds = [Node("127.0.0.1", node.port) for node in cluster.masters]
+        made.append(Nodes(Server(settings, cluster.url, seeds=seeds), timeout))
+        return made[-1]
+
+    yield make
+    for nodes in made:
+        nodes.close()

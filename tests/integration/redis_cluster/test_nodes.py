@@ -1,0 +1,172 @@
+"""Calls to the nodes of a real Redis Cluster: each command finds its node, also while slots move and nodes die."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from tests.redis_cluster import RedisCluster, until
+from trio_progress import StoreError
+from trio_progress.stores.redis.nodes import Nodes
+from trio_progress.stores.redis.partitions import slot_of, tags
+from trio_progress.stores.redis.scripts import PROBE, Steps
+
+pytestmark = pytest.mark.integration
+
+NodesOf = Callable[..., Nodes]
+
+PATIENCE = 60.0
+
+
+def keys(prefix: str) -> list[str]:
+    """A key of each of 16 partitions."""
+    return [f"{prefix}:{{{tag}}}:k" for tag in tags(16)]
+
+
+def succeeds(call: Callable[[], Any]) -> Any:
+    """Tries it until the store answers."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except StoreError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def test_commands_and_scripts_go_to_the_nodes_that_have_their_slots(
+    redis_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+) -> None:
+    nodes = nodes_of(redis_cluster)
+    names = keys(prefix)
+    assert nodes([("SET", name, number) for number, name in enumerate(names)]) == [b"OK"] * 16
+    assert nodes([("GET", name) for name in names]) == [str(number).encode() for number in range(16)]
+    for _ in range(2):  # The nodes do not know the script yet; then they do.
+        assert all(isinstance(reply, list) for reply in nodes([(PROBE, 1, name) for name in names]))
+    assert nodes([("GET", name) for name in names]) == [b"1"] * 16
+    for node in redis_cluster.masters:
+        with node.client() as client:
+            assert client.dbsize() >= 5
+
+
+def test_an_error_of_one_command_is_its_own(redis_cluster: RedisCluster, nodes_of: NodesOf, prefix: str) -> None:
+    nodes = nodes_of(redis_cluster)
+    first, second, *_ = keys(prefix)
+    replies = nodes([("SET", first, 1), ("XADD", first, "*", "a", "b"), ("SET", second, 2)])
+    assert replies[0] == replies[2] == b"OK"
+    assert isinstance(replies[1], ResponseError)
+    assert "WRONGTYPE" in str(replies[1])
+
+
+def test_many_round_trips_are_as_many_as_the_longest_needs(
+    redis_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+) -> None:
+    def counted(name: str, times: int) -> Steps[int]:
+        reply = 0
+        for _ in range(times):
+            (reply,) = yield [("INCR", name)]
+        return reply
+
+    results, had = nodes_of(redis_cluster).run_replicated(
+        [counted(name, number) for number, name in enumerate(keys(prefix))], 1
+    )
+    assert results == list(range(16))
+    assert had == 1  # Each master has a replica.
+
+
+def test_a_command_follows_its_slot_and_scripts_wait_until_it_has_moved(
+    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+) -> None:
+    nodes = nodes_of(own_cluster)
+    name = keys(prefix)[0]
+    there, missing = name, f"{name}2"
+    slot = slot_of(name)
+    nodes([("SET", there, "old")])
+    target = own_cluster.masters[2]
+    owner = own_cluster.begin_move(slot, target)
+    assert owner is own_cluster.masters[0]
+    # What is not there yet is made where it is to be; what has not been moved yet is where it was.
+    assert nodes([("GET", there), ("SET", missing, "new"), ("GET", missing), ("GET", there)]) == [
+        b"old",
+        b"OK",
+        b"new",
+        b"old",
+    ]
+    with owner.client() as source, target.client() as other:
+        assert source.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+        assert other.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+    with pytest.raises(StoreError, match=f"slot {slot} is being moved"):
+        nodes([(PROBE, 1, there)])
+    assert own_cluster.move_keys(slot, owner, target) == 1
+    assert nodes([("GET", there), ("GET", missing)]) == [b"old", b"new"]
+    with pytest.raises(StoreError, match=f"slot {slot} is being moved"):
+        nodes([(PROBE, 1, there)])
+    own_cluster.end_move(slot, target)
+    assert nodes([("GET", there), ("GET", missing)]) == [b"old", b"new"]
+    assert isinstance(succeeds(lambda: nodes([(PROBE, 1, there)]))[0], list)
+
+
+def test_a_script_under_way_is_made_once_its_slot_has_moved(
+    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+) -> None:
+    nodes = nodes_of(own_cluster)
+    name = keys(prefix)[-1]
+    slot, target = slot_of(name), own_cluster.masters[0]
+    nodes([("SET", f"{name}2", 1)])
+    owner = own_cluster.begin_move(slot, target)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(succeeds(lambda: nodes([(PROBE, 1, name)]))))
+    thread.start()
+    own_cluster.move_keys(slot, owner, target)
+    own_cluster.end_move(slot, target)
+    thread.join(PATIENCE)
+    assert isinstance(found[0][0], list)
+    with target.client() as client:
+        assert client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) >= 1
+
+
+def test_a_dead_node_fails_its_own_commands_until_its_replica_has_taken_over(
+    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+) -> None:
+    def once(name: str) -> Steps[bytes]:
+        (reply,) = yield [("GET", name)]
+        return bytes(reply)
+
+    nodes = nodes_of(own_cluster, 1.0)
+    names = keys(prefix)
+    nodes([("SET", name, number) for number, name in enumerate(names)])
+    with own_cluster.masters[1].client() as client:
+        client.execute_command("WAIT", 1, 5000)
+    own_cluster.masters[1].kill()
+    lost = [number for number, name in enumerate(names) if slot_of(name) * 3 // 16384 == 1]
+    results, _ = nodes.run_replicated([once(name) for name in names], 0)
+    for number, result in enumerate(results):
+        if number in lost:
+            assert isinstance(result, StoreError)
+            assert f"node 127.0.0.1:{own_cluster.masters[1].port}" in str(result)
+        else:
+            assert result == str(number).encode()
+    assert [node.port for node in nodes.topology.down] == [own_cluster.masters[1].port]
+    until(lambda: own_cluster.owner_of(slot_of(names[lost[0]])) is not own_cluster.masters[1])
+    replies = succeeds(lambda: nodes([("GET", name) for name in names]))
+    assert replies == [str(number).encode() for number in range(16)]
+    assert nodes.failovers == 1
+    assert not nodes.topology.down
+
+
+def test_what_is_no_cluster_says_so(redis_url: str, nodes_of: NodesOf, redis_cluster: RedisCluster) -> None:
+    from tests.redis_server import host_of
+    from trio_progress.stores.redis.server import Node, Server
+
+    nodes = Nodes(Server({}, "redis-cluster://host/", seeds=[Node(*host_of(redis_url))]), 5.0)
+    with pytest.raises(StoreError, match="is no node of a Redis Cluster"):
+        nodes([("GET", "tp:{0}:k")])
+    nodes.close()
+    with pytest.raises(StoreError, match="closed"):
+        nodes([("GET", "tp:{0}:k")])

@@ -1,0 +1,273 @@
+"""Calls to the nodes of a Redis Cluster: as `redis.calls`, each command to the node that has its slot.
+
+1. A call sends its commands to all nodes that it concerns before it reads the first reply: one pipeline a node, in the
+   thread that the call is made in.
+2. What a command was redirected by is that command's: MOVED is learnt and followed; ASK is followed by commands of one
+   key, each behind an ASKING of its own (https://github.com/redis/redis/issues/3203).
+3. A script names one more key than it uses, which is never there. While the slot is being moved, Redis so refuses it
+   before it has begun (TRYAGAIN, or ASK, which it does not follow): neither of both nodes has all keys then, and a
+   script that meets a key of the other one ends in the middle. It is tried again for a moment, and fails if the slot is
+   still being moved.
+4. A node that does not answer fails the commands that were for it, and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+
+from ...errors import StoreError
+from .calls import BUDGET, Calls, Sent
+from .partitions import slot_of
+from .scripts import Command, Script, Steps
+from .server import Node
+from .topology import Topology
+
+if TYPE_CHECKING:
+    from .server import Server
+
+T = TypeVar("T")
+
+REDIRECTIONS: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+
+MOVING_FOR: Final = 0.3
+"""Seconds that a call waits for a slot that is being moved; who calls tries again."""
+
+PAUSE: Final = 0.02
+"""Seconds between two tries of the same command."""
+
+NEVER_THERE: Final = "-"
+"""The key of a partition that each script names."""
+
+_OF_MANY_KEYS: Final = frozenset({"XREAD", "DEL"})
+"""They do not follow ASK: one node has some of their keys, and the other one the others."""
+
+
+@final
+class Nodes:
+    """Round trips to the nodes of a Cluster. Safe to be made by several threads at once, and after a fork.
+
+    Args:
+        server: Which nodes there are, and how to connect to each.
+        timeout: See `Calls`.
+        topology: What is known of the nodes; None: nothing yet.
+    """
+
+    def __init__(self, server: Server, timeout: float, topology: Topology | None = None) -> None:
+        self.address = server.address
+        self._server = server
+        self._timeout = timeout
+        self._calls: dict[Node, Calls] = {}
+        self._closed = False
+        self.topology = Topology(self.address, server.seeds, self.calls_to) if topology is None else topology
+
+    @property
+    def broken(self) -> int:
+        """How often no answer came from a node."""
+        return sum(calls.broken for calls in list(self._calls.values()))
+
+    @property
+    def failovers(self) -> int:
+        """How often what a node had that did not answer was another one's."""
+        return self.topology.failovers
+
+    def calls_to(self, node: Node) -> Calls:
+        """The calls to one node."""
+        calls = self._calls.get(node)
+        if calls is None:
+            calls = self._calls.setdefault(node, Calls(self._server.at(node), self._timeout, REDIRECTIONS))
+        return calls
+
+    def __call__(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
+        """A reply for each command; an error that is that command's alone stands for its reply.
+
+        Raises:
+            StoreError: A node did not answer, or can do none of it; any of it may have been done.
+        """
+        until = time.monotonic() + BUDGET * self._timeout if until is None else until
+        replies, _ = self._replies(commands, until, ())
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
+
+    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
+        """Takes all of them to their end, with as many round trips as the longest needs, in twice the timeout.
+
+        Raises:
+            StoreError: A node did not answer, or can do none of it; any of it may have been done.
+        """
+        results, _ = self.run_replicated(steps, 0)
+        found: list[T] = []
+        for result in results:
+            if isinstance(result, StoreError):
+                raise result
+            found.append(result)
+        return found
+
+    def run_replicated(self, steps: Sequence[Steps[T]], replicas: int) -> tuple[list[T | StoreError], int]:
+        """The same, and how many replicas had all that was written; at most half the timeout is waited for so many.
+
+        What a node that did not answer was needed for has the error in the place of its result.
+        """
+        wait: Sequence[Command] = [("WAIT", replicas, max(int(self._timeout * 500), 1))] if replicas else []
+        had = [replicas]
+        until = time.monotonic() + BUDGET * self._timeout
+        results: dict[int, T | StoreError] = {}
+        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
+        while replies:
+            asked: list[tuple[int, Sequence[Command]]] = []
+            for which, reply in replies.items():
+                try:
+                    asked.append((which, steps[which].send(reply)))
+                except StopIteration as end:
+                    results[which] = end.value
+            answers, replicated = self._replies([command for _, commands in asked for command in commands], until, wait)
+            had += replicated
+            replies = {}
+            place = 0
+            for which, commands in asked:
+                given = answers[place : place + len(commands)]
+                place += len(commands)
+                error = next((each for each in given if isinstance(each, StoreError)), None)
+                if error is None:
+                    replies[which] = given
+                else:
+                    steps[which].close()
+                    results[which] = error
+        return [results[which] for which in range(len(steps))], min(had)
+
+    def close(self) -> None:
+        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
+        self._closed = True
+        for calls in list(self._calls.values()):
+            calls.close()
+
+    # One call
+
+    def _replies(
+        self, commands: Sequence[Command], until: float, wait: Sequence[Command]
+    ) -> tuple[list[Any], list[int]]:
+        """A reply for each command, a `StoreError` where its node has given none; and what `wait` was answered."""
+        if self._closed:
+            raise StoreError(f"store {self.address}: it was closed")
+        asked = [_Asked(_guarded(command), slot_of(_key(command))) for command in commands]
+        had: list[int] = []
+        moving_until = min(time.monotonic() + MOVING_FOR, until)
+        left: Sequence[_Asked] = asked
+        tries = 0
+        while left:
+            by_node: dict[Node, list[_Asked]] = {}
+            for each in left:
+                try:
+                    node = each.asking or self.topology.node_of(each.slot, until)
+                    by_node.setdefault(node, []).append(each)
+                except StoreError as error:
+                    each.reply = error
+            sent = [(node, some, self._send(node, some, wait)) for node, some in by_node.items()]
+            for node, some, under_way in sent:
+                had += self._receive(node, some, under_way, until)
+            left = [each for node, some in by_node.items() for each in some if self._leads_on(each, node)]
+            tries += 1
+            if left and time.monotonic() >= moving_until:
+                for each in left:
+                    each.reply = StoreError(
+                        f"store {self.address}: slot {each.slot} is being moved between nodes ({each.reply})"
+                    )
+                break
+            if left and (tries > 1 or any(isinstance(each.reply, TryAgainError) for each in left)):
+                time.sleep(PAUSE)
+        return [each.reply for each in asked], had
+
+    def _send(self, node: Node, some: Sequence[_Asked], wait: Sequence[Command]) -> Sent | StoreError:
+        """Sends commands to their node; gives the error where that cannot be."""
+        given: list[Command] = []
+        for each in some:
+            if each.asking is not None:
+                given.append(("ASKING",))
+            given.append(each.command)
+        try:
+            self.topology.check(node)
+        except StoreError as error:
+            return error
+        try:
+            return self.calls_to(node).send([*given, *wait])
+        except StoreError as error:
+            self.topology.failed(node, error)
+            return error
+
+    def _receive(self, node: Node, some: Sequence[_Asked], sent: Sent | StoreError, until: float) -> list[int]:
+        """Notes the replies to commands, or the error in their place; gives what the node has answered behind them."""
+        error = sent if isinstance(sent, StoreError) else None
+        answers: Iterator[Any] = iter(())
+        if isinstance(sent, Sent):
+            try:
+                answers = iter(self.calls_to(node).receive(sent, until))
+                self.topology.answered(node)
+            except StoreError as failed:
+                error = failed
+                # What a node refuses in its state (full, without permission) it has answered.
+                if not isinstance(failed.__cause__, ResponseError):
+                    self.topology.failed(node, failed)
+        for each in some:
+            if error is not None:
+                each.reply = error
+            else:
+                if each.asking is not None:
+                    next(answers)
+                each.reply = next(answers)
+        return [reply for reply in answers if isinstance(reply, int)]
+
+    def _leads_on(self, each: _Asked, node: Node) -> bool:
+        """Whether a command that a node has answered is to be sent again; notes where."""
+        each.asking = None
+        match each.reply:
+            case MovedError():
+                # A node that does not know the host of another one means its own.
+                self.topology.has_moved(each.slot, Node(each.reply.host or node.host, int(each.reply.port)))
+            case AskError():
+                if type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
+                    each.asking = Node(each.reply.host or node.host, int(each.reply.port))
+            case TryAgainError():
+                pass
+            case ClusterDownError():
+                self.topology.doubt()
+                each.reply = StoreError(f"store {self.address}: {node} says that the cluster is down ({each.reply})")
+                return False
+            case _:
+                return False
+        return True
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A command, and what became of it."""
+
+    command: Command
+    slot: int
+    reply: Any = None
+    asking: Node | None = None
+    """The node that ASK has named."""
+
+
+def _key(command: Command) -> str:
+    """A key of a command, or what all keys of its partition begin with."""
+    name = command[0]
+    if type(name) is Script:
+        return str(command[2])
+    if name == "XREAD":
+        return str(command[command.index("STREAMS") + 1])
+    return str(command[1])
+
+
+def _guarded(command: Command) -> Command:
+    """A script names the key that is never there as well."""
+    if type(command[0]) is not Script:
+        return command
+    script, count, *rest = command
+    base = f"{rest[0].partition('}')[0]}}}:"
+    return (script, count + 1, *rest[:count], f"{base}{NEVER_THERE}", *rest[count:])
