@@ -232,6 +232,9 @@ async def _work(
                     if rng.random() < 0.2:
                         emitted += 1
                         session.emit("found", {"n": emitted})
+                    if rng.random() < 0.05:  # Redis keeps a large one in parts.
+                        session.save("s" * rng.choice((0, 20_000, 40_000)))
+                        session.set(log="l" * rng.choice((5, 1000, 10_000)))
                     pause = rng.uniform(0.0, 0.03)
                     began = trio.current_time()
                     await trio.sleep(pause)

@@ -133,6 +133,16 @@ def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_p
 
 
 @pytest.mark.exhaustive
+def test_deltas_measures_an_update_beside_what_has_changed(redis_program: str, tmp_path: Path) -> None:
+    small = ["--rounds", "1", "--updates", "20", "--phases", "50", "--watching", "2"]
+    report, _ = measured(tmp_path, "deltas", *small)
+    check_shape(report, 1)
+    sent = {row["name"]: row["median"] for row in report["rows"] if row["group"].endswith("into Redis")}
+    assert sent["the delta"] < sent["what has changed"] < sent["whole states"] / 5
+    assert all(target["met"] for target in report["targets"] if "into Redis" in target["what"])
+
+
+@pytest.mark.exhaustive
 def test_processes_counts_exactly_and_measures_beside_a_shared_value(tmp_path: Path) -> None:
     small = ["--rounds", "2", "--span", "0.2", "--workers", "2", "--units", "1000", "--kills", "4", "--ways", "fork"]
     report, run = measured(tmp_path, "processes", *small)

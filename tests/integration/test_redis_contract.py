@@ -5,6 +5,7 @@ Time is virtual here as well: what lives in Redis for so many seconds is made ol
 
 from __future__ import annotations
 
+import random
 import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,14 +19,19 @@ import trustme
 from trio.testing import MockClock
 
 from tests.documents import text_of
+from tests.integration.redis_backend.asking import one
+from tests.integration.redis_backend.parted import State, Watching, in_parts, stored_in
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
 from tests.store_contract.reading import *  # noqa: F403 - the tests
-from tests.store_contract.rig import EVENT_LIMIT, Rig
+from tests.store_contract.rig import EVENT_LIMIT, LEASE, Rig, append, claim
 from tests.store_contract.taking import *  # noqa: F403 - the tests
 from tests.store_contract.writing import *  # noqa: F403 - the tests
 from tests.support import free_port
 from trio_progress import StoreError
+from trio_progress.stores.base import Claimed, Delete, Done, Fenced, Renew
+from trio_progress.stores.redis import deltas
 from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.taking import Take, Taken, Wanted
 from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration
@@ -140,6 +146,40 @@ def refusal(url: str, *, timeout: float = 5.0, **given: str) -> str:
         backend.open()
     backend.close()
     return str(info.value)
+
+
+def test_a_state_in_parts_is_kept_watched_made_up_for_and_taken_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deltas, "IN_PARTS_FROM", 0)
+    monkeypatch.setattr(deltas, "WATCHED_IN_PARTS_FROM", 0)
+    owner, worker = (RedisBackend(place.url, prefix=place.prefix, timeout=5.0, beat=0.02) for _ in range(2))
+    state, watching = State(random.Random(1)), Watching(worker)
+    epoch = in_parts(owner, state)
+    watching.look()
+    state.state |= {"n": 3, "result": "r" * 9000}
+    assert one(owner, append(epoch, 3, record=state.record(), events=[(1, b"event")])) == Done()
+    watching.look()
+    assert watching.stored == stored_in(owner)
+    assert place.admin.delete(f"{place.prefix}:{{0}}:p:a") == 1
+    assert owner.read("a") is None
+    assert one(owner, Renew("a", epoch, LEASE, 6.0)) == Fenced(None)
+    for seq in (4, 5):
+        state.state["n"] = seq
+        assert one(owner, append(epoch, seq, record=state.record())) == Done()
+        watching.look()
+        assert watching.stored == stored_in(owner)
+    let_pass(place.admin, place.prefix, LEASE + 1)
+    taken = one(worker, Take("w", [Wanted()]))
+    assert isinstance(taken, Taken)
+    assert [chosen.key for chosen in taken.sessions] == [(epoch, 5)]
+    outcome = one(worker, claim("a", owner="w", expect=taken.sessions[0].key, lease=None))
+    assert isinstance(outcome, Claimed)
+    assert outcome.previous is not None
+    assert outcome.previous.record == state.record()
+    assert one(owner, Delete("a")) == Done()
+    for backend in (owner, worker):
+        backend.close()
 
 
 @pytest.mark.parametrize("place", ["acl"], indirect=True)

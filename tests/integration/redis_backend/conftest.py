@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.redis_server import client_of
+from trio_progress.stores.redis import deltas
 from trio_progress.stores.redis.backend import RedisBackend
 
 
@@ -43,3 +44,16 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     """What others do to the keys."""
     with client_of(redis_url) as made:
         yield made
+
+
+@pytest.fixture
+def names(prefix: str) -> Callable[[str], str]:
+    """The keys of session `a` by their kind."""
+    return lambda kind: f"{prefix}:{{0}}:{kind}:a"
+
+
+@pytest.fixture
+def every_record_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones too, and whether they are watched or not."""
+    monkeypatch.setattr(deltas, "IN_PARTS_FROM", 0)
+    monkeypatch.setattr(deltas, "WATCHED_IN_PARTS_FROM", 0)

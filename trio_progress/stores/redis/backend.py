@@ -89,11 +89,11 @@ class RedisBackend:
         self.corrupt: Final = CorruptEntries(server.address)
         self.address: Final = server.address
         """The URL without user, password and options; the same in every process that names the host alike."""
-        self._writer = Writer(keys, event_limit, self.corrupt)
         self._reads = Reads(self._calls, keys, event_limit, self.corrupt)
         self._lists = Lists(self._calls, keys, self._reads, self.corrupt)
         self._ends = Ends(server.address)
         self.watcher: Final = Watcher(self._calls, self._waits, keys, self._reads, beat, self.corrupt)
+        self._writer = Writer(keys, event_limit, self.corrupt, self.watcher.is_watched)
         self._server = server
         self._seen = (0, 0)
         """How often something was broken, and how many failovers there were, when ends were looked after."""

@@ -6,6 +6,7 @@ All begin with `PREFIX:{TAG}:`. The braces are a hash tag: the keys of a partiti
 | key | type | holds | lives |
 |---|---|---|---|
 | `s:ID` | stream | the newest states, by `epoch-seq`, and what was declared | as long as the session is kept |
+| `p:ID` | hash | its newest state in parts (see `redis.parts`); `k`: the id of the entry that it is | as long |
 | `m:ID` | hash | its epoch, owner, status, pipeline, labels, when it was queued; `v`: it is in the index | as long |
 | `e:ID` | stream | its custom events, `epoch-n`, in entries of one or more | as long |
 | `l:ID:EPOCH` | string | the lease of that epoch; its value is the last heartbeat | as long as the lease |
@@ -52,13 +53,14 @@ class SessionKeys(NamedTuple):
     leases: str
     ahead: str
     word: str
+    parts: str
 
 
 @lru_cache(maxsize=4096)
 def session_keys(base: str, session: str) -> SessionKeys:
     """The keys of a session in the store whose keys begin with `base`."""
-    stream, meta, events, leases, ahead, word = (f"{base}{kind}:{session}" for kind in "smelak")
-    return SessionKeys(stream, meta, events, f"{leases}:", ahead, word)
+    stream, meta, events, leases, ahead, word, parts = (f"{base}{kind}:{session}" for kind in "smelakp")
+    return SessionKeys(stream, meta, events, f"{leases}:", ahead, word, parts)
 
 
 @final

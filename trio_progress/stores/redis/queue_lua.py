@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Final
 
 from .index_lua import BEHIND, SETTLE
+from .parts_lua import IN_PARTS
 
 TAKE: Final = (
     SETTLE
     + BEHIND
+    + IN_PARTS
     + """
 -- ARGV: base, process, ms that a reservation lasts, ms that the process is heard of, due ones to settle, sessions to
 --       look at in vain, spent ones to tell, number of sessions left out, session..., then for each wish: the digest of
@@ -81,6 +83,7 @@ local function newest_key(id)  -- Of one that can be taken.
   local newest = redis.pcall('XREVRANGE', base .. 's:' .. id, '+', '-', 'COUNT', 1)[1]
   local place = known[1] and known[3] and place_of(base, id, known)
   if not place or not newest or string.match(newest[1], '^%d+') ~= known[1] then return nil end
+  if not complete(newest, base .. 'p:' .. id) then return nil end  -- No claim would expect it.
   return (place == 'queued' or GO_ON[place]) and newest[1] or nil
 end
 local found, spent, stale, short = {}, {}, {}, {}

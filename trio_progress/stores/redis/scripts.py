@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Generator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from . import index_lua, queue_lua
+from . import index_lua, parts_lua, queue_lua
 
 T = TypeVar("T")
 
@@ -60,14 +60,15 @@ end
 
 CLAIM: Final = _script(
     _ADD_EVENTS
+    + parts_lua.IN_PARTS
     + index_lua.SETTLE
     + """
--- KEYS: stream meta events index usual ahead word history
+-- KEYS: stream meta events index usual ahead word history parts
 -- ARGV: lease prefix, id, owner, proposal, seq, record, lease ms or '', ms to keep, expected key or '',
 --       status, pipeline, labels, queued at, event limit, letters: 'p': a lease of the expected epoch refuses nothing,
 --       'q', 'l': it is listed by when it was declared, and by those labels, a number: how often it was begun, or as
 --       often as before; n, event, n, event...
-local stream, meta, events, index, usual, ahead, word, history = unpack(KEYS)
+local stream, meta, events, index, usual, ahead, word, history, parts = unpack(KEYS)
 local known = redis.call('HMGET', meta, 'e', 'f', 'o', 'h', 's', 'q', 'l', 'n')
 local epoch = known[1]
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -77,7 +78,7 @@ for _, number in ipairs({epoch or '', newest and string.match(newest[1], '^%d+')
   if value and value < 9007199254740992 and value > top then top = value end
 end
 -- Where only a part is left (evicted, or removed by hand), nothing is.
-local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch
+local whole = epoch and newest and string.match(newest[1], '^%d+') == epoch and complete(newest, parts)
 local base = string.sub(index, 1, -2)
 local took = redis.pcall('GET', history)
 if type(took) ~= 'string' then took = redis.pcall('HGETALL', usual) end  -- What was kept before there were histories.
@@ -96,7 +97,8 @@ if epoch and known[2] == '0' then
       settle(base, ARGV[2], clock())
     end
     local below = string.format('%.0f', tonumber(epoch) - 1)
-    return {'again', epoch, took, redis.call('XREVRANGE', stream, below, '-', 'COUNT', 1)[1]}
+    local declared = redis.call('XREVRANGE', stream, below, '-', 'COUNT', 1)[1] or {false, false}
+    return {'again', epoch, took, declared[1], declared[2], {}, false}
   end
 end
 if not whole then newest = false end
@@ -109,9 +111,11 @@ local new = math.max(tonumber(ARGV[4]), top + 1, before + 1, now)
 if new >= 9007199254740992 then return redis.error_reply('ERR no epoch is left') end
 local number = string.format('%.0f', new)
 if new >= now then redis.call('SET', ahead, number, 'PX', string.format('%.0f', new - now + 1000)) end
+local before, texts = false, false
+if newest then before, texts = state_of(newest, parts) end
 -- What was declared stays below the claim, until appends push it out: should the answer be lost, it is told again.
 if not (newest and known[5] == 'queued' and ARGV[7] ~= '') then redis.call('DEL', stream) end
-redis.call('DEL', events, meta, word, base .. 'r:' .. ARGV[2])
+redis.call('DEL', events, meta, word, parts, base .. 'r:' .. ARGV[2])
 redis.call('XADD', stream, number .. '-' .. ARGV[5], 'd', ARGV[6])
 -- From here on what the epochs before have left to say comes too late.
 redis.call('XADD', events, number .. '-0', '0', '')
@@ -127,7 +131,7 @@ redis.call('ZADD', index, queued_at, ARGV[2])
 if ARGV[7] ~= '' then redis.call('SET', ARGV[1] .. number, '', 'PX', ARGV[7]) end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[8]) end
 settle(base, ARGV[2], now)
-return {'claimed', number, took, newest, known[4]}
+return {'claimed', number, took, newest and newest[1], before, texts, known[4]}
 """
 )
 
@@ -135,10 +139,10 @@ APPEND: Final = _script(
     _ADD_EVENTS
     + index_lua.SETTLE
     + """
--- KEYS: stream meta events index lease
+-- KEYS: stream meta events index lease parts
 -- ARGV: id, epoch, seq, record, heartbeat, lease ms or '', ms to keep, status, pipeline, labels, queued at,
 --       states kept, event limit, n, event, n, event...
-local stream, meta, events, index, lease = unpack(KEYS)
+local stream, meta, events, index, lease, parts = unpack(KEYS)
 local epoch = redis.call('HGET', meta, 'e')
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if not epoch or not newest then return {'gone'} end
@@ -147,6 +151,7 @@ if epoch ~= ARGV[2] or held ~= ARGV[2] then return {'fenced', epoch ~= ARGV[2] a
 local seq, at = tonumber(ARGV[3]), tonumber(at)
 if seq > at then
   redis.call('XADD', stream, 'MAXLEN', '~', ARGV[12], epoch .. '-' .. ARGV[3], 'd', ARGV[4], 'h', ARGV[5])
+  redis.call('DEL', parts)
   redis.call('HSET', meta, 's', ARGV[8], 'p', ARGV[9], 'l', ARGV[10], 'q', ARGV[11])
   redis.call('ZADD', index, ARGV[11], ARGV[1])
 end
@@ -169,6 +174,8 @@ return {'done', seq > at and 1 or 0}
 """
 )
 
+APPEND_PARTS: Final = _script(parts_lua.APPEND)
+
 LEARN: Final = _script(
     """
 -- KEYS: history histories; ARGV: the history that was read or '', new, ms to keep, pipeline, at, oldest, kept
@@ -184,18 +191,20 @@ return {'done', gone}
 
 RENEW: Final = _script(
     index_lua.SETTLE
+    + parts_lua.IN_PARTS
     + """
--- KEYS: stream meta events lease index; ARGV: epoch, lease ms, heartbeat, id
+-- KEYS: stream meta events lease index parts; ARGV: epoch, lease ms, heartbeat, id
 local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'q')
-if not known[1] or redis.call('EXISTS', KEYS[1]) == 0 then return {'gone'} end
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if not known[1] or not newest or not complete(newest, KEYS[6]) then return {'gone'} end
 if known[1] ~= ARGV[1] then return {'fenced', known[1]} end
 if known[2] == '0' then
   local lapsed = redis.call('PTTL', KEYS[4]) <= 0
   redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'h', ARGV[3])
   local listed = tonumber(known[3] or '') and redis.call('ZADD', KEYS[5], 'NX', known[3], ARGV[4])
-  for i = 1, 3 do
-    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+  for _, each in ipairs({KEYS[1], KEYS[2], KEYS[3], KEYS[6]}) do
+    if redis.call('PTTL', each) < tonumber(ARGV[2]) then redis.call('PEXPIRE', each, ARGV[2]) end
   end
   if lapsed or listed == 1 then settle(string.sub(KEYS[5], 1, -2), ARGV[4], clock(), listed == 1) end
 end
@@ -206,24 +215,26 @@ return {'done'}
 DELETE: Final = _script(
     index_lua.SETTLE
     + """
--- KEYS: stream meta events index word; ARGV: lease prefix, id
+-- KEYS: stream meta events index word parts; ARGV: lease prefix, id
 local known = redis.pcall('HMGET', KEYS[2], 'e', 'f')
 if not known.err and known[1] and known[2] == '0' and redis.call('PTTL', ARGV[1] .. known[1]) > 0 then
   return {'refused'}
 end
 local there = redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('DEL', KEYS[3], KEYS[5])
+redis.call('DEL', KEYS[3], KEYS[5], KEYS[6])
 settle(string.sub(KEYS[4], 1, -2), ARGV[2], clock())
 return {'done', there}
 """
 )
 
 READ: Final = _script(
-    """
--- KEYS: stream meta events; ARGV: lease prefix, number of entries of events, the last event that is known
+    parts_lua.IN_PARTS
+    + """
+-- KEYS: stream meta events parts
+-- ARGV: lease prefix, number of entries of events, the last event that is known, the id of the state that is, or ''
 local known = redis.call('HMGET', KEYS[2], 'e', 'f', 'h')
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if not known[1] or not newest then return false end
+if not known[1] or not newest or not complete(newest, KEYS[4]) then return false end
 local held = ARGV[1] .. known[1]
 local lease = known[2] == '0' and redis.call('PTTL', held) > 0 and redis.call('GET', held)
 local events = {}
@@ -231,7 +242,9 @@ if ARGV[2] ~= '0' then
   local after = known[1] .. '-' .. string.format('%.0f', tonumber(ARGV[3]) + 1)
   events = redis.call('XREVRANGE', KEYS[3], '+', after, 'COUNT', ARGV[2])
 end
-return {known[1], newest[1], newest[2], lease, known[3], events}
+local state, texts = false, false
+if newest[1] ~= ARGV[4] then state, texts = state_of(newest, KEYS[4]) end
+return {known[1], newest[1], state, texts, lease, known[3], events}
 """
 )
 

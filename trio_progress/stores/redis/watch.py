@@ -2,7 +2,8 @@
 
 1. One XREAD waits for new states of all watched sessions, for requests to owners, for word of what is watched, for
    the bells of those here who wait for a session to run, and for a stream of this process alone. It goes on from
-   explicit ids: what was written while nobody read is read next.
+   explicit ids: what was written while nobody read is read next. What it returns of a session is used, where it
+   leads on from what is known; see `redis.reads`.
 2. It wakes at least every `beat` seconds, which is also how soon a connection that has died is noticed. Then
    leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
 3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
@@ -27,7 +28,7 @@ from ..base import Ask, Changes, Pause, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
 from ..taking import TAKE
 from .keys import Keys, session_keys
-from .reads import Event, Read, Reads, ask, fields, stamp
+from .reads import Entries, Followed, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""
+
+ENTRIES: Final = 8
+"""States of one session that are read at once; more follow in the next call."""
 
 READ_AT_ONCE: Final = 1000
 """Requests that are read at once; more follow in the next call."""
@@ -67,7 +71,6 @@ class Watcher:
         self._calls = calls
         self._waits = waits
         self._keys = keys
-        self._reads = reads
         self._beat = beat
         self._corrupt = corrupt
         self._bell = keys.bell(new_id())
@@ -83,7 +86,9 @@ class Watcher:
         """Who may be asked to take here, by the names that the store knows, and the entry that was read last."""
         self._spoiled: dict[str, float] = {}
         """Sessions whose stream cannot be read, and when that was seen."""
-        self._events: dict[str, tuple[int, Sequence[Event]]] = {}
+        self._followed = Followed(keys.base, reads)
+        self._watched: dict[str, float] = {}
+        """When it was said last that a session is watched."""
         self._returned_at = self._checked = 0.0
         self.began: str | None = None
         """The mark of when this store was first spoken to."""
@@ -113,6 +118,10 @@ class Watcher:
     def stop_listening(self, process: str) -> None:
         """The process waits no more."""
         self._taking.pop(process, None)
+
+    def is_watched(self, session: str) -> bool:
+        """Whether somebody has said lately that a session is watched."""
+        return time.monotonic() - self._watched.get(session, float("-inf")) < WORD_HOLDS
 
     def changes(self, mark: str, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """See `Store.changes`.
@@ -161,7 +170,8 @@ class Watcher:
         self, since: Since, seen: Mapping[str, Seen | None], pause: Pause
     ) -> tuple[Sequence[Stored], Sequence[str], Sequence[Ask]]:
         """The sessions that have changed, those that are gone, and what was asked of owners."""
-        for known in (self._looked, self._past, self._spoiled, self._events):
+        self._followed.keep(seen.keys())
+        for known in (self._looked, self._past, self._spoiled):
             for session in [session for session in known if session not in seen]:
                 del known[session]
         block = 0.0
@@ -179,8 +189,10 @@ class Watcher:
 
     # Streams
 
-    def _read(self, since: Since, seen: Mapping[str, Seen | None], block: float) -> tuple[set[str], list[Ask]]:
-        """The sessions whose stream has something new, and what was asked; waits so long for either."""
+    def _read(
+        self, since: Since, seen: Mapping[str, Seen | None], block: float
+    ) -> tuple[dict[str, Entries], list[Ask]]:
+        """The sessions whose stream has something new, with that, and what was asked; waits so long for either."""
         keys = self._keys
         taking = {keys.taking(process).encode(): process for process in list(self._taking)}
         names = [*since, self._bell, *map(bytes.decode, taking)]
@@ -191,18 +203,17 @@ class Watcher:
                 names.append(session_keys(keys.base, session).stream)
                 ids.append(self._after(session, known))
                 sessions[names[-1].encode()] = session
-        # One entry says that there is something; what is newest is read then.
         wait = ("BLOCK", max(int(block * 1000), 1)) if block else ()
-        command: Command = ("XREAD", "COUNT", 1, *wait, "STREAMS", *names, *ids)
+        command: Command = ("XREAD", "COUNT", ENTRIES, *wait, "STREAMS", *names, *ids)
         (reply,) = (self._waits if block else self._calls)([command])
         if isinstance(reply, ResponseError):
             self._spoil(sessions.values(), reply)
-            return set(), []
-        woken: set[str] = set()
+            return {}, []
+        woken: dict[str, Entries] = {}
         asked: list[Ask] = []
         for name, entries in reply or ():
             if name in sessions:
-                woken.add(sessions[name])
+                woken[sessions[name]] = entries
             elif name in taking:
                 if taking[name] in self._taking:
                     self._taking[taking[name]] = entries[-1][0].decode()
@@ -266,23 +277,28 @@ class Watcher:
                 watched[decode_id(fields(given).get(b"i"))] = None
             except CorruptEntryError as error:
                 self._corrupt.pass_over("?", f"word of what is watched: {error}")
+        now = time.monotonic()
+        for session in [session for session, said in self._watched.items() if now - said >= WORD_HOLDS]:
+            del self._watched[session]
+        self._watched.update(dict.fromkeys(watched, now))
         return [Ask(session, "watch") for session in watched]
 
     # Leases, heartbeats, and sessions that are gone
 
-    def _look(self, woken: set[str], since: Since, seen: Mapping[str, Seen | None]) -> tuple[list[Stored], list[str]]:
+    def _look(
+        self, woken: Mapping[str, Entries], since: Since, seen: Mapping[str, Seen | None]
+    ) -> tuple[list[Stored], list[str]]:
         """Reads the sessions that have news, or may have."""
         suspects = list(woken) + [session for session in self._changed(since, seen) if session not in woken]
         if not suspects:
             return [], []
         sessions: list[Stored] = []
         gone: list[str] = []
-        replies = self._calls.run([self._reads.steps(each, known=self._events.get(each)) for each in suspects])
+        replies = self._calls.run([self._followed.steps(each, woken.get(each, ())) for each in suspects])
         for session, reply in zip(suspects, replies, strict=True):
             known = seen[session]
             if isinstance(reply, Read):
                 stored = reply.stored
-                self._events[session] = (stored.key.epoch, reply.events)
                 if Seen(stored.key, stored.heartbeat, stored.alive) == known:
                     self._past[session] = (known, f"{stored.key.epoch}-{stored.key.seq}")
                 else:

@@ -1,10 +1,10 @@
 """The writes of `stores.base` as commands to Redis: each is a few steps, and gives its outcome.
 
 A claim, a renewal, a deletion, and an append that says more than a newer state (the end of a session, other
-labels, a write that is repeated) are decided by a script, in one moment. All other appends, which are nearly
-all, are plain commands without a transaction:
+labels, a write that is repeated) are decided by a script, in one moment. Of larger records what has changed is
+sent, see `redis.deltas`. All other appends are plain commands without a transaction:
 
-    XADD s:ID NOMKSTREAM MAXLEN ~ 16 EPOCH-SEQ d RECORD h HEARTBEAT
+    XADD s:ID NOMKSTREAM MAXLEN ~ 16 EPOCH-SEQ d RECORD h HEARTBEAT l ""
     XADD e:ID NOMKSTREAM MINID ~ EPOCH-N EPOCH-N n EVENT ...        where there are events
     SET  l:ID:EPOCH HEARTBEAT PX LEASE GET
     HGET m:ID e
@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
-from ...state.history import KEPT_FOR, PIPELINES_KEPT, Lesson, encode_history, learned
 from ..base import (
     ASKS_KEPT,
     ASKS_KEPT_FOR,
@@ -49,10 +48,13 @@ from ..base import (
 )
 from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from ..taking import Release, Take
+from . import deltas
+from .deltas import Delta, Deltas
+from .histories import learn_lesson, set_history
 from .keys import Keys, SessionKeys, session_keys
 from .queue import release, take
 from .reads import entry, epoch, history_in
-from .scripts import APPEND, CLAIM, DELETE, LEARN, RENEW, SETTLE, WATCHED, Command, Script, Steps
+from .scripts import APPEND, CLAIM, DELETE, RENEW, SETTLE, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
 """Newest states that are kept of a session, or a few more: Redis drops them by whole blocks."""
@@ -63,9 +65,6 @@ WORD_KEEP: Final = 60.0
 
 WORD_EVERY: Final = 4.0
 """Seconds in which a session is said to be watched once, however many say so. Trackers renew it every five."""
-
-LEARN_TRIES: Final = 3
-"""How often the end of a run is learnt from, where others learn from theirs at the same moment."""
 
 BURST: Final = 500
 """Events that plain commands take with one append; a script takes more."""
@@ -79,6 +78,9 @@ LIST_AGAIN: Final = 10.0
 
 LAPSE_SHOWN: Final = ("GET",)
 """With what a lease is set: the answer shows whether it had lapsed, and so whether lists are to be put right."""
+
+ALONE: Final = ("l", "")
+"""What an entry says that came with its lease and nothing else: who waits for it need not look further."""
 
 _NEWER: Final = ("NOMKSTREAM", "MAXLEN", "~", STATES)
 """Of a stream that is there; what is dropped is whole blocks, and so cheap."""
@@ -102,13 +104,20 @@ class _Own:
 
 @final
 class Writer:
-    """Makes steps of writes. Used by one thread at a time."""
+    """Makes steps of writes. Used by one thread at a time.
 
-    def __init__(self, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
+    Args:
+        is_watched: Whether somebody watches a session, as far as that is known.
+    """
+
+    def __init__(
+        self, keys: Keys, event_limit: int, corrupt: CorruptEntries, is_watched: Callable[[str], bool]
+    ) -> None:
         self._keys = keys
         self._event_limit = event_limit
         self._corrupt = corrupt
         self._own: dict[str, _Own] = {}
+        self._deltas = Deltas(is_watched)
 
     def steps(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
         """Makes the writes of one session, in order, with an outcome for each."""
@@ -136,9 +145,9 @@ class Writer:
                     case Release():
                         outcome = yield from release(self._keys.base, write)
                     case SetHistory():
-                        outcome = yield from self._set_history(write)
+                        outcome = yield from set_history(self._keys, write)
             except (CorruptEntryError, ResponseError, UnicodeEncodeError) as error:
-                self._own.pop(write.id, None)
+                self._forget(write.id)
                 outcome = StoreError(f"the store cannot take what was written to session {write.id!r}: {error}")
             outcomes.append(outcome)
         return outcomes
@@ -159,27 +168,41 @@ class Writer:
         ):
             return (yield from self._append_by_script(append))
         session, (at, seq) = append.id, append.key
-        keys, beat = own.keys, repr(append.heartbeat)
-        key = f"{at}-{seq}"
-        commands: list[Command] = [
-            ("XADD", keys.stream, *_NEWER, key, "d", append.record, "h", beat),
-            ("SET", f"{keys.leases}{at}", beat, "PX", _ms(append.lease), *LAPSE_SHOWN),
-        ]
-        if append.events:
-            newest = append.events[-1][0]
-            least = max(newest - self._event_limit, 0)
-            pairs: list[Any] = [each for n, data in append.events for each in (n, data)]
-            commands.append(
-                ("XADD", keys.events, "NOMKSTREAM", "MINID", "~", f"{at}-{least}", f"{at}-{newest}", *pairs)
-            )
+        keys, beat, lease = own.keys, repr(append.heartbeat), _ms(append.lease)
+        keep = _ms(max(append.keep * 1.25, append.lease))
         now = time.monotonic()
-        if now >= own.refresh:
+        due = now >= own.refresh
+        if due:
             own.refresh = now + append.keep / 4
-            keep = _ms(max(append.keep * 1.25, append.lease))
-            commands += [("PEXPIRE", name, keep) for name in keys[:3]]
         list_again = now >= own.listed + LIST_AGAIN
         if list_again:
             own.listed = now
+        delta = None
+        if len(append.record) >= deltas.WATCHED_IN_PARTS_FROM:
+            delta = self._deltas.delta(
+                append,
+                keys.stream,
+                event_limit=self._event_limit,
+                lease=lease,
+                keep=keep,
+                due=due,
+                listed=own.index.queued_at if list_again else None,
+            )
+        if delta is not None:
+            return (yield from self._append_parts(append, own, delta))
+        key = f"{at}-{seq}"
+        commands: list[Command] = [
+            ("XADD", keys.stream, *_NEWER, key, "d", append.record, "h", beat, *(() if append.events else ALONE)),
+            ("SET", f"{keys.leases}{at}", beat, "PX", lease, *LAPSE_SHOWN),
+        ]
+        if append.events:
+            last = append.events[-1][0]
+            least = max(last - self._event_limit, 0)
+            pairs: list[Any] = [each for n, data in append.events for each in (n, data)]
+            commands.append(("XADD", keys.events, "NOMKSTREAM", "MINID", "~", f"{at}-{least}", f"{at}-{last}", *pairs))
+        if due:
+            commands += [("PEXPIRE", name, keep) for name in keys[:3]]
+        if list_again:
             commands.append(("ZADD", self._keys.index, "NX", repr(float(own.index.queued_at)), session))
         commands.append(("HGET", keys.meta, "e"))
         replies = yield commands
@@ -201,6 +224,17 @@ class Writer:
             yield [("DEL", f"{keys.leases}{at}")]
         return outcome
 
+    def _append_parts(self, append: Append, own: _Own, delta: Delta) -> Steps[Outcome]:
+        (reply,) = yield [delta.command]
+        match reply:
+            case [b"done", int(lapsed), int(evicted)]:
+                own.seq = append.key.seq
+                self._deltas.acknowledge(append, delta.parts)
+                if lapsed or evicted:  # It stands elsewhere by now.
+                    yield [(SETTLE, 0, self._keys.base, append.id, evicted)]
+                return Done()
+        return (yield from self._append_by_script(append))
+
     def _append_by_script(self, append: Append) -> Steps[Outcome]:
         session, (at, seq) = append.id, append.key
         keys = session_keys(self._keys.base, session)
@@ -218,17 +252,22 @@ class Writer:
         ]
         for n, data in append.events[-self._event_limit :]:
             arguments += (n, data)
-        names = [*keys[:3], self._keys.index, f"{keys.leases}{at}"]
+        names = [*keys[:3], self._keys.index, f"{keys.leases}{at}", keys.parts]
         outcome = _outcome((yield from _decided(APPEND, names, arguments)))
         if isinstance(outcome, Done):
             if outcome.found and append.lesson is not None:  # It was not there before.
-                yield from self._learn_lesson(append.index.pipeline, append.lesson)
+                yield from learn_lesson(self._keys, self._corrupt, append.index.pipeline, append.lesson)
             outcome = Done()
         if isinstance(outcome, Done) and append.lease is not None:
+            self._deltas.forget(session)
             self._learn(session, at, seq, append.index, append.keep, append.lease)
         else:
-            self._own.pop(session, None)
+            self._forget(session)
         return outcome
+
+    def _forget(self, session: str) -> None:
+        self._own.pop(session, None)
+        self._deltas.forget(session)
 
     def _learn(self, session: str, at: int, seq: int, index: Index, keep: float, lease: float) -> None:
         if len(self._own) >= KNOWN:
@@ -236,50 +275,15 @@ class Writer:
         refresh = time.monotonic() + keep / 4
         self._own[session] = _Own(at, seq, index, session_keys(self._keys.base, session), refresh, lease)
 
-    # Histories
-
-    def _learn_lesson(self, pipeline: str | None, lesson: Lesson) -> Steps[None]:
-        """Makes the next history of a pipeline of the one that there is; where others do so too, it may be lost."""
-        if pipeline is None:
-            return
-        key = self._keys.history(pipeline)
-        for _ in range(LEARN_TRIES):
-            found, took = yield [("GET", key), ("HGETALL", self._keys.durations(pipeline))]
-            before = found if isinstance(found, bytes) else b""
-            history = learned(history_in(pipeline, before or took, self._corrupt), lesson)
-            arguments = [before, encode_history(history), _ms(KEPT_FOR), pipeline, repr(history.at)]
-            arguments += [repr(history.at - KEPT_FOR), PIPELINES_KEPT]
-            (reply,) = yield [(LEARN, 2, key, self._keys.histories, *arguments)]
-            if isinstance(reply, list) and len(reply) == 2 and reply[0] == b"done":
-                if isinstance(reply[1], list) and reply[1]:
-                    yield [("DEL", self._keys.history(name.decode())) for name in reply[1] if isinstance(name, bytes)]
-                return
-            if not isinstance(reply, list):
-                return
-
-    def _set_history(self, write: SetHistory) -> Steps[Outcome]:
-        key, histories = self._keys.history(write.id), self._keys.histories
-        if write.history is None:
-            replies = yield [("DEL", key, self._keys.durations(write.id)), ("ZREM", histories, write.id)]
-        else:
-            replies = yield [
-                ("SET", key, encode_history(write.history), "PX", _ms(KEPT_FOR)),
-                ("ZADD", histories, repr(write.history.at), write.id),
-            ]
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
-        return Done(found=write.history is not None or replies[0] > 0)
-
     # The others
 
     def _renew(self, renew: Renew) -> Steps[Outcome]:
         keys = session_keys(self._keys.base, renew.id)
-        names = [*keys[:3], f"{keys.leases}{renew.epoch}", self._keys.index]
+        names = [*keys[:3], f"{keys.leases}{renew.epoch}", self._keys.index, keys.parts]
         arguments = [renew.epoch, _ms(renew.lease), repr(renew.heartbeat), renew.id]
         outcome = _outcome((yield from _decided(RENEW, names, arguments)))
         if not isinstance(outcome, Done):
-            self._own.pop(renew.id, None)
+            self._forget(renew.id)
         return outcome
 
     def _claim(self, claim: Claim) -> Steps[Outcome]:
@@ -303,35 +307,32 @@ class Writer:
         for n, data in claim.events[-self._event_limit :]:
             arguments += (n, data)
         history = self._keys.history(index.pipeline)
-        names = [*keys[:3], self._keys.index, self._keys.durations(index.pipeline), keys.ahead, keys.word, history]
-        self._own.pop(session, None)
+        usual = self._keys.durations(index.pipeline)
+        names = [*keys[:3], self._keys.index, usual, keys.ahead, keys.word, history, keys.parts]
+        self._forget(session)
         reply = yield from _decided(CLAIM, names, arguments)
         match reply:
-            case [b"again", at, took, *before]:
-                told = self._previous(session, before)
-                return Claimed(epoch(at), told, history_in(index.pipeline, took, self._corrupt))
-            case [b"claimed", at, took, *before]:
+            case [b"again" | b"claimed" as how, at, took, identity, state, texts, beat]:
                 number = epoch(at)
-                if claim.lease is not None:
+                if how == b"claimed" and claim.lease is not None:
                     self._learn(session, number, claim.seq, index, claim.keep, claim.lease)
-                return Claimed(number, self._previous(session, before), history_in(index.pipeline, took, self._corrupt))
+                previous = None if identity is None else self._previous(session, identity, state, texts, beat)
+                return Claimed(number, previous, history_in(index.pipeline, took, self._corrupt))
         return _outcome(reply)
 
-    def _previous(self, session: str, before: Sequence[Any]) -> Stored | None:
-        """What a claim has replaced: an entry, and the last heartbeat that was renewed after it."""
+    def _previous(self, session: str, *found: object) -> Stored | None:
+        """What a claim has replaced: an entry, its parts, and the last heartbeat that was renewed after it."""
         try:
-            if not before or before[0] is None:
-                return None
-            at, record, beat = entry(*before[0], *before[1:])
-            return Stored(session, at, record, False, beat)
-        except (CorruptEntryError, TypeError) as error:
+            state, beat = entry(*found)
+            return Stored(session, state.key, state.record, False, beat)
+        except CorruptEntryError as error:
             self._corrupt.pass_over(session, error)
             return None
 
     def _delete(self, delete: Delete) -> Steps[Outcome]:
         keys = session_keys(self._keys.base, delete.id)
-        self._own.pop(delete.id, None)
-        names = [*keys[:3], self._keys.index, keys.word]
+        self._forget(delete.id)
+        names = [*keys[:3], self._keys.index, keys.word, keys.parts]
         return _outcome((yield from _decided(DELETE, names, [keys.leases, delete.id])))
 
     def _ask(self, ask: Ask) -> Steps[Outcome]:
