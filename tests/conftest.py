@@ -31,6 +31,9 @@ _SEED = pytest.StashKey[int]()
 USUAL_EXAMPLES = 10
 """How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
 
+FEW_EXAMPLES, FEW_SEEDS = 5, 3
+"""How many examples hypothesis tries, and how many seeds a test draws, with `--few`."""
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
         deadline=None,
         database=None,
         print_blob=True,
-        max_examples=100 if config.getoption("--exhaustive") else USUAL_EXAMPLES,
+        max_examples=100
+        if config.getoption("--exhaustive")
+        else FEW_EXAMPLES
+        if config.getoption("--few")
+        else USUAL_EXAMPLES,
     )
     hypothesis.settings.register_profile(
         "ci",
@@ -83,6 +90,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run those tests alone that else take a part of their seeds, examples or steps, and have them take all; "
         "and those that are marked `exhaustive`, which else are left out; some need the extra `dev`",
+    )
+    parser.addoption(
+        "--few",
+        action="store_true",
+        help="take the fewest seeds and examples that show that it runs: on a second Python, say",
     )
     parser.addoption(
         "--frames",
@@ -136,6 +148,8 @@ def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
 
 def _drawn(request: pytest.FixtureRequest, count: int) -> Iterator[int]:
     given = request.config.getoption("--seed")
+    if request.config.getoption("--few"):
+        count = min(count, FEW_SEEDS)
     # In CI the same each time, as the examples of hypothesis are: what differs there is to be the change alone.
     source = random.Random(request.node.nodeid) if IN_CI else secrets.SystemRandom()
     for seed in [source.getrandbits(32) for _ in range(count)] if given is None else [given]:
@@ -211,7 +225,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_for_every_day(item: pytest.Item) -> bool:
-    return item.get_closest_marker("exhaustive") is None
+    return item.get_closest_marker("exhaustive") is None and item.get_closest_marker("release") is None
 
 
 def _is_for_exhaustive(item: pytest.Item) -> bool:

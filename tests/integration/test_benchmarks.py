@@ -27,7 +27,7 @@ def measured(folder: Path, *arguments: str) -> tuple[Any, subprocess.CompletedPr
     return json.loads(out.read_text()), run
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_path: Path) -> None:
     small = ["--count", "20", "--rounds", "2", "--updates", "10", "--idle", "0.5"]
     report, run = measured(tmp_path, "sqlite", *small)
@@ -39,7 +39,7 @@ def test_sqlite_measures_beside_bare_sqlite3_and_with_a_watching_process(tmp_pat
     assert "bare sqlite3, a batch" in run.stdout
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_program: str, tmp_path: Path) -> None:
     small = ["--count", "1", "2", "--passes", "5", "--rounds", "2", "--updates", "10", "--open", "20", "--idle", "0.5"]
     report, run = measured(tmp_path, "redis", *small)
@@ -52,7 +52,7 @@ def test_redis_measures_beside_bare_redis_py_and_with_a_watching_process(redis_p
     assert "redis-py, one command a thread call" in run.stdout
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Path) -> None:
     for given, scenarios in ((["--count", "20"], 2), (["--seed", "7"], 1)):
         report, _ = measured(tmp_path, "faults", *given)
@@ -60,7 +60,7 @@ def test_faults_counts_them_and_replays_a_seed(redis_program: str, tmp_path: Pat
         assert [(target["value"], target["met"]) for target in report["targets"]] == [(0.0, True)]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) -> None:
     small = ["--count", "20", "--rounds", "2", "--settle", "0.01", "--idle", "0.05"]
     report, run = measured(tmp_path, "sessions", *small)
@@ -73,7 +73,7 @@ def test_sessions_measures_in_fresh_processes_and_writes_json(tmp_path: Path) ->
     assert "6 of 6 runs" in run.stderr
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_drawn(tmp_path: Path) -> None:
     small = ["--clients", "3", "--frames", "30", "--ticks", "3", "--rounds", "1", "--rivals", "websockets.broadcast"]
     report, run = measured(tmp_path, "fanout", *small)
@@ -88,7 +88,7 @@ def test_fanout_measures_ours_beside_a_bare_loop_of_sends_and_its_page_can_be_dr
     assert "`websockets.broadcast`" in made
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_lists_measures_ours_beside_a_floor_and_a_rival(tmp_path: Path) -> None:
     small = ["--pages", "3", "--sessions", "4", "--seconds", "0.6", "--pace", "0.02", "--rounds", "1"]
     small += ["--rivals", "websockets.broadcast"]
@@ -114,7 +114,7 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
         assert {row["name"].partition(",")[0] for row in waits} == {"ours"}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_path: Path) -> None:
     small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--jobs", "100", "--idle", "1"]
     report, run = measured(tmp_path, "scale", *small)

@@ -48,7 +48,7 @@ def test_a_bar_is_judged_by_how_far_it_is_from_the_time_that_has_passed(
     assert stands == pytest.approx({"A": 47.5, "B50": 22.5, "freeze": 100, "jumps": 1})
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_bar_reports_every_run_of_pipelines_and_of_jobs() -> None:
     report = bar.run(argparse.Namespace(pipelines=1, jobs=1, full=False, rounds=1)).as_json()
     check_shape(report, rounds=1)

@@ -46,7 +46,7 @@ def test_it_is_found_and_what_mended_it_passes(entry: Entry) -> None:
     assert alarms(entry.right, 20, SEED).errors == []
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 @pytest.mark.parametrize("entry", HERE, ids=named)
 def test_it_is_found_from_several_seeds_and_becomes_small(entry: Entry) -> None:
     came = hunt(entry.faulty, 3, 3)

@@ -123,7 +123,7 @@ def test_no_outcome_is_lost(tasks: list[list[str]], exhaustive: bool) -> None:
 programs = st.lists(st.lists(st.sampled_from(OPS), min_size=1, max_size=3), min_size=2, max_size=3)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 @settings(max_examples=30, deadline=None, phases=[Phase.generate])
 @given(programs, st.integers(1, 2))
 def test_no_outcome_of_any_program_is_lost(tasks: list[list[str]], deviations: int) -> None:
@@ -159,7 +159,9 @@ async def lock_of_five() -> None:
             nursery.start_soon(work)
 
 
-@pytest.mark.parametrize("deviations", [2, *(pytest.param(more, marks=pytest.mark.exhaustive) for more in (3, 4))])
+@pytest.mark.parametrize(
+    "deviations", [2, pytest.param(3, marks=pytest.mark.exhaustive), pytest.param(4, marks=pytest.mark.release)]
+)
 def test_a_lock_of_five_needs_at_most_a_tenth(deviations: int) -> None:
     plain = exhaust(lock_of_five, deviations=deviations)
     merged = exhaust(lock_of_five, deviations=deviations, merge=True)
