@@ -52,7 +52,7 @@ class MemoryQueue:
         """Makes what is kept of a session equal to where it stands; when time alone changes that, or infinity."""
         bucket = bucket_of(place, attempts)
         if bucket is None:
-            self.drop(session_id)
+            self._unlist(session_id)  # A reservation stands also where an owner that had lapsed has come back.
             return float("inf")
         reserved = self._reserved.get(session_id)
         if reserved is not None and reserved[1] <= now:
@@ -69,14 +69,19 @@ class MemoryQueue:
         return float("inf")
 
     def drop(self, session_id: str) -> None:
-        """The session can no longer be taken."""
+        """The session is gone."""
+        self._unlist(session_id)
+        self._reserved.pop(session_id, None)
+
+    def _unlist(self, session_id: str) -> None:
         if self._stands.pop(session_id, None) is not None:
             self._takeable.drop(session_id)
-        self._reserved.pop(session_id, None)
 
     def claimed(self, session_id: str) -> None:
         """Somebody has claimed the session, to own it or to write it off: it is not reserved any more."""
-        self._reserved.pop(session_id, None)
+        if self._reserved.pop(session_id, None) is not None and session_id in self._stands:
+            # Where it can be taken all the same, that is news.
+            self._stands[session_id] = self._stands[session_id]._replace(bucket="")
 
     def _ring(self, stands: _Stands, now: float) -> None:
         for process, waiting in list(self._waiting.items()):
@@ -108,10 +113,11 @@ class MemoryQueue:
             self._reserved[session_id] = (take.id, now + take.reserve)
 
         taken, short = choose(take, takeable, spent, reserve)
-        if short:
-            self._waiting[take.id] = _Waiting(take.wanted, now + take.heard)  # Where it stood, if it waits already.
-        else:
+        known = self._waiting.get(take.id)
+        if not short or (known is not None and known.until <= now):
             self._waiting.pop(take.id, None)
+        if short:
+            self._waiting[take.id] = _Waiting(short, now + take.heard)  # Where it stood, if it waits already.
         return taken
 
     def _oldest(self, wanted: Wanted, buckets: Sequence[str], most: int) -> Iterator[str]:
@@ -133,4 +139,5 @@ class MemoryQueue:
         for session_id in release.sessions:
             if self._reserved.get(session_id, ("", 0.0))[0] == release.id:
                 del self._reserved[session_id]
-                self._ring(self._stands[session_id], now)
+                if session_id in self._stands:
+                    self._ring(self._stands[session_id], now)

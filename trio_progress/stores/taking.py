@@ -100,7 +100,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was chosen. Where that is less than was wanted, the process waits."""
+    """What was chosen. Where that is less than was wanted, the process waits for what there is too little of."""
 
     sessions: Sequence[Chosen]
     spent: Sequence[Spent] = ()
@@ -111,8 +111,8 @@ def choose(
     takeable: Callable[[Wanted], Iterable[tuple[str, tuple[int, int]]]],
     spent: Callable[[Wanted], Iterable[str]],
     reserve: Callable[[str], object],
-) -> tuple[Taken, bool]:
-    """Chooses and reserves what is wanted; that, and whether it is less than is wanted.
+) -> tuple[Taken, Sequence[Wanted]]:
+    """Chooses and reserves what is wanted; that, and the wishes of which there is less than is wanted.
 
     Args:
         take: What is asked for.
@@ -123,12 +123,13 @@ def choose(
     """
     chosen: list[Chosen] = []
     left: list[Spent] = []
-    short = False
+    short: list[Wanted] = []
     for number, wanted in enumerate(take.wanted):
         found = len(chosen)
         for session_id, key in islice(takeable(wanted), wanted.count):
             reserve(session_id)
             chosen.append(Chosen(session_id, key, number))
-        short = short or len(chosen) - found < wanted.count
+        if len(chosen) - found < wanted.count:
+            short.append(wanted)
         left += [Spent(session_id, wanted.max_attempts) for session_id in islice(spent(wanted), SPENT_SHOWN)]
     return Taken(chosen, left), short

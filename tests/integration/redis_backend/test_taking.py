@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+import uuid
 from collections import Counter
 
 import pytest
 import redis
 import trio
+from hypothesis import HealthCheck, example, given, settings
 
 from tests.integration.redis_backend.asking import claimed, one
-from tests.redis_server import client_of
+from tests.redis_server import client_of, let_pass
+from tests.store_contract.queue_model import QueueModel
+from tests.store_contract.queue_steps import COURSE, Step, steps
 from tests.store_contract.rig import index
+from tests.support import examples
 from trio_progress import ProgressTracker, open_tracker
+from trio_progress.stores.redis import queue, scripts, writes
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.taking import Take, Taken, Wanted
+from trio_progress.stores.threaded import ThreadedStore
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +61,82 @@ async def test_workers_of_several_processes_do_each_job_once(redis_url: str, pre
             nursery.cancel_scope.cancel()
     assert ended == {name: ("completed", 1 + name.endswith("7")) for name in names}
     assert done == {name: 1 + name.endswith("7") for name in names}
+
+
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@example(done=COURSE)
+@given(done=steps())
+def test_it_hands_out_what_a_list_would(redis_url: str, done: list[Step]) -> None:
+    run_model(redis_url, done)
+
+
+def run_model(url: str, done: list[Step]) -> None:
+    """Compares a Redis with the model, under keys of their own."""
+    prefix = f"test:{uuid.uuid4().hex[:12]}"
+    passed = 0.0
+
+    async def main() -> None:
+        store = ThreadedStore(RedisBackend(url, prefix=prefix, timeout=5.0, beat=0.02))
+        await store.open()
+        try:
+            await QueueModel(store, sleep, lambda: passed + time.monotonic()).run(done)
+        finally:
+            await store.aclose()
+
+    def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        let_pass(admin, prefix, seconds)
+
+    with client_of(url) as admin:
+        trio.run(main)
+
+
+PLANTED = {
+    "the newest comes first": (
+        "TAKE",
+        "stands < score or stands == score and below",
+        "stands > score or stands == score and below",
+    ),
+    "what is reserved is given away": ("TAKE", "and redis.call('EXISTS', base .. 'r:' .. id) == 0", ""),
+    "what a process cannot open is given to it": ("TAKE", "and not without[id]", ""),
+    "what was begun too often is given out": ("TAKE", "for n = 1, wanted.n - 1 do", "for n = 1, wanted.n do"),
+    "what has lapsed is not found": ("TAKE", "settle(base, each, at, false, later)", "local nothing = each"),
+    "who looks again loses its place": ("TAKE", "group, 'NX', now, process", "group, now, process"),
+    "who has enough is rung": ("TAKE", "redis.call('DEL', heard)", "local nothing = heard"),
+    "anybody gives back": ("RELEASE", "if redis.call('GET', base .. 'r:' .. ARGV[i]) == ARGV[2] then", "if true then"),
+    "what is given back rings nobody": (
+        "RELEASE",
+        "settle(base, ARGV[i], at, false, true)",
+        "settle(base, ARGV[i], at)",
+    ),
+    "who has left is rung": ("RELEASE", "redis.call('DEL', base .. 'n:' .. ARGV[2], ", "redis.call('DEL', "),
+    "a claim ends no reservation": ("CLAIM", ", word, base .. 'r:' .. ARGV[2])", ", word)"),
+    "who has come last is rung": (
+        "CLAIM",
+        "if not since or tonumber(first[2]) < since",
+        "if not since or tonumber(first[2]) > since",
+    ),
+    "who cannot use it is rung": ("CLAIM", "begun < wanted.n and fits(wanted, has)", "begun < wanted.n"),
+}
+"""Bugs: in which script, what is replaced, and by what."""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_bug_that_is_planted_into_a_script_is_found(
+    name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, old, new = PLANTED[name]
+    text = getattr(scripts, script).text
+    assert text.count(old) == 1, "plant it anew"
+    for module in (queue, writes):
+        if hasattr(module, script):
+            planted = text.replace(old, new)
+            made = scripts.Script(planted, hashlib.sha1(planted.encode(), usedforsecurity=False).hexdigest())
+            monkeypatch.setattr(module, script, made)
+    with pytest.raises(AssertionError):
+        run_model(redis_url, COURSE)
 
 
 def test_what_an_older_version_has_declared_is_taken(redis_url: str, prefix: str) -> None:

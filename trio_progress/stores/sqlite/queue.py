@@ -90,20 +90,21 @@ class Queue:
 
         taken, short = choose(take, lambda wanted: self._takeable(wanted, take.without), self._spent, reserve)
         if short:
-            self._enter(take)
+            self._enter(take, short)
         else:
             self._leave(take.id)
         return taken
 
-    def _enter(self, take: Take) -> None:
+    def _enter(self, take: Take, short: Sequence[Wanted]) -> None:
         """Enters a process that waits; one that is there keeps its place, and costs nothing most of the time."""
-        wanted = msgspec.json.encode(take.wanted)
+        wanted = msgspec.json.encode(short)
         row = self._execute("SELECT wanted, boot, until, wall FROM waiting WHERE process = ?", (take.id,)).fetchone()
         lease = self._clock.lease(take.heard)
-        if row is None:
-            statement = "INSERT INTO waiting (wanted, boot, until, wall, process) VALUES (?, ?, ?, ?, ?)"
+        left = 0.0 if row is None else self._left(row[1:])
+        if left <= 0:
+            statement = "INSERT OR REPLACE INTO waiting (wanted, boot, until, wall, process) VALUES (?, ?, ?, ?, ?)"
             self._execute(statement, (wanted, *lease, take.id))
-        elif row[0] != wanted or self._left(row[1:]) < take.heard / 2:
+        elif row[0] != wanted or left < take.heard / 2:
             statement = "UPDATE waiting SET wanted = ?, boot = ?, until = ?, wall = ? WHERE process = ?"
             self._execute(statement, (wanted, *lease, take.id))
 
