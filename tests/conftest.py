@@ -31,8 +31,8 @@ _SEED = pytest.StashKey[int]()
 USUAL_EXAMPLES = 10
 """How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
 
-FEW_EXAMPLES, FEW_SEEDS = 5, 3
-"""How many examples hypothesis tries, and how many seeds a test draws, with `--few`."""
+FEW_EXAMPLES = 5
+"""How many it tries with `--few`."""
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,7 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--few",
         action="store_true",
-        help="take the fewest seeds and examples that show that it runs: on a second Python, say",
+        help="have hypothesis try few examples: on a second Python, say",
     )
     parser.addoption(
         "--frames",
@@ -148,8 +148,6 @@ def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
 
 def _drawn(request: pytest.FixtureRequest, count: int) -> Iterator[int]:
     given = request.config.getoption("--seed")
-    if request.config.getoption("--few"):
-        count = min(count, FEW_SEEDS)
     # In CI the same each time, as the examples of hypothesis are: what differs there is to be the change alone.
     source = random.Random(request.node.nodeid) if IN_CI else secrets.SystemRandom()
     for seed in [source.getrandbits(32) for _ in range(count)] if given is None else [given]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_progress import FencedError, MemoryStore, open_tracker
 from trio_progress.blocking import Client
@@ -64,7 +65,7 @@ async def test_the_parts_of_a_session_are_listed_whatever_they_stand_at_and_no_o
         assert [one.id for one in client.sessions(parent="job-2")] == ["other"]
 
 
-async def test_a_part_that_is_written_off_is_still_listed_by_its_parent() -> None:
+async def test_a_part_that_is_written_off_is_still_listed_by_its_parent(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with open_tracker(store) as tracker, open_tracker(store) as other:
         await tracker.declare("part", parent="job-1")
