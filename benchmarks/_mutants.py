@@ -114,18 +114,17 @@ MUTANTS = (
     Mutant(
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "session/broadcaster.py",
-        """                        not_before = now + self._interval
-                        self._state.publish()
-                        self._topic.announce()
+        """            not_before = now + self._interval
+            self._state.publish()
+            self._topic.announce()
 """,
-        """                        not_before = now + self._interval
-                        self._state.publish()
-                        self._topic.announce()
-                        with trio.move_on_after(self._interval):
-                            await self._left.wait()
-                        if self._wake.pending:
-                            await anext(tokens)
-                            self._wake.pending = False
+        """            not_before = now + self._interval
+            self._state.publish()
+            self._topic.announce()
+            with trio.move_on_after(self._interval):
+                await self._left.wait()
+            if self._wake.pending:
+                await anext(self._wake)
 """,
         ("burst_and_debounce",),
     ),
@@ -144,8 +143,8 @@ MUTANTS = (
     Mutant(
         "an unshielded flush: a cancel around the session stops the persister",
         "session/persister.py",
-        "field(default_factory=lambda: trio.CancelScope(shield=True))",
-        "field(default_factory=lambda: trio.CancelScope())",
+        "trio.CancelScope(deadline=self._deadline, shield=True)",
+        "trio.CancelScope(deadline=self._deadline)",
         ("leaving_while_being_cancelled",),
     ),
     Mutant(
@@ -217,7 +216,8 @@ MUTANTS = (
     Mutant(
         "End comes before the flush, and does not say what the store holds",
         "session/broadcaster.py",
-        """                    if not self._flushed.is_set():
+        """                if not self._flushed.is_set():
+                    with trio.CancelScope(shield=True):
                         await self._flushed.wait()
 """,
         "",
@@ -228,13 +228,13 @@ MUTANTS = (
         "session/heartbeat.py",
         """            while not self._flushed.is_set():
                 due = trio.current_time() + self._interval
-                with trio.move_on_at(due, shield=True):
+                with trio.CancelScope(deadline=due, shield=True):
                     await self._flushed.wait()
                     return
 """,
         """            while True:
                 due = trio.current_time() + self._interval
-                with trio.move_on_at(due, shield=True):
+                with trio.CancelScope(deadline=due, shield=True):
                     await trio.sleep_forever()
 """,
         ("one_session_two_workers",),

@@ -156,7 +156,7 @@ PLANTS: Final = (
                 """
                 while not self._flushed.is_set():
                     due = trio.current_time() + self._interval
-                    with trio.move_on_at(due, shield=True):
+                    with trio.CancelScope(deadline=due, shield=True):
                         await self._flushed.wait()
                         return
                 """,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -38,32 +38,39 @@ class Broadcaster:
     _left: trio.Event
     """Set when the session is left."""
     _watch: ChildWatch
-    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Tells the subscribers until the session has ended. Shielded; ends once it is flushed."""
-        with self._watch:
+        try:
             try:
-                with self._scope, self._wake.tokens as tokens:
-                    not_before = 0.0
-                    async for _ in tokens:
-                        self._wake.pending = False
-                        due = self._wake.since
-                        if trio.current_time() < not_before:
-                            due = max(due, not_before)
-                            with trio.move_on_at(not_before):
-                                await self._left.wait()
-                        now = trio.current_time()
-                        if now - due >= SLOW:
-                            self._watch.ran_late(due, now)
-                        # From its beginning: to tell a thousand takes a while, which is not to come on top.
-                        not_before = now + self._interval
-                        self._state.publish()
-                        self._topic.announce()
-                    self._state.publish()
-                    self._topic.announce()
-                    if not self._flushed.is_set():
+                if await self._wake.first():
+                    with trio.CancelScope(shield=True), self._wake:
+                        await self._tell()
+                self._state.publish()
+                self._topic.announce()
+                if not self._flushed.is_set():
+                    with trio.CancelScope(shield=True):
                         await self._flushed.wait()
             finally:
                 self._finish()
+        except Exception as error:
+            self._watch.bug = error
+            raise
+
+    async def _tell(self) -> None:
+        """Ticks until the session is left."""
+        not_before = 0.0
+        async for _ in self._wake:
+            due, now = self._wake.since, trio.current_time()
+            if now < not_before:
+                due = max(due, not_before)
+                with trio.move_on_at(not_before):
+                    await self._left.wait()
+                now = trio.current_time()
+            if now - due >= SLOW:
+                self._watch.ran_late(due, now)
+            # From its beginning: to tell a thousand takes a while, which is not to come on top.
+            not_before = now + self._interval
+            self._state.publish()
+            self._topic.announce()

@@ -32,10 +32,10 @@ class Heartbeat:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Beats until the session has ended. Shielded: nothing else ends it."""
-        with self._watch:
+        try:
             while not self._flushed.is_set():
                 due = trio.current_time() + self._interval
-                with trio.move_on_at(due, shield=True):
+                with trio.CancelScope(deadline=due, shield=True):
                     await self._flushed.wait()
                     return
                 if self._topic.subscribers:
@@ -46,3 +46,6 @@ class Heartbeat:
                 self._state.beat()
                 self._topic.bookmark()
                 self._renew()
+        except Exception as error:
+            self._watch.bug = error
+            raise

@@ -161,7 +161,7 @@ class SessionLifecycle:
     def discard(self) -> None:
         """Lets go of a session that was not begun."""
         for wake in (self.core.persist_wake, self.core.broadcast_wake):
-            with wake.tokens:
+            with wake:
                 wake.close()
 
     def _on_claimed(self, claimed: Claimed) -> None:

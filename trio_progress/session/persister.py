@@ -75,7 +75,10 @@ class Persister:
     """What the session is listed by, as it was written last."""
     _claimed: bool = False
     _claiming: Claim | None = None
-    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
+    _scope: trio.CancelScope | None = None
+    """Around all that it does once it was woken."""
+    _deadline: float = float("inf")
+    """When what is left of that is given up, on Trio's clock."""
     _settled: trio.Event | None = None
     """Set at the next outcome; there while somebody waits for that."""
     _hurried: bool = False
@@ -228,11 +231,11 @@ class Persister:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Stores until the session is left and its final state is stored. Shielded; ends by its deadline."""
-        with self._watch:
+        try:
             try:
-                with self._scope, self._wake.tokens as tokens:
-                    async for _ in tokens:
-                        self._wake.pending = False
+                await self._wake.first()
+                with trio.CancelScope(deadline=self._deadline, shield=True) as self._scope, self._wake:
+                    async for _ in self._wake:
                         await self._store()
                         await self._pause()
                     await self._store()
@@ -240,6 +243,9 @@ class Persister:
                 self.flushed.set()
                 self._committer.withdraw(self)
                 self._wake_waiting()
+        except Exception as error:
+            self._watch.bug = error
+            raise
 
     async def _store(self) -> None:
         """Returns when the store holds what was published when this was called."""
@@ -261,7 +267,7 @@ class Persister:
         begun, settings = trio.current_time(), self._settings
         self._soon = begun + settings.broadcast_interval
         urgent = self._hurried or begun < self._watched_until
-        with trio.move_on_at(begun + settings.persist_interval) as self._pausing:
+        with trio.CancelScope(deadline=begun + settings.persist_interval) as self._pausing:
             if urgent:
                 self.hurry()
             await self._left.wait()
@@ -354,6 +360,8 @@ class Persister:
 
     def leave(self) -> None:
         """The state is final: flush it, at most until the flush timeout."""
-        self._scope.deadline = trio.current_time() + self._settings.flush_timeout
+        self._deadline = trio.current_time() + self._settings.flush_timeout
+        if self._scope is not None:
+            self._scope.deadline = self._deadline
         if not self.flushed.is_set():  # Not where the child has crashed: then it is rescued.
             self._committer.submit(self)  # Without waiting for the child to wake up.

@@ -228,17 +228,17 @@ async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_st
     """The one place where a private name is patched: nothing else makes our own code fail."""
 
     async def crash(self: Any) -> None:
-        with self._watch:
-            try:
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(0.5)
-                raise ZeroDivisionError(child)
-            finally:
-                for name in ("flushed",):
-                    if hasattr(self, name):
-                        getattr(self, name).set()
-                if hasattr(self, "_finish"):
-                    self._finish()
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)
+            self._watch.bug = ZeroDivisionError(child)
+            raise self._watch.bug
+        finally:
+            for name in ("flushed",):
+                if hasattr(self, name):
+                    getattr(self, name).set()
+            if hasattr(self, "_finish"):
+                self._finish()
 
     monkeypatch.setattr(f"trio_progress.session.{child.lower()}.{child}.run", crash)
     store = RecordingStore()
