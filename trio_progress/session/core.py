@@ -89,7 +89,7 @@ class SessionCore(ToldOfForks):
         self._tickers: dict[PhaseNode, ThreadTicker] = {}
         self._counts: list[ProcessCounts] = []
         """What processes have counted in, of blocks that are open, and of the last that were left."""
-        self._logged: list[str] = []
+        self._logged: tuple[str, ...] = ()
         self.parts: FollowedSessions
         """The sessions that it follows."""
         self.tracing: Tracing | None = None
@@ -198,7 +198,7 @@ class SessionCore(ToldOfForks):
             fields["session"], fields["epoch"] = self.state.id, self.state.epoch
             throttle = self._tally.throttle
             if log_event(logging.WARNING, event, text, self.state.id, *args, throttle=throttle, kind=kind, **fields):
-                self._logged.append(kind)
+                self._logged += (kind,)
 
     def timed(self, node: PhaseNode) -> None:
         """Counts how long a phase took that has completed."""

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..protocol.clock import Clock, made_at, shown_seconds, utc
 from ..protocol.messages import Update, resume_token
-from ..protocol.snapshot import ErrorInfo, Expected, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
+from ..protocol.snapshot import ErrorInfo, Head, Liveness, PhaseSnapshot, PhaseUpdate, Snapshot
 from .estimate import Estimate
 from .events import EventLog
 from .fraction import by_weights, parts_of, rate_and_eta
 from .limits import Limits
 from .phase import PhaseNode
 from .transitions import PhaseTransitions
+from .untouched import pending_phase, untouched_phases
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .tree import Host, PhaseTree
-    from .usual import Usual
 
 
 FRESH: Final = 0.1
@@ -64,10 +63,10 @@ def phase_snapshot(node: PhaseNode) -> PhaseSnapshot:
     """The phase and all below it as frozen values; made once for each published change."""
     if node.snapshot is None:
         if node.declared and node.status == "pending" and node.attempt == 0 and not node.children:
-            node.snapshot = _pending_phase(node, node.usual)
+            node.snapshot = pending_phase(node, node.usual)
         elif node.declared and node.status == "skipped" and node.attempt == 0 and not node.children and not node.done:
             node.snapshot = msgspec.structs.replace(
-                _pending_phase(node, node.usual),
+                pending_phase(node, node.usual),
                 status="skipped",
                 fraction=node.fraction,
                 message=node.message,
@@ -86,36 +85,6 @@ def _phase_now(node: PhaseNode, now: float) -> PhaseSnapshot:
         return phase_snapshot(node)
     below = tuple(_phase_now(child, now) for child in node.children.values())
     return PhaseSnapshot(**phase_values(node, now), phases=below)
-
-
-def _pending_phase(node: PhaseNode, usual: Usual | None) -> PhaseSnapshot:
-    expected = None if usual is None else usual.told(node.total)
-    return _pending(node.name, node.title, node.weight, node.unit, node.total, expected)
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _pending(
-    name: str, title: str, weight: float, unit: str | None, total: float | None, expected: Expected | None
-) -> PhaseSnapshot:
-    """A declared phase that was never begun: all sessions of its pipeline share one."""
-    return PhaseSnapshot(
-        name=name,
-        title=title,
-        status="pending",
-        attempt=0,
-        done=0,
-        total=total,
-        unit=unit,
-        weight=weight,
-        fraction=0.0,
-        rate=None,
-        eta=None,
-        message=None,
-        fields={},
-        started_at=None,
-        ended_at=None,
-        expected=expected,
-    )
 
 
 def phase_changes(node: PhaseNode, since: int, path: tuple[str, ...] = ()) -> Iterator[PhaseUpdate]:
@@ -353,6 +322,8 @@ class SessionReading(PhaseTransitions):
 
     def published_phases(self) -> tuple[PhaseSnapshot, ...]:
         """The phases of the newest published state."""
+        if self._borrowed and self.pipeline is not None and not self.skipped_seq and not self.estimator.usual:
+            return untouched_phases(self.pipeline).shown
         return tuple([self._phase(node) for node in self.root.children.values()])
 
     def _phase(self, node: PhaseNode) -> PhaseSnapshot:
@@ -362,7 +333,7 @@ class SessionReading(PhaseTransitions):
             self._shown = {}
         shown = self._shown.get(node.name)
         if shown is None:
-            shown = _pending_phase(node, self.estimator.usual.get(node.name))
+            shown = pending_phase(node, self.estimator.usual.get(node.name))
             if node.status == "skipped":
                 ended = utc(self.skipped_at)
                 shown = msgspec.structs.replace(shown, status="skipped", fraction=1.0, ended_at=ended)
