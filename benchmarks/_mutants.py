@@ -114,17 +114,18 @@ MUTANTS = (
     Mutant(
         "a lost wake-up: the broadcaster pauses after its tick, and throws away a token that came meanwhile",
         "session/broadcaster.py",
-        """            not_before = now + self._interval
-            self._state.publish()
-            self._topic.announce()
+        """                            not_before = now + self._interval
+                            self._state.publish()
+                            self._topic.announce()
 """,
-        """            not_before = now + self._interval
-            self._state.publish()
-            self._topic.announce()
-            with trio.move_on_after(self._interval):
-                await self._left.wait()
-            if self._wake.pending:
-                await anext(self._wake)
+        """                            not_before = now + self._interval
+                            self._state.publish()
+                            self._topic.announce()
+                            with trio.move_on_after(self._interval):
+                                await self._left.wait()
+                            if self._wake.pending:
+                                await anext(tokens)
+                                self._wake.pending = False
 """,
         ("burst_and_debounce",),
     ),

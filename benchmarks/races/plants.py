@@ -126,7 +126,7 @@ PLANTS: Final = (
                 _LAST[id(self)] = now
                 await trio.lowlevel.checkpoint()
                 """,
-                indent=24,
+                indent=32,
             ),
         ),
     ),

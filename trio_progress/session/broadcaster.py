@@ -44,9 +44,24 @@ class Broadcaster:
         """Tells the subscribers until the session has ended. Shielded; ends once it is flushed."""
         try:
             try:
-                if await self._wake.first():
-                    with trio.CancelScope(shield=True), self._wake:
-                        await self._tell()
+                tokens = await self._wake.first()
+                if tokens is not None:
+                    with trio.CancelScope(shield=True), tokens:
+                        not_before = 0.0
+                        async for _ in tokens:
+                            self._wake.pending = False
+                            due, now = self._wake.since, trio.current_time()
+                            if now < not_before:
+                                due = max(due, not_before)
+                                with trio.move_on_at(not_before):
+                                    await self._left.wait()
+                                now = trio.current_time()
+                            if now - due >= SLOW:
+                                self._watch.ran_late(due, now)
+                            # From its beginning: to tell a thousand takes a while, which is not to come on top.
+                            not_before = now + self._interval
+                            self._state.publish()
+                            self._topic.announce()
                 self._state.publish()
                 self._topic.announce()
                 if not self._flushed.is_set():
@@ -57,20 +72,3 @@ class Broadcaster:
         except Exception as error:
             self._watch.bug = error
             raise
-
-    async def _tell(self) -> None:
-        """Ticks until the session is left."""
-        not_before = 0.0
-        async for _ in self._wake:
-            due, now = self._wake.since, trio.current_time()
-            if now < not_before:
-                due = max(due, not_before)
-                with trio.move_on_at(not_before):
-                    await self._left.wait()
-                now = trio.current_time()
-            if now - due >= SLOW:
-                self._watch.ran_late(due, now)
-            # From its beginning: to tell a thousand takes a while, which is not to come on top.
-            not_before = now + self._interval
-            self._state.publish()
-            self._topic.announce()

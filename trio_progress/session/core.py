@@ -150,9 +150,15 @@ class SessionCore(ToldOfForks):
         """The state is no longer clean: a token to each child that has something to do about it. Does not wait."""
         if self._foreign or threading.get_ident() != self._thread:
             self.check_caller()
-        self.persist_wake.wake()
-        if self.topic is not None and self.topic.subscribers:
-            self.broadcast_wake.wake()
+        followed = self.topic is not None and self.topic.subscribers
+        for wake in (self.persist_wake, self.broadcast_wake) if followed else (self.persist_wake,):
+            if not wake.pending:
+                wake.pending = True
+                wake.since = trio.current_time()
+                try:
+                    (wake.send or wake.open()).send_nowait(None)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # One that has gone is no matter.
 
     def request_persist(self) -> None:
         """What was published should be stored soon."""

@@ -233,11 +233,14 @@ class Persister:
         """Stores until the session is left and its final state is stored. Shielded; ends by its deadline."""
         try:
             try:
-                await self._wake.first()
-                with trio.CancelScope(deadline=self._deadline, shield=True) as self._scope, self._wake:
-                    async for _ in self._wake:
-                        await self._store()
-                        await self._pause()
+                tokens = await self._wake.first()
+                with trio.CancelScope(deadline=self._deadline, shield=True) as self._scope:
+                    if tokens is not None:
+                        with tokens:
+                            async for _ in tokens:
+                                self._wake.pending = False
+                                await self._store()
+                                await self._pause()
                     await self._store()
             finally:
                 self.flushed.set()

@@ -11,7 +11,7 @@ the children run.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -27,77 +27,51 @@ SLOW: Final = 0.5
 
 @final
 class WakeUp:
-    """What wakes one child, which waits for the `first()` token and then iterates over all until it is closed."""
+    """What wakes one child, which waits for the `first()` token, and then notes that each was taken."""
 
-    __slots__ = ("_child", "_closed", "_send", "_tokens", "pending", "since")
+    __slots__ = ("_child", "_closed", "pending", "send", "since", "tokens")
 
     def __init__(self) -> None:
-        self._child: trio.lowlevel.Task | None = None
-        """The child, as long as it waits for the first token."""
-        self._send: trio.MemorySendChannel[None] | None = None
-        self._tokens: trio.MemoryReceiveChannel[None] | None = None
-        self._closed = False
+        self.send: trio.MemorySendChannel[None] | None = None
+        self.tokens: trio.MemoryReceiveChannel[None] | None = None
         self.pending = False
         """Whether a token lies in the channel: to try another one costs more than most updates."""
         self.since = 0.0
         """When the newest token was sent, on Trio's clock."""
+        self._closed = False
+        self._child: trio.lowlevel.Task | None = None
+        """The child, as long as it waits for the first token."""
 
-    def wake(self) -> None:
-        """Sends a token, unless one lies there, or the child has gone. Does not wait."""
-        if self.pending or self._closed:
-            return
-        self.pending = True
-        self.since = trio.current_time()
-        if self._send is None:
-            self._send, self._tokens = trio.open_memory_channel(1)
-            self._let_go()
-        self._send.send_nowait(None)
+    def open(self) -> trio.MemorySendChannel[None]:
+        """Makes the channel, for the first token. Once closed it takes none."""
+        self.send, self.tokens = trio.open_memory_channel(1)
+        if self._closed:
+            self.send.close()
+        self._let_go()
+        return self.send
 
     def close(self) -> None:
         """Nothing more will come: the child's loop ends, after a token that is still there."""
         self._closed = True
+        if self.send is not None:
+            self.send.close()
         self._let_go()
-        if self._send is not None:
-            self._send.close()
+
+    async def first(self) -> trio.MemoryReceiveChannel[None] | None:
+        """Waits for the first token, or until it is closed. Cannot be cancelled, and needs no scope for that.
+
+        Returns:
+            The channel that has the tokens; None: there will be none.
+        """
+        if self.tokens is None and not self._closed:
+            self._child = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_go_on_waiting)
+        return self.tokens
 
     def _let_go(self) -> None:
         child, self._child = self._child, None
         if child is not None:
             trio.lowlevel.reschedule(child)
-
-    # What the child calls
-
-    async def first(self) -> bool:
-        """Waits for the first token, or until there will be none. Cannot be cancelled, without a scope around it.
-
-        Returns:
-            Whether there is a token.
-        """
-        if self._tokens is None and not self._closed:
-            self._child = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(_go_on_waiting)
-        return self._tokens is not None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed = True
-        if self._tokens is not None:
-            self._tokens.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> None:
-        """Takes the next token. A checkpoint, unless there is none any more."""
-        if self._tokens is None:
-            raise StopAsyncIteration
-        try:
-            await self._tokens.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        self.pending = False
 
 
 def _go_on_waiting(_: object) -> trio.lowlevel.Abort:
