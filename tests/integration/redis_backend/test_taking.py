@@ -111,7 +111,7 @@ PLANTED = {
         "settle(base, ARGV[i], at)",
     ),
     "who has left is rung": ("RELEASE", "redis.call('DEL', base .. 'n:' .. ARGV[2], ", "redis.call('DEL', "),
-    "a claim ends no reservation": ("CLAIM", ", word, base .. 'r:' .. ARGV[2])", ", word)"),
+    "a claim ends no reservation": ("CLAIM", ", base .. 'r:' .. ARGV[2])", ")"),
     "who has come last is rung": (
         "CLAIM",
         "if not since or tonumber(first[2]) < since",
