@@ -64,6 +64,8 @@ LISTS: Final[dict[str, Query]] = {
     "what the reaper asks": Query(status=frozenset({"running"}), lapsed=True, limit=PAGE),
 }
 
+PARTS: Final = ("lists", "writes", "idle", "workers")
+
 OURS: Final = "ours"
 BARE: Final = "without the index"
 
@@ -84,34 +86,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sessions that are retained (default: 1000 10000 100000)",
     )
     parser.add_argument("--writes", type=count, default=2000, metavar="N", help="claims, and as many ends (2000)")
-    parser.add_argument("--jobs", type=count, default=2000, metavar="N", help="jobs of 50 ms that workers run (2000)")
+    parser.add_argument(
+        "--jobs", type=count, default=2000, metavar="N", help="jobs of 50 ms that 50 workers run (2000)"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="what is measured (default: all of it); lists take longest",
+    )
     parser.add_argument("--idle", type=seconds, default=10.0, metavar="S", help="how long a tracker idles (10)")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measures both stores at each size, then writes and idle trackers on the fullest Redis."""
-    report = Report("scale", {name: getattr(options, name) for name in ("rounds", "count", "writes", "jobs", "idle")})
+    shown = ("rounds", "parts", "count", "writes", "jobs", "idle")
+    report = Report("scale", {name: getattr(options, name) for name in shown})
     random.seed(1)
-    with server(options.url) as url, tempfile.TemporaryDirectory(prefix="trio-progress-") as folder:
-        for number in options.count:
-            with _redis(url, number) as (backend, client):
-                _fill(backend, number)
-                _pages(report, f"Redis, {number} retained", backend, options.rounds)
-                _commands(report, f"Redis, {number} retained", backend, client)
-            with ExitStack() as stack:
-                backend_of_file = SqliteBackend(Path(folder) / f"{number}.db")
-                stack.callback(backend_of_file.close)
-                _fill(backend_of_file, number)
-                _pages(report, f"SQLite, {number} retained", backend_of_file, options.rounds)
-        _writes(report, options, url)
-        trio.run(_idle, report, f"{url}?prefix=n{max(options.count)}", options.idle)
-        taking.measure(report, url, options.jobs, max(options.jobs // 5, 1), options.idle, _calls)
+    with server(options.url) as url:
+        if "lists" in options.parts:
+            for number in options.count:
+                _lists(report, number, options.rounds, url)
+        if "writes" in options.parts:
+            _writes(report, options, url)
+        if "idle" in options.parts:
+            trio.run(_idle, report, f"{url}?prefix=n{max(options.count)}", options.idle)
+        if "workers" in options.parts:
+            taking.measure(report, url, options.jobs, max(options.jobs // 5, 1), options.idle, _calls, _cpu)
     report.notes += [
         "a page is 100 sessions with their records of 900 bytes, read through the store; wall time",
         "Redis on the same machine, without persistence; its CPU is what INFO says it used",
         "without the index: the same scripts whose function that keeps it does nothing, and SET without GET",
     ]
     return report
+
+
+def _lists(report: Report, number: int, rounds: int, url: str) -> None:
+    """Of both stores with so many sessions; those in Redis stay there."""
+    with _redis(url, number) as (backend, client):
+        _fill(backend, number)
+        _pages(report, f"Redis, {number} retained", backend, rounds)
+        _commands(report, f"Redis, {number} retained", backend, client)
+    with tempfile.TemporaryDirectory(prefix="trio-progress-") as folder, ExitStack() as stack:
+        backend_of_file = SqliteBackend(Path(folder) / f"{number}.db")
+        stack.callback(backend_of_file.close)
+        _fill(backend_of_file, number)
+        _pages(report, f"SQLite, {number} retained", backend_of_file, rounds)
 
 
 # Filling

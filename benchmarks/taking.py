@@ -3,8 +3,10 @@
 1. *Dequeuing.* So many sessions are queued in Redis, and taken by 1, 10 and 50 tasks of one process, each of which
    leaves them at once. Beside it, where it is installed, rq's `dequeue_any` by as many threads: it takes an id off a
    list, and reads the job; nothing says yet that somebody runs it.
-2. *Jobs.* So many sessions of 50 ms are run by 50 workers in some processes. By the epochs, which are the server's
-   clock, it is seen how far from its turn each was claimed. Beside it the same jobs without a store.
+2. *Jobs.* Sessions of 50 ms are run by 1, 10 and 50 workers in some processes, so many each that they take as long. By
+   the epochs, which are the server's clock, it is seen how far from its turn each was claimed. Beside it the same jobs
+   without a store, each of which uses the CPU that a session over the same Redis was measured to use which is opened by
+   its id: how much slower it is is what being handed out costs.
 3. *Idle.* The commands a second of a process whose 50 tasks wait, while as many sessions are retained as were before.
 """
 
@@ -12,12 +14,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -43,28 +44,39 @@ PATIENCE: Final = 600.0
 
 OURS: Final = "next_session, entered and left"
 RQ: Final = "rq's dequeue_any"
-BARE: Final = "the same jobs without a store"
+BY_ID: Final = "a session that is opened by its id"
+BARE: Final = "the same jobs without a store, and a session's CPU"
+
+TAKE: Final = "take"
+OPEN: Final = "open"
+BURN: Final = "burn"
+"""What the workers of a process do: take what waits, open sessions by their ids, or have no store and use CPU."""
 
 Count = Callable[["redis.Redis"], tuple[int, int]]
 """The commands that were sent, and all that were run, so far."""
 
+Cpu = Callable[["redis.Redis"], float]
+"""The seconds of CPU that a Redis has used so far."""
 
-def measure(report: Report, url: str, jobs: int, dequeued: int, idle: float, count: Count) -> None:
+
+def measure(report: Report, url: str, jobs: int, dequeued: int, idle: float, count: Count, cpu: Cpu) -> None:
     """All of it, with the keys of other prefixes left alone.
 
     Args:
         report: What the figures are added to.
         url: Of a Redis that nobody else uses.
-        jobs: How many jobs are run.
+        jobs: How many jobs are run by 50 workers; fewer by fewer.
         dequeued: How many sessions each number of tasks takes.
         idle: Seconds that idle workers are watched.
         count: Counts commands.
+        cpu: Tells the CPU of a server.
     """
     from .redis import client_of
 
     with client_of(url) as client:
         _dequeuing(report, url, client, dequeued, count)
-        _jobs(report, url, client, jobs, count)
+        for workers in WORKERS:
+            _jobs(report, url, client, workers, max(jobs * workers // WORKERS[-1], 2 * workers), count, cpu)
         trio.run(_idle, report, url, client, idle, count)
 
 
@@ -155,15 +167,43 @@ def _all_commands(client: redis.Redis) -> int:
 # 2. Jobs
 
 
-def _jobs(report: Report, url: str, client: redis.Redis, number: int, count: Count) -> None:
-    prefixed = f"{url}?prefix=jobs"
+def _jobs(report: Report, url: str, client: redis.Redis, workers: int, number: int, count: Count, cpu: Cpu) -> None:
+    prefixed = f"{url}?prefix=jobs{workers}"
     _declare(prefixed, number)
-    tasks = [WORKERS[-1] // PROCESSES + (n < WORKERS[-1] % PROCESSES) for n in range(PROCESSES)]
-    bare = _run_processes(None, tasks, number)
-    before = count(client)
-    ours = _run_processes(prefixed, tasks, number)
-    after = count(client)
-    backend = RedisBackend(prefixed)
+    processes = min(PROCESSES, workers)
+    tasks = _shares(workers, [1] * processes)
+    few = max(number // 5, workers)
+    by_id = sum(one["cpu"] for one in _run_processes(prefixed + "id", OPEN, tasks, few)) / few
+    bare = _run_processes("memory:", BURN, tasks, number, by_id)
+    before, used = count(client)[0], cpu(client)
+    ours = _run_processes(prefixed, TAKE, tasks, number)
+    sent, used = count(client)[0] - before, cpu(client) - used
+    took = {OURS: max(one["took"] for one in ours), BARE: max(one["took"] for one in bare)}
+    group = f"{number} jobs of 50 ms, {workers} worker{'s' * (workers > 1)} in {processes}"
+    shown = workers == WORKERS[-1]
+    report.add(
+        f"{group}: a job",
+        "ms",
+        {name: [1e3 * seconds / number] for name, seconds in took.items()},
+        against=[BARE],
+        headline={OURS: [BARE]} if shown else {},
+    )
+    cpus = {OURS: sum(one["cpu"] for one in ours) / number, BY_ID: by_id, "Redis": used / number}
+    report.add(f"{group}: CPU, a job", "ms", {name: [1e3 * seconds] for name, seconds in cpus.items()})
+    report.aim(f"{group}: throughput, to that without a store", "x", 1.25, [took[OURS]], [took[BARE]])
+    for what, unit, value, limit in (
+        ("places from its turn, the farthest claim", "places", _farthest(prefixed), 50.0),
+        ("commands a job, beside its own states", "calls", sent / number - 1, 6.0),  # Its end is the session's own.
+        ("claims that were refused", "calls", sum(one["refused"] for one in ours), 0.0),
+        ("jobs that are not done", "jobs", number - sum(one["done"] for one in ours), 0.0),
+    ):
+        report.add(f"{group}: {what}", unit, {OURS: [float(value)]}, headline={OURS: ()} if shown else {})
+        report.aim(f"{group}: {what}", unit, limit, [float(value)])
+
+
+def _farthest(url: str) -> int:
+    """How many places from its turn the session was claimed that was farthest from it."""
+    backend = RedisBackend(url)
     try:
         claimed: list[int] = []
         query = Query(limit=1000)
@@ -177,47 +217,25 @@ def _jobs(report: Report, url: str, client: redis.Redis, number: int, count: Cou
         backend.close()
     claimed.reverse()  # The oldest first: that is whose turn it is.
     turns = sorted(range(len(claimed)), key=claimed.__getitem__)
-    rate = {
-        OURS: [1e3 * max(one["took"] for one in ours) / number],
-        BARE: [1e3 * max(one["took"] for one in bare) / number],
-    }
-    cpu = {
-        OURS: [1e3 * sum(one["cpu"] for one in ours) / number],
-        BARE: [1e3 * sum(one["cpu"] for one in bare) / number],
-    }
-    group = f"{number} jobs of 50 ms, {WORKERS[-1]} workers in {PROCESSES} processes"
-    report.add(group, "ms", rate, against=[BARE], headline={OURS: [BARE]})
-    report.add(f"{group}: CPU of the workers, a job", "ms", cpu)
-    beside = (after[0] - before[0]) / number - 1  # Its end is the session's own.
-    farthest = float(max(abs(turn - place) for place, turn in enumerate(turns)))
-    refused = float(sum(one["refused"] for one in ours))
-    for what, unit, value, limit in (
-        ("places from its turn, the farthest claim", "places", farthest, 50.0),
-        ("commands a job, beside its own states", "calls", beside, 6.0),
-        ("claims that were refused", "calls", refused, 0.0),
-        ("jobs that are not done", "jobs", float(number - sum(one["done"] for one in ours)), 0.0),
-    ):
-        report.add(f"{group}: {what}", unit, {OURS: [value]}, headline={OURS: ()})
-        report.aim(f"{group}: {what}", unit, limit, [value])
-    cores = os.cpu_count() or 1
-    ideal = max(JOB * number / WORKERS[-1], (cpu[OURS][0] - cpu[BARE][0]) * number / 1e3 / min(cores, PROCESSES))
-    report.aim(f"{group}: time, to that of the jobs or of the CPU", "x", 1.25, [rate[OURS][0] * number / 1e3 / ideal])
+    return max(abs(turn - place) for place, turn in enumerate(turns))
 
 
-def _run_processes(url: str | None, tasks: list[int], number: int) -> list[dict[str, float]]:
+def _shares(number: int, among: list[int]) -> list[int]:
+    """A number in shares, each as large beside the others as is said."""
+    ends = [number * sum(among[: n + 1]) // sum(among) for n in range(len(among))]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _run_processes(url: str, what: str, tasks: list[int], number: int, cpu: float = 0.0) -> list[dict[str, float]]:
     """What each process tells, of which all begin to work at once."""
-    shares = [
-        number * each // sum(tasks) + (n < number - sum(number * one // sum(tasks) for one in tasks))
-        for n, each in enumerate(tasks)
-    ]
     started = [
         subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "benchmarks.taking", url or "", str(each), str(share)],
+            [sys.executable, "-m", "benchmarks.taking", url, what, str(each), str(share), str(cpu)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for each, share in zip(tasks, shares, strict=True)
+        for each, share in zip(tasks, _shares(number, tasks), strict=True)
     ]
     try:
         for process in started:
@@ -234,17 +252,29 @@ def _run_processes(url: str | None, tasks: list[int], number: int) -> list[dict[
             process.wait()
 
 
-async def _process(url: str, tasks: int, share: int) -> dict[str, float]:
-    """One process: it runs jobs until none waits; without a store, so many."""
-    done = refused = 0
+async def _process(url: str, what: str, tasks: int, share: int, cpu: float) -> dict[str, float]:
+    """One process: it takes jobs until none waits, or runs so many."""
+    begun = done = refused = 0
 
-    async def bare() -> None:
-        nonlocal done
-        while done < share:
-            done += 1
+    async def burn() -> None:
+        await trio.sleep(JOB)
+        until = time.thread_time() + cpu
+        while time.thread_time() < until:
+            pass
+
+    async def open_one() -> None:
+        async with tracker.session():
             await trio.sleep(JOB)
 
-    async def work() -> None:
+    async def work_off(job: Callable[[], Awaitable[None]]) -> None:
+        nonlocal begun, done
+        while begun < share:
+            begun += 1
+            await job()
+            done += 1
+            last[0] = time.perf_counter()
+
+    async def take() -> None:
         nonlocal done
         while True:
             with trio.move_on_after(5.0) as waiting:  # Nothing is declared any more.
@@ -255,9 +285,10 @@ async def _process(url: str, tasks: int, share: int) -> dict[str, float]:
                 return
             done += 1
             last[0] = time.perf_counter()
+            used[0] = time.process_time()
             assert session.status == "completed"
 
-    async with open_tracker(url or "memory:") as tracker:
+    async with open_tracker(url) as tracker:
         store = runtime_of(tracker).store
         commit = store.commit
 
@@ -270,21 +301,24 @@ async def _process(url: str, tasks: int, share: int) -> dict[str, float]:
         store.commit = counting  # type: ignore[method-assign]
         print("ready", flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline)
-        began, cpu = time.perf_counter(), time.process_time()
-        last = [began]
+        began, cpu_before = time.perf_counter(), time.process_time()
+        last, used = [began], [cpu_before]
         async with trio.open_nursery() as nursery:
             for _ in range(tasks):
-                nursery.start_soon(work if url else bare)
-        if not url:
-            last[0] = time.perf_counter()
-        return {"took": last[0] - began, "cpu": time.process_time() - cpu, "done": done, "refused": refused}
+                if what == TAKE:
+                    nursery.start_soon(take)
+                else:
+                    nursery.start_soon(work_off, open_one if what == OPEN else burn)
+        if what != TAKE:
+            used[0] = time.process_time()
+        return {"took": last[0] - began, "cpu": used[0] - cpu_before, "done": done, "refused": refused}
 
 
 # 3. Idle
 
 
 async def _idle(report: Report, url: str, client: redis.Redis, wait: float, count: Count) -> None:
-    async with open_tracker(f"{url}?prefix=jobs") as tracker, trio.open_nursery() as nursery:
+    async with open_tracker(f"{url}?prefix=jobs{WORKERS[-1]}") as tracker, trio.open_nursery() as nursery:
         await trio.sleep(3.0)
         before = count(client)[0]
         await trio.sleep(wait)
@@ -307,4 +341,5 @@ async def _idle(report: Report, url: str, client: redis.Redis, wait: float, coun
 
 
 if __name__ == "__main__":
-    print(json.dumps(trio.run(_process, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    place, kind, *numbers = sys.argv[1:]
+    print(json.dumps(trio.run(_process, place, kind, int(numbers[0]), int(numbers[1]), float(numbers[2]))))
