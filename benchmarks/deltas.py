@@ -3,7 +3,8 @@
 1. *Updates.* A session has so many phases; one of them moves with each state, and so many processes watch. Counted by
    Redis are the bytes that come in while the owner stores, those that go out while the watchers are told, and its CPU
    time; beside it the same with whole states. The delta is the text of the phase that moved, and of the head.
-2. *A large result.* It is set early, and states follow in which it stays: what each of them costs.
+2. *A large result.* It is set early, and states follow in which it stays: what each of them costs, in Redis and on the
+   wire of the server, to a client that says that it has it and to one that says nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import msgspec
 import trio
 
 from trio_progress import open_tracker
+from trio_progress.protocol.messages import Update, encode_message
 from trio_progress.protocol.snapshot import ENCODER, headed
 from trio_progress.state.record import Record, decode_record, encoded
 from trio_progress.stores.base import Append, Ask, Claim, Claimed, Done, Index, Key, Seen
+from trio_progress.testing import memory_client
 from trio_progress.tracker import runtime_of
 
 from .harness import Values
@@ -67,6 +70,7 @@ def run(options: argparse.Namespace) -> Report:
             for watching in options.watching:
                 _updates(report, url, Run(record, phases), watching, options)
         _result(report, url, Run(record, min(options.phases)))
+    _wire(report, options.updates)
     report.notes += [
         "bytes by Redis' own count: in while the owner stores, out for each watcher while it is told",
         "the delta: the JSON of the head and of the one phase that moved",
@@ -250,6 +254,35 @@ def _result(report: Report, url: str, run: Run) -> None:
             values["after it, state 4"],
             values["before it, state 2"],
         )
+
+
+def _wire(report: Report, updates: int) -> None:
+    """Updates of a session that has a large result, as a server sends them."""
+    sent: Values = {}
+    for name, sparse in (("to who has it", True), ("to who says nothing", False)):
+        sizes = trio.run(_sizes, updates, sparse)
+        sent[name] = [float(size) for size in sizes]
+    sent["the same without a result"] = [float(size) for size in trio.run(_sizes, updates, True, None)]
+    group = "A result of 1 MB: an update after it, on the wire"
+    report.add(group, "B", sent, against=["the same without a result"])
+    report.aim(f"{group}, to one without", "x", 1.5, sent["to who has it"], sent["the same without a result"])
+
+
+async def _sizes(updates: int, sparse: bool, result: Any = "r" * (RESULT - 100)) -> list[int]:
+    """Bytes of updates after the one that brings the result."""
+    sizes: list[int] = []
+    async with open_tracker() as tracker, tracker.session("measured", PIPELINE) as session:
+        session.set_result(result)
+        with session.phase("phase-0", total=updates + 1) as phase:
+            async with memory_client(tracker, sparse=sparse) as client:
+                await client.subscribe("measured")
+                async for message in client:
+                    if isinstance(message, Update):
+                        sizes.append(len(encode_message(message)))
+                    if len(sizes) == updates:
+                        break
+                    phase.advance()
+    return sizes
 
 
 register(

@@ -42,7 +42,7 @@ test("nothing is opened before somebody listens, and it closes a moment after th
   const stop = session.subscribe(() => {});
   await settle();
   assert.equal(environment.socket.url, "ws://host/base/ws");
-  assert.deepEqual(environment.socket.protocols, ["trio-progress.v1"]);
+  assert.deepEqual(environment.socket.protocols, ["trio-progress.v1", "trio-progress.v1.sparse"]);
   stop();
   const again = session.subscribe(() => {}); // As React's strict mode does.
   await environment.pass(TIMES.idle);

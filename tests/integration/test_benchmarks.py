@@ -139,6 +139,8 @@ def test_deltas_measures_an_update_beside_what_has_changed(redis_program: str, t
     check_shape(report, 1)
     sent = {row["name"]: row["median"] for row in report["rows"] if row["group"].endswith("into Redis")}
     assert sent["the delta"] < sent["what has changed"] < sent["whole states"] / 5
+    on_the_wire = [target["met"] for target in report["targets"] if "on the wire" in target["what"]]
+    assert on_the_wire == [True]
     assert all(target["met"] for target in report["targets"] if "into Redis" in target["what"])
 
 

@@ -34,7 +34,7 @@ from trio_progress import (
 from trio_progress.client import connection as client
 from trio_progress.client import subscription
 from trio_progress.client.subscription import RemoteSubscription, connect
-from trio_progress.protocol.messages import SUBPROTOCOL
+from trio_progress.protocol.messages import SPARSE, SUBPROTOCOL
 
 pytestmark = pytest.mark.integration
 
@@ -78,10 +78,12 @@ class Script:
         self.steps = list(steps)
         self.asked: list[dict[str, Any]] = []
         self.headers: list[str | None] = []
+        self.offered: list[list[str]] = []
 
     async def handle(self, request: WebSocketRequest) -> None:
         given = dict(request.headers)
         self.headers.append(given.get(b"authorization", b"").decode() or None)
+        self.offered.append(list(request.proposed_subprotocols))
         step = self.steps.pop(0)
         if isinstance(step, int):
             await request.reject(step)
@@ -154,6 +156,19 @@ async def test_a_connection_that_ends_is_followed_by_one_that_goes_on(how: str |
     assert [encode_message(message) for message in found] == messages[1:], "nothing twice, nothing left out"
     resume = json.loads(messages[cut - 1])["resume"]
     assert script.asked[1] == {"type": "subscribe", "session": "a", "since": resume}
+
+
+@pytest.mark.parametrize("since", [None, "7.1.0"])
+async def test_updates_may_leave_out_what_the_state_has_where_that_is_here(
+    since: str | None, messages: list[bytes]
+) -> None:
+    """Who has given a resume token has a state of their own, which is not."""
+    cut = 5
+    told = messages if since is None else [subscribed(recovered=True), *messages[2:]]
+    script = Script(send(told[:cut], drop=True), send([subscribed(recovered=True), *told[cut:]]))
+    async with serving(script) as url, connect(url, "a", since=since) as stream:
+        assert [message async for message in stream]
+    assert script.offered == [[SUBPROTOCOL, SPARSE] if since is None else [SUBPROTOCOL]] * 2
 
 
 async def test_a_lost_connection_is_warned_of_once_and_a_renewed_token_is_not(

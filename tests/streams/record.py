@@ -87,6 +87,7 @@ class Reader:
     vanishes: float = 0.0
     away: float = 0.0
     attempts: int = 1
+    sparse: bool = False
 
 
 async def _phases(session: Session, rng: random.Random, *, deep: bool) -> None:
@@ -160,6 +161,27 @@ async def chatty(tracker: ProgressTracker, rng: random.Random) -> None:
                 await trio.sleep(0.4)
 
 
+async def large(tracker: ProgressTracker, rng: random.Random) -> None:
+    """Large values in phases that fold, in the session and in its result, which change now and then."""
+    async with tracker.session("r") as session:
+        session.set_result({"rows": [[1, 2.5, None]] * 40})
+        for number in range(5):
+            with session.phase(f"phase {number}") as phase:
+                phase.set(__proto__="<b>" * 100, where="é" * rng.randint(250, 260))
+                for part in range(5):
+                    with phase.phase(f"part-{part}") as below:
+                        below.set(log="l" * 300, n=part)
+                        for step in range(rng.randint(1, 3)):
+                            below.advance()
+                            await trio.sleep(rng.choice([0.1, 0.25]))
+                            if step == 1:
+                                below.set(log=rng.choice(["l" * 300, ["m" * 300], None]))
+                    if rng.random() < 0.3:
+                        session.set(note="n" * rng.choice([5, 300, 400]))
+            if number == 2:
+                session.set_result("r" * 500)
+
+
 Work = Callable[[ProgressTracker, random.Random], Awaitable[None]]
 STREAMS: dict[str, tuple[Work, Reader]] = {
     "nested": (nested, Reader()),
@@ -168,6 +190,8 @@ STREAMS: dict[str, tuple[Work, Reader]] = {
     "attempts": (attempts, Reader(attempts=3)),
     "quiet": (quiet, Reader()),
     "chatty": (chatty, Reader(pauses=(0.6, 1.0))),
+    "large": (large, Reader(sparse=True)),
+    "large-resumed": (large, Reader(pauses=(0.0, 0.3, 1.0), vanishes=0.1, away=0.35, sparse=True)),
 }
 
 
@@ -177,7 +201,7 @@ async def _record(work: Work, reader: Reader, rng: random.Random) -> tuple[list[
     async def follow(tracker: ProgressTracker) -> None:
         since, ends = None, 0
         while True:
-            async with memory_client(tracker) as client:
+            async with memory_client(tracker, sparse=reader.sparse) as client:
                 await client.subscribe("r", since=since, wait=True)
                 async for message in client:
                     again = decode_message(encode_message(message))
@@ -241,6 +265,17 @@ def _disturbed(messages: list[Message], rng: random.Random) -> list[Message]:
     return [*found, *held]
 
 
+def _keeping(messages: list[Message], rng: random.Random) -> list[Message]:
+    """The stream with updates that keep what the state before may not have."""
+    found: list[Message] = []
+    for message in messages:
+        if isinstance(message, Update) and message.kept is not msgspec.UNSET and rng.random() < 0.3:
+            name = rng.choice(["fields.nobody", "title", "result", "fields.note", ""])
+            found.append(msgspec.structs.replace(message, kept=(*message.kept, name)))
+        found.append(message)
+    return found
+
+
 def _moved(phase: Any, path: tuple[str, ...]) -> Any:
     return msgspec.structs.replace(phase, path=path, name=path[-1])
 
@@ -259,6 +294,7 @@ def main() -> None:
     made["disturbed"] = _disturbed(
         made["resumed"] + made["nested"] + made["attempts"] + made["quiet"], random.Random(7)
     )
+    made["large-disturbed"] = _disturbed(_keeping(made["large-resumed"], random.Random(8)), random.Random(9))
     for name, messages in made.items():
         (HERE / f"{name}.jsonl").write_bytes(b"".join(encode_message(one) + b"\n" for one in messages))
     kept = {name: digests(read(name)) for name in sorted(made)}

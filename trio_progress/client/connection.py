@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import trio
 
 from ..errors import ProgressError, ProtocolError
-from ..protocol.messages import SUBPROTOCOL
+from ..protocol.messages import SPARSE, SUBPROTOCOL
 from ..telemetry.redaction import redacted, redacted_url
 
 if TYPE_CHECKING:
@@ -223,9 +223,11 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    address: ServerAddress, token: Token, ssl_context: ssl.SSLContext | None
+    address: ServerAddress, token: Token, ssl_context: ssl.SSLContext | None, *, sparse: bool
 ) -> AsyncIterator[Connection]:
     """A connection to the server for the length of a block; leaving drops it.
+
+    `sparse`: whether updates may leave out what the state has that they go from.
 
     Raises:
         RetryableError: It has failed, before or in the block, and another one may do better.
@@ -240,7 +242,7 @@ async def open_connection(
                     stream = await address.open_stream(ssl_context)
                 try:
                     with trio.fail_after(CONNECT):
-                        connection = Connection(await _shaken_hands(nursery, stream, address, headers))
+                        connection = Connection(await _shaken_hands(nursery, stream, address, headers, sparse=sparse))
                     nursery.start_soon(connection.watch, nursery.cancel_scope)
                     yield connection
                     failure = None
@@ -258,7 +260,12 @@ async def open_connection(
 
 
 async def _shaken_hands(
-    nursery: trio.Nursery, stream: SocketStream, address: ServerAddress, headers: list[tuple[bytes, bytes]]
+    nursery: trio.Nursery,
+    stream: SocketStream,
+    address: ServerAddress,
+    headers: list[tuple[bytes, bytes]],
+    *,
+    sparse: bool,
 ) -> WebSocketConnection:
     from trio_websocket import wrap_client_stream
 
@@ -267,7 +274,7 @@ async def _shaken_hands(
         stream,
         address.name,
         address.path,
-        subprotocols=[SUBPROTOCOL],
+        subprotocols=[SUBPROTOCOL, SPARSE] if sparse else [SUBPROTOCOL],
         extra_headers=headers,
         max_message_size=LARGEST,
         receive_buffer_size=65536,

@@ -4,6 +4,7 @@
    over a channel without room: a reader that is slow makes the server send fewer, newer states.
 2. Of each message that was handed over the resume token is kept; with the newest one the next connection goes on.
 3. Updates are merged as they come. One that does not fit is not handed over: the session is subscribed to anew.
+   What the server has left out, because the state here has it, is put back before.
 4. A custom event that was handed over is not handed over again, whatever a new connection repeats.
 5. What cannot become better by connecting again is raised to the reader: a token that is not valid, a session
    that is not there, a server that speaks another protocol.
@@ -23,7 +24,7 @@ import trio
 from ..contexts import BodyError, Opening
 from ..errors import ProtocolError, SessionClosedError, SessionNotFoundError, require_extra
 from ..protocol.backoff import Backoff
-from ..protocol.merge import merge
+from ..protocol.merge import Update, filled, merge
 from ..protocol.messages import CustomEvent, End, Message, Subscribed, decode_message
 from ..protocol.requests import FASTEST, LONGEST_SINCE, MOST_EVENTS, Subscribe
 from ..protocol.snapshot import Snapshot
@@ -121,7 +122,11 @@ class RemoteSubscription:
         with self._send:
             while True:
                 try:
-                    async with open_connection(self._address, self._token, self._ssl_context) as connection:
+                    # Who has given a resume token has the state as well, but it is not here.
+                    sparse = self._place.state is not None or self._place.resume is None
+                    async with open_connection(
+                        self._address, self._token, self._ssl_context, sparse=sparse
+                    ) as connection:
                         await self._follow(connection)
                     return
                 except RetryableError as error:
@@ -173,6 +178,8 @@ class RemoteSubscription:
                 self.connected = True
                 self._begun.set()
             try:
+                if isinstance(message, Update):
+                    message = filled(self._place.state, message)
                 place = self._place.after(message)
             except ProtocolError as error:
                 logger.warning("session %r: subscribed to anew: %s", self._request.session, error)

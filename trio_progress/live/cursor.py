@@ -49,11 +49,15 @@ class Cursor(NamedTuple):
     """Whether it has its `End`."""
     joined: float = 0.0
     """Since when it follows, on the monotonic clock: what is older has not kept it waiting."""
+    sparse: bool = False
+    """Whether it takes updates without what it has; see `live.sparse`."""
 
     @classmethod
-    def starting(cls, since: str | None) -> Cursor:
+    def starting(cls, since: str | None, *, sparse: bool = False) -> Cursor:
         """That of a new subscriber, who may have a resume token."""
-        return cls() if since is None else cls(resuming=Position.parse(since), reason="bad_token")
+        if since is None:
+            return cls(sparse=sparse)
+        return cls(resuming=Position.parse(since), reason="bad_token", sparse=sparse)
 
     @property
     def steady(self) -> bool:
@@ -127,8 +131,9 @@ def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cu
     if behind:
         after = Position(epoch, source.seq, event)
         # Made anew, for `_replace` would cost as much as all the rest of this path.
-        moved = Cursor(after, cursor.resuming, cursor.reason, None, False, False, False, cursor.joined)
-        return feed.update(seq, resume_token(*after)), moved
+        sparse = cursor.sparse
+        moved = Cursor(after, cursor.resuming, cursor.reason, None, False, False, False, cursor.joined, sparse)
+        return feed.update(seq, resume_token(*after), sparse=sparse), moved
     if event < source.event_log.newest:
         return _event(feed, cursor)
     if ended is not None:
@@ -150,7 +155,7 @@ def peek(feed: Feed, cursor: Cursor, *, held: bool = False) -> tuple[Message, Cu
 
 def _whole(feed: Feed, cursor: Cursor) -> tuple[Snapshot, Cursor]:
     after = cursor.position._replace(seq=feed.source.seq)
-    snapshot = feed.source.published_state().resuming(resume_token(*after))
+    snapshot = feed.published_state(sparse=cursor.sparse).resuming(resume_token(*after))
     return snapshot, cursor._replace(position=after, whole=False, bookmark=False)
 
 
@@ -217,19 +222,28 @@ class Consumer:
         interval: The least seconds between two updates (1 / `max_hz`); 0 for as they come.
         tally: Where it is counted what was delivered.
         wake: Called, synchronously, when there may be something to peek at.
+        sparse: Whether the subscriber takes updates without what it has; see `live.sparse`.
     """
 
     __slots__ = ("_feed", "_interval", "_shut", "_tally", "_wake", "cursor", "not_before")
 
     new_group: Final = None
 
-    def __init__(self, *, since: str | None, interval: float, tally: Tally, wake: Callable[[], None] = _nobody) -> None:
+    def __init__(
+        self,
+        *,
+        since: str | None,
+        interval: float,
+        tally: Tally,
+        wake: Callable[[], None] = _nobody,
+        sparse: bool = False,
+    ) -> None:
         self._interval = interval
         self._tally = tally
         self._wake = wake
         self._feed: Feed | None = None
         self._shut = False
-        self.cursor = Cursor.starting(since)
+        self.cursor = Cursor.starting(since, sparse=sparse)
         self.not_before = 0.0
         """When the next update may be delivered, on the monotonic clock."""
 

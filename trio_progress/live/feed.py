@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast, final
 
+from .sparse import SparseUpdates
+
 if TYPE_CHECKING:
     from ..protocol.messages import Update
     from ..protocol.snapshot import SessionStatus, Snapshot
@@ -107,7 +109,7 @@ class Feed:
         on_watched: Called when somebody comes who wants states at broadcast pace.
     """
 
-    __slots__ = ("_at", "_publish", "_updates", "ended", "on_watched", "remote", "source")
+    __slots__ = ("_at", "_publish", "_sparse", "_updates", "ended", "on_watched", "remote", "source")
 
     def __init__(
         self,
@@ -122,7 +124,8 @@ class Feed:
         self.ended: Ended | None = None
         self._publish = publish
         self._at = (0, 0)
-        self._updates: dict[tuple[int, str], Update] = {}
+        self._updates: dict[tuple[int, str, bool], Update] = {}
+        self._sparse: SparseUpdates | None = None
 
     @classmethod
     def found(cls, remote: RemoteState) -> Feed:
@@ -148,18 +151,42 @@ class Feed:
         self.refresh()
         return cast("SessionState", self.source).snapshot_now()
 
-    def update(self, since: int, resume: str) -> Update:
-        """The update from `since` to the newest state; all subscribers that stand alike share one."""
+    def published_state(self, *, sparse: bool = False) -> Snapshot:
+        """The newest published state, for a subscriber; `sparse`: see `update()`."""
+        state = self.source.published_state()
+        if sparse:
+            if self._sparse is None:
+                self._sparse = SparseUpdates()
+            self._sparse.hand_out(state)
+        return state
+
+    def update(self, since: int, resume: str, *, sparse: bool = False) -> Update:
+        """The update from `since` to the newest state; all subscribers that stand alike share one.
+
+        Args:
+            since: Where the subscriber stands.
+            resume: The token of where it stands then.
+            sparse: Whether it has the state at `since`, and takes an update without what that has as well.
+        """
         at = (self.source.epoch, self.source.seq)
         if at != self._at:
             self._at = at
             self._updates.clear()
-        update = self._updates.get((since, resume))
+        update = self._updates.get((since, resume, sparse))
         if update is None:
             if len(self._updates) >= REMEMBERED:
                 self._updates.clear()
-            update = self._updates[since, resume] = self.source.update_since(since, resume)
+            update = self._sparse_update(since, resume) if sparse else self.source.update_since(since, resume)
+            self._updates[since, resume, sparse] = update
         return update
+
+    def _sparse_update(self, since: int, resume: str) -> Update:
+        whole = self.update(since, resume)
+        sparse = None if self._sparse is None else self._sparse.without_known(whole)
+        if sparse is None:
+            self.published_state(sparse=True)  # From here on it is known what it has.
+            return whole
+        return sparse
 
 
 @final

@@ -2,20 +2,26 @@
 
 1. A snapshot replaces whatever there was.
 2. An update fits onto the state at exactly its `from`, in its epoch; onto any other, or onto none, it is refused.
-3. A bookmark moves the clocks, the liveness and the resume token of the state at exactly its `seq`.
-4. All other messages leave the state as it is: the very same object.
+3. What an update has left out (its `kept`) is taken from that state.
+4. A bookmark moves the clocks, the liveness and the resume token of the state at exactly its `seq`.
+5. All other messages leave the state as it is: the very same object.
 
 The two messages that change a state stand here with it; `messages` has them all.
 """
 
 from __future__ import annotations
 
-from typing import overload
+from collections.abc import Sequence
+from typing import Any, Final, overload
 
 import msgspec
 
 from ..errors import ProtocolError
 from .snapshot import Head, Liveness, PhaseSnapshot, PhaseUpdate, PhaseValues, Snapshot, datetime
+
+RESULT: Final = "result"
+FIELD: Final = "fields."
+"""What is left out of an update is called so: the result, or a field, by its name behind this."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="update"):
@@ -29,6 +35,9 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="u
     phases: tuple[PhaseUpdate, ...]
     folded: tuple[tuple[str, ...], ...] = ()
     """The paths of phases that folded into their parents: take them out of the tree."""
+    kept: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """What is null in `head` because the state before has it as it is now: "result", "fields.NAME". Only a subscriber
+    who has asked for it is sent such an update; if there is none of it, nothing is left out of the phases either."""
 
     def apply(self, snapshot: Snapshot) -> Snapshot:
         """The state after this update, from the one before it.
@@ -70,13 +79,58 @@ def merge(state: Snapshot | None, message: msgspec.Struct) -> Snapshot | None:
     return state
 
 
-def _updated(state: Snapshot | None, update: Update) -> Snapshot:
+def filled(state: Snapshot | None, update: Update) -> Update:
+    """The update with what it has left out, as the state has it that it goes from.
+
+    Raises:
+        ProtocolError: `state` is not that state.
+    """
+    if update.kept is msgspec.UNSET:
+        return update
+    state = _fitting(state, update)
+    phases = []
+    for phase in update.phases:
+        if phase.kept:
+            try:
+                known = state.phase(*phase.path)
+            except KeyError:
+                raise _unknown(phase.kept) from None
+            phase = msgspec.structs.replace(phase, kept=(), fields=_filled_fields(phase, known, phase.kept))  # noqa: PLW2901
+        phases.append(phase)
+    head = msgspec.structs.replace(update.head, fields=_filled_fields(update.head, state, update.kept))
+    if RESULT in update.kept:
+        head = msgspec.structs.replace(head, result=state.result)
+    return msgspec.structs.replace(update, head=head, phases=tuple(phases), kept=msgspec.UNSET)
+
+
+def _filled_fields(values: Head | PhaseValues, known: Head | PhaseValues, kept: Sequence[str]) -> dict[str, Any]:
+    fields = dict(values.fields)
+    for name in kept:
+        field = name.removeprefix(FIELD)
+        if field != name and field in known.fields:
+            fields[field] = known.fields[field]
+        elif name != RESULT or not isinstance(known, Head):
+            raise _unknown(kept)
+    return fields
+
+
+def _unknown(kept: Sequence[str]) -> ProtocolError:
+    return ProtocolError(f"an update keeps {kept!r:.200}, which is not in the state before: ask for a new snapshot")
+
+
+def _fitting(state: Snapshot | None, update: Update) -> Snapshot:
     if state is None or (state.epoch, state.seq) != (update.head.epoch, update.from_):
         onto = "nothing" if state is None else f"seq {state.seq} of epoch {state.epoch}"
         raise ProtocolError(
             f"this update goes from seq {update.from_} of epoch {update.head.epoch} and does not fit onto {onto}: "
             "ask for a new snapshot"
         )
+    return state
+
+
+def _updated(state: Snapshot | None, update: Update) -> Snapshot:
+    state = _fitting(state, update)
+    update = filled(state, update)
     tree = _Tree(None, state.phases)
     for path in update.folded:
         tree.remove(path)

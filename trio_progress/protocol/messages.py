@@ -5,7 +5,8 @@
 2. Then come, in any order but each in its own: `Update`s of the state, `CustomEvent`s, `Bookmark`s.
    Within an epoch `seq` only rises.
 3. An `Update` carries absolute values: the head whole, and each phase that changed since `from`. It
-   fits onto the state at exactly `from`; onto any other it is refused (`ProtocolError`).
+   fits onto the state at exactly `from`; onto any other it is refused (`ProtocolError`). Who has asked for that is
+   not sent large values again that this state has as well (`kept`).
 4. `Gap` tells how many custom events were lost to this subscriber, at the place where they are missing.
 5. `End` is the last one. When the owner changed, a second `Subscribed` (never recovered) and a
    `Snapshot` of the new epoch come in place of it.
@@ -29,6 +30,9 @@ from .snapshot import ENCODER, Head, SessionStatus, Snapshot, datetime
 
 SUBPROTOCOL: Final = "trio-progress.v1"
 """The name of the protocol, and of the WebSocket subprotocol that carries it."""
+
+SPARSE: Final = f"{SUBPROTOCOL}.sparse"
+"""A subprotocol that is offered besides, by clients who take updates that leave out what they have."""
 
 Verb: TypeAlias = Literal["read", "cancel", "delete"]
 """What somebody may do with a session."""

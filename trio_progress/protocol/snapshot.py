@@ -119,6 +119,8 @@ class PhaseUpdate(PhaseValues, frozen=True, kw_only=True, omit_defaults=True):
     """A phase that changed, whole but for its children, at its `path` from the root."""
 
     path: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    """What is left out, see `Update.kept`: "fields.NAME"."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

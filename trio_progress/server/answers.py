@@ -104,6 +104,8 @@ class EventStream:
     grant: Grant
     headers: dict[str, str]
     head_only: bool = False
+    sparse: bool = False
+    """Whether the client takes updates without what it has."""
 
 
 @final
@@ -113,6 +115,8 @@ class Upgrade:
 
     credentials: Credentials
     grant: Grant | None
+    sparse: bool = False
+    """Whether the client takes updates without what it has."""
     turned_away: tuple[int, str] | None = None
 
 

@@ -165,6 +165,10 @@ class Encoder:
         """For those subscribers of one topic who are written to by this encoder."""
         return Group(self)
 
+    def new_sparse_group(self) -> Group:
+        """For those of them who take updates without what they have."""
+        return Group(self, sparse=True)
+
 
 @final
 class Group:
@@ -174,10 +178,11 @@ class Group:
     up to date; whoever wants to see its consumer, and whoever occupies the wire, comes through that.
     """
 
-    __slots__ = ("_alike", "_apart", "_cursor", "_descriptors", "_encode")
+    __slots__ = ("_alike", "_apart", "_cursor", "_descriptors", "_encode", "_sparse")
 
-    def __init__(self, encode: Encoder) -> None:
+    def __init__(self, encode: Encoder, *, sparse: bool = False) -> None:
         self._encode = encode
+        self._sparse = sparse
         self._apart: dict[Member, None] = {}
         self._alike: dict[Member, int] = {}
         """Those who all stand at `_cursor`, with the descriptors of their wires, which are direct."""
@@ -217,7 +222,7 @@ class Group:
         if position is None or (self._alike and position != self._cursor.position):
             return
         del self._apart[subscriber]
-        self._cursor = Cursor(position)
+        self._cursor = Cursor(position, sparse=self._sparse)
         self._alike[subscriber] = subscriber.fileno()
         self._descriptors = None
         subscriber.group = self

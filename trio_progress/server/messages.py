@@ -41,7 +41,7 @@ class MessageConnection(ServerConnection):
     """
 
     def __init__(self, runtime: ServerRuntime, open_wire: Callable[[Source], Wire], asked: Upgrade) -> None:
-        super().__init__(runtime, open_wire, runtime.as_frames, asked.grant or NO_SESSION)
+        super().__init__(runtime, open_wire, runtime.as_frames, asked.grant or NO_SESSION, sparse=asked.sparse)
         self._credentials = asked.credentials
         self._granted = asked.grant is not None
         self._turned_away = asked.turned_away

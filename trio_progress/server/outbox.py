@@ -53,9 +53,10 @@ class Subscriber(Member):
         self._outbox = outbox
         self.wire = wire = outbox.wire
         interval = 0.0 if request.max_hz is None else 1.0 / request.max_hz
-        consumer = Consumer(since=request.since, interval=interval, tally=outbox.hub.tally)
+        sparse, encode = outbox.sparse, outbox.encode
+        consumer = Consumer(since=request.since, interval=interval, tally=outbox.hub.tally, sparse=sparse)
         super().__init__(wire.fileno, wire.continue_write, consumer)
-        self.new_group = outbox.encode.new_group
+        self.new_group = encode.new_sparse_group if sparse else encode.new_group
         self.request = request
         self.id = request.session
         self.wait = request.wait
@@ -132,6 +133,7 @@ class Outbox:
         encode: Makes frames of messages.
         grant: What the client may see.
         on_end: Called when a subscription is over, with whether its session has ended.
+        sparse: Whether the client takes updates without what it has.
     """
 
     def __init__(
@@ -141,8 +143,11 @@ class Outbox:
         encode: Encoder,
         grant: Grant,
         on_end: Callable[[Subscriber, bool], None],
+        *,
+        sparse: bool = False,
     ) -> None:
         self.hub = hub
+        self.sparse = sparse
         self.grant = grant
         self.ready: dict[Subscriber, None] = {}
         """Those that there is something to tell of, in the order in which they came."""

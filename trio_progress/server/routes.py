@@ -34,7 +34,7 @@ from .answers import (
 from .auth.authenticator import AuthUnavailableError, UnauthorizedError, cookies_of, token_of
 from .auth.grants import VERBS, Credentials, Grant
 from .files import matches
-from .handshake import check_handshake
+from .handshake import check_handshake, takes_sparse
 from .list.pages import visible_sessions
 from .runtime import ServerRuntime, log_client_request
 from .schema import Config, Readiness, SessionList, encoded
@@ -159,16 +159,17 @@ class Routes:
         if refused is not None:
             return refused
         auth = self._runtime.auth
+        upgrade = Upgrade(credentials, None, takes_sparse(request))
         try:
-            return Upgrade(credentials, await auth.grant(credentials))
+            return replace(upgrade, grant=await auth.grant(credentials))
         except UnauthorizedError as problem:
             if problem.expired:
-                return Upgrade(credentials, None, (4005, str(problem)))
+                return replace(upgrade, turned_away=(4005, str(problem)))
             if credentials.token is None and auth.kind == "token":
-                return Upgrade(credentials, None)
+                return upgrade
             if "authorization" in request.headers or auth.kind == "other":
                 raise
-            return Upgrade(credentials, None, (4500, str(problem)))
+            return replace(upgrade, turned_away=(4500, str(problem)))
 
     def _public(self, request: Request, path: str) -> Response | None:
         """What needs no grant: the page and what it is made of, the schema; None for everything else."""
@@ -335,8 +336,13 @@ class Routes:
 
 def _stream(call: Call, **asked: Any) -> EventStream:
     request = Subscribe(session=call.session or "*", max_hz=_pace(call.request.query), **asked)
-    head_only = call.request.method == "HEAD"
-    return EventStream(request=request, grant=call.grant, headers=dict(STREAM_HEADERS), head_only=head_only)
+    return EventStream(
+        request=request,
+        grant=call.grant,
+        headers=dict(STREAM_HEADERS),
+        head_only=call.request.method == "HEAD",
+        sparse=_flag(call.request.query, "sparse"),
+    )
 
 
 def _not_found() -> Response:

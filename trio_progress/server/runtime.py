@@ -42,13 +42,20 @@ class ServerConnection(ABC):
         open_wire: Opens its wire.
         encode: How it is written to.
         grant: What the client may see.
+        sparse: Whether it takes updates without what it has.
     """
 
     def __init__(
-        self, runtime: ServerRuntime, open_wire: Callable[[Source], Wire], encode: Encoder, grant: Grant
+        self,
+        runtime: ServerRuntime,
+        open_wire: Callable[[Source], Wire],
+        encode: Encoder,
+        grant: Grant,
+        *,
+        sparse: bool,
     ) -> None:
         self._runtime = runtime
-        self._outbox = Outbox(open_wire, runtime.hub, encode, grant, self._subscription_over)
+        self._outbox = Outbox(open_wire, runtime.hub, encode, grant, self._subscription_over, sparse=sparse)
         self._wire = self._outbox.wire
 
     @property

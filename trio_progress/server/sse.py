@@ -39,7 +39,7 @@ class SseConnection(ServerConnection):
         self._head = head
         self._transport = transport
         open_wire = partial(Wire, transport, patience=runtime.settings.write_timeout)
-        super().__init__(runtime, open_wire, runtime.as_events, asked.grant)
+        super().__init__(runtime, open_wire, runtime.as_events, asked.grant, sparse=asked.sparse)
 
     @property
     def listing(self) -> bool:

@@ -13,7 +13,7 @@ from trio_websocket import CloseReason, ConnectionClosed, ConnectionRejected, We
 
 from ..contexts import BodyError
 from ..errors import ProtocolError
-from ..protocol.messages import SUBPROTOCOL, WireMessage, decode_wire_message
+from ..protocol.messages import SPARSE, SUBPROTOCOL, WireMessage, decode_wire_message
 from ..protocol.requests import Auth, Cancel, Ping, Request, Subscribe, Unsubscribe
 from ..server.connection import ConnectionHandler
 from ..server.routes import Routes
@@ -167,7 +167,12 @@ class MemoryClient:
 
 @asynccontextmanager
 async def memory_client(
-    tracker: ProgressTracker, *, token: str | None = None, headers: Sequence[tuple[str, str]] = (), **settings: Any
+    tracker: ProgressTracker,
+    *,
+    token: str | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+    sparse: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[MemoryClient]:
     """A WebSocket client of the tracker's sessions, of a server of its own that has no port; in virtual time as well.
 
@@ -179,6 +184,8 @@ async def memory_client(
         tracker: Whose sessions.
         token: Sent as a bearer token, as a page cannot do; another way is `auth()`.
         headers: More of the request, such as `[("Origin", "https://app.example.org")]`.
+        sparse: Whether updates leave out large values that the state before has as well (`Update.kept`), as those to
+            the page and to `connect()` do.
         settings: Of the server, as `open_server()` takes them: `auth=`, `write_timeout=`, `keepalive=`, ...
 
     Raises:
@@ -202,7 +209,7 @@ async def memory_client(
                     near,  # type: ignore[arg-type]  # Any stream will do.
                     "localhost",
                     f"{runtime.settings.base_path}ws",
-                    subprotocols=[SUBPROTOCOL],
+                    subprotocols=[SUBPROTOCOL, SPARSE] if sparse else [SUBPROTOCOL],
                     extra_headers=[(name.encode(), value.encode()) for name, value in more],
                     message_queue_size=1,
                     max_message_size=LARGEST,

@@ -16,12 +16,14 @@ from trio_progress.live.cursor import Consumer
 from trio_progress.live.feed import REMEMBERED, Ended, Feed, Topic
 from trio_progress.protocol.clock import Clock
 from trio_progress.protocol.messages import Message, Position, resume_token
+from trio_progress.protocol.snapshot import PhaseSnapshot
 from trio_progress.state.phase import OVER, PhaseNode
 from trio_progress.state.session import SessionState
 from trio_progress.telemetry.statistics import Tally
 
 PIPELINE = Pipeline("research", {"search": 3, "analysis": 2, "report": 1})
 LIMITS = Limits(phases=6, depth=3)
+LARGE = ["x" * 300, "y" * 300, {"n": [1] * 200}, {"n": [1.0] * 200}, {"n": [True] * 200}, "small", 3, None]
 GARBAGE = ["", "x", "1.2", "1.2.3.4", "-1.0.0", "zz.1.1", "1..1", "9" * 60, "\x00.\x00.\x00", "1.1.１"]
 
 
@@ -53,6 +55,7 @@ class World:
         self.topic = Topic("a")
         self.feed = Feed(self.state, self.state.publish)
         self.published: dict[tuple[int, int], Snapshot] = {}
+        self.values: dict[tuple[int, int], str] = {}
         self.known: dict[str, Known] = {}
         self.got: Counter[str] = Counter()
         if rng.random() < 0.5:  # Who comes first waits for the session.
@@ -62,9 +65,17 @@ class World:
         rng, state = self.rng, self.state
         phases = list(state.walk())
         running = [phase for phase in phases if phase.status == "running"]
-        what = rng.choice(["advance", "enter", "leave"] * 2 + ["emit", "increment", "burst", "hand over"])
+        what = rng.choice(["advance", "enter", "leave"] * 2 + ["emit", "increment", "burst", "hand over", "set", "set"])
         if what == "emit":
             state.emit("e", {"n": state.event_log.newest + 1})
+        elif what == "set":
+            fields = {rng.choice("abc"): rng.choice(LARGE)}
+            if running and rng.random() < 0.5:
+                rng.choice(running).set(fields)
+            elif rng.random() < 0.3:
+                state.set_result(rng.choice(LARGE))
+            else:
+                state.set(fields)
         elif what == "increment":
             state.increment(rng.choice("xy"), rng.randrange(1, 4))
         elif what == "burst":
@@ -106,6 +117,13 @@ class World:
         """All who have come to one `seq` have one and the same state."""
         plain = msgspec.structs.replace(view, resume="", liveness="ok")
         assert self.published.setdefault((view.epoch, view.seq), plain) == plain
+        values = repr([view.result, *all_fields(view)])  # `==` takes True for 1.
+        assert self.values.setdefault((view.epoch, view.seq), values) == values
+
+
+def all_fields(of: Snapshot | PhaseSnapshot) -> list[object]:
+    """The fields of a session or phase, and of all below it."""
+    return [sorted(of.fields.items()), *map(all_fields, of.phases)]
 
 
 @dataclass
@@ -114,6 +132,7 @@ class Subscriber:
 
     world: World
     interval: float
+    sparse: bool = False
     view: Snapshot | None = None
     event: int = 0
     consumer: Consumer | None = None
@@ -131,7 +150,9 @@ class Subscriber:
         self.last = -1e9
         known = None if token is None else self.world.known.get(token)
         self.view, self.event = (None, 0) if known is None else (known.view, known.event)
-        self.consumer = Consumer(since=token, interval=self.interval, tally=self.world.tally, wake=self.wake)
+        self.consumer = Consumer(
+            since=token, interval=self.interval, tally=self.world.tally, wake=self.wake, sparse=self.sparse
+        )
         self.world.topic.join(self.consumer)
 
     def wake(self) -> None:
@@ -193,6 +214,9 @@ class Subscriber:
                 assert not self.fresh
                 self.wait()
                 self.world.got["conflated"] += message.seq - message.from_ - 1
+                if message.kept is not msgspec.UNSET:
+                    assert self.sparse
+                    self.world.got["kept"] += len(message.kept) + sum(len(phase.kept) for phase in message.phases)
                 self.see(message.apply(self.view))
             case CustomEvent():
                 self.event += 1
@@ -249,7 +273,9 @@ def token_of(world: World, subscriber: Subscriber) -> str | None:
 def live(world: World) -> list[Subscriber]:
     """Everything at once, at random; then the end, and what everybody has come to."""
     rng = world.rng
-    subscribers = [Subscriber(world, rng.choice([0.0, 0.0, 0.1, 0.7])) for _ in range(rng.randrange(1, 7))]
+    subscribers = [
+        Subscriber(world, rng.choice([0.0, 0.0, 0.1, 0.7]), rng.random() < 0.6) for _ in range(rng.randrange(1, 7))
+    ]
     for _ in range(rng.randrange(40, 160)):
         subscriber = rng.choice(subscribers)
         match rng.randrange(12):
@@ -312,7 +338,7 @@ def test_whoever_joins_lags_resumes_or_leaves_ends_on_the_sessions_state(seeds: 
         assert world.tally.events_dropped == world.got["dropped"]
         kinds += world.got
     # Without all of these the seeds have proved little.
-    named = ("Update", "Snapshot", "CustomEvent", "Gap", "Bookmark", "conflated", "lagged", "put back")
+    named = ("Update", "Snapshot", "CustomEvent", "Gap", "Bookmark", "conflated", "lagged", "put back", "kept")
     assert all(kinds[kind] for kind in named)
 
 

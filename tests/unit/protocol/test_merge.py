@@ -35,6 +35,11 @@ def test_the_streams_have_what_is_hard() -> None:
     assert kinds(Gap)
     assert kinds(CustomEvent)
     assert KEPT["disturbed"].count(None) >= 10, "updates that do not fit"
+    kept = {name for update in updates for name in update.kept or ()}
+    assert {"result", "fields.note"} <= kept, "updates that leave out what the state before has"
+    kept = {name for update in updates for phase in update.phases for name in phase.kept}
+    assert {"fields.log", "fields.__proto__"} <= kept
+    assert KEPT["large-disturbed"].count(None) >= 10, "updates that leave out what the state before has not"
 
 
 @pytest.mark.parametrize("name", sorted(STREAMS))

@@ -14,7 +14,7 @@
  *    has slept does not find out by itself.
  */
 
-import { backoff, SUBPROTOCOL, TIMES, verdict, WHY } from "./policy.js";
+import { backoff, SPARSE, SUBPROTOCOL, TIMES, verdict, WHY } from "./policy.js";
 import { readEvents } from "./sse.js";
 import { safely } from "./store.js";
 
@@ -204,7 +204,7 @@ export class Link {
   #connect(round, token) {
     let socket;
     try {
-      socket = new this.#env.WebSocket(this.#socketAddress(), [SUBPROTOCOL]);
+      socket = new this.#env.WebSocket(this.#socketAddress(), [SUBPROTOCOL, SPARSE]);
     } catch (error) {
       this.#failures += 1;
       this.#broke(round, 0, error.message);

@@ -5,7 +5,7 @@
  *    not change, so that `===` tells whether a phase, the events or the whole are the same as before.
  * 2. `mergeState()` is the twin of `protocol/merge.py`, and both run over `tests/streams`: a snapshot replaces what there
  *    is, an update fits onto the state at exactly its `from` and in its epoch (else `OutOfStep` says that a snapshot is
- *    needed), a bookmark moves the clocks of the state at exactly its `seq`, and all else leaves the state.
+ *    needed) and takes from it what it has left out (its `kept`), a bookmark moves the clocks of the state at exactly its `seq`, and all else leaves the state.
  * 3. A view is the state with what a page shows beside it. An update that is older than the state is ignored there: it
  *    was on its way when the page asked anew.
  * 4. Custom events are kept in their order, each once, the newest `limit` of them. Those which the server had to
@@ -132,9 +132,37 @@ function updated(state, update) {
     phases = without(phases, path, 0);
   }
   for (const phase of update.phases) {
-    phases = put(phases, phase, 0);
+    const { kept, ...values } = phase;
+    phases = put(phases, update.kept && kept ? filled(values, phaseAt(state, phase.path), kept) : values, 0);
   }
-  return Object.freeze({ ...update.head, phases });
+  const head = update.kept ? filled(update.head, state, update.kept) : update.head;
+  return Object.freeze({ ...head, phases });
+}
+
+/** What `kept` names is taken from the state before: the result, or `fields.NAME`. */
+function filled(values, known, kept) {
+  const fields = { ...values.fields };
+  const found = { ...values, fields };
+  for (const name of kept) {
+    const field = name.startsWith("fields.") ? name.slice("fields.".length) : null;
+    if (field !== null && known !== undefined && Object.hasOwn(known.fields, field)) {
+      // `__proto__` is a name like any other.
+      Object.defineProperty(fields, field, { value: known.fields[field], enumerable: true, configurable: true, writable: true });
+    } else if (name === "result" && known !== undefined && "result" in known) {
+      found.result = known.result;
+    } else {
+      throw new OutOfStep(`an update keeps ${JSON.stringify(name)}, which is not in the state before`);
+    }
+  }
+  return found;
+}
+
+function phaseAt(state, path) {
+  let found = state;
+  for (const name of path) {
+    found = found?.phases.find((phase) => phase.name === name);
+  }
+  return found;
 }
 
 function bookmarked(state, { seq, liveness, heartbeat_at, progressed_at }) {

@@ -2,6 +2,9 @@
 
 export const SUBPROTOCOL = "trio-progress.v1";
 
+/** What is offered besides: updates may leave out what the state here has. */
+export const SPARSE = `${SUBPROTOCOL}.sparse`;
+
 /** Milliseconds. */
 export const TIMES = Object.freeze({
   firstWait: 500,

@@ -81,7 +81,7 @@ export class SessionStore extends Store {
   }
 
   #stream() {
-    const query = new URLSearchParams({ events: String(this.#events), wait: this.#waits ? "1" : "0" });
+    const query = new URLSearchParams({ events: String(this.#events), wait: this.#waits ? "1" : "0", sparse: "1" });
     if (this.#maxHz !== null) query.set("max_hz", String(this.#maxHz));
     return { path: `sessions/${encodeURIComponent(this.#id)}/events?${query}`, since: this.#since() };
   }

@@ -215,6 +215,7 @@ export interface PhaseUpdate {
   readonly expected?: Expected | null;
   readonly follows?: Followed | null;
   readonly path: readonly string[];
+  readonly kept?: readonly string[];
 }
 
 /** Asks for a sign of life; a browser has no other. */
@@ -329,6 +330,7 @@ export interface Update {
   readonly head: Head;
   readonly phases: readonly PhaseUpdate[];
   readonly folded?: readonly (readonly string[])[];
+  readonly kept?: readonly string[];
 }
 
 /** The server's messages by their `type`. */
