@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> Report:
             for watching in options.watching:
                 _updates(report, url, Run(record, phases), watching, options)
         _result(report, url, Run(record, min(options.phases)))
-    _wire(report, options.updates)
+    _wire(report, options)
     report.notes += [
         "bytes by Redis' own count: in while the owner stores, out for each watcher while it is told",
         "the delta: the JSON of the head and of the one phase that moved",
@@ -256,19 +257,24 @@ def _result(report: Report, url: str, run: Run) -> None:
         )
 
 
-def _wire(report: Report, updates: int) -> None:
+def _wire(report: Report, options: argparse.Namespace) -> None:
     """Updates of a session that has a large result, as a server sends them."""
-    sent: Values = {}
-    for name, sparse in (("to who has it", True), ("to who says nothing", False)):
-        sizes = trio.run(_sizes, updates, sparse)
-        sent[name] = [float(size) for size in sizes]
-    sent["the same without a result"] = [float(size) for size in trio.run(_sizes, updates, True, None)]
+    result = "r" * (RESULT - 100)
+    ways = {
+        "to who has it": (True, result),
+        "to who says nothing": (False, result),
+        "the same without a result": (True, None),
+    }
+    sent: Values = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for name, (sparse, given) in ways.items():
+            sent[name].append(statistics.fmean(trio.run(_sizes, options.updates, sparse, given)))
     group = "A result of 1 MB: an update after it, on the wire"
     report.add(group, "B", sent, against=["the same without a result"])
     report.aim(f"{group}, to one without", "x", 1.5, sent["to who has it"], sent["the same without a result"])
 
 
-async def _sizes(updates: int, sparse: bool, result: Any = "r" * (RESULT - 100)) -> list[int]:
+async def _sizes(updates: int, sparse: bool, result: str | None) -> list[int]:
     """Bytes of updates after the one that brings the result."""
     sizes: list[int] = []
     async with open_tracker() as tracker, tracker.session("measured", PIPELINE) as session:
