@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
 from hypothesis import strategies as st
 
 from tests.store_contract.rig import KEEP, LEASE, append, claim, index
@@ -130,7 +131,7 @@ class Model:
 
     async def do_lose(self, which: str) -> None:
         if which in self.written:
-            await self._claim(which, replace(self.written[which].by, status="lost"), lease=None)
+            await self._claim(which, msgspec.structs.replace(self.written[which].by, status="lost"), lease=None)
 
     async def _claim(self, which: str, by: Index, **given: Any) -> None:
         before = await self.store.read(which)
@@ -144,7 +145,7 @@ class Model:
                 by = claimed_index(write, known.status, known.queued_at, known.labels)
                 told = outcome.previous if known.status == "queued" else None
             self.written[which] = _Written(outcome.epoch, 0, by)
-            self.claimed[which] = _Answered(write, replace(outcome, previous=told))
+            self.claimed[which] = _Answered(write, msgspec.structs.replace(outcome, previous=told))
 
     async def do_again(self, which: str) -> None:
         """The answer to a claim was lost, and nothing was written since."""
@@ -159,11 +160,11 @@ class Model:
 
     async def do_relabel(self, which: str, labels: dict[str, str], queued: float) -> None:
         if which in self.written:
-            await self._append(which, replace(self.written[which].by, labels=labels, queued_at=queued))
+            await self._append(which, msgspec.structs.replace(self.written[which].by, labels=labels, queued_at=queued))
 
     async def do_end(self, which: str, status: str) -> None:
         if which in self.written:
-            await self._append(which, replace(self.written[which].by, status=status), lease=None)
+            await self._append(which, msgspec.structs.replace(self.written[which].by, status=status), lease=None)
 
     async def _append(self, which: str, by: Index, **given: Any) -> None:
         known = self.written[which]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from tests.store_contract.queue_steps import ALL, HEARD, KEEP, LEASE, PASSING, RESERVED, WISHES, Step
 from tests.store_contract.rig import append, claim, index
@@ -195,13 +197,13 @@ class QueueModel:
                 return
 
     async def _begin(self, which: str, known: _Job, expect: Key | None = None) -> None:
-        by = replace(known.by, status="running")
+        by = msgspec.structs.replace(known.by, status="running")
         await self._claim(which, expect, index=by, lease=LEASE, attempts=known.attempts + 1)
 
     async def do_lose(self, which: str) -> None:
         known = self.jobs.get(which)
         if known is not None and known.by.status == "running":
-            await self._claim(which, known.key, index=replace(known.by, status="lost"), lease=None)
+            await self._claim(which, known.key, index=msgspec.structs.replace(known.by, status="lost"), lease=None)
 
     # What an owner writes
 
@@ -216,7 +218,7 @@ class QueueModel:
         if known is None or known.by.status != "running":
             return
         known.key = Key(known.key.epoch, known.key.seq + 1)
-        known.by = replace(known.by, status=status)
+        known.by = msgspec.structs.replace(known.by, status=status)
         write = append(*known.key, which, index=known.by, lease=lease, keep=KEEP)
         assert await self.store.commit([write]) == [Done()]
         now = self.clock()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -331,6 +331,6 @@ async def test_a_claim_without_a_count_keeps_it(rig: Rig, mock_clock: MockClock)
     await begin(rig, "a", 2, lease=None, index=index(status="interrupted"))
     await rig.claimed("a", owner="end again", index=index(status="interrupted"), lease=None)
     assert await take(rig, max_attempts=2) == []
-    again = replace(claim("a", owner="w9", lease=None, index=index(status="interrupted")), attempts=1)
+    again = msgspec.structs.replace(claim("a", owner="w9", lease=None, index=index(status="interrupted")), attempts=1)
     assert isinstance(await rig.one(again), Claimed)
     assert await take(rig, max_attempts=2) == ["a"]

@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, final
 
+import msgspec
 import trio
 
 from ..contexts import Opening
@@ -125,7 +126,9 @@ class _Taking:
                 raise _CannotOpenError(f"it was begun {state.attempt} times")  # An older version has not counted that.
             name = state.pipeline
             given = None if name is None else self.pipelines.get(name)
-            return replace(options, pipeline=given if isinstance(given, Pipeline) else declared_pipeline(record))
+            return msgspec.structs.replace(
+                options, pipeline=given if isinstance(given, Pipeline) else declared_pipeline(record)
+            )
 
         options = SessionOptions(id=chosen.id, pipeline=None, title=None, labels=None, raise_on_cancel=False)
         return SessionScope(runtime, options, "waiting", check)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
+import msgspec
 import trio
 
 from ..errors import FencedError, SessionClosedError
@@ -312,7 +313,7 @@ class Persister:
             self._log_unsaved("the final state of session %r cannot be spooled", error)
             return False
         if isinstance(write, Append) and write.unencoded is not None:
-            write = replace(write, record=encoded(write.unencoded.record()), unencoded=None)
+            write = msgspec.structs.replace(write, record=encoded(write.unencoded.record()), unencoded=None)
         return isinstance(write, Append) and delivery.save(write, claimed=self._claimed, owner=owner, cancels=cancels)
 
     def _log_unsaved(self, what: str, error: Exception) -> None:

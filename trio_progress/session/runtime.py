@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
+import msgspec
 import trio
 
 from ..state.checks import new_id
@@ -111,8 +112,7 @@ class TrackerRuntime:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOptions:
+class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What `tracker.session()` was asked for."""
 
     id: str

@@ -56,6 +56,8 @@ def usual_of(
     history: PipelineHistory | None, weights: Mapping[str, float], given: Mapping[str, float]
 ) -> dict[str, Usual]:
     """What is expected of each phase of a pipeline; empty where nothing is known of any. It is not to be changed."""
+    if not weights:
+        return {}
     key = (id(history), *weights.items(), None, *given.items())
     found = _found.get(key)
     if found is None:

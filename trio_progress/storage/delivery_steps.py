@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..stores.base import Append, Claimed, Done, Key, Stored, Write, claim_for
 from ..telemetry.logs import log_event
@@ -67,7 +68,7 @@ def delivery(spooled: Spooled) -> Generator[Write | None, Any, int | None]:
     epoch = append.key.epoch if spooled.claimed else (yield from _claimed(append, spooled.owner))
     outcome = None
     if epoch is not None:
-        outcome = yield replace(append, key=Key(epoch, append.key.seq))
+        outcome = yield msgspec.structs.replace(append, key=Key(epoch, append.key.seq))
     if isinstance(outcome, Done):
         level, event, what = logging.INFO, "spool_delivered", "was delivered"
     else:

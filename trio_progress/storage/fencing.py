@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
+
+import msgspec
 
 from ..errors import StoreError
 from ..state.record import decode_head
@@ -61,7 +63,7 @@ class Fence:
         if stored.key.epoch != self.epoch or decode_head(stored.id, *stored.key, stored.record).status != "running":
             return None
         data = {"epoch": self.epoch, "by": self.by, "reason": self.reason}
-        return replace(written_off(stored, keep, tally, (EVENT, data, self.at)), past_lease=True)
+        return msgspec.structs.replace(written_off(stored, keep, tally, (EVENT, data, self.at)), past_lease=True)
 
     def granted(self, claim: Claim, epoch: int) -> Stored:
         """Logs that the claim was granted, under `epoch`; what is stored then."""

@@ -20,8 +20,10 @@ blocking clients do their work in a thread, with a timeout on every call that is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from .taking import Release, Take, Taken
 
@@ -41,8 +43,7 @@ class Key(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """What sessions are listed by."""
 
     status: str
@@ -52,8 +53,7 @@ class Index:
     """Seconds since 1970; lists are sorted by it, newest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Begin a new epoch of a session: to own it (with a lease), or (without) to declare it or to write it off."""
 
     id: str
@@ -90,8 +90,7 @@ class Claim:
     """How often it was begun, this time included; None: as often as before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Store a published state, and the events since the last one."""
 
     id: str
@@ -124,8 +123,7 @@ def claim_for(end: Append, owner: str, expect: Key | None) -> Claim:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(msgspec.Struct, frozen=True):
     """Renew a lease; `heartbeat` (seconds since 1970) is shown to those who watch."""
 
     id: str
@@ -134,15 +132,13 @@ class Renew:
     heartbeat: float
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Remove all that is stored of a session; refused while a lease stands."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask the owner of a session, whichever process that is, to do something: `"cancel"`."""
 
     id: str
@@ -150,8 +146,7 @@ class Ask:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SetHistory:
+class SetHistory(msgspec.Struct, frozen=True):
     """Replace what is known of a pipeline; None: forget it."""
 
     id: str
@@ -181,8 +176,7 @@ class Stored:
         return Seen(self.key, self.heartbeat, self.alive)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """The session is the claimer's, under `epoch`."""
 
     epoch: int
@@ -192,25 +186,21 @@ class Claimed:
     """What earlier runs of the pipeline have taught."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A claim or a deletion was refused: the session has an owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """A claim was refused: the newest key is not the expected one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The write is in the store; `found` is False where there was nothing to delete."""
 
     found: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Fenced:
+class Fenced(msgspec.Struct, frozen=True):
     """The write was refused, for the session now has the epoch `by`; None: it is gone.
 
     An epoch below that of the write is one of before its claim, which the store has lost.
@@ -235,8 +225,8 @@ def claimed_index(claim: Claim, status: str, queued_at: float, labels: Mapping[s
     """
     if status != "queued":
         return claim.index
-    index = replace(claim.index, queued_at=queued_at) if claim.keep_queued_at else claim.index
-    return replace(index, labels=labels) if claim.keep_labels else index
+    index = msgspec.structs.replace(claim.index, queued_at=queued_at) if claim.keep_queued_at else claim.index
+    return msgspec.structs.replace(index, labels=labels) if claim.keep_labels else index
 
 
 def is_told_again(claim: Claim, status: str | None) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -91,7 +91,7 @@ class Run:
         lost.clear()
         if self.rng.random() < 0.5:
             newer = self.write()
-            write = replace(newer, events=[*write.events, *newer.events])
+            write = msgspec.structs.replace(newer, events=[*write.events, *newer.events])
         assert one(self.owner, write) == Done()
 
     def claim(self, *, older: bool) -> None:

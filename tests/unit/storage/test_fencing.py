@@ -7,9 +7,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -302,7 +302,9 @@ async def test_an_end_that_waits_on_this_machine_is_delivered_first_and_counts(
     assert running is not None
     assert running.alive
     key = Key(running.key.epoch if claimed else 1000, 9)
-    end = Append("a", key, await record_of("completed"), replace(INDEX, status="completed"), None, 1000.0, 5.0)
+    end = Append(
+        "a", key, await record_of("completed"), msgspec.structs.replace(INDEX, status="completed"), None, 1000.0, 5.0
+    )
     spool = Spool(store.address)
     found = await fence(store.address, how, lambda: spool.save(end, claimed=claimed, owner="owner"))
     assert (found.status, found.result, found.epoch) == ("completed", 42, running.key.epoch)

@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.unit.storage.spooling import APPEND, files
@@ -35,10 +35,10 @@ def test_what_is_saved_is_pending_until_it_is_discarded(folder: Path) -> None:
     assert list(spool.pending()) == []
     assert not folder.exists(), "looking makes no folder"
     assert spool.save(APPEND, claimed=True)
-    assert spool.save(replace(APPEND, id="b"), claimed=False)
+    assert spool.save(msgspec.structs.replace(APPEND, id="b"), claimed=False)
     first, second = Spool("sqlite:/x").pending()
     assert (first.append, first.claimed) == (APPEND, True)
-    assert (second.append, second.claimed) == (replace(APPEND, id="b"), False)
+    assert (second.append, second.claimed) == (msgspec.structs.replace(APPEND, id="b"), False)
     assert list(Spool("sqlite:/y").pending()) == [], "each store has its own"
     spool.discard(first)
     spool.discard(first)
@@ -60,7 +60,7 @@ def test_files_are_for_their_user_only(folder: Path) -> None:
 @pytest.mark.parametrize("hostile", ["../../../etc/passwd", "/etc/passwd", "..", "a" * 128, ":-._"])
 def test_nothing_that_a_user_gives_becomes_part_of_a_path(hostile: str, folder: Path, tmp_path: Path) -> None:
     spool = Spool(f"sqlite:{hostile}")
-    assert spool.save(replace(APPEND, id=hostile), claimed=True)
+    assert spool.save(msgspec.structs.replace(APPEND, id=hostile), claimed=True)
     everything = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert everything == files(folder)
     assert hostile not in str(everything[0])
@@ -69,10 +69,10 @@ def test_nothing_that_a_user_gives_becomes_part_of_a_path(hostile: str, folder: 
 def test_the_next_end_of_a_session_is_another_file_and_the_same_end_the_same(folder: Path) -> None:
     spool = Spool("sqlite:/x")
     spool.save(APPEND, claimed=True)
-    spool.save(replace(APPEND, record=b"newer"), claimed=True)
+    spool.save(msgspec.structs.replace(APPEND, record=b"newer"), claimed=True)
     (old,) = spool.pending()
     assert old.append.record == b"newer"
-    spool.save(replace(APPEND, key=Key(2000, 1)), claimed=True)
+    spool.save(msgspec.structs.replace(APPEND, key=Key(2000, 1)), claimed=True)
     spool.discard(old)
     assert [spooled.append.key for spooled in spool.pending()] == [Key(2000, 1)]
 
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_logged_and_removed_and_the_others_are_del
 def test_a_file_that_vanishes_meanwhile_keeps_back_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool("sqlite:/x")
     for name in ("a", "b"):
-        assert spool.save(replace(APPEND, id=name), claimed=True)
+        assert spool.save(msgspec.structs.replace(APPEND, id=name), claimed=True)
     (place,) = {path.parent for path in files(folder)}
     for age, spooled in enumerate(spool.pending()):
         os.utime(spooled.path, (2 * age, 2 * age))
@@ -179,7 +179,9 @@ def test_a_write_that_fails_leaves_no_part(folder: Path, monkeypatch: pytest.Mon
 def test_there_is_a_most_of_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_progress.storage.spool.FILES", 3)
     spool = Spool("sqlite:/x")
-    assert [spool.save(replace(APPEND, id=f"s{n}"), claimed=True) for n in range(5)] == [True] * 3 + [False] * 2
+    assert [spool.save(msgspec.structs.replace(APPEND, id=f"s{n}"), claimed=True) for n in range(5)] == [True] * 3 + [
+        False
+    ] * 2
     assert len(files(folder)) == 3
     assert FILES >= 100
 

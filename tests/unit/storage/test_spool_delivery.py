@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -147,7 +147,8 @@ class Later(Durable):
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         later = [
-            replace(write, proposal=write.proposal + 60_000) if isinstance(write, Claim) else write for write in batch
+            msgspec.structs.replace(write, proposal=write.proposal + 60_000) if isinstance(write, Claim) else write
+            for write in batch
         ]
         if any(isinstance(write, Append) for write in batch) and not self.failed:
             self.failed = True

@@ -7,10 +7,10 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -445,7 +445,7 @@ def test_what_was_declared_is_told_again_where_a_row_holds_it_and_it_can_be_read
         monkeypatch.setattr("trio_progress.stores.sqlite.writes.LARGEST_RECORD", 15)
     path = tmp_path / "store.db"
     with closing(SqliteBackend(path)) as backend:
-        queued = replace(INDEX, status="queued")
+        queued = msgspec.structs.replace(INDEX, status="queued")
         backend.commit([Claim("a", 1, "front", b"declared", queued, None, 100.0)])
         claim = Claim("a", 1, "me", b"claimed!", INDEX, 10.0, 100.0)
         (first,) = backend.commit([claim])
@@ -456,4 +456,4 @@ def test_what_was_declared_is_told_again_where_a_row_holds_it_and_it_can_be_read
         (again,) = backend.commit([claim])
     assert isinstance(first, Claimed)
     assert first.previous is not None
-    assert again == (first if spoiled is None else replace(first, previous=None))
+    assert again == (first if spoiled is None else msgspec.structs.replace(first, previous=None))

@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
+
+import msgspec
 
 from ...errors import CorruptEntryError
 from ...telemetry.logs import BURST, Throttle, log_event
@@ -105,7 +106,9 @@ class Ends:
             claim = claim_for(end, f"again {end.key.epoch}", None if stored is None else stored.key)
             (outcome,) = yield from writer.steps([claim])
             if isinstance(outcome, Claimed):
-                (outcome,) = yield from writer.steps([replace(end, key=Key(outcome.epoch, end.key.seq))])
+                (outcome,) = yield from writer.steps(
+                    [msgspec.structs.replace(end, key=Key(outcome.epoch, end.key.seq))]
+                )
         if not isinstance(outcome, Done):
             self.forget(end.id)  # Somebody was faster, and has it.
             return False
