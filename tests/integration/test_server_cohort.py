@@ -196,7 +196,7 @@ async def test_each_of_those_who_are_told_together_gets_all_in_order(
     seen: Counter[str] = Counter()
     monkeypatch.setattr(encoder, "write_many_nowait", counting(seen))
     settings = {"broadcast_interval": 0.005, "heartbeat_interval": 0.1, "event_limit": 50}
-    async with open_door(tracker_settings=settings, write_timeout=5.0) as door:
+    async with open_door(tracker_settings=settings, write_timeout=30.0) as door:
         viewers = [Viewer(door, random.Random(rng.random()), seen) for _ in range(16)]
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
