@@ -107,6 +107,17 @@ async def test_what_is_interrupted_lost_or_lapsed_is_chosen_as_well(rig: Rig, mo
     assert await take(rig, count=9) == ["lapsed", "interrupted", "lost", "d"]
 
 
+async def test_of_what_was_never_begun_the_record_may_be_told_and_then_need_not_be_read(
+    rig: Rig, mock_clock: MockClock
+) -> None:
+    await declare(rig, "a", 1.0)
+    begun = await begin(rig, "b", 1, index=index(queued_at=2.0))
+    await interrupt(rig, "b", begun.epoch, 2.0)
+    outcome = await taken(rig, "w1", Wanted(count=2))
+    assert [chosen.id for chosen in outcome.sessions] == ["a", "b"]
+    assert outcome.records in ({}, {"a": (await rig.read("a")).record})
+
+
 async def test_what_is_reserved_is_given_to_nobody_else_and_the_claim_expects_it(
     rig: Rig, mock_clock: MockClock
 ) -> None:

@@ -26,6 +26,7 @@ from ..state import checks
 from ..state.pipeline import PhaseSpec, Pipeline
 from ..state.quantities import whole
 from ..state.session import checked_pipeline
+from ..stores.base import Key, Stored
 from ..stores.taking import MOST_ATTEMPTS, NEVER_BEGUN, Chosen, Wanted
 from ..telemetry.logs import BURST, log_event
 from .runtime import SessionOptions, TrackerPart
@@ -33,7 +34,6 @@ from .scope import SessionScope
 
 if TYPE_CHECKING:
     from ..state.record import Record
-    from ..stores.base import Key
     from .runtime import TrackerRuntime
     from .session import Session
 
@@ -115,7 +115,7 @@ class _Taking:
     wanted: Wanted
     wait: bool
 
-    def scope(self, runtime: TrackerRuntime, chosen: Chosen) -> SessionScope:
+    def scope(self, runtime: TrackerRuntime, chosen: Chosen, told: bytes | None) -> SessionScope:
         """The session that was chosen, to be entered if it still stands as it did."""
 
         def check(options: SessionOptions, record: Record, key: Key) -> SessionOptions:
@@ -131,7 +131,8 @@ class _Taking:
             )
 
         options = SessionOptions(id=chosen.id, pipeline=None, title=None, labels=None, raise_on_cancel=False)
-        return SessionScope(runtime, options, "waiting", check)
+        known = None if told is None else Stored(chosen.id, Key(*chosen.key), told, alive=False, heartbeat=None)
+        return SessionScope(runtime, options, "waiting", check, known)
 
 
 def declared_pipeline(record: Record) -> Pipeline | str | None:
@@ -160,10 +161,10 @@ async def _opened(runtime: TrackerRuntime, taking: _Taking) -> AsyncIterator[Ses
     async with AsyncExitStack() as stack:
         session: Session | None = None
         while session is None:
-            chosen = await taker.take(taking.wanted, wait=taking.wait)
+            chosen, told = await taker.take(taking.wanted, wait=taking.wait)
             try:
                 await _left(runtime, chosen.id)
-                session = await stack.enter_async_context(taking.scope(runtime, chosen))
+                session = await stack.enter_async_context(taking.scope(runtime, chosen, told))
             except (_CannotOpenError, CorruptEntryError) as error:
                 taker.pass_over(chosen.id)
                 _log_passed_over(runtime, chosen.id, error)

@@ -1,7 +1,7 @@
 """Entering a session: the id is reserved, what went before is read, the claim is made.
 
 1. The id is reserved before the first checkpoint: of two callers in one process one is refused at once.
-2. Where the session is to be resumed, what is stored of it is read. This may be cancelled, and raises
+2. Where the session is to be resumed, what is stored is read, unless it is known. This may be cancelled, and raises
    where the store does not answer: nobody knows what there is to go on from.
 3. The claim is made, and is good or refused. Where the store is slow or down it stays pending, and the
    session begins all the same; a claim that is refused later fences it.
@@ -58,15 +58,22 @@ protect()  # Here, because nobody comes by a session but through this module.
 class SessionScope(OneProcess):
     """A session to be entered by `async with`; see `tracker.session()`."""
 
-    __slots__ = ("_check", "_entered", "_lifecycle", "_options", "_reservation", "_resume", "_runtime")
+    __slots__ = ("_check", "_entered", "_known", "_lifecycle", "_options", "_reservation", "_resume", "_runtime")
 
     def __init__(
-        self, runtime: TrackerRuntime, options: SessionOptions, resume: Resume, check: Check | None = None
+        self,
+        runtime: TrackerRuntime,
+        options: SessionOptions,
+        resume: Resume,
+        check: Check | None = None,
+        known: Stored | None = None,
     ) -> None:
         self._runtime = runtime
         self._options = options
         self._resume: Resume = resume
         self._check = check
+        self._known = known
+        """What was read of it already; a claim that is refused has it read anew."""
         self._entered = False
         self._lifecycle: SessionLifecycle | None = None
         self._reservation = Reservation()
@@ -166,7 +173,9 @@ class SessionScope(OneProcess):
     async def _previous(self) -> tuple[Key, Record, Stored] | None:
         """What an earlier attempt, or a declaration, has left to go on from."""
         session_id = self._options.id
-        stored = await self._runtime.store.read(session_id)
+        stored, self._known = self._known, None
+        if stored is None:
+            stored = await self._runtime.store.read(session_id)
         if stored is None:
             if self._resume == "waiting":
                 raise SessionNotFoundError(session_id)

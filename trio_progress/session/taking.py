@@ -49,9 +49,11 @@ class _Place:
     asked: bool = False
     """Whether the store has been asked for it."""
     outcome: Chosen | Exception | None = None
+    record: bytes | None = None
+    """What is stored of the session that was chosen, where the store has told."""
 
-    def answer(self, outcome: Chosen | Exception) -> None:
-        self.outcome = outcome
+    def answer(self, outcome: Chosen | Exception, record: bytes | None = None) -> None:
+        self.outcome, self.record = outcome, record
         self.answered.set()
 
 
@@ -88,8 +90,10 @@ class SessionTaker:
         """The tasks that wait for a session."""
         return tuple(self._row)
 
-    async def take(self, wanted: Wanted, *, wait: bool) -> Chosen:
-        """A session that is reserved for this process; whoever does not claim it gives it back.
+    async def take(self, wanted: Wanted, *, wait: bool) -> tuple[Chosen, bytes | None]:
+        """A session that is reserved for this process, and its record where the store has told.
+
+        Whoever does not claim it gives it back.
 
         Cancelled, it leaves nothing reserved.
 
@@ -122,7 +126,7 @@ class SessionTaker:
         if isinstance(place.outcome, Exception):
             raise place.outcome
         assert place.outcome is not None
-        return place.outcome
+        return place.outcome, place.record
 
     def _ask(self) -> None:
         self._committer.submit(self)
@@ -191,7 +195,7 @@ class SessionTaker:
             if left[chosen.wanted]:
                 place = left[chosen.wanted].pop(0)
                 del self._row[place]
-                place.answer(chosen)
+                place.answer(chosen, outcome.records.get(chosen.id))
             else:
                 self.give_back(chosen.id)
         for place in [place for places in left for place in places if not place.waits]:

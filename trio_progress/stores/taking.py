@@ -104,6 +104,8 @@ class Taken:
 
     sessions: Sequence[Chosen]
     spent: Sequence[Spent] = ()
+    records: Mapping[str, bytes] = field(default_factory=dict, compare=False)
+    """What is stored of those that were never begun, where the store has it at hand: they need not be read."""
 
 
 def choose(

@@ -18,7 +18,8 @@ from tests.store_contract.queue_model import QueueModel
 from tests.store_contract.queue_steps import COURSE, Step, steps
 from tests.store_contract.rig import index
 from tests.support import examples
-from trio_progress import ProgressTracker, open_tracker
+from trio_progress import ProgressTracker, RedisStore, open_tracker
+from trio_progress.stores.base import Stored
 from trio_progress.stores.redis import queue, scripts, writes
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.taking import Take, Taken, Wanted
@@ -61,6 +62,29 @@ async def test_workers_of_several_processes_do_each_job_once(redis_url: str, pre
             nursery.cancel_scope.cancel()
     assert ended == {name: ("completed", 1 + name.endswith("7")) for name in names}
     assert done == {name: 1 + name.endswith("7") for name in names}
+
+
+async def test_a_job_that_was_never_begun_is_taken_without_reading_it(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = RedisStore.read
+
+    async def counted(store: RedisStore, session_id: str) -> Stored | None:
+        reads.append(session_id)
+        return await read(store, session_id)
+
+    monkeypatch.setattr(RedisStore, "read", counted)
+    async with open_tracker(f"{redis_url}?prefix={prefix}") as tracker:
+        await tracker.declare("a", title="An import", labels={"user": "u1"})
+        with pytest.raises(KeyboardInterrupt):
+            async with tracker.next_session() as session:
+                assert (session.snapshot().title, session.snapshot().labels) == ("An import", {"user": "u1"})
+                assert reads == []
+                raise KeyboardInterrupt
+        async with tracker.next_session() as session:
+            assert reads == ["a"]
+            assert session.snapshot().attempt == 2
 
 
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.support import logs_of
+from tests.support import PassingStore, logs_of
 from trio_progress import (
     MemoryStore,
     PhaseError,
@@ -26,8 +27,8 @@ from trio_progress import (
     StoreError,
     open_tracker,
 )
-from trio_progress.stores.base import Claim, Claimed
-from trio_progress.stores.taking import RESERVED_FOR, Release, Take
+from trio_progress.stores.base import Claim, Claimed, Outcome, Stored, Write
+from trio_progress.stores.taking import RESERVED_FOR, Release, Take, Taken
 from trio_progress.testing import FaultyStore
 from trio_progress.tracker import runtime_of
 
@@ -143,6 +144,57 @@ async def test_phases_that_come_as_they_are_entered_stay_so(autojump_clock: Mock
             assert [phase.name for phase in session.snapshot().phases] == ["first"]
             with session.phase("second"):
                 pass
+
+
+class TellingStore(PassingStore):
+    """A store that tells what is stored of the sessions that it hands out.
+
+    Args:
+        inner: Where they are.
+        declares: Declares the sessions anew that are named in `anew`, before it has told.
+    """
+
+    hands_out = True
+
+    def __init__(self, inner: MemoryStore, declares: ProgressTracker) -> None:
+        super().__init__(inner)
+        self._declares = declares
+        self.anew: set[str] = set()
+        self.reads: list[str] = []
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        return [await self._told(each) if isinstance(each, Taken) else each for each in await super().commit(batch)]
+
+    async def _told(self, taken: Taken) -> Taken:
+        records: dict[str, bytes] = {}
+        for chosen in taken.sessions:
+            stored = await super().read(chosen.id)
+            assert stored is not None
+            records[chosen.id] = stored.record
+            if chosen.id in self.anew:
+                self.anew.remove(chosen.id)
+                await self._declares.declare(chosen.id, title="anew")
+        return replace(taken, records=records)
+
+    async def read(self, session_id: str) -> Stored | None:
+        self.reads.append(session_id)
+        return await super().read(session_id)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_what_the_store_tells_is_not_read_unless_somebody_has_written_since(
+    anew: bool, autojump_clock: MockClock
+) -> None:
+    shared = MemoryStore()
+    async with open_tracker(shared) as front:
+        store = TellingStore(shared, front)
+        async with open_tracker(store) as tracker:
+            await declare(front, "a", title="declared", pipeline=PIPELINE, labels={"user": "u1"})
+            store.anew |= {"a"} if anew else set()
+            async with tracker.next_session() as session:
+                state = session.snapshot()
+            assert (state.title, len(state.phases)) == (("anew", 0) if anew else ("declared", 2))
+            assert store.reads == ["a"] * anew
 
 
 # Waiting

@@ -51,10 +51,11 @@ def _taken(reply: Any) -> tuple[Taken, bool]:
     """What was chosen, and whether the index of lists is complete."""
     match reply:
         case [b"taken", list(found), list(spent), int(complete)]:
-            chosen = [Chosen(decode_id(one), key(at), int(wish)) for one, at, wish in _rows(found, 3)]
-            return Taken(
-                chosen, [Spent(decode_id(one), int(attempts)) for one, attempts in _rows(spent, 2)]
-            ), complete > 0
+            rows = [(decode_id(one), key(at), int(wish), record) for one, at, wish, record in _rows(found, 4)]
+            chosen = [Chosen(*row[:3]) for row in rows]
+            left = [Spent(decode_id(one), int(attempts)) for one, attempts in _rows(spent, 2)]
+            records = {session: record for session, _, _, record in rows if record}
+            return Taken(chosen, left, records), complete > 0
     raise CorruptEntryError(f"Redis answered {reply!r:.100}")
 
 

@@ -78,13 +78,14 @@ local function is_wanted(wanted, id, bucket)
   end
   return fits(wanted, has)
 end
-local function newest_key(id)  -- Of one that can be taken.
+local function newest_of(id)  -- The key of one that can be taken, and its record where it was never begun.
   local known = redis.pcall('HMGET', base .. 'm:' .. id, 'e', 'f', 's')
   local newest = redis.pcall('XREVRANGE', base .. 's:' .. id, '+', '-', 'COUNT', 1)[1]
   local place = known[1] and known[3] and place_of(base, id, known)
   if not place or not newest or string.match(newest[1], '^%d+') ~= known[1] then return nil end
   if not complete(newest, base .. 'p:' .. id) then return nil end  -- No claim would expect it.
-  return (place == 'queued' or GO_ON[place]) and newest[1] or nil
+  if place == 'queued' and newest[2][1] == 'd' then return newest[1], newest[2][2] end
+  return (place == 'queued' or GO_ON[place]) and newest[1] or nil, ''
 end
 local found, spent, stale, short = {}, {}, {}, {}
 for i = 9 + ARGV[8], #ARGV, 3 do
@@ -95,16 +96,17 @@ for i = 9 + ARGV[8], #ARGV, 3 do
   while count > 0 and vain < tonumber(ARGV[6]) do
     local id, bucket = next_one()
     if not id then break end
+    local record
     local key = not taken[id] and not without[id] and is_wanted(wanted, id, bucket)
       and redis.call('EXISTS', base .. 'r:' .. id) == 0
     if key then
-      key = newest_key(id)
+      key, record = newest_of(id)
       if not key then stale[#stale + 1] = id end  -- An older version has changed it, or it has expired.
     end
     if key then
       redis.call('SET', base .. 'r:' .. id, process, 'PX', ARGV[3])
       taken[id] = true
-      for _, each in ipairs({id, key, wish}) do found[#found + 1] = each end
+      for _, each in ipairs({id, key, wish, record}) do found[#found + 1] = each end
       count = count - 1
     else
       vain = vain + 1
