@@ -203,7 +203,7 @@ class SessionReading(PhaseTransitions):
             return self._estimate
         at = self.published if now is None else now
         nodes = self.root.children.values()
-        if self.status != "running" or self.over or not nodes or (self._borrowed and not self.estimator.usual):
+        if self.status != "running" or self.over or ((not nodes or self._borrowed) and not self.estimator.usual):
             estimate = Estimate(self.progress, None, None)  # Of what is untouched and was never run, nothing is known.
         elif self.estimator.usual:
             worked = self.worked_before + at - self.started_mono
