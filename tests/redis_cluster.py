@@ -17,8 +17,10 @@ from tests.redis_server import PATIENCE, RedisServer
 MASTERS: Final = 3
 SLOTS: Final = 16384
 
-NODE_TIMEOUT: Final = 2000
-"""Milliseconds without an answer after which the others take a node for down."""
+NODE_TIMEOUT: Final = 120_000
+SHORT_TIMEOUT: Final = 2500
+"""Milliseconds without an answer after which the others take a node for down: so long that a busy machine is not what
+is tested; or short, for who kills one."""
 
 BUS: Final = 10_000
 """The nodes of a cluster speak to each other at a port so far above their own."""
@@ -43,16 +45,17 @@ class RedisCluster:
     Args:
         program: A Redis server.
         folder: Where each has a folder of its own.
+        node_timeout: See `NODE_TIMEOUT`.
     """
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, node_timeout: int = NODE_TIMEOUT) -> None:
         self._folder = folder
         ports = _ports()
         options = (
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
-            str(NODE_TIMEOUT),
+            str(node_timeout),
             "--repl-diskless-sync-delay",
         )
         self.nodes: Sequence[RedisServer] = [

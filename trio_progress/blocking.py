@@ -53,9 +53,9 @@ class Client:
     its `with` block.
 
     Args:
-        url: The store: `"sqlite:PATH"`, `"redis://HOST:PORT/DB"` or
-            `"redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME"`; or a `RedisStore` or `SqliteStore`, which is used
-            as it is and not closed.
+        url: The store: `"sqlite:PATH"`, `"redis://HOST:PORT/DB"`,
+            `"redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME"` or `"redis-cluster://HOST:PORT,HOST:PORT/"`; or a
+            `RedisStore` or `SqliteStore`, which is used as it is and not closed.
         retention: Seconds that what is cancelled here is kept, above 0.
         unfinished_retention: Seconds that what is declared here is kept when nobody runs it, above 0; not shorter than
             `retention`.

@@ -320,7 +320,8 @@ def open_tracker(
     `flush_timeout` and a second), and cannot be cancelled. The body's own exception leaves as itself.
 
     Args:
-        store: Where sessions are kept; with Sentinel `"redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME"`.
+        store: Where sessions are kept; with Sentinel `"redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME"`, in a
+            Cluster `"redis-cluster://HOST:PORT,HOST:PORT/"`.
         spool: Whether a final state that the store does not take in time is kept in a file of this user's
             (in the platform's place for state), and delivered by the next tracker on the same store, or by this
             one when the store is back. A store in memory has no next tracker, and nothing is kept for it.

@@ -49,9 +49,10 @@ examples:
   trio-progress rm --label user=u1
 
 environment:
-  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB, or with Sentinel
-                        redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME; a URL with a password belongs here, for
-                        all users of a machine can read the arguments of a command
+  TRIO_PROGRESS_STORE   the store, as --store takes it: sqlite:PATH, redis://HOST:PORT/DB, with Sentinel
+                        redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME, or a Cluster
+                        redis-cluster://HOST:PORT,HOST:PORT/; a URL with a password belongs here, for all users of a
+                        machine can read the arguments of a command
   XDG_STATE_HOME        the folder that your own store is in: trio-progress/sessions.db
   TRIO_PROGRESS_SECRET  the secret that `serve` accepts and `token` signs with
   TRIO_PROGRESS_TOKEN   the token that `watch --url` sends
@@ -61,8 +62,9 @@ environment:
 """
 
 STORE_HELP: Final = (
-    "the store: sqlite:PATH, redis://HOST:PORT/DB or redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME; unless "
-    "given: $TRIO_PROGRESS_STORE, which keeps a password off the list of processes, else a file of your own"
+    "the store: sqlite:PATH, redis://HOST:PORT/DB, redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME or "
+    "redis-cluster://HOST:PORT,HOST:PORT/; unless given: $TRIO_PROGRESS_STORE, which keeps a password off the list of "
+    "processes, else a file of your own"
 )
 
 

@@ -92,7 +92,8 @@ def locate(arguments: argparse.Namespace) -> StoreLocation:
     if given is not None and arguments.store is not None:
         raise CommandError(
             exit_codes.USAGE,
-            "--store must be a URL: sqlite:PATH, redis://HOST:PORT/DB or redis-sentinel://HOST:PORT,...",
+            "--store must be a URL: sqlite:PATH, redis://HOST:PORT/DB, redis-sentinel://HOST:PORT,... or "
+            "redis-cluster://HOST:PORT,...",
         )
     try:
         return StoreLocation(f"sqlite:{state_folder() / FILE}", named=False)

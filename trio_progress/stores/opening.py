@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from .redis.backend import RedisBackend
     from .threaded import Backend, ThreadedStore
 
-SHARED_URLS: Final = "'sqlite:PATH', 'redis://HOST:PORT/DB' or 'redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME'"
+SHARED_URLS: Final = (
+    "'sqlite:PATH', 'redis://HOST:PORT/DB', 'redis-sentinel://HOST:PORT,HOST:PORT/DB?service=NAME' "
+    "or 'redis-cluster://HOST:PORT,HOST:PORT/'"
+)
 """What the URL of a store that processes share can be."""
 
 URLS: Final = f"'memory:', {SHARED_URLS}"
 """What a store's URL can be."""
 
-REDIS: Final = ("redis://", "rediss://", "redis-sentinel://", "rediss-sentinel://")
+REDIS: Final = (
+    *("redis://", "rediss://"),
+    *("redis-sentinel://", "rediss-sentinel://"),
+    *("redis-cluster://", "rediss-cluster://"),
+)
 
 STORE_TIMEOUT: Final = 1.0
 """Seconds that a call to a store may take, where `flush_timeout` does not ask for less."""

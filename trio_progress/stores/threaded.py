@@ -192,9 +192,10 @@ class RedisStore(ThreadedStore):
     call, or by `open()`, and closed by `aclose()`, which leaves a client that was given as it is.
 
     Args:
-        store: A URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp` or
-            `redis-sentinel://HOST:26379,HOST:26379/0?service=mymaster`, or a `redis.Redis` client that says how to
-            connect, also one of redis-py's `Sentinel.master_for()`.
+        store: A URL such as `redis://HOST:6379/0`, `rediss://USER:PASSWORD@HOST:6380/0?prefix=tp`,
+            `redis-sentinel://HOST:26379,HOST:26379/0?service=mymaster` or `redis-cluster://HOST:6379,HOST:6379/`, or a
+            client that says how to connect: `redis.Redis`, also one of redis-py's `Sentinel.master_for()`, or
+            `redis.RedisCluster`.
         prefix: What all keys begin with, 1 to 64 of `A-Z a-z 0-9 . _ : -`; the one of the URL, or `tp`, where it is
             None.
         event_limit: Events kept for each session, at least 1; the oldest go first.
@@ -202,6 +203,8 @@ class RedisStore(ThreadedStore):
             `flush_timeout`, for a call has twice that in all, with a look-up by Sentinel.
         wait_replicas: Replicas that must have a claim or a state before it counts as stored, at least 0; that of the
             URL, or 0, where it is None. Where they lag, it is tried again as if the store had not answered.
+        partitions: How many parts a store in a Cluster has, 1 to 128; None: as many as it has, or those of the URL, or
+            16. Agreed in the store by whoever opens it first, and never changed.
 
     Raises:
         ValueError, TypeError: A value is out of range.
@@ -209,17 +212,23 @@ class RedisStore(ThreadedStore):
 
     def __init__(
         self,
-        store: str | redis.Redis,
+        store: str | redis.Redis | redis.RedisCluster,
         *,
         prefix: str | None = None,
         event_limit: int = 1000,
         timeout: float = 1.0,
         wait_replicas: int | None = None,
+        partitions: int | None = None,
     ) -> None:
         from .redis.backend import RedisBackend
 
         self.redis: Final = RedisBackend(
-            store, prefix=prefix, event_limit=event_limit, timeout=timeout, wait_replicas=wait_replicas
+            store,
+            prefix=prefix,
+            event_limit=event_limit,
+            timeout=timeout,
+            wait_replicas=wait_replicas,
+            partitions=partitions,
         )
         super().__init__(self.redis)
 
@@ -231,4 +240,4 @@ class RedisStore(ThreadedStore):
     @property
     def looked_at(self) -> float:
         """When it was last known, by `time.monotonic()`, what news there was; long ago where nobody waits for any."""
-        return self.redis.watcher.looked_at
+        return self.redis.looked_at

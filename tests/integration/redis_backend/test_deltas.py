@@ -27,7 +27,7 @@ from trio_progress import StoreError
 from trio_progress.stores.base import Append, Ask, Claimed, Delete, Done, Fenced, Key, Renew
 from trio_progress.stores.redis import deltas
 from trio_progress.stores.redis.backend import RedisBackend
-from trio_progress.stores.redis.calls import Calls
+from trio_progress.stores.redis.calls import Calls, Sent
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("every_record_in_parts")]
 
@@ -35,18 +35,18 @@ Backends = Callable[..., RedisBackend]
 
 
 @pytest.fixture
-def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[Calls]]:
+def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[object]]:
     """Of which connections the answers are lost; what was asked for is done."""
-    those: set[Calls] = set()
-    call = Calls.__call__
+    those: set[object] = set()
+    receive = Calls.receive
 
     def losing(self: Calls, *args: Any) -> list[Any]:
-        replies = call(self, *args)
+        replies = receive(self, *args)
         if self in those:
             raise StoreError("the answer was lost")
         return replies
 
-    monkeypatch.setattr(Calls, "__call__", losing)
+    monkeypatch.setattr(Calls, "receive", losing)
     yield those
     those.clear()
 
@@ -82,7 +82,7 @@ class Run:
         self.client.delete(self.names(kind) if kind != "l" else f"{self.names('l')}:{self.epoch}")
         self.append()
 
-    def lose(self, lost: set[Calls]) -> None:
+    def lose(self, lost: set[object]) -> None:
         """The answer is lost; the same is written again, or what has come since."""
         write = self.write()
         lost.add(self.owner._calls)
@@ -120,7 +120,7 @@ def test_whatever_comes_between_the_newest_record_is_what_is_read_and_told(
     backends: Backends,
     client: redis.Redis,
     names: Names,
-    lost: set[Calls],
+    lost: set[object],
     seeds: Seeds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -179,18 +179,18 @@ def test_who_watches_reads_a_large_part_once_and_otherwise_what_it_has_waited_fo
     watching.look()
     watching.look()  # Leases are looked at once in a beat.
     asked: list[str] = []
-    call = Calls.__call__
+    send = Calls.send
 
-    def noting(self: Calls, commands: Any, *args: Any) -> list[Any]:
+    def noting(self: Calls, commands: Any, *args: Any) -> Sent:
         names = [each[0] if isinstance(each[0], str) else "script" for each in commands]
         asked.extend(name for name in names if name != "XREVRANGE")  # Whether requests go on, looked at by the clock.
-        return call(self, commands, *args)
+        return send(self, commands, *args)
 
     for seq, result, then in ((3, None, []), (4, "r" * 9000, ["HMGET"]), (5, "r" * 9000, []), (6, None, [])):
         state.state |= {"n": seq, "result": result}
         assert one(owner, append(epoch, seq, record=state.record())) == Done()
         with monkeypatch.context() as patched:
-            patched.setattr(Calls, "__call__", noting)
+            patched.setattr(Calls, "send", noting)
             watching.look()
         assert watching.stored == stored_in(owner)
         assert asked == ["XREAD", *then]
@@ -206,18 +206,18 @@ def test_of_small_states_that_are_stored_whole_too_a_watcher_reads_what_it_has_w
     watching.look()
     watching.look()
     scripts: list[object] = []
-    call = Calls.__call__
+    send = Calls.send
 
-    def noting(self: Calls, commands: Any, *args: Any) -> list[Any]:
+    def noting(self: Calls, commands: Any, *args: Any) -> Sent:
         scripts.extend(each for each in commands if not isinstance(each[0], str))
-        return call(self, commands, *args)
+        return send(self, commands, *args)
 
     def store(**given: Any) -> bool:
         """Whether a script was needed to be told of the next state."""
         state.state["n"] += 1
         assert one(owner, append(epoch, state.state["n"], record=state.record(), **given)) == Done()
         with monkeypatch.context() as patched:
-            patched.setattr(Calls, "__call__", noting)
+            patched.setattr(Calls, "send", noting)
             watching.look()
         assert watching.stored == stored_in(owner)
         needed = bool(scripts)
@@ -305,19 +305,19 @@ def test_a_large_part_that_is_newer_than_what_was_waited_for_is_read_with_all_th
     epoch = in_parts(owner, state)
     watching.look()
     seen: list[Key] = []
-    look = Calls.__call__
+    send = Calls.send
 
-    def meanwhile(self: Calls, commands: Any, *args: Any) -> list[Any]:
+    def meanwhile(self: Calls, commands: Any, *args: Any) -> Sent:
         if commands and commands[0][0] == "HMGET" and "k" in commands[0] and not seen:
             seen.append(Key(epoch, 4))
             state.state |= {"n": 4, "result": "s" * 9000}
             assert one(owner, append(epoch, 4, record=state.record())) == Done()
-        return look(self, commands, *args)
+        return send(self, commands, *args)
 
     state.state |= {"n": 3, "result": "r" * 9000}
     assert one(owner, append(epoch, 3, record=state.record())) == Done()
     with monkeypatch.context() as patched:
-        patched.setattr(Calls, "__call__", meanwhile)
+        patched.setattr(Calls, "send", meanwhile)
         watching.look()
     assert watching.stored == stored_in(owner)
     assert [watching.stored.key] == seen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import SHORT_TIMEOUT, RedisCluster
 from trio_progress.stores.redis.nodes import Nodes
 from trio_progress.stores.redis.server import Node, Server
 
@@ -22,6 +22,16 @@ def prefix() -> str:
 def own_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A cluster that this test has for itself, to do with it what it likes."""
     cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("own_cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def mortal_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """The same, in which a replica soon takes over where its master is killed."""
+    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("mortal_cluster"), SHORT_TIMEOUT)
     try:
         yield cluster.start()
     finally:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 NodesOf = Callable[..., Nodes]
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 def keys(prefix: str) -> list[str]:
@@ -77,7 +77,7 @@ def test_many_round_trips_are_as_many_as_the_longest_needs(
         [counted(name, number) for number, name in enumerate(keys(prefix))], 1
     )
     assert results == list(range(16))
-    assert had == 1  # Each master has a replica.
+    assert had == [1] * 16  # Each master has a replica.
 
 
 def test_a_command_follows_its_slot_and_scripts_wait_until_it_has_moved(
@@ -112,6 +112,7 @@ def test_a_command_follows_its_slot_and_scripts_wait_until_it_has_moved(
     assert isinstance(succeeds(lambda: nodes([(PROBE, 1, there)]))[0], list)
 
 
+@pytest.mark.exhaustive
 def test_a_script_under_way_is_made_once_its_slot_has_moved(
     own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
 ) -> None:
@@ -131,29 +132,30 @@ def test_a_script_under_way_is_made_once_its_slot_has_moved(
         assert client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) >= 1
 
 
+@pytest.mark.exhaustive
 def test_a_dead_node_fails_its_own_commands_until_its_replica_has_taken_over(
-    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+    mortal_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
 ) -> None:
     def once(name: str) -> Steps[bytes]:
         (reply,) = yield [("GET", name)]
         return bytes(reply)
 
-    nodes = nodes_of(own_cluster, 1.0)
+    nodes = nodes_of(mortal_cluster, 1.0)
     names = keys(prefix)
     nodes([("SET", name, number) for number, name in enumerate(names)])
-    with own_cluster.masters[1].client() as client:
+    with mortal_cluster.masters[1].client() as client:
         client.execute_command("WAIT", 1, 5000)
-    own_cluster.masters[1].kill()
+    mortal_cluster.masters[1].kill()
     lost = [number for number, name in enumerate(names) if slot_of(name) * 3 // 16384 == 1]
     results, _ = nodes.run_replicated([once(name) for name in names], 0)
     for number, result in enumerate(results):
         if number in lost:
             assert isinstance(result, StoreError)
-            assert f"node 127.0.0.1:{own_cluster.masters[1].port}" in str(result)
+            assert f"node 127.0.0.1:{mortal_cluster.masters[1].port}" in str(result)
         else:
             assert result == str(number).encode()
-    assert [node.port for node in nodes.topology.down] == [own_cluster.masters[1].port]
-    until(lambda: own_cluster.owner_of(slot_of(names[lost[0]])) is not own_cluster.masters[1])
+    assert [node.port for node in nodes.topology.down] == [mortal_cluster.masters[1].port]
+    until(lambda: mortal_cluster.owner_of(slot_of(names[lost[0]])) is not mortal_cluster.masters[1])
     replies = succeeds(lambda: nodes([("GET", name) for name in names]))
     assert replies == [str(number).encode() for number in range(16)]
     assert nodes.failovers == 1

@@ -10,7 +10,7 @@ pytest.importorskip("redis")
 
 from redis.crc import key_slot
 
-from trio_progress.stores.redis.keys import Keys
+from trio_progress.stores.redis.keys import Keys, keys_of
 from trio_progress.stores.redis.partitions import MOST_PARTITIONS, SLOTS, partition_of, slot_of, tags
 
 
@@ -53,4 +53,10 @@ def test_sessions_are_spread_over_all_partitions() -> None:
 
 
 def test_a_store_in_one_redis_is_the_one_partition_of_before() -> None:
-    assert Keys("tp").base == Keys("tp", *tags(1)).base == "tp:{0}:"
+    assert Keys("tp").base == keys_of("tp", 1)[0].base == "tp:{0}:"
+
+
+def test_a_name_leads_from_any_partition_to_the_same_keys() -> None:
+    partitions = keys_of("tp", 16)
+    assert {keys.of("job-1") for keys in partitions} == {partitions[15]}
+    assert partitions[15].base == f"tp:{{{tags(16)[15]}}}:"

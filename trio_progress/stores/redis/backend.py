@@ -11,15 +11,17 @@
 5. Pub/sub is not used: it loses what is published while nobody listens; see `redis.watch`.
 6. What cannot be read is counted, logged once, and passed over; see `stores.decoding`.
 
-Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel (see `redis.sentinel`); no Cluster yet.
+Redis 6.2 or newer, or Valkey. One server, with or without replicas and Sentinel (see `redis.sentinel`), is one
+partition; a Cluster has several (see `redis.partitions`), and which node has which only `redis.nodes` knows.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import redis
 from redis.exceptions import ResponseError
@@ -31,18 +33,35 @@ from ...telemetry.logs import Throttle, log_event
 from ..base import Append, Changes, Claim, Claimed, Delete, Done, Outcome, Page, Pause, Query, Seen, Stored, Write
 from ..decoding import CorruptEntries
 from ..taking import Release, Take
-from .calls import Calls
+from .agreement import agree
+from .calls import Calls, UnansweredError
 from .ends import AT_ONCE, Ends
-from .keys import DEFAULT_PREFIX, Keys
+from .keys import DEFAULT_PREFIX, Keys, keys_of
 from .listing import Lists
+from .nodes import Nodes
+from .partitions import MOST_PARTITIONS
+from .queues import Queues
 from .reads import Reads, history_in
 from .scripts import PROBE
 from .server import Server
 from .watch import Watcher
+from .watching import Watching
 from .writes import Writer
 
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
+
+
+class Opened(NamedTuple):
+    """What works on the keys of a store, once it is known how many partitions it has."""
+
+    keys: Sequence[Keys]
+    reads: Mapping[Keys, Reads]
+    writers: Mapping[Keys, Writer]
+    lists: Lists
+    watcher: Watching
+    queues: Queues | None
+    """Hands out what stands in several partitions."""
 
 
 @final
@@ -50,8 +69,8 @@ class RedisBackend:
     """Sessions in Redis, by calls that block. Safe to be called by several threads, and after a fork.
 
     Args:
-        store, prefix, event_limit, timeout, wait_replicas: See `RedisStore`. redis-py's own options may follow in the
-            URL, as `&name=value`; a client is asked how it connects, and otherwise left alone.
+        store, prefix, event_limit, timeout, wait_replicas, partitions: See `RedisStore`. redis-py's own options may
+            follow in the URL, as `&name=value`; a client is asked how it connects, and otherwise left alone.
         beat: Seconds between two looks at the leases of what is watched, above 0.
 
     Raises:
@@ -62,13 +81,14 @@ class RedisBackend:
 
     def __init__(
         self,
-        store: str | redis.Redis,
+        store: str | redis.Redis | redis.RedisCluster,
         *,
         prefix: str | None = None,
         event_limit: int = 1000,
         timeout: float = 1.0,
         beat: float = BEAT,
         wait_replicas: int | None = None,
+        partitions: int | None = None,
     ) -> None:
         event_limit = whole("event_limit", event_limit)
         for name, seconds in (("timeout", timeout), ("beat", beat)):
@@ -79,22 +99,30 @@ class RedisBackend:
             given = ours["prefix"]
             if wait_replicas is None and "wait_replicas" in ours:
                 wait_replicas = whole("wait_replicas of the URL", _number(ours["wait_replicas"]), least=0)
+            if partitions is None and "partitions" in ours:
+                partitions = whole("partitions of the URL", _number(ours["partitions"]))
         else:
             given = DEFAULT_PREFIX if prefix is None else prefix
             server = Server.of_client(store, given)
         wait_replicas = 0 if wait_replicas is None else whole("wait_replicas", wait_replicas, least=0)
-        self._keys = keys = Keys(given)
-        self._calls = Calls(server, timeout)
-        self._waits = Calls(server, beat + timeout)
+        most = MOST_PARTITIONS if server.seeds else 1
+        if partitions is not None and whole("partitions", partitions) > most:
+            why = "" if server.seeds else ": only a store in a Cluster has more than one"
+            raise ValueError(f"partitions must be 1 to {most}, not {partitions}{why}")
+        self._prefix = given
+        self._calls = Nodes(server, timeout) if server.seeds else Calls(server, timeout)
+        self._waits = (
+            Nodes(server, beat + timeout, self._calls.topology)
+            if isinstance(self._calls, Nodes)
+            else Calls(server, beat + timeout)
+        )
         self.corrupt: Final = CorruptEntries(server.address)
         self.address: Final = server.address
         """The URL without user, password and options; the same in every process that names the host alike."""
-        self._reads = Reads(self._calls, keys, event_limit, self.corrupt)
-        self._lists = Lists(self._calls, keys, self._reads, self.corrupt)
+        self._options = event_limit, beat, timeout
         self._ends = Ends(server.address)
-        self.watcher: Final = Watcher(self._calls, self._waits, keys, self._reads, beat, self.corrupt)
-        self._writer = Writer(keys, event_limit, self.corrupt, self.watcher.is_watched)
-        self._server = server
+        self._next_look = float("-inf")
+        """When they may be looked after."""
         self._seen = (0, 0)
         """How often something was broken, and how many failovers there were, when ends were looked after."""
         self._writing = threading.Lock()
@@ -102,16 +130,67 @@ class RedisBackend:
         self.unreplicated = 0
         """Writes that too few replicas had in time; each is tried again."""
         self._throttle = Throttle()
+        self._asked_partitions = partitions
+        self._opened: Opened | None = None if server.seeds else self._open(1)
+
+    def _parts(self) -> Opened:
+        """What works on the keys.
+
+        Raises:
+            StoreError: It is not known how many partitions there are, for the store does not answer.
+        """
+        opened = self._opened
+        if opened is None:
+            assert isinstance(self._calls, Nodes)
+            partitions = agree(self._calls, self._prefix, self._asked_partitions)
+            with self._writing:
+                opened = self._opened = self._opened or self._open(partitions)
+        return opened
+
+    def _open(self, partitions: int) -> Opened:
+        event_limit, beat, timeout = self._options
+        keys = keys_of(self._prefix, partitions)
+        reads = {each: Reads(self._calls, each, event_limit, self.corrupt) for each in keys}
+        watchers = {each: Watcher(self._calls, each, reads[each], beat, self.corrupt) for each in keys}
+        writers = {each: Writer(each, event_limit, self.corrupt, watchers[each].is_watched) for each in keys}
+        owns = {watchers[each]: writers[each].owned for each in keys}
+        return Opened(
+            keys,
+            reads,
+            writers,
+            Lists(self._calls, reads, self.corrupt),
+            Watching(self._calls, self._waits, owns, beat, timeout),
+            Queues(self._calls, keys) if len(keys) > 1 else None,
+        )
+
+    @property
+    def looked_at(self) -> float:
+        """When it was last known, by `time.monotonic()`, what news there was."""
+        return float("-inf") if self._opened is None else self._opened.watcher.looked_at
+
+    @property
+    def watcher(self) -> Watching:
+        """Waits for news.
+
+        Raises:
+            StoreError: The store has not answered yet.
+        """
+        return self._parts().watcher
 
     def open(self) -> None:
         """Connects, and sees that Redis is new enough and can be written."""
-        name = self._keys.probe
-        replies = self._calls([(PROBE, 1, name)])
+        opened = self._parts()
+        names = [keys.probe for keys in opened.keys]
+        replies = self._calls([(PROBE, 1, name) for name in names])
         replies += self._calls(
             [
-                ("DEL", name),
-                ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
-                ("XRANGE", name, "(1-1", "+", "COUNT", 1),
+                command
+                for name in names
+                for command in (
+                    ("DEL", name),
+                    ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
+                    ("XRANGE", name, "(1-1", "+", "COUNT", 1),
+                )
             ]
         )
         for reply in replies:
@@ -119,39 +198,53 @@ class RedisBackend:
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
-        self._lists.begin()
-        self.watcher.begin()
+        opened.lists.begin()
+        opened.watcher.begin()
 
     def close(self) -> None:
         """Closes all connections; later calls raise `StoreError`."""
         self._calls.close()
         self._waits.close()
+        if self._opened is not None:
+            self._opened.watcher.close()
 
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes, with an outcome for each; where it raises, any of them may have been made."""
-        if self.watcher.began is None:
-            self.watcher.begin()
+        opened = self._opened or self._parts()
+        if opened.watcher.began is None:
+            opened.watcher.begin()
         for write in batch:
             if isinstance(write, Take):
-                self.watcher.listen(write.id)
+                opened.watcher.listen(write.id)
             elif isinstance(write, Release) and write.leaves:
-                self.watcher.stop_listening(write.id)
+                opened.watcher.stop_listening(write.id)
         # The writes of one session are made one after the other, and beside those of all others.
         by_session: dict[str, list[int]] = {}
+        of_all: list[int] = []
         for place, write in enumerate(batch):
-            by_session.setdefault(write.id, []).append(place)
+            if opened.queues is not None and isinstance(write, (Take, Release)):
+                of_all.append(place)
+            else:
+                by_session.setdefault(write.id, []).append(place)
+        home, many = opened.keys[0], len(opened.keys) > 1
         with self._writing:
-            steps = [self._writer.steps([batch[place] for place in places]) for places in by_session.values()]
+            steps = [
+                opened.writers[home.of(session) if many else home].steps([batch[place] for place in places])
+                for session, places in by_session.items()
+            ]
             waited = self._wait_replicas if any(isinstance(write, (Claim, Append)) for write in batch) else 0
             found, had = self._calls.run_replicated(steps, waited)
-        outcomes = {
-            place: outcome
-            for places, given in zip(by_session.values(), found, strict=True)
-            for place, outcome in zip(places, given, strict=True)
-        }
+            outcomes = {place: _queued(opened.queues, batch[place]) for place in of_all}
+        if found and all(isinstance(each, UnansweredError) for each in found) and self._calls.is_down:
+            raise StoreError(str(found[0]))
+        for places, given in zip(by_session.values(), found, strict=True):
+            each = [given] * len(places) if isinstance(given, UnansweredError) else given
+            outcomes.update(zip(places, each, strict=True))
         answer = [outcomes[place] for place in range(len(batch))]
-        if had < waited:
-            answer = [self._unreplicated(*pair, had) for pair in zip(batch, answer, strict=True)]
+        for places, number in zip(by_session.values(), had, strict=True):
+            if number < waited:
+                for place in places:
+                    answer[place] = self._unreplicated(batch[place], answer[place], number)
         turns = [
             (write, outcome)
             for write, outcome in zip(batch, answer, strict=True)
@@ -175,48 +268,77 @@ class RedisBackend:
     def write_ends_again(self) -> None:
         """Writes what the store has forgotten of the ends that were written here, after a break; see `redis.ends`."""
         broken = self._calls.broken + self._waits.broken
-        if broken == self._seen[0]:
+        if broken == self._seen[0] or time.monotonic() < self._next_look:
             return
         with self._writing:
             ends = self._ends.kept()
         if ends:
-            self._calls([("TIME",)])  # From here on it is known whether there was a failover.
-        failovers = self._server.failovers
+            self._calls.look_up()
+        failovers = self._calls.failovers
+        opened = self._parts()
+        failed = False
         for begin in range(0, len(ends), AT_ONCE):
-            part = ends[begin : begin + AT_ONCE]
             with self._writing:
-                self._calls.run(
-                    [self._ends.steps(end, self._reads, self._writer, failovers != self._seen[1]) for end in part]
-                )
-        self._seen = (broken, failovers)
+                steps = []
+                for end in ends[begin : begin + AT_ONCE]:
+                    keys = opened.keys[0].of(end.id)
+                    reads, writer = opened.reads[keys], opened.writers[keys]
+                    steps.append(self._ends.steps(end, reads, writer, failovers != self._seen[1]))
+                results, _ = self._calls.run_replicated(steps, 0)
+            failed = failed or any(isinstance(result, UnansweredError) for result in results)
+        if failed:  # The node that has some of them does not answer yet.
+            self._next_look = time.monotonic() + BEAT
+        else:
+            self._seen = (broken, failovers)
 
     def read(self, session_id: str) -> Stored | None:
         """The newest entry of a session, with its events."""
+        opened = self._parts()
         try:
-            return self._reads.one(session_id)
+            return opened.reads[opened.keys[0].of(session_id)].one(session_id)
         except CorruptEntryError as error:
             raise self.corrupt.refuse(session_id, error) from None
 
     def list(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
-        return self._lists.page(query)
+        return self._parts().lists.page(query)
 
     def history(self, pipeline: str) -> PipelineHistory | None:
         """What earlier runs of a pipeline have taught."""
-        found, took = self._calls([("GET", self._keys.history(pipeline)), ("HGETALL", self._keys.durations(pipeline))])
+        keys = self._parts().keys[0].of(pipeline)
+        found, took = self._calls([("GET", keys.history(pipeline)), ("HGETALL", keys.durations(pipeline))])
         return history_in(pipeline, found if isinstance(found, bytes) else took, self.corrupt)
 
     def histories(self) -> Sequence[str]:
         """The pipelines of which there is a history, the one that ran last first."""
-        (found,) = self._calls([("ZREVRANGE", self._keys.histories, 0, PIPELINES_KEPT - 1)])
-        return [name.decode("utf-8", "replace") for name in found if type(name) is bytes] if type(found) is list else []
+        opened = self._parts()
+        replies = self._calls(
+            [("ZREVRANGE", keys.histories, 0, PIPELINES_KEPT - 1, "WITHSCORES") for keys in opened.keys]
+        )
+        found = [pair for reply in replies if type(reply) is list for pair in zip(reply[::2], reply[1::2], strict=True)]
+        found.sort(key=lambda pair: -float(pair[1]))
+        return [name.decode("utf-8", "replace") for name, _ in found[:PIPELINES_KEPT]]
 
     def changes(self, mark: str | None, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
         """Waits for news; see `Store.changes`. `pause` is looked at every `beat` seconds, or when it is called anew."""
+        watcher = self._parts().watcher
         if mark is None:
-            return Changes(self.watcher.begin(), (), (), ())
+            return Changes(watcher.begin(), (), (), ())
         self.write_ends_again()
-        return self.watcher.changes(mark, seen, pause)
+        return watcher.changes(mark, seen, pause)
+
+
+def _queued(queues: Queues | None, write: Write) -> Outcome:
+    """The outcome of taking from all partitions, or of giving back."""
+    assert queues is not None
+    try:
+        if isinstance(write, Take):
+            return queues.take(write)
+        assert isinstance(write, Release)
+        queues.release(write)
+    except (CorruptEntryError, ResponseError, UnansweredError) as error:
+        return StoreError(f"the store cannot hand out sessions to {write.id!r}: {error}")
+    return Done()
 
 
 def _number(text: str) -> int | str:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, final
 
 import redis
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 BUDGET: Final = 2
 """Timeouts that a call takes at most, with the look-up of the primary, the connecting and all replies."""
@@ -54,7 +56,7 @@ _ADVICE: Final = {
     "MASTERDOWN": "it is a replica that has lost its primary",
     "CLUSTERDOWN": "the cluster is down",
     "TRYAGAIN": "the cluster is being resharded",
-    "MOVED": "it is one node of a cluster, and another one has these keys; give the address of that node",
+    "MOVED": "it is a node of a Redis Cluster: give redis-cluster://HOST:PORT,HOST:PORT/ with some of its nodes",
     "ASK": "the cluster is being resharded",
     "BUSY": "it is held up by somebody's script",
     "NOAUTH": "it needs a password: redis://USER:PASSWORD@HOST:PORT/DB",
@@ -74,6 +76,10 @@ _CODES: Final[dict[type[Exception], str]] = {
 """What older versions of redis-py take off an error's text, and do not keep."""
 
 
+class UnansweredError(StoreError):
+    """A node of a Cluster gave no reply to what it was needed for; stands in the place of that."""
+
+
 class Sent(NamedTuple):
     """Commands that were sent, and the connection that their replies are awaited on."""
 
@@ -82,26 +88,71 @@ class Sent(NamedTuple):
     connection: Any
 
 
-@final
-class Calls:
-    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
+class RoundTrips(ABC, Generic[U]):
+    """Calls that send commands and wait for their replies: to one server, or to the nodes of a Cluster.
 
     Args:
-        server: Where.
+        address: Of the store.
         timeout: Seconds without an answer after which a call gives up; it has twice that in all, whatever it waits for.
             Within a reply it is seconds without a byte.
-        left: Codes of errors that stand for the reply of their command, though others might meet them.
     """
 
-    def __init__(self, server: Server, timeout: float, left: Container[str] = ()) -> None:
-        self.address = server.address
-        self._server = server
+    def __init__(self, address: str, timeout: float) -> None:
+        self.address = address
         self._timeout = timeout
-        self._left = left
-        self._pool: ConnectionPool | None = None
-        self._closed = False
-        self.broken = 0
+
+    @abstractmethod
+    def send(self, commands: Sequence[Command], wait: Sequence[Command] = ()) -> U:
+        """Sends commands, so that something else can be done until they are answered.
+
+        Args:
+            commands: What is sent in one go.
+            wait: What each server is asked behind them.
+
+        Raises:
+            StoreError: Redis cannot be reached.
+        """
+
+    @abstractmethod
+    def receive(self, sent: U, until: float) -> list[Any]:
+        """A reply for each command that was sent.
+
+        Behind them what each server was asked, for all commands or, if there are several servers, for each.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+
+    @abstractmethod
+    def socket_of(self, sent: U) -> Any:
+        """What can be read from once there is a reply; None: it was closed."""
+
+    @property
+    @abstractmethod
+    def broken(self) -> int:
         """How often no answer came, or one that says that another server is the primary."""
+
+    @property
+    @abstractmethod
+    def failovers(self) -> int:
+        """How often the primary of something was another one than before."""
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is known that nothing answers."""
+        return False
+
+    @abstractmethod
+    def look_up(self) -> None:
+        """From here on it is known whether there was a failover.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes all connections, also those that are in use; later calls raise `StoreError`."""
 
     def __call__(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
         """A reply for each command; an error that is that command's alone stands for its reply.
@@ -118,14 +169,80 @@ class Calls:
         if not commands:
             return []
         until = time.monotonic() + BUDGET * self._timeout if until is None else until
-        return self.receive(self.send(commands), until)
+        return answered(self.receive(self.send(commands), until))
 
-    def send(self, commands: Sequence[Command]) -> Sent:
-        """Sends commands in one go, so that something else can be done until they are answered.
+    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
+        """Takes all of them to their end, with as many round trips as the longest needs, in twice the timeout.
 
         Raises:
-            StoreError: Redis cannot be reached.
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
         """
+        return answered(self.run_replicated(steps, 0)[0])
+
+    def run_replicated(
+        self, steps: Sequence[Steps[T]], replicas: int
+    ) -> tuple[Sequence[T | UnansweredError], Sequence[int]]:
+        """The same, and how many replicas had what each wrote; at most half the timeout is waited for so many.
+
+        What a node of a Cluster has not answered is raised in the steps that wait for it, and is their result unless
+        they can do without. All others go on.
+
+        Raises:
+            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+        """
+        # In the same round trip: Redis waits for what was written on the connection that asks.
+        wait: Sequence[Command] = [("WAIT", replicas, max(int(self._timeout * 500), 1))] if replicas else []
+        had = [replicas] * len(steps)
+        until = time.monotonic() + BUDGET * self._timeout
+        results: dict[int, T | UnansweredError] = {}
+        replies: dict[int, Sequence[Any] | UnansweredError | None] = dict.fromkeys(range(len(steps)))
+        while replies:
+            asked: list[tuple[int, Sequence[Command]]] = []
+            for which, reply in replies.items():
+                try:
+                    step = steps[which]
+                    asked.append((which, step.throw(reply) if isinstance(reply, UnansweredError) else step.send(reply)))
+                except StopIteration as end:
+                    results[which] = end.value
+                except UnansweredError as error:
+                    results[which] = error
+            replies = {}
+            if asked:
+                sent = self.send([command for _, commands in asked for command in commands], wait)
+                answers = self.receive(sent, until)
+                count = sum(len(commands) for _, commands in asked)
+                place = 0
+                for which, commands in asked:
+                    given = answers[place : place + len(commands)]
+                    replies[which] = next((each for each in given if isinstance(each, UnansweredError)), given)
+                    if wait and commands:  # One answer for all, or one for each command.
+                        reached = answers[count] if len(answers) == count + 1 else answers[count + place]
+                        had[which] = min(had[which], reached if isinstance(reached, int) else 0)
+                    place += len(commands)
+        return [results[which] for which in range(len(steps))], had
+
+
+@final
+class Calls(RoundTrips[Sent]):
+    """Round trips to one Redis. Safe to be made by several threads at once, and after a fork.
+
+    Args:
+        server: Where.
+        timeout: See `RoundTrips`.
+        left: Codes of errors that stand for the reply of their command, though others might meet them.
+    """
+
+    def __init__(self, server: Server, timeout: float, left: Container[str] = ()) -> None:
+        super().__init__(server.address, timeout)
+        self._server = server
+        self._left = left
+        self._pool: ConnectionPool | None = None
+        self._closed = False
+        self._broken = 0
+
+    def send(self, commands: Sequence[Command], wait: Sequence[Command] = ()) -> Sent:
+        """Sends commands in one go."""
+        commands = [*commands, *wait]
         if self._closed:
             raise StoreError(f"store {self.address}: it was closed")
         pool = self._pool
@@ -151,7 +268,7 @@ class Calls:
         return sent
 
     def receive(self, sent: Sent, until: float) -> list[Any]:
-        """A reply for each command that was sent; see `__call__`."""
+        """A reply for each command that was sent."""
         commands, pool, connection = sent
         replies: list[Any] = []
         failed: list[int] = []
@@ -195,53 +312,53 @@ class Calls:
 
     def _doubt(self, pool: ConnectionPool | None) -> None:
         """Closes what lies idle; the next call asks which server is the primary, where there is somebody to ask."""
-        self.broken += 1
+        self._broken += 1
         if pool is not None:
             pool.disconnect(inuse_connections=False)
             if self._server.moves and pool is self._pool:
                 self._pool = None
 
-    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
-        """Takes all of them to their end, with as many round trips as the longest needs, in twice the timeout.
+    def socket_of(self, sent: Sent) -> Any:
+        """What can be read from once there is a reply; None: it was closed."""
+        return sent.connection._sock
+
+    @property
+    def broken(self) -> int:
+        """How often no answer came, or one that says that another server is the primary."""
+        return self._broken
+
+    @property
+    def failovers(self) -> int:
+        """How often the primary was another one than before."""
+        return self._server.failovers
+
+    def look_up(self) -> None:
+        """From here on it is known whether there was a failover.
 
         Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
+            StoreError: Redis did not answer.
         """
-        return self.run_replicated(steps, 0)[0]
-
-    def run_replicated(self, steps: Sequence[Steps[T]], replicas: int) -> tuple[list[T], int]:
-        """The same, and how many replicas had all that was written; at most half the timeout is waited for so many.
-
-        Raises:
-            StoreError: Redis did not answer, or can do none of it; any of it may have been done.
-        """
-        # In the same round trip: Redis waits for what was written on the connection that asks.
-        wait: Sequence[Command] = [("WAIT", replicas, max(int(self._timeout * 500), 1))] if replicas else []
-        had = [replicas]
-        until = time.monotonic() + BUDGET * self._timeout
-        results: dict[int, T] = {}
-        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
-        while replies:
-            asked: list[tuple[int, Sequence[Command]]] = []
-            for which, reply in replies.items():
-                try:
-                    asked.append((which, steps[which].send(reply)))
-                except StopIteration as end:
-                    results[which] = end.value
-            if asked:
-                sent = [command for _, commands in asked for command in commands]
-                answers = iter(self([*sent, *wait], until))
-                replies = {which: [next(answers) for _ in commands] for which, commands in asked}
-                had += [reply for reply in answers if isinstance(reply, int)]
-            else:
-                replies = {}
-        return [results[which] for which in range(len(steps))], min(had)
+        self([("TIME",)])
 
     def close(self) -> None:
         """Closes all connections, also those that are in use; later calls raise `StoreError`."""
         self._closed = True
         if self._pool is not None:
             self._pool.disconnect()
+
+
+def answered(results: Sequence[T | UnansweredError]) -> list[T]:
+    """The results.
+
+    Raises:
+        UnansweredError: One of them is none.
+    """
+    found: list[T] = []
+    for result in results:
+        if isinstance(result, UnansweredError):
+            raise result
+        found.append(result)
+    return found
 
 
 def _everybodys(reply: object) -> str | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
 from ...state.history import KEPT_FOR, PIPELINES_KEPT, Lesson, encode_history, learned
 from ..base import Done, Outcome, SetHistory
+from .calls import UnansweredError
 from .reads import history_in
 from .scripts import LEARN, Steps
 
 if TYPE_CHECKING:
+    from ...state.history import PipelineHistory
     from ..decoding import CorruptEntries
     from .keys import Keys
 
@@ -23,8 +26,12 @@ LEARN_TRIES: Final = 3
 
 def learn_lesson(keys: Keys, corrupt: CorruptEntries, pipeline: str | None, lesson: Lesson) -> Steps[None]:
     """Makes the next history of a pipeline of the one that there is; where others do so too, it may be lost."""
-    if pipeline is None:
-        return
+    if pipeline is not None:
+        with suppress(UnansweredError):  # The node that has it does not answer: that is none of the session's business.
+            yield from _learn(keys.of(pipeline), corrupt, pipeline, lesson)
+
+
+def _learn(keys: Keys, corrupt: CorruptEntries, pipeline: str, lesson: Lesson) -> Steps[None]:
     key = keys.history(pipeline)
     for _ in range(LEARN_TRIES):
         found, took = yield [("GET", key), ("HGETALL", keys.durations(pipeline))]
@@ -39,6 +46,26 @@ def learn_lesson(keys: Keys, corrupt: CorruptEntries, pipeline: str | None, less
             return
         if not isinstance(reply, list):
             return
+
+
+def history_of(
+    keys: Keys, corrupt: CorruptEntries, pipeline: str | None, took: object
+) -> Steps[PipelineHistory | None]:
+    """What earlier runs of a pipeline have taught.
+
+    Args:
+        keys: Of the partition of a session that was claimed.
+        corrupt: Is told what cannot be read.
+        pipeline: Its name.
+        took: What was found of it there.
+    """
+    if pipeline is not None and (others := keys.of(pipeline)) is not keys:
+        try:
+            found, took = yield [("GET", others.history(pipeline)), ("HGETALL", others.durations(pipeline))]
+        except UnansweredError:  # The session is claimed all the same.
+            return None
+        took = found if isinstance(found, bytes) else took
+    return history_in(pipeline, took, corrupt)
 
 
 def set_history(keys: Keys, write: SetHistory) -> Steps[Outcome]:

@@ -211,7 +211,7 @@ for i = 1, math.min(#all, reach) do
   end
   if place and asked[place] and not (lapsed and left > 0) and listed(each, place) then
     number = number + 1
-    found[2 * number - 1], found[2 * number] = each[1], known[1]
+    for _, value in ipairs({each[4], each[1], known[1]}) do found[#found + 1] = value end
   end
   if i < #all then next_score, next_id = each[4], each[1] else next_score, next_id = '', '' end
   if number == most then break end

@@ -28,16 +28,19 @@ All begin with `PREFIX:{TAG}:`. The braces are a hash tag: the keys of a partiti
 | `probe` | string | nothing: whether Redis can be written | a second |
 | `u:PIPELINE` | string | what earlier runs of a pipeline have taught, as JSON | a month after the last run |
 | `u` | sorted set | the pipelines of which there is one, by when they ran last | for ever; the oldest are taken out |
+| `partitions` | string | how many partitions a store in a Cluster has; in `{0}` | for ever |
+| `-` | | nothing, ever: scripts name it, see `redis.nodes` | |
 | `d:PIPELINE` | hash | how long the phases of a pipeline took: what older versions kept | a month after the last run |
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, final
 
-from .partitions import ALONE
+from .partitions import ALONE, partition_of, tags
 
 DEFAULT_PREFIX: Final = "tp"
 
@@ -70,22 +73,29 @@ class Keys:
     Args:
         prefix: 1 to 64 of `A-Z a-z 0-9 . _ : -`; stores with different ones do not know of each other.
         tag: That of the partition.
+        partitions: The keys of all partitions, these among them, once they are all made; none: this is the only one.
 
     Raises:
         ValueError: The prefix is invalid.
     """
 
-    __slots__ = ("asks", "base", "histories", "index", "probe", "words")
+    __slots__ = ("_partitions", "asks", "base", "histories", "index", "probe", "words")
 
-    def __init__(self, prefix: str, tag: str = ALONE) -> None:
+    def __init__(self, prefix: str, tag: str = ALONE, partitions: Sequence[Keys] = ()) -> None:
         if type(prefix) is not str or not _PREFIX.fullmatch(prefix):
             raise ValueError(f"a key prefix must be 1 to 64 of A-Z a-z 0-9 . _ : -, not {prefix!r:.200}")
+        self._partitions = partitions
         self.base = f"{prefix}:{{{tag}}}:"
         self.index = f"{self.base}i"
         self.histories = f"{self.base}u"
         self.asks = f"{self.base}c"
         self.words = f"{self.base}w"
         self.probe = f"{self.base}probe"
+
+    def of(self, name: str) -> Keys:
+        """The keys of the partition that a session's id or a pipeline's name leads to."""
+        count = len(self._partitions)
+        return self._partitions[partition_of(name, count)] if count > 1 else self
 
     def bell(self, name: str) -> str:
         """The stream that wakes one process."""
@@ -102,3 +112,20 @@ class Keys:
     def history(self, pipeline: str | None) -> str:
         """What earlier runs have taught."""
         return f"{self.base}u:{pipeline or ''}"
+
+
+def keys_of(prefix: str, partitions: int) -> Sequence[Keys]:
+    """The keys of each partition of a store.
+
+    Raises:
+        ValueError: The prefix is invalid.
+    """
+    made: list[Keys] = []
+    for tag in tags(partitions):
+        made.append(Keys(prefix, tag, made))
+    return made
+
+
+def agreement_key(prefix: str) -> str:
+    """Holds how many partitions a store in a Cluster has."""
+    return f"{Keys(prefix).base}partitions"

@@ -2,13 +2,16 @@
 
 A store that an older version has written is taken in by those who ask for lists: each goes on for a short while where
 the others have stopped, a slice of some sessions at a time.
+
+Each partition has a list of its own. They are looked at in the same round trip, and merged as far as none can have
+anything that comes before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
@@ -21,7 +24,7 @@ from .reads import Read, Reads, epoch
 from .scripts import LIST, PAGE, TAKE_IN, Command, Steps
 
 if TYPE_CHECKING:
-    from .calls import Calls
+    from .calls import RoundTrips
     from .keys import Keys
 
 SETTLED: Final = 500
@@ -39,51 +42,78 @@ OLDER_FOR: Final = 3600.0
 OLDER_EVERY: Final = 20.0
 """Seconds between two times that all sessions are gone through, while they are."""
 
-Found = tuple[bool, str, str, list[tuple[str, int | None]]]
-"""Whether this part of the list is the last one, where it ends (score and id), and its sessions with their epochs."""
+
+class Listed(NamedTuple):
+    """A session in a list."""
+
+    score: str
+    """By which it is sorted, as Redis writes it."""
+    id: str
+    epoch: int | None
+    """Unless that is not known."""
+
+
+class Found(NamedTuple):
+    """A part of a list."""
+
+    end: Listed | None
+    """What the next part goes on behind; None where this is the last one."""
+    sessions: Sequence[Listed]
+    by_index: bool = False
 
 
 @final
 class Lists:
-    """Lists by blocking calls. Safe to be used by several threads."""
+    """Lists by blocking calls. Safe to be used by several threads.
 
-    def __init__(self, calls: Calls, keys: Keys, reads: Reads, corrupt: CorruptEntries) -> None:
+    Args:
+        partitions: The keys of each, with what reads its sessions.
+    """
+
+    def __init__(self, calls: RoundTrips[Any], partitions: Mapping[Keys, Reads], corrupt: CorruptEntries) -> None:
         self._calls = calls
-        self._base = keys.base
-        self._index = keys.index
-        self._reads = reads
+        self._partitions = partitions
         self._corrupt = corrupt
-        self._look_for_older = float("-inf")
+        self._look_for_older = dict.fromkeys(partitions, float("-inf"))
 
     def begin(self) -> None:
         """Has the index of a store that is empty complete from its beginning; of another one, a slice is taken in."""
-        self._take_in_slice()
+        for reply in self._calls([take_in_slice(keys.base) for keys in self._partitions]):
+            if isinstance(reply, ResponseError):
+                raise self._unreadable(reply)
 
     def page(self, query: Query) -> Page:
         """The newest entries of the sessions that `query` names; what cannot be read is left out."""
-        score = last = ""
+        after = None
         if query.after is not None:
             queued_at, last = decode_cursor(query.after)
-            score = repr(queued_at)
-        if query.filtered and (found := self._by_index(query, score, last)) is not None:
-            return self._read(query, found, [], [])
+            after = Listed(repr(queued_at), last, None)
         sessions: list[Stored] = []
         known: list[str] = []
+        indexed = query.filtered
         while True:
-            found = self._look(query, score, last, query.limit - len(sessions) - len(known))
+            wanted = query.limit - len(sessions) - len(known)
+            found = merged(self._found(query, after, wanted, indexed=indexed), wanted)
             page = self._read(query, found, sessions, known)
-            if page.next is None or len(sessions) + len(known) >= query.limit:
+            if found.by_index or page.next is None or len(sessions) + len(known) >= query.limit:
                 return page
-            _, score, last, _ = found
+            after, indexed = found.end, False
+
+    def _found(self, query: Query, after: Listed | None, wanted: int, *, indexed: bool) -> Sequence[Found]:
+        """What the list has next in each partition; one that has much to put right first is looked at again."""
+        found: dict[Keys, Found | None] = dict.fromkeys(self._partitions)
+        while left := [keys for keys, part in found.items() if part is None]:
+            looks = [self._look(keys, query, after, wanted, indexed=indexed) for keys in left]
+            found.update(zip(left, self._calls.run(looks), strict=True))
+        return [part for part in found.values() if part is not None]
 
     def _read(self, query: Query, found: Found, sessions: list[Stored], known: list[str]) -> Page:
         """Reads the sessions of a part of a list, but for those that are known, behind those of the parts before."""
-        ended, score, last, listed = found
-        unknown = [session for session, at in listed if at is None or query.known.get(session) != at]
-        labels = {} if all(at is not None for _, at in listed) else query.labels
+        unknown = [each.id for each in found.sessions if each.epoch is None or query.known.get(each.id) != each.epoch]
+        labels = {} if found.by_index else query.labels
         replies = self._calls.run([self._steps(session, labels) for session in unknown])
         read = dict(zip(unknown, replies, strict=True))
-        for session, _ in listed:
+        for _, session, _ in found.sessions:
             reply = read.get(session)
             if session not in read:
                 known.append(session)
@@ -93,69 +123,76 @@ class Lists:
                 known.append(session)
             elif reply is not None:
                 sessions.append(reply.stored)
-        return Page(sessions, None if ended else encode_cursor(float(score), last), known)
+        end = found.end
+        return Page(sessions, None if end is None else encode_cursor(float(end.score), end.id), known)
 
     def _steps(self, session: str, labels: Mapping[str, str]) -> Steps[Read | CorruptEntryError | None]:
         """Reads one session, if it has the labels: what was found has them somewhere in the text of its labels."""
+        keys = next(iter(self._partitions)).of(session)
         if labels:
-            (reply,) = yield [("HGET", session_keys(self._base, session).meta, "l")]
+            (reply,) = yield [("HGET", session_keys(keys.base, session).meta, "l")]
             try:
                 if not has_labels(reply, labels):
                     return None
             except CorruptEntryError as error:
                 return error
-        return (yield from self._reads.steps(session, events=False))
+        return (yield from self._partitions[keys].steps(session, events=False))
 
-    def _ids(self, given: list[Any]) -> list[str]:
-        ids: list[str] = []
-        for each in given:
+    def _look(
+        self, keys: Keys, query: Query, after: Listed | None, wanted: int, *, indexed: bool
+    ) -> Steps[Found | None]:
+        """What the list has next in one partition; None where it is to be looked at again."""
+        at = ("", "") if after is None else (after.score, after.id)
+        if indexed:
+            found = yield from self._by_index(keys, query, at)
+            if found != "incomplete":
+                return found
+        return (yield from self._through_all(keys, query, at, wanted))
+
+    def _listed(self, rows: Sequence[Sequence[Any]]) -> list[Listed]:
+        """Scores, ids and epochs, as far as they can be read."""
+        listed: list[Listed] = []
+        for score, session, at in rows:
             try:
-                ids.append(decode_id(each))
+                listed.append(Listed(score.decode(), decode_id(session), None if at is None else epoch(at)))
             except CorruptEntryError as error:
-                self._corrupt.pass_over(each, error)
-        return ids
+                self._corrupt.pass_over(session, error)
+        return listed
 
     # By the index
 
-    def _by_index(self, query: Query, score: str, last: str) -> Found | None:
-        """A page, or, of several dimensions, as much as one call looks at; None where the index is not complete yet."""
+    def _by_index(
+        self, keys: Keys, query: Query, after: tuple[str, str]
+    ) -> Steps[Found | Literal["incomplete"] | None]:
+        """A page, or, of several dimensions, as much as one call looks at; or that the index is not complete yet."""
         places = places_of(query)
         asked = [escaped(each) for each in dimensions(query.pipeline, query.labels)]
-        command: Command = (PAGE, 0, self._base, query.limit, LOOKED_AT, SETTLED, milliseconds(OLDER_FOR), score, last)
-        while True:
-            reply = self._reply((*command, int(query.lapsed), len(places), *places, *asked))
-            match reply:
-                case [b"page", int(older), bytes(score_behind), bytes(behind), list(found)]:
-                    if older and time.monotonic() >= self._look_for_older:
-                        self._take_in()
-                    pairs = list(zip(found[::2], found[1::2], strict=True))
-                    listed: list[tuple[str, int | None]] = [
-                        (session, epoch(at)) for one, at in pairs for session in self._ids([one])
-                    ]
-                    ended = score_behind == b""
-                    return ended, score_behind.decode(), behind.decode("utf-8", "surrogateescape"), listed
-                case [b"more"]:
-                    continue  # So many leases have lapsed, or been renewed, since somebody has listed.
-                case [b"incomplete"]:
-                    if not self._take_in():
-                        return None
-                case _:
-                    raise self._unreadable(reply)
+        command: Command = (PAGE, 0, keys.base, query.limit, LOOKED_AT, SETTLED, milliseconds(OLDER_FOR), *after)
+        reply = self._checked((yield [(*command, int(query.lapsed), len(places), *places, *asked)]))
+        match reply:
+            case [b"page", int(older), bytes(score), bytes(last), list(found)]:
+                if older and time.monotonic() >= self._look_for_older[keys]:
+                    yield from self._take_in(keys)
+                rows = zip(found[::3], found[1::3], found[2::3], strict=True)
+                return Found(_end(score, last), self._listed(list(rows)), by_index=True)
+            case [b"more"]:
+                return None  # So many leases have lapsed, or been renewed, since somebody has listed.
+            case [b"incomplete"]:
+                return None if (yield from self._take_in(keys)) else "incomplete"
+        raise self._unreadable(reply)
 
-    def _take_in(self) -> bool:
+    def _take_in(self, keys: Keys) -> Steps[bool]:
         """Goes through all sessions for what an older version has written, for a short while; whether it is done."""
         until = time.monotonic() + TAKES_IN
-        while (reply := self._take_in_slice()) == [b"more"]:
+        while (reply := self._checked((yield [take_in_slice(keys.base)]))) == [b"more"]:
             if time.monotonic() >= until:
                 return False
-        self._look_for_older = time.monotonic() + OLDER_EVERY
+        self._look_for_older[keys] = time.monotonic() + OLDER_EVERY
         return bool(reply == [b"done"])  # Or Redis is full, and takes no more now.
 
-    def _take_in_slice(self) -> Any:
-        return self._reply(take_in_slice(self._base))
-
-    def _reply(self, command: Command) -> Any:
-        (reply,) = self._calls([command])
+    def _checked(self, replies: Sequence[Any]) -> Any:
+        """The reply to a single command."""
+        (reply,) = replies
         if isinstance(reply, ResponseError):
             raise self._unreadable(reply)
         return reply
@@ -165,17 +202,47 @@ class Lists:
 
     # Without it
 
-    def _look(self, query: Query, score: str, last: str, wanted: int) -> Found:
+    def _through_all(self, keys: Keys, query: Query, after: tuple[str, str], wanted: int) -> Steps[Found]:
         """One part of the list of all sessions, with those that fit."""
         places = places_of(query)
         where = [-1] if len(places) == len(PLACES) else [len(places), *places]
         labels = [label_text(name, value) for name, value in query.labels.items()]
-        command: Command = (LIST, 1, self._index, self._base, score, last, LOOKED_AT, wanted, int(query.lapsed))
-        reply = self._reply((*command, query.pipeline or "", *where, *labels))
-        if not isinstance(reply, list) or len(reply) != 4:
-            raise self._unreadable(reply)
-        ids = [(session, None) for session in self._ids(reply[3])]
-        return reply[0] == 1, reply[1].decode(), reply[2].decode("utf-8", "surrogateescape"), list(ids)
+        command: Command = (LIST, 1, keys.index, keys.base, *after, LOOKED_AT, wanted, int(query.lapsed))
+        reply = self._checked((yield [(*command, query.pipeline or "", *where, *labels)]))
+        match reply:
+            case [int(ended), bytes(score), bytes(last), list(found)]:
+                rows = [(score_of, session, None) for score_of, session in zip(found[::2], found[1::2], strict=True)]
+                return Found(None if ended else _end(score, last), self._listed(rows))
+        raise self._unreadable(reply)
+
+
+def merged(parts: Sequence[Found], wanted: int) -> Found:
+    """The newest of what the partitions have, up to where one of them may have something in between.
+
+    Args:
+        parts: What the list has next in each.
+        wanted: How many sessions are taken at most.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    by_index = all(part.by_index for part in parts)
+    edge = max((part.end for part in parts if part.end is not None), key=_place, default=None)
+    listed = sorted((each for part in parts for each in part.sessions), key=_place, reverse=True)
+    if edge is not None:
+        listed = [each for each in listed if _place(each) >= _place(edge)]
+    if len(listed) > wanted:
+        listed = listed[:wanted]
+        edge = listed[-1]
+    return Found(edge, listed, by_index)
+
+
+def _place(each: Listed) -> tuple[float, bytes]:
+    """Where a session is in a list, whatever partition it is from."""
+    return float(each.score), each.id.encode("utf-8", "surrogateescape")
+
+
+def _end(score: bytes, last: bytes) -> Listed | None:
+    return Listed(score.decode(), last.decode("utf-8", "surrogateescape"), None) if score else None
 
 
 def escaped(dimension: str) -> str:

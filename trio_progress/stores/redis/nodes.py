@@ -15,22 +15,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from ...errors import StoreError
-from .calls import BUDGET, Calls, Sent
+from .calls import BUDGET, Calls, RoundTrips, Sent, UnansweredError
 from .partitions import slot_of
-from .scripts import Command, Script, Steps
+from .scripts import Command, Script
 from .server import Node
 from .topology import Topology
 
 if TYPE_CHECKING:
     from .server import Server
-
-T = TypeVar("T")
 
 REDIRECTIONS: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 
@@ -47,8 +46,33 @@ _OF_MANY_KEYS: Final = frozenset({"XREAD", "DEL"})
 """They do not follow ASK: one node has some of their keys, and the other one the others."""
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A command, and what became of it."""
+
+    command: Command
+    slot: int
+    reply: Any = None
+    reached: Any = None
+    """What its node was asked behind it."""
+    asking: Node | None = None
+    """The node that ASK has named."""
+
+
+_UnderWay: TypeAlias = tuple[Node, list[_Asked], Sent | StoreError]
+"""A node, what was sent to it, and how it is answered, or why it could not be."""
+
+
+class ToNodes(NamedTuple):
+    """Commands that were sent, each to its node."""
+
+    asked: list[_Asked]
+    wait: Sequence[Command]
+    under_way: list[_UnderWay]
+
+
 @final
-class Nodes:
+class Nodes(RoundTrips[ToNodes]):
     """Round trips to the nodes of a Cluster. Safe to be made by several threads at once, and after a fork.
 
     Args:
@@ -58,9 +82,8 @@ class Nodes:
     """
 
     def __init__(self, server: Server, timeout: float, topology: Topology | None = None) -> None:
-        self.address = server.address
+        super().__init__(server.address, timeout)
         self._server = server
-        self._timeout = timeout
         self._calls: dict[Node, Calls] = {}
         self._closed = False
         self.topology = Topology(self.address, server.seeds, self.calls_to) if topology is None else topology
@@ -82,64 +105,15 @@ class Nodes:
             calls = self._calls.setdefault(node, Calls(self._server.at(node), self._timeout, REDIRECTIONS))
         return calls
 
-    def __call__(self, commands: Sequence[Command], until: float | None = None) -> list[Any]:
-        """A reply for each command; an error that is that command's alone stands for its reply.
+    @property
+    def is_down(self) -> bool:
+        """Whether no node that has slots has answered the last time."""
+        return self.topology.is_down
 
-        Raises:
-            StoreError: A node did not answer, or can do none of it; any of it may have been done.
-        """
-        until = time.monotonic() + BUDGET * self._timeout if until is None else until
-        replies, _ = self._replies(commands, until, ())
-        for reply in replies:
-            if isinstance(reply, StoreError):
-                raise reply
-        return replies
-
-    def run(self, steps: Sequence[Steps[T]]) -> list[T]:
-        """Takes all of them to their end, with as many round trips as the longest needs, in twice the timeout.
-
-        Raises:
-            StoreError: A node did not answer, or can do none of it; any of it may have been done.
-        """
-        results, _ = self.run_replicated(steps, 0)
-        found: list[T] = []
-        for result in results:
-            if isinstance(result, StoreError):
-                raise result
-            found.append(result)
-        return found
-
-    def run_replicated(self, steps: Sequence[Steps[T]], replicas: int) -> tuple[list[T | StoreError], int]:
-        """The same, and how many replicas had all that was written; at most half the timeout is waited for so many.
-
-        What a node that did not answer was needed for has the error in the place of its result.
-        """
-        wait: Sequence[Command] = [("WAIT", replicas, max(int(self._timeout * 500), 1))] if replicas else []
-        had = [replicas]
-        until = time.monotonic() + BUDGET * self._timeout
-        results: dict[int, T | StoreError] = {}
-        replies: dict[int, Sequence[Any] | None] = dict.fromkeys(range(len(steps)))
-        while replies:
-            asked: list[tuple[int, Sequence[Command]]] = []
-            for which, reply in replies.items():
-                try:
-                    asked.append((which, steps[which].send(reply)))
-                except StopIteration as end:
-                    results[which] = end.value
-            answers, replicated = self._replies([command for _, commands in asked for command in commands], until, wait)
-            had += replicated
-            replies = {}
-            place = 0
-            for which, commands in asked:
-                given = answers[place : place + len(commands)]
-                place += len(commands)
-                error = next((each for each in given if isinstance(each, StoreError)), None)
-                if error is None:
-                    replies[which] = given
-                else:
-                    steps[which].close()
-                    results[which] = error
-        return [results[which] for which in range(len(steps))], min(had)
+    def look_up(self) -> None:
+        """From here on it is known whether there was a failover, unless no node says so."""
+        with suppress(StoreError):
+            self.topology.node_of(0, time.monotonic() + BUDGET * self._timeout)
 
     def close(self) -> None:
         """Closes all connections, also those that are in use; later calls raise `StoreError`."""
@@ -149,39 +123,50 @@ class Nodes:
 
     # One call
 
-    def _replies(
-        self, commands: Sequence[Command], until: float, wait: Sequence[Command]
-    ) -> tuple[list[Any], list[int]]:
-        """A reply for each command, a `StoreError` where its node has given none; and what `wait` was answered."""
+    def send(self, commands: Sequence[Command], wait: Sequence[Command] = ()) -> ToNodes:
+        """Sends each command to its node."""
         if self._closed:
             raise StoreError(f"store {self.address}: it was closed")
         asked = [_Asked(_guarded(command), slot_of(_key(command))) for command in commands]
-        had: list[int] = []
+        return ToNodes(asked, wait, self._send_all(asked, wait))
+
+    def receive(self, sent: ToNodes, until: float) -> list[Any]:
+        """A reply for each command, an `UnansweredError` for those whose node has given none."""
+        asked, wait, under_way = sent
         moving_until = min(time.monotonic() + MOVING_FOR, until)
-        left: Sequence[_Asked] = asked
         tries = 0
-        while left:
-            by_node: dict[Node, list[_Asked]] = {}
-            for each in left:
-                try:
-                    node = each.asking or self.topology.node_of(each.slot, until)
-                    by_node.setdefault(node, []).append(each)
-                except StoreError as error:
-                    each.reply = error
-            sent = [(node, some, self._send(node, some, wait)) for node, some in by_node.items()]
-            for node, some, under_way in sent:
-                had += self._receive(node, some, under_way, until)
-            left = [each for node, some in by_node.items() for each in some if self._leads_on(each, node)]
+        while True:
+            for node, some, each_sent in under_way:
+                self._receive(node, some, each_sent, until)
+            left = [each for node, some, _ in under_way for each in some if self._leads_on(each, node)]
             tries += 1
-            if left and time.monotonic() >= moving_until:
-                for each in left:
-                    each.reply = StoreError(
-                        f"store {self.address}: slot {each.slot} is being moved between nodes ({each.reply})"
-                    )
+            if not left:
                 break
-            if left and (tries > 1 or any(isinstance(each.reply, TryAgainError) for each in left)):
+            if time.monotonic() >= moving_until:
+                for each in left:
+                    why = f"slot {each.slot} is being moved between nodes ({each.reply})"
+                    each.reply = UnansweredError(f"store {self.address}: {why}")
+                break
+            if tries > 1 or any(isinstance(each.reply, TryAgainError) for each in left):
                 time.sleep(PAUSE)
-        return [each.reply for each in asked], had
+            under_way = self._send_all(left, wait)
+        return [each.reply for each in asked] + ([each.reached for each in asked] if wait else [])
+
+    def socket_of(self, sent: ToNodes) -> Any:
+        """What can be read from once there is a reply of the first node; None: it was closed, or not reached."""
+        node, _, under_way = sent.under_way[0] if sent.under_way else (None, None, None)
+        return self.calls_to(node).socket_of(under_way) if node is not None and isinstance(under_way, Sent) else None
+
+    def _send_all(self, asked: Sequence[_Asked], wait: Sequence[Command]) -> list[_UnderWay]:
+        until = time.monotonic() + BUDGET * self._timeout
+        by_node: dict[Node, list[_Asked]] = {}
+        for each in asked:
+            try:
+                node = each.asking or self.topology.node_of(each.slot, until)
+                by_node.setdefault(node, []).append(each)
+            except StoreError as error:
+                each.reply = UnansweredError(str(error))
+        return [(node, some, self._send(node, some, wait)) for node, some in by_node.items()]
 
     def _send(self, node: Node, some: Sequence[_Asked], wait: Sequence[Command]) -> Sent | StoreError:
         """Sends commands to their node; gives the error where that cannot be."""
@@ -200,8 +185,8 @@ class Nodes:
             self.topology.failed(node, error)
             return error
 
-    def _receive(self, node: Node, some: Sequence[_Asked], sent: Sent | StoreError, until: float) -> list[int]:
-        """Notes the replies to commands, or the error in their place; gives what the node has answered behind them."""
+    def _receive(self, node: Node, some: Sequence[_Asked], sent: Sent | StoreError, until: float) -> None:
+        """Notes the replies to commands, or the error in their place, and what the node has answered behind them."""
         error = sent if isinstance(sent, StoreError) else None
         answers: Iterator[Any] = iter(())
         if isinstance(sent, Sent):
@@ -215,12 +200,14 @@ class Nodes:
                     self.topology.failed(node, failed)
         for each in some:
             if error is not None:
-                each.reply = error
+                each.reply = UnansweredError(str(error))
             else:
                 if each.asking is not None:
                     next(answers)
                 each.reply = next(answers)
-        return [reply for reply in answers if isinstance(reply, int)]
+        reached = next(answers, None)
+        for each in some:
+            each.reached = reached
 
     def _leads_on(self, each: _Asked, node: Node) -> bool:
         """Whether a command that a node has answered is to be sent again; notes where."""
@@ -236,22 +223,13 @@ class Nodes:
                 pass
             case ClusterDownError():
                 self.topology.doubt()
-                each.reply = StoreError(f"store {self.address}: {node} says that the cluster is down ({each.reply})")
+                each.reply = UnansweredError(
+                    f"store {self.address}: {node} says that the cluster is down ({each.reply})"
+                )
                 return False
             case _:
                 return False
         return True
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A command, and what became of it."""
-
-    command: Command
-    slot: int
-    reply: Any = None
-    asking: Node | None = None
-    """The node that ASK has named."""
 
 
 def _key(command: Command) -> str:

@@ -18,11 +18,12 @@ TAKE: Final = (
     + BEHIND
     + IN_PARTS
     + """
--- ARGV: base, process, ms that a reservation lasts, ms that the process is heard of, due ones to settle, sessions to
---       look at in vain, spent ones to tell, number of sessions left out, session..., then for each wish: the digest of
---       its group, what it is as JSON, how many
+-- ARGV: base, process, ms that a reservation lasts (0: it is only told when the oldest was queued, and what is spent),
+--       ms that the process is heard of, due ones to settle, sessions to look at in vain, spent ones to tell, number of
+--       sessions left out, session..., then for each wish: the digest of its group, what it is as JSON, how many
 local base, process, at = ARGV[1], ARGV[2], clock()
 local index, without, later, taken = base .. 'x', {}, {}, {}
+local looks, head = ARGV[3] == '0', nil
 for _, each in ipairs(redis.call('ZRANGEBYSCORE', base .. 't', '-inf', at, 'LIMIT', 0, ARGV[5])) do
   settle(base, each, at, false, later)
 end
@@ -67,7 +68,7 @@ local function oldest(wanted, buckets)  -- One after the other, of the dimension
     end
     if not first then return nil end
     first.next = first.next + 2
-    return id, first.bucket
+    return id, first.bucket, score
   end
 end
 local function is_wanted(wanted, id, bucket)
@@ -94,7 +95,7 @@ for i = 9 + ARGV[8], #ARGV, 3 do
   for n = 1, wanted.n - 1 do buckets[#buckets + 1] = 'again' .. string.format('%.0f', n) end
   local vain, next_one = 0, oldest(wanted, buckets)
   while count > 0 and vain < tonumber(ARGV[6]) do
-    local id, bucket = next_one()
+    local id, bucket, score = next_one()
     if not id then break end
     local record
     local key = not taken[id] and not without[id] and is_wanted(wanted, id, bucket)
@@ -103,7 +104,9 @@ for i = 9 + ARGV[8], #ARGV, 3 do
       key, record = newest_of(id)
       if not key then stale[#stale + 1] = id end  -- An older version has changed it, or it has expired.
     end
-    if key then
+    if key and looks then
+      head, count = math.min(head or score, score), 0
+    elseif key then
       redis.call('SET', base .. 'r:' .. id, process, 'PX', ARGV[3])
       taken[id] = true
       for _, each in ipairs({id, key, wish, record}) do found[#found + 1] = each end
@@ -126,6 +129,10 @@ for i = 9 + ARGV[8], #ARGV, 3 do
 end
 for id in pairs(taken) do settle(base, id, at) end
 for _, id in ipairs(stale) do settle(base, id, at) end
+if looks then
+  for _, each in ipairs(later) do pcall(ring, base, each[2], each[3]) end
+  return {'head', head and string.format('%.17g', head) or '', spent}
+end
 local heard = base .. 'n:' .. process
 local waited = redis.call('GET', heard) or ''
 if #short == 0 then

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from redis.exceptions import ResponseError
 
@@ -29,10 +29,12 @@ from ..decoding import (
     decode_seconds,
     decoded_history,
 )
-from .calls import Calls
 from .keys import Keys, session_keys
 from .parts import Texts, joined
 from .scripts import READ, Steps
+
+if TYPE_CHECKING:
+    from .calls import RoundTrips
 
 _KEY: Final = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
 
@@ -66,7 +68,7 @@ class Read(NamedTuple):
 class Reads:
     """Reads by blocking calls. Safe to be used by several threads."""
 
-    def __init__(self, calls: Calls, keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
+    def __init__(self, calls: RoundTrips[Any], keys: Keys, event_limit: int, corrupt: CorruptEntries) -> None:
         self._calls = calls
         self._base = keys.base
         self._event_limit = event_limit

@@ -260,7 +260,11 @@ local start = behind(index, score, id)
 local pipeline, places = ARGV[7], tonumber(ARGV[8])
 local wanted = {}
 for i = 9, 8 + math.max(places, 0) do wanted[ARGV[i]] = true end
-local found, stale = {}, {}
+local found, stale, number = {}, {}, 0
+local function add(score, id)
+  number = number + 1
+  found[2 * number - 1], found[2 * number] = score, id
+end
 local looked = redis.call('ZREVRANGE', index, start, start + tonumber(ARGV[4]) - 1, 'WITHSCORES')
 local last_id, last_score = id, score
 local ended = #looked < 2 * tonumber(ARGV[4])
@@ -268,7 +272,7 @@ for i = 1, #looked, 2 do
   local each, at = looked[i], looked[i + 1]
   local known = redis.pcall('HMGET', base .. 'm:' .. each, 'e', 'f', 's', 'l', 'p')
   if known.err then
-    found[#found + 1] = each
+    add(at, each)
   elseif not known[1] then
     stale[#stale + 1] = each
   else
@@ -281,10 +285,10 @@ for i = 1, #looked, 2 do
     for j = 9 + math.max(places, 0), #ARGV do
       fits = fits and string.find(known[4] or '', ARGV[j], 1, true)
     end
-    if fits then found[#found + 1] = each end
+    if fits then add(at, each) end
   end
   last_id, last_score = each, at
-  if #found == tonumber(ARGV[5]) then
+  if number == tonumber(ARGV[5]) then
     ended = ended and i + 1 == #looked
     break
   end
@@ -319,5 +323,17 @@ redis.call('SET', KEYS[1], '1', 'PX', 1000)
 redis.call('HDEL', KEYS[1] .. ':x', '1')
 redis.call('ZRANGEBYSCORE', KEYS[1] .. ':x', 0, 1)
 return redis.call('TIME')
+"""
+)
+
+AGREE: Final = _script(
+    """
+-- KEYS: partitions, index of the partition of before there were several; ARGV: number asked for or '', number otherwise
+local agreed = redis.call('GET', KEYS[1])
+if agreed then return agreed end
+agreed = ARGV[1] == '' and ARGV[2] or ARGV[1]
+if redis.call('EXISTS', KEYS[2]) == 1 then agreed = '1' end
+redis.call('SET', KEYS[1], agreed)
+return agreed
 """
 )

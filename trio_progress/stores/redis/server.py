@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -16,15 +17,18 @@ from .keys import DEFAULT_PREFIX
 from .sentinel import Sentinels, bounded, check_primary, settings_of, verified
 
 _SCHEMES: Final = {
-    "redis": (False, False),
-    "rediss": (True, False),
-    "redis-sentinel": (False, True),
-    "rediss-sentinel": (True, True),
+    "redis": (False, ""),
+    "rediss": (True, ""),
+    "redis-sentinel": (False, "sentinel"),
+    "rediss-sentinel": (True, "sentinel"),
+    "redis-cluster": (False, "cluster"),
+    "rediss-cluster": (True, "cluster"),
 }
-"""What a URL begins with: whether it is TLS, and whether the hosts are sentinels."""
+"""What a URL begins with: whether it is TLS, and whether the hosts are sentinels, or nodes of a Cluster."""
 
 _OURS: Final = (
     "prefix",
+    "partitions",
     "service",
     "wait_replicas",
     "decode_responses",
@@ -36,12 +40,12 @@ _OURS: Final = (
 """Options of a URL that are not for the connections."""
 
 MAX_HOSTS: Final = 100
-"""Sentinels that a URL may name."""
+"""Sentinels or nodes that a URL may name."""
 
 _NO_URL: Final = (
     "this URL names no Redis, expected redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=tp], or rediss:// for TLS; "
     "with Sentinel redis-sentinel://[USER:PASSWORD@]HOST:26379,HOST:26379[/DB]?service=mymaster "
-    f"(at most {MAX_HOSTS} hosts); "
+    f"(at most {MAX_HOSTS} hosts), a Cluster redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT/ without a DB; "
     "in a password / # ? @ are written %2F %23 %3F %40, and options need values of their kind"
 )
 """Says nothing of what the URL is: any part of it may be a password that was not escaped."""
@@ -100,10 +104,11 @@ class Server:
         try:
             parts = urlsplit(url)
             options = dict(parse_qsl(parts.query, keep_blank_values=True))
-            secure, by_sentinel = _SCHEMES[parts.scheme]
+            secure, kind = _SCHEMES[parts.scheme]
+            by_sentinel = kind == "sentinel"
             user, hosts = _hosts_of(parts.netloc, 26379 if by_sentinel else 6379)
             # One host only, and none of the options that are for Sentinel: that is what redis-py understands.
-            netloc = f"{user}{'localhost' if by_sentinel else parts.netloc.removeprefix(user)}"
+            netloc = f"{user}{'localhost' if kind else parts.netloc.removeprefix(user)}"
             mine = {name: value for name, value in options.items() if not name.startswith("sentinel_")}
             plain = parts._replace(scheme="rediss" if secure else "redis", netloc=netloc, query=urlencode(mine))
             settings = parse_url(urlunsplit(plain))
@@ -113,37 +118,44 @@ class Server:
         database = parts.path.strip("/")
         # What stands behind a bare # or ? may be the rest of a password, and what stands before it a port.
         cut = parts.fragment or any("@" in name or ("@" in options[name] and "pass" not in name) for name in options)
-        if (len(hosts) > 1 and not by_sentinel) or not hosts or cut or database.strip("0123456789"):
+        if (len(hosts) > 1 and not kind) or not hosts or cut or database.strip("0123456789"):
             raise ValueError(_NO_URL)
+        if kind == "cluster" and settings.pop("db", 0):
+            raise ValueError("a Redis Cluster has no databases but 0: leave the number out of the URL")
         for name in _OURS:
             settings.pop(name, None)
-        ours: dict[str, str] = {name: options[name] for name in ("prefix", "wait_replicas") if name in options}
+        ours: dict[str, str] = {
+            name: options[name] for name in ("prefix", "wait_replicas", "partitions") if name in options
+        }
         ours["prefix"] = options.get("prefix", DEFAULT_PREFIX) if prefix is None else prefix
-        if not by_sentinel:
-            server = cls(settings, _address(settings, ours["prefix"]))
-        else:
+        shown = ",".join(_joined(*host) for host in sorted(hosts))
+        named = {} if ours["prefix"] == DEFAULT_PREFIX else {"prefix": ours["prefix"]}
+        if by_sentinel:
             service = options.get("service", "") or "mymaster"
-            shown = ",".join(_joined(*host) for host in sorted(hosts))
-            named = {"service": service}
-            if ours["prefix"] != DEFAULT_PREFIX:
-                named["prefix"] = ours["prefix"]
-            address = f"{parts.scheme}://{shown}/{settings.get('db') or 0}?{urlencode(named)}"
+            address = f"{parts.scheme}://{shown}/{settings.get('db') or 0}?{urlencode({'service': service} | named)}"
             server = cls(settings, address, Sentinels.at(hosts, service, _of_sentinels(settings, options), address))
+        elif kind == "cluster":
+            address = f"{parts.scheme}://{shown}/{'?' if named else ''}{urlencode(named)}"
+            server = cls(settings, address, seeds=[Node(*host) for host in hosts])
+        else:
+            server = cls(settings, _address(settings, ours["prefix"]))
         server._check()
         return server, ours
 
     @classmethod
-    def of_client(cls, client: redis.Redis, prefix: str) -> Server:
+    def of_client(cls, client: redis.Redis | redis.RedisCluster, prefix: str) -> Server:
         """How a client connects, for connections of our own: the client itself is left as it is.
 
         Raises:
             TypeError: It is another kind of client.
         """
         given: object = client
+        if isinstance(given, redis.RedisCluster):
+            return cls._of_cluster(given, prefix)
         pool = given.connection_pool if isinstance(given, redis.Redis) else None
         if not isinstance(pool, ConnectionPool):
             raise TypeError(
-                "a Redis store needs a URL or a redis.Redis client (not one of redis.asyncio, nor a RedisCluster), "
+                "a Redis store needs a URL, or a client redis.Redis or redis.RedisCluster (not one of redis.asyncio), "
                 f"not {redacted(repr(client)):.200}"
             )
         settings = settings_of(pool)
@@ -158,6 +170,22 @@ class Server:
             address = _address({"host": pool.service_name}, prefix, "sentinel")
             return cls(settings, address, Sentinels.of(pool.sentinel_manager, pool.service_name, address))
         return cls(settings, _address(settings, prefix))
+
+    @classmethod
+    def _of_cluster(cls, client: redis.RedisCluster, prefix: str) -> Server:
+        nodes = client.get_nodes()
+        pool = client.get_redis_connection(nodes[0]).connection_pool
+        settings = settings_of(pool)
+        for name in ("host", "port", "db"):
+            settings.pop(name, None)
+        # The client's own would have replicas be read from.
+        settings.pop("redis_connect_func", None)
+        if (theirs := client.user_on_connect_func) is not None:
+            settings["redis_connect_func"] = partial(_greet, theirs)
+        scheme = "rediss-cluster" if issubclass(pool.connection_class, SSLConnection) else "redis-cluster"
+        suffix = "" if prefix == DEFAULT_PREFIX else f"?{urlencode({'prefix': prefix})}"
+        seeds = sorted(Node(node.host, int(node.port)) for node in nodes)
+        return cls(settings, f"{scheme}://{','.join(map(str, seeds))}/{suffix}", seeds=seeds)
 
     def _check(self) -> None:
         """Makes a connection object, which does not connect: wrong options are known at once."""
@@ -183,6 +211,12 @@ class Server:
             theirs = settings.get("redis_connect_func")
             settings |= {"host": host, "port": port, "redis_connect_func": lambda new: check_primary(new, theirs)}
         return ConnectionPool(max_connections=2**16, **settings)
+
+
+def _greet(theirs: Callable[[Any], object], connection: Any) -> None:
+    """Greets as redis-py does, and then as a client's own function does."""
+    connection.on_connect()
+    theirs(connection)
 
 
 def _address(settings: dict[str, Any], prefix: str, scheme: str | None = None) -> str:

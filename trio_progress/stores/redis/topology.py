@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from ...errors import StoreError
+from ...telemetry.logs import Throttle, log_event
 from .partitions import SLOTS
 from .server import Node
 
@@ -63,6 +65,7 @@ class Topology:
         self._doubted = True
         self._next = float("-inf")
         """When the nodes may be asked again."""
+        self._throttle = Throttle()
         self._random = random.Random()  # noqa: S311 - it decides who is asked, nothing else
         self.failovers = 0
         """How often what a node had that did not answer was another one's."""
@@ -110,18 +113,30 @@ class Topology:
             pause = FIRST_PAUSE if before is None else min(2 * before.pause, LONGEST_PAUSE)
             self._down[node] = _Down(time.monotonic() + pause, pause, error)
             self._doubted = True
+        if before is None:
+            text = "a node of the store does not answer, its sessions wait: %s"
+            log_event(logging.WARNING, "store_down", text, error, throttle=self._throttle, reason=error)
 
     def answered(self, node: Node) -> None:
         """A node has answered."""
         if node in self._down:
             with self._lock:
-                self._down.pop(node, None)
+                there = self._down.pop(node, None)
+            if there is not None:
+                text = "the node %s of the store answers again"
+                log_event(logging.INFO, "store_up", text, node, throttle=self._throttle)
 
     @property
     def down(self) -> dict[Node, StoreError]:
         """The nodes that have slots and did not answer the last time, and what was wrong."""
         owners = {owner for _, owner in self._ranges} | set(self._moved.values())
         return {node: down.error for node, down in list(self._down.items()) if node in owners}
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no node that has slots has answered the last time."""
+        owners = {owner for _, owner in self._ranges} | set(self._moved.values())
+        return owners <= self._down.keys()
 
     def _known(self, slot: int) -> Node | None:
         if (node := self._moved.get(slot)) is not None:

@@ -1,4 +1,4 @@
-"""Waiting for news in Redis: one blocking read of all streams that matter, and a look at what has no stream.
+"""What is waited for in one partition, and what news there is when something has come.
 
 1. One XREAD waits for new states of all watched sessions, for requests to owners, for word of what is watched, for
    the bells of those here who wait for a session to run, and for a stream of this process alone. It goes on from
@@ -6,36 +6,31 @@
    leads on from what is known; see `redis.reads`.
 2. It wakes at least every `beat` seconds, which is also how soon a connection that has died is noticed. Then
    leases are looked at: a heartbeat, one that has lapsed and a session that is gone make no entry.
-3. A thread cannot be cancelled. When other sessions are to be watched, the next call writes to the stream of
-   this process, and so ends the one before.
-4. `looked_at` is when it last got to the end of a look: a reader who hears nothing can see by it whether there is no
-   news, or nobody who looks for it.
-5. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
+3. A stream that cannot be read is passed over, and looked at again at the next beat; the others go on.
+
+Who makes the calls that wait is `redis.watching`.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from redis.exceptions import ResponseError
 
 from ...errors import CorruptEntryError, StoreError
 from ...state.checks import new_id
-from ..base import Ask, Changes, Pause, Seen, Stored
+from ..base import Ask, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
 from ..taking import TAKE
+from .calls import UnansweredError
 from .keys import Keys, session_keys
 from .reads import Entries, Followed, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
-    from .calls import Calls
-    from .scripts import Command
-
-GATHER: Final = 0.01
-"""Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""
+    from .calls import RoundTrips
+    from .scripts import Command, Steps
 
 ENTRIES: Final = 8
 """States of one session that are read at once; more follow in the next call."""
@@ -55,176 +50,141 @@ Since: TypeAlias = dict[str, str]
 """The entries that reading goes on from: in the stream of requests, and in that of words."""
 
 
+class Streams(NamedTuple):
+    """What is read."""
+
+    names: Sequence[str]
+    ids: Sequence[str]
+    """The entry of each that reading goes on behind."""
+
+    def command(self, block: float) -> Command:
+        """Reads them; waits so many seconds for something new, or not at all."""
+        wait = ("BLOCK", max(int(block * 1000), 1)) if block else ()
+        return ("XREAD", "COUNT", ENTRIES, *wait, "STREAMS", *self.names, *self.ids)
+
+
 @final
 class Watcher:
-    """Waits for news, in one thread at a time.
+    """Watches one partition. Used by one thread at a time, but for who listens and what is watched.
 
     Args:
         calls: For short calls.
-        waits: For calls that wait for `beat` seconds.
-        beat: Seconds.
+        keys: Of the partition.
+        reads: Reads its sessions.
+        beat: Seconds between two looks at what has no stream.
     """
 
-    def __init__(
-        self, calls: Calls, waits: Calls, keys: Keys, reads: Reads, beat: float, corrupt: CorruptEntries
-    ) -> None:
+    def __init__(self, calls: RoundTrips[Any], keys: Keys, reads: Reads, beat: float, corrupt: CorruptEntries) -> None:
         self._calls = calls
-        self._waits = waits
         self._keys = keys
         self._beat = beat
         self._corrupt = corrupt
         self._bell = keys.bell(new_id())
         self._rung = _START
-        self._blocked = 0
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._awaited: dict[bytes, str] = {}
+        """The sessions whose streams were asked for last."""
         self._looked: dict[str, float] = {}
         """When the lease of a session was looked at last."""
         self._past: dict[str, tuple[Seen | None, str]] = {}
         """Entries that were read and are no news to a caller who knows what stands before them."""
-        self._taking: dict[str, str] = {}
+        self.taking: dict[str, str] = {}
         """Who may be asked to take here, by the names that the store knows, and the entry that was read last."""
         self._spoiled: dict[str, float] = {}
         """Sessions whose stream cannot be read, and when that was seen."""
         self._followed = Followed(keys.base, reads)
         self._watched: dict[str, float] = {}
         """When it was said last that a session is watched."""
-        self._returned_at = self._checked = 0.0
-        self.began: str | None = None
-        """The mark of when this store was first spoken to."""
-        self.looked_at = float("-inf")
-        """When it was last known, by `time.monotonic()`, what news there was."""
+        self._checked = 0.0
 
-    def begin(self) -> str:
-        """The mark of when this store was first spoken to: nothing that was asked of its owners since then is missed.
+    def begin(self) -> Steps[str]:
+        """The mark of now.
 
         Raises:
             StoreError: Redis did not answer.
         """
-        began = self.began
-        if began is None:
-            replies = self._calls([_newest_of(self._keys.asks), _newest_of(self._keys.words)])
-            mark = " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
-            with self._lock:
-                began = self.began = self.began or mark
-        return began
+        replies = yield [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
+        return " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
 
-    def listen(self, process: str) -> None:
-        """From now on it is told when a process is asked to take."""
-        if process not in self._taking:
-            self._taking[process] = _START
-            self._ring()  # Whoever reads does so by this stream as well.
+    def since(self, mark: str) -> Since:
+        """The entries that a mark says.
 
-    def stop_listening(self, process: str) -> None:
-        """The process waits no more."""
-        self._taking.pop(process, None)
+        Raises:
+            ValueError: It is no mark.
+        """
+        since = dict(zip((self._keys.asks, self._keys.words), mark.split(" "), strict=True))
+        for entry in since.values():
+            _place(entry)
+        return since
 
     def is_watched(self, session: str) -> bool:
         """Whether somebody has said lately that a session is watched."""
         return time.monotonic() - self._watched.get(session, float("-inf")) < WORD_HOLDS
 
-    def changes(self, mark: str, seen: Mapping[str, Seen | None], pause: Pause) -> Changes:
-        """See `Store.changes`.
-
-        Raises:
-            StoreError: Redis did not answer, or the mark is another store's.
-        """
-        try:
-            since = dict(zip((self._keys.asks, self._keys.words), mark.split(" "), strict=True))
-            for entry in since.values():
-                _place(entry)
-        except ValueError:
-            raise StoreError(f"{mark!r:.200} is no mark of store {self._calls.address}: begin without one") from None
-        self._ring()
-        with self._lock:
-            self._blocked += 1
-        sessions: Sequence[Stored] = ()
-        gone: Sequence[str] = ()
-        asked: Sequence[Ask] = ()
-        try:
-            # The one before has been woken, or will be within a beat.
-            while not self._turn.acquire(timeout=0.05):
-                if not pause(0):
-                    break
-            else:
-                try:
-                    sessions, gone, asked = self._wait(since, seen, pause)
-                finally:
-                    self._turn.release()
-        finally:
-            with self._lock:
-                self._blocked -= 1
-        return Changes(" ".join(since.values()), sessions, gone, asked)
-
-    def _ring(self) -> None:
-        with self._lock:
-            if not self._blocked:
-                return
-        replies = self._calls(
-            [("XADD", self._bell, "MAXLEN", 1, "*", "x", ""), ("PEXPIRE", self._bell, 60_000)],
-        )
+    def ring(self) -> Steps[None]:
+        """Ends the read that waits."""
+        replies = yield [("XADD", self._bell, "MAXLEN", 1, "*", "x", ""), ("PEXPIRE", self._bell, 60_000)]
         if isinstance(replies[0], bytes):
             self._rung = replies[0].decode()
 
-    def _wait(
-        self, since: Since, seen: Mapping[str, Seen | None], pause: Pause
-    ) -> tuple[Sequence[Stored], Sequence[str], Sequence[Ask]]:
-        """The sessions that have changed, those that are gone, and what was asked of owners."""
+    def keep(self, seen: Mapping[str, Seen | None]) -> None:
+        """Forgets all that was known of other sessions."""
         self._followed.keep(seen.keys())
         for known in (self._looked, self._past, self._spoiled):
             for session in [session for session in known if session not in seen]:
                 del known[session]
-        block = 0.0
-        while (rest := self._returned_at + GATHER - time.monotonic()) <= 0 or pause(rest):
-            woken, asked = self._read(since, seen, block)
-            sessions, gone = self._look(woken, since, seen)
-            self.looked_at = time.monotonic()
-            if sessions or gone or asked:
-                self._returned_at = time.monotonic()
-                return sessions, gone, asked
-            if not pause(0):
-                break
-            block = self._beat
-        return (), (), ()
 
     # Streams
 
-    def _read(
-        self, since: Since, seen: Mapping[str, Seen | None], block: float
-    ) -> tuple[dict[str, Entries], list[Ask]]:
-        """The sessions whose stream has something new, with that, and what was asked; waits so long for either."""
-        keys = self._keys
-        taking = {keys.taking(process).encode(): process for process in list(self._taking)}
-        names = [*since, self._bell, *map(bytes.decode, taking)]
-        ids = [*since.values(), self._rung, *(self._taking.get(process, _START) for process in taking.values())]
-        sessions: dict[bytes, str] = {}
+    def streams(self, since: Since, seen: Mapping[str, Seen | None]) -> Streams:
+        """What is waited for."""
+        names = [*since, self._bell]
+        ids = [*since.values(), self._rung]
+        for process, entry in list(self.taking.items()):
+            names.append(self._keys.taking(process))
+            ids.append(entry)
+        self._awaited = {}
         for session, known in seen.items():
             if session not in self._spoiled:
-                names.append(session_keys(keys.base, session).stream)
+                names.append(session_keys(self._keys.base, session).stream)
                 ids.append(self._after(session, known))
-                sessions[names[-1].encode()] = session
-        wait = ("BLOCK", max(int(block * 1000), 1)) if block else ()
-        command: Command = ("XREAD", "COUNT", ENTRIES, *wait, "STREAMS", *names, *ids)
-        (reply,) = (self._waits if block else self._calls)([command])
-        if isinstance(reply, ResponseError):
-            self._spoil(sessions.values(), reply)
-            return {}, []
+                self._awaited[names[-1].encode()] = session
+        return Streams(names, ids)
+
+    def take_in(
+        self, reply: Any, since: Since, seen: Mapping[str, Seen | None]
+    ) -> tuple[list[Stored], list[str], list[Ask]]:
+        """The sessions that have changed, those that are gone, and what was asked of owners.
+
+        Args:
+            reply: What reading the streams was answered.
+            since: Where reading went on from, and will.
+            seen: What is known of the sessions.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
         woken: dict[str, Entries] = {}
         asked: list[Ask] = []
+        if isinstance(reply, ResponseError):
+            self._spoil(self._awaited.values(), reply)
+            reply = ()
+        keys = self._keys
+        taking = {keys.taking(process).encode(): process for process in list(self.taking)}
         for name, entries in reply or ():
-            if name in sessions:
-                woken[sessions[name]] = entries
+            if name in self._awaited:
+                woken[self._awaited[name]] = entries
             elif name in taking:
-                if taking[name] in self._taking:
-                    self._taking[taking[name]] = entries[-1][0].decode()
+                if taking[name] in self.taking:
+                    self.taking[taking[name]] = entries[-1][0].decode()
                 asked.append(Ask(taking[name], TAKE))
             elif name == keys.asks.encode():
                 asked += self._asked(since)
             elif name == keys.words.encode():
                 asked += self._words(since)
-            elif entries:
+            elif name == self._bell.encode() and entries:
                 self._rung = entries[-1][0].decode()
-        return woken, asked
+        sessions, gone = self._look(woken, since, seen)
+        return sessions, gone, asked
 
     def _after(self, session: str, known: Seen | None) -> str:
         """The entry that reading a stream goes on from."""
@@ -294,9 +254,11 @@ class Watcher:
             return [], []
         sessions: list[Stored] = []
         gone: list[str] = []
-        replies = self._calls.run([self._followed.steps(each, woken.get(each, ())) for each in suspects])
+        replies, _ = self._calls.run_replicated([self._followed.steps(one, woken.get(one, ())) for one in suspects], 0)
         for session, reply in zip(suspects, replies, strict=True):
             known = seen[session]
+            if isinstance(reply, UnansweredError):
+                raise reply
             if isinstance(reply, Read):
                 stored = reply.stored
                 if Seen(stored.key, stored.heartbeat, stored.alive) == known:

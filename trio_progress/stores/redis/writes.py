@@ -50,10 +50,10 @@ from ..decoding import LARGEST_RECORD, CorruptEntries, encode_labels, too_large
 from ..taking import Release, Take
 from . import deltas
 from .deltas import Delta, Deltas
-from .histories import learn_lesson, set_history
+from .histories import history_of, learn_lesson, set_history
 from .keys import Keys, SessionKeys, session_keys
 from .queue import release, take
-from .reads import entry, epoch, history_in
+from .reads import entry, epoch
 from .scripts import APPEND, CLAIM, DELETE, RENEW, SETTLE, WATCHED, Command, Script, Steps
 
 STATES: Final = 16
@@ -117,6 +117,7 @@ class Writer:
         self._event_limit = event_limit
         self._corrupt = corrupt
         self._own: dict[str, _Own] = {}
+        self.owned: Final = self._own.__len__  # How many sessions this process is known to have open here.
         self._deltas = Deltas(is_watched)
 
     def steps(self, writes: Sequence[Write]) -> Steps[list[Outcome]]:
@@ -215,7 +216,8 @@ class Writer:
                 yield [(SETTLE, 0, self._keys.base, session, int(evicted))]
             return Done()
         for reply in replies if leased else ():
-            if isinstance(reply, ResponseError) and not _is_behind(reply):
+            # A stream that refuses an entry at or below its newest says so.
+            if isinstance(reply, ResponseError) and "equal or smaller" not in str(reply):
                 raise reply
         # Refused, or something is gone: a script sees what there is, and writes what is missing.
         outcome = yield from self._append_by_script(append)
@@ -317,7 +319,9 @@ class Writer:
                 if how == b"claimed" and claim.lease is not None:
                     self._learn(session, number, claim.seq, index, claim.keep, claim.lease)
                 previous = None if identity is None else self._previous(session, identity, state, texts, beat)
-                return Claimed(number, previous, history_in(index.pipeline, took, self._corrupt))
+                return Claimed(
+                    number, previous, (yield from history_of(self._keys, self._corrupt, index.pipeline, took))
+                )
         return _outcome(reply)
 
     def _previous(self, session: str, *found: object) -> Stored | None:
@@ -358,11 +362,6 @@ def _listed(index: Index) -> Sequence[Any]:
 def _ms(seconds: float) -> int:
     """Whole milliseconds, at least one: Redis takes no expiry of none."""
     return max(math.ceil(min(seconds, 1e11) * 1000), 1)
-
-
-def _is_behind(error: ResponseError) -> bool:
-    """Whether a stream has refused an entry for standing at or below its newest."""
-    return "equal or smaller" in str(error)
 
 
 def _decided(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Steps[Any]:
