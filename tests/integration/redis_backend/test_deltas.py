@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,14 +36,14 @@ Backends = Callable[..., RedisBackend]
 
 
 @pytest.fixture
-def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[object]]:
-    """Of which connections the answers are lost; what was asked for is done."""
-    those: set[object] = set()
+def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
+    """The threads to which answers are lost; what they asked for is done."""
+    those: set[int] = set()
     receive = Calls.receive
 
     def losing(self: Calls, *args: Any) -> list[Any]:
         replies = receive(self, *args)
-        if self in those:
+        if threading.get_ident() in those:
             raise StoreError("the answer was lost")
         return replies
 
@@ -82,10 +83,10 @@ class Run:
         self.client.delete(self.names(kind) if kind != "l" else f"{self.names('l')}:{self.epoch}")
         self.append()
 
-    def lose(self, lost: set[object]) -> None:
+    def lose(self, lost: set[int]) -> None:
         """The answer is lost; the same is written again, or what has come since."""
         write = self.write()
-        lost.add(self.owner._calls)
+        lost.add(threading.get_ident())
         with pytest.raises(StoreError, match="lost"):
             one(self.owner, write)
         lost.clear()
@@ -120,7 +121,7 @@ def test_whatever_comes_between_the_newest_record_is_what_is_read_and_told(
     backends: Backends,
     client: redis.Redis,
     names: Names,
-    lost: set[object],
+    lost: set[int],
     seeds: Seeds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
