@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ async def test_a_session_has_what_it_was_declared_with_also_where_the_answer_to_
 ) -> None:
     inner = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "store.db")
     store = FaultyStore(inner)
-    async with open_tracker(store) as tracker:
+    async with aclosing(inner), open_tracker(store) as tracker:
         declared = await tracker.declare("a", title="declared", labels={"user": "u1"}, parent="job")
         store.mode = "lost"
         async with tracker.session("a") as session:
