@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def terminal(store: str, tmp_path: Path) -> Iterator[Terminal]:
-    tmux = Terminal(f"trio-progress-cli-{os.getpid()}")
+    # A server of its own: one of the same name may still be ending, and takes nobody any more.
+    tmux = Terminal(f"trio-progress-{uuid.uuid4().hex[:12]}")
     program = tmp_path / "trio-progress"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m trio_progress "$@"\n')
     program.chmod(0o755)

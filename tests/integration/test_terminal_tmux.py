@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,7 +89,8 @@ class Terminal:
 def terminal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     script = tmp_path / "script.py"
     script.write_text(getattr(request, "param", SCRIPT), encoding="utf-8")
-    tmux = Terminal(f"trio-progress-{os.getpid()}")
+    # A server of its own: one of the same name may still be ending, and takes nobody any more.
+    tmux = Terminal(f"trio-progress-{uuid.uuid4().hex[:12]}")
     environment = ["-e", "TERM=xterm-256color", "-e", "NO_COLOR=", "-e", "LANG=C.UTF-8", "-e", "PYTHONUTF8=1"]
     package = Path(__file__).parents[2]
     run = f"cd {shlex.quote(str(package))} && {shlex.quote(sys.executable)} {shlex.quote(str(script))}"
