@@ -19,6 +19,7 @@ from trio_progress import RedisStore, StoreError, open_tracker
 from trio_progress.blocking import Client
 from trio_progress.stores.base import Claimed, Done
 from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.sentinel import Found, Sentinels
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +65,17 @@ def test_where_none_answers_it_is_said_within_the_timeout(port: int) -> None:
         with pytest.raises(StoreError, match=r"2 of 3 sentinels did not answer within 1 s; .*refused"):
             opened(url_of(sentinels).replace("/0?", f",127.0.0.1:{free_port()}/0?"))
         assert time.monotonic() - since < AT_MOST
+
+
+def test_a_sentinel_whose_own_time_is_up_first_has_not_answered_either() -> None:
+    def timed_out(timeout: float) -> Found:
+        raise redis.TimeoutError("Timeout reading from socket")
+
+    def refused(timeout: float) -> Found:
+        raise redis.ConnectionError("refused")
+
+    with pytest.raises(StoreError, match=r": 1 of 2 sentinels did not answer within 5 s; refused$"):
+        Sentinels([timed_out, refused], "redis-sentinel://h/0").find(5)
 
 
 def test_where_none_knows_the_service_it_is_said(port: int) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -108,7 +109,7 @@ class Sentinels:
             if isinstance(answer, Found):
                 until = min(until, time.monotonic() + GATHER) if not found else until
                 found.append(answer)
-            else:
+            elif not isinstance(answer, RedisTimeoutError):  # It is as silent as one that is waited for.
                 errors.append(answer)
         if found:
             return max(found, key=lambda each: each.epoch)[1:]
