@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ def fork_server() -> Iterator[ForkServer]:
     process = ForkServer()
     yield process
     process.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """That of the keys of a store in Redis that a test has for itself."""
+    return f"test:{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,29 @@
-"""Single writes to a backend."""
+"""Backends on a Redis, and single writes to them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.store_contract.rig import append, claim
 from trio_progress.stores.base import Claimed, Done, Outcome, Write
 from trio_progress.stores.redis.backend import RedisBackend
+
+
+@contextmanager
+def opened_backends(**options: Any) -> Iterator[Callable[..., RedisBackend]]:
+    """Makes backends with these options, or others that are given, and closes them in the end."""
+    made: list[RedisBackend] = []
+
+    def make(url: str, **given: Any) -> RedisBackend:
+        made.append(RedisBackend(url, **options | given))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
 
 
 def one(backend: RedisBackend, write: Write) -> Outcome:

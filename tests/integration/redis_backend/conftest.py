@@ -1,37 +1,24 @@
-"""What the tests of the backend in Redis share: keys of their own, backends on them, and a client."""
+"""What the tests of the backend in Redis share: backends on keys of their own, and a client."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 import redis
 
+from tests.integration.redis_backend.asking import opened_backends
 from tests.redis_server import client_of
 from trio_progress.stores.redis import deltas
 from trio_progress.stores.redis.backend import RedisBackend
 
 
 @pytest.fixture
-def prefix() -> str:
-    return f"test:{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
 def backends(redis_url: str, prefix: str) -> Iterator[Callable[..., RedisBackend]]:
     """Makes backends on the same keys, as processes have them."""
-    made: list[RedisBackend] = []
-
-    def make(**given: Any) -> RedisBackend:
-        options: dict[str, Any] = {"prefix": prefix, "timeout": 5.0, "beat": 0.02}
-        made.append(RedisBackend(redis_url, **options | given))
-        return made[-1]
-
-    yield make
-    for backend in made:
-        backend.close()
+    with opened_backends(prefix=prefix, timeout=5.0, beat=0.02) as make:
+        yield partial(make, redis_url)
 
 
 @pytest.fixture

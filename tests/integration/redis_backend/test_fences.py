@@ -13,12 +13,12 @@ import redis
 
 from tests.integration.redis_backend.asking import claimed, ms, one, plain
 from tests.redis_server import RedisServer, let_pass
+from tests.store_contract.declared import check_a_lost_answer_to_its_claim
 from tests.store_contract.rig import LEASE, append, claim
-from trio_progress import RedisStore, StoreError, open_tracker
+from trio_progress import RedisStore, StoreError
 from trio_progress.stores.base import Ask, Delete, Done, Fenced, Key, Query, Refused, Renew
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.redis.writes import LIST_AGAIN
-from trio_progress.testing import FaultyStore
 
 pytestmark = pytest.mark.integration
 
@@ -55,17 +55,7 @@ def test_an_epoch_ahead_of_the_server_s_clock_is_not_given_out_again(
 async def test_a_session_has_what_it_was_declared_with_also_where_the_answer_to_its_claim_was_lost(
     redis_url: str, prefix: str
 ) -> None:
-    store = FaultyStore(RedisStore(redis_url, prefix=prefix))
-    async with open_tracker(store) as tracker:
-        declared = await tracker.declare("a", title="declared", labels={"user": "u1"}, parent="job")
-        store.mode = "lost"
-        async with tracker.session("a") as session:
-            store.mode = "up"
-            await session.flush()
-            state = session.snapshot()
-            assert (state.title, state.labels, state.parent) == ("declared", {"user": "u1"}, "job")
-            assert state.queued_at == declared.queued_at
-            assert [one.id for one in (await tracker.sessions(parent="job", labels={"user": "u1"})).sessions] == ["a"]
+    await check_a_lost_answer_to_its_claim(RedisStore(redis_url, prefix=prefix))
 
 
 def test_a_claim_that_nobody_can_be_above_is_refused_and_changes_nothing(backend: RedisBackend) -> None:

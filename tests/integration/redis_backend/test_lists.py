@@ -35,11 +35,6 @@ def admin(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def prefix() -> str:
-    return f"test:{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
 def backend(redis_url: str, prefix: str) -> Iterator[RedisBackend]:
     backend = RedisBackend(redis_url, prefix=prefix, event_limit=EVENT_LIMIT, timeout=5.0)
     backend.open()

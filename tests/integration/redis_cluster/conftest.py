@@ -1,8 +1,7 @@
-"""What the tests of a store in a Redis Cluster share: six nodes, keys of their own, and calls to them."""
+"""What the tests of a store in a Redis Cluster share: six nodes, and calls to them."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,11 +10,6 @@ import pytest
 from tests.redis_cluster import SHORT_TIMEOUT, RedisCluster
 from trio_progress.stores.redis.nodes import Nodes
 from trio_progress.stores.redis.server import Node, Server
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test:{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

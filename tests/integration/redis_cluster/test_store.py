@@ -16,6 +16,7 @@ import redis
 import trio
 
 from tests.documents import text_of
+from tests.integration.redis_backend.asking import opened_backends
 from tests.redis_cluster import RedisCluster
 from tests.store_contract.rig import append, claim, index, lesson, seconds_of
 from trio_progress import Pipeline, ProgressTracker, RedisStore, StoreError, open_tracker
@@ -35,17 +36,8 @@ Backends = Callable[..., RedisBackend]
 @pytest.fixture
 def backends(prefix: str) -> Iterator[Backends]:
     """Makes backends on the same keys, as processes have them."""
-    made: list[RedisBackend] = []
-
-    def make(cluster: RedisCluster | str, **given: Any) -> RedisBackend:
-        url = cluster if isinstance(cluster, str) else cluster.url
-        options: dict[str, Any] = {"prefix": prefix, "timeout": 5.0, "beat": 0.05}
-        made.append(RedisBackend(url, **options | given))
-        return made[-1]
-
-    yield make
-    for backend in made:
-        backend.close()
+    with opened_backends(prefix=prefix, timeout=5.0, beat=0.05) as make:
+        yield lambda cluster, **given: make(cluster if isinstance(cluster, str) else cluster.url, **given)
 
 
 async def reached(holds: Callable[[], bool]) -> None:

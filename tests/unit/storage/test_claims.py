@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from tests.store_contract.declared import check_a_lost_answer_to_its_claim
 from tests.support import RecordingStore, logs_of
 from trio_progress import (
     End,
@@ -22,7 +22,6 @@ from trio_progress import (
 from trio_progress.protocol.messages import Message
 from trio_progress.stores.base import Claim, Claimed, Delete, Index
 from trio_progress.stores.threaded import SqliteStore
-from trio_progress.testing import FaultyStore
 
 
 async def test_a_pending_claim_that_is_refused_fences_the_session(autojump_clock: trio.testing.MockClock) -> None:
@@ -112,19 +111,7 @@ async def test_an_answer_that_was_lost_is_no_second_claim_and_no_second_state(
 async def test_a_session_has_what_it_was_declared_with_also_where_the_answer_to_its_claim_was_lost(
     kind: str, tmp_path: Path
 ) -> None:
-    inner = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "store.db")
-    store = FaultyStore(inner)
-    async with aclosing(inner), open_tracker(store) as tracker:
-        declared = await tracker.declare("a", title="declared", labels={"user": "u1"}, parent="job")
-        store.mode = "lost"
-        async with tracker.session("a") as session:
-            store.mode = "up"
-            await session.flush()
-            state = session.snapshot()
-            assert (state.title, state.labels, state.parent) == ("declared", {"user": "u1"}, "job")
-            assert state.queued_at == declared.queued_at
-            assert [one.id for one in (await tracker.sessions(parent="job", labels={"user": "u1"})).sessions] == ["a"]
-    assert [mode for _, mode, batch in store.commits if isinstance(batch[0], Claim)] == ["up", "lost", "up"]
+    await check_a_lost_answer_to_its_claim(MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "store.db"))
 
 
 @pytest.mark.parametrize("resume", ["never", "always"])
