@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import trio
@@ -128,24 +128,24 @@ class LoopThread(ToldOfForks):
             SessionClosedError: It has ended otherwise.
             ForeignProcessError: This is a forked copy of the process that it runs in.
         """
-        self._check_process()
-        try:
+        with self._ends_as_the_session():
             return trio.from_thread.run_sync(function, *args, trio_token=self._token)
-        except trio.RunFinishedError:
-            raise self._ended() from None
-        except SessionClosedError:
-            self.check_cancelled()  # Its final state is on its way, and nobody is to tell that from what comes later.
-            raise
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Has the event loop await the function, and waits for what comes of it; raises what `call()` does."""
+        with self._ends_as_the_session():
+            return trio.from_thread.run(function, *args, trio_token=self._token)
+
+    @contextmanager
+    def _ends_as_the_session(self) -> Iterator[None]:
+        """Around what is asked of the event loop: that the session has ended is told by how it has."""
         self._check_process()
         try:
-            return trio.from_thread.run(function, *args, trio_token=self._token)
+            yield
         except (trio.RunFinishedError, trio.Cancelled):  # noqa: ASYNC103 - the loop's: in this thread is no scope
             raise self._ended() from None  # noqa: ASYNC104 - as above
         except SessionClosedError:
-            self.check_cancelled()  # As in `call`.
+            self.check_cancelled()  # Its final state is on its way, and nobody is to tell that from what comes later.
             raise
 
     def check_cancelled(self) -> None:

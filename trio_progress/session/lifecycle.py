@@ -161,9 +161,7 @@ class SessionLifecycle:
     def discard(self) -> None:
         """Lets go of a session that was not begun."""
         for wake in (self.core.persist_wake, self.core.broadcast_wake):
-            wake.close()
-            if wake.tokens is not None:
-                wake.tokens.close()
+            wake.discard()
 
     def _on_claimed(self, claimed: Claimed) -> None:
         state = self.state

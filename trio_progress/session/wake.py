@@ -57,6 +57,12 @@ class WakeUp:
             self.send.close()
         self._let_go()
 
+    def discard(self) -> None:
+        """Closes both ends: there is no child."""
+        self.close()
+        if self.tokens is not None:
+            self.tokens.close()
+
     async def first(self) -> trio.MemoryReceiveChannel[None] | None:
         """Waits for the first token, or until it is closed. Cannot be cancelled, and needs no scope for that.
 

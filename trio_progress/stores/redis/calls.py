@@ -320,7 +320,7 @@ class Calls(RoundTrips[Sent]):
 
     def socket_of(self, sent: Sent) -> Any:
         """What can be read from once there is a reply; None: it was closed."""
-        return sent.connection._sock
+        return sent.connection._sock  # redis-py has no public name for it, and can only wait for one at a time.
 
     @property
     def broken(self) -> int:

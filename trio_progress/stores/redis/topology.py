@@ -129,14 +129,17 @@ class Topology:
     @property
     def down(self) -> dict[Node, StoreError]:
         """The nodes that have slots and did not answer the last time, and what was wrong."""
-        owners = {owner for _, owner in self._ranges} | set(self._moved.values())
+        owners = self._owners()
         return {node: down.error for node, down in list(self._down.items()) if node in owners}
 
     @property
     def is_down(self) -> bool:
         """Whether no node that has slots has answered the last time."""
-        owners = {owner for _, owner in self._ranges} | set(self._moved.values())
-        return owners <= self._down.keys()
+        return self._owners() <= self._down.keys()
+
+    def _owners(self) -> set[Node]:
+        """The nodes that have slots, as far as is known."""
+        return {owner for _, owner in self._ranges} | set(self._moved.values())
 
     def _known(self, slot: int) -> Node | None:
         if (node := self._moved.get(slot)) is not None:
