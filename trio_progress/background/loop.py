@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import trio
 
 from ..errors import ForeignProcessError, SessionCancelledError, SessionClosedError
+from ..protocol.snapshot import ENDED
 from ..session.one_process import ToldOfForks
 
 if TYPE_CHECKING:
@@ -121,20 +122,41 @@ class LoopThread(ToldOfForks):
         return interrupt
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Calls the function in the event loop, and waits for what comes of it.
+        """Calls the function in the event loop, and waits for what comes of it; once the session has ended, does not.
 
         Raises:
             SessionCancelledError: The session was cancelled, and has ended.
             SessionClosedError: It has ended otherwise.
             ForeignProcessError: This is a forked copy of the process that it runs in.
         """
+
+        def unless_ended() -> T:
+            self._check_open()
+            return function(*args)
+
         with self._ends_as_the_session():
-            return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+            return trio.from_thread.run_sync(unless_ended, trio_token=self._token)
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Has the event loop await the function, and waits for what comes of it; raises what `call()` does."""
+
+        async def unless_ended() -> Any:
+            self._check_open()
+            return await function(*args)
+
         with self._ends_as_the_session():
-            return trio.from_thread.run(function, *args, trio_token=self._token)
+            return trio.from_thread.run(unless_ended, trio_token=self._token)
+
+    def read(self, function: Callable[..., T], *args: Any) -> T:
+        """Calls a function that changes nothing in the event loop, or here where that has gone.
+
+        Raises:
+            ForeignProcessError: This is a forked copy of the process that it runs in.
+        """
+        self._check_process()
+        with suppress(trio.RunFinishedError, trio.Cancelled):  # The loop's: in this thread is no scope.
+            return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+        return function(*args)
 
     @contextmanager
     def _ends_as_the_session(self) -> Iterator[None]:
@@ -143,22 +165,26 @@ class LoopThread(ToldOfForks):
         try:
             yield
         except (trio.RunFinishedError, trio.Cancelled):  # noqa: ASYNC103 - the loop's: in this thread is no scope
-            raise self._ended() from None  # noqa: ASYNC104 - as above
+            self.check_cancelled()
+            raise self._closed() from None  # noqa: ASYNC104 - as above
         except SessionClosedError:
-            self.check_cancelled()  # Its final state is on its way, and nobody is to tell that from what comes later.
+            self.check_cancelled()
             raise
+
+    def _check_open(self) -> None:
+        """Nobody is to tell whether the final state is on its way to the store or there, when the loop has gone."""
+        if self.session.status in ENDED:
+            raise self._closed()
+
+    def _closed(self) -> SessionClosedError:
+        return SessionClosedError(f"session {self.session.id!r} has ended: it is {self.session.status}")
 
     def check_cancelled(self) -> None:
         """Raises `SessionCancelledError` where the session was cancelled."""
         session = self.session
         if session.status == "cancelled":
-            error = session.snapshot().error
+            error = self.read(session.snapshot).error
             raise SessionCancelledError(session.id, None if error is None else error.message)
-
-    def _ended(self) -> SessionClosedError:
-        """What is raised for a session that has ended; of one that was cancelled, `SessionCancelledError` is, here."""
-        self.check_cancelled()
-        return SessionClosedError(f"session {self.session.id!r} has ended: it is {self.session.status}")
 
     def enter(self, manager: AbstractAsyncContextManager[T, Any]) -> tuple[T, Callable[[], None]]:
         """Enters a block in the event loop; what it gives, and what leaves it."""

@@ -171,9 +171,7 @@ class BlockingPhase(OneProcess):
     @property
     def done(self) -> float:
         """Units that are done, with all that was counted before this call."""
-        with suppress(SessionClosedError, SessionCancelledError):
-            return self._loop.call(getattr, self._phase, "done")  # type: ignore[no-any-return]
-        return self._phase.done
+        return self._loop.read(getattr, self._phase, "done")  # type: ignore[no-any-return]
 
     @property
     def total(self) -> float | None:
@@ -209,8 +207,8 @@ class BlockingSession(OneProcess):
     """A session as code without an event loop holds it. What each call means is said at `Session`.
 
     Where it was cancelled, from here or elsewhere, the code in its block goes on until it calls something that raises
-    `SessionCancelledError`: `check_cancelled()`, `phase.track()`, `phase()` and `flush()` do. Coming out of the block,
-    that ends it quietly.
+    `SessionCancelledError`: `check_cancelled()`, `phase.track()` and each call of the session that would change it or
+    wait do. Coming out of the block, that ends it quietly.
     """
 
     __slots__ = ("_loop",)
@@ -249,9 +247,7 @@ class BlockingSession(OneProcess):
 
     def snapshot(self) -> Snapshot:
         """The session as it is now, or as it ended."""
-        with suppress(SessionClosedError, SessionCancelledError):
-            return self._loop.call(self._session.snapshot)
-        return self._session.snapshot()
+        return self._loop.read(self._session.snapshot)
 
     def check_cancelled(self) -> None:
         """Raises `SessionCancelledError` where the session was cancelled; does not wait."""
