@@ -77,12 +77,17 @@ class Farm:
         """Has each of the sessions owned by a process of its own, and returns when all have begun."""
         for session_id in sessions:
             self.begun.pop(session_id, None)
-        orders = [json.dumps([store, session_id, WORKING | settings]) + "\n" for session_id in sessions]
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all("".join(orders).encode())
-        await until(lambda: all(self.begun.get(session_id) or self.left.get(session_id) for session_id in sessions))
-        for session_id in sessions:
-            assert session_id in self.begun, self.left
+        missing = sessions
+        while missing:
+            orders = [json.dumps([store, session_id, WORKING | settings]) + "\n" for session_id in missing]
+            assert self._process.stdin is not None
+            await self._process.stdin.send_all("".join(orders).encode())
+            await until(lambda: all(self.begun.get(session_id) or self.left.get(session_id) for session_id in sessions))
+            missing = tuple(session_id for session_id in sessions if session_id not in self.begun)
+            for session_id in missing:
+                # Redis was too slow, on a busy machine: begun again, as a gateway is.
+                said = self.left[session_id].pop().said
+                assert "it has not answered" in said, said
 
     def signal(self, session_id: str, number: int) -> None:
         """Sends the owner of a session a signal."""

@@ -1,4 +1,4 @@
-"""The whole chain on a real Redis: workers, two gateways and clients of both, each in a process of its own.
+"""The whole chain on a real Redis and on a Cluster: workers, two gateways and clients, each in a process of its own.
 
 What becomes of them when any of the links is killed, stopped, restarted or cut.
 """
@@ -9,8 +9,9 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import trio
@@ -19,6 +20,10 @@ from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_far
 from tests.redis_server import RedisServer, client_of
 from trio_progress import Pipeline, open_tracker
 from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.partitions import partition_of
+
+if TYPE_CHECKING:
+    from tests.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.integration
 
@@ -28,9 +33,26 @@ AT_ONCE = 20
 StartRedis = Callable[..., RedisServer]
 
 
+class Place(NamedTuple):
+    """Where a store is: its URL, those of the servers that it consists of, and how many partitions it has."""
+
+    url: str
+    servers: Sequence[str]
+    partitions: int
+
+
+@pytest.fixture(scope="module", params=["one Redis", pytest.param("a Cluster", marks=pytest.mark.exhaustive)])
+def place(request: pytest.FixtureRequest) -> Place:
+    if request.param == "one Redis":
+        url: str = request.getfixturevalue("redis_url")
+        return Place(url, [url], 1)
+    cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+    return Place(cluster.url, [node.url for node in cluster.nodes], 16)
+
+
 @pytest.fixture(scope="module")
-def store(redis_url: str) -> str:
-    return f"{redis_url}?prefix=test:{uuid.uuid4().hex[:12]}"
+def store(place: Place) -> str:
+    return f"{place.url}?prefix=test:{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +70,23 @@ async def farm() -> AsyncIterator[Farm]:
 
 @pytest.mark.exhaustive
 async def test_workers_that_are_killed_are_lost_exactly_once_and_resume_goes_on(
-    store: str, redis_url: str, farm: Farm, gateways: list[Gateway], kills: int
+    store: str, place: Place, farm: Farm, gateways: list[Gateway], kills: int
 ) -> None:
     async def lost() -> float:
         return sum([await gateway.metric('sessions_ended_total{.*status="lost"') for gateway in gateways])
 
+    kills //= 1 if place.partitions == 1 else 4  # Each takes two seconds of a processor.
     before = await lost()
     for first in range(0, kills, AT_ONCE):
         names = [f"killed-{n}" for n in range(first, min(first + AT_ONCE, kills))]
-        await kill(names, gateways, farm, store, redis_url)
+        await kill(names, gateways, farm, store, place)
     assert await lost() - before == kills
 
 
-async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str, redis_url: str) -> None:
+async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str, place: Place) -> None:
     """Kills the owners of sessions that are watched through both gateways, and goes on with the sessions."""
     viewers = {name: [Viewer(name), Viewer(name)] for name in names}
+    partitions = len({partition_of(name, place.partitions) for name in names})
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for watching in viewers.values():
@@ -72,12 +96,12 @@ async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str
             for watching in viewers.values():
                 for viewer in watching:
                     await viewer.sees(5)
-            assert max(waiting(redis_url, name) for name in ("one", "other") for _ in range(20)) <= 1
+            assert max(waiting(place, name) for name in ("one", "other") for _ in range(20)) <= partitions
             for name in names:
                 farm.signal(name, signal.SIGKILL)
                 await trio.sleep(0.01)
-            # However many sessions and clients a gateway has, one connection of it waits for news.
-            await until(lambda: waiting(redis_url, "one") == waiting(redis_url, "other") == 1)
+            # However many sessions and clients a gateway has, one connection of it waits for news of each partition.
+            await until(lambda: waiting(place, "one") == waiting(place, "other") == partitions)
     for watching in viewers.values():
         for viewer in watching:
             assert viewer.end is not None
@@ -102,10 +126,13 @@ async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str
     assert [(await farm.gone(name)).code for name in names] == [-signal.SIGKILL] * len(names)
 
 
-def waiting(redis_url: str, name: str) -> int:
+def waiting(place: Place, name: str) -> int:
     """The connections of a gateway that wait for news just now."""
-    with client_of(redis_url) as admin:
-        return sum(one["name"] == name and "b" in one["flags"] for one in admin.client_list())
+    found = 0
+    for server in place.servers:
+        with client_of(server) as admin:
+            found += sum(one["name"] == name and "b" in one["flags"] for one in admin.client_list())
+    return found
 
 
 @pytest.mark.exhaustive
