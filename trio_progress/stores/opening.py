@@ -118,7 +118,11 @@ def open_backend(url: str) -> Backend:
         return backend
     if url.startswith(REDIS):
         shared = _backend_class()(url)
-        shared.open()
+        try:
+            shared.open()
+        except BaseException:
+            shared.close()  # Some nodes of a Cluster may have answered.
+            raise
         return shared
     if url == "memory:":
         raise ValueError(

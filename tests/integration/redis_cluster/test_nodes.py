@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
+from tests.integration.redis_cluster.sessions import PATIENCE, succeeds
 from tests.redis_cluster import RedisCluster, until
 from trio_progress import StoreError
 from trio_progress.stores.redis.nodes import Nodes
@@ -20,24 +20,10 @@ pytestmark = pytest.mark.integration
 
 NodesOf = Callable[..., Nodes]
 
-PATIENCE = 90.0
-
 
 def keys(prefix: str) -> list[str]:
     """A key of each of 16 partitions."""
     return [f"{prefix}:{{{tag}}}:k" for tag in tags(16)]
-
-
-def succeeds(call: Callable[[], Any]) -> Any:
-    """Tries it until the store answers."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return call()
-        except StoreError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def test_commands_and_scripts_go_to_the_nodes_that_have_their_slots(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
 import time
@@ -17,6 +16,7 @@ import trio
 
 from tests.documents import text_of
 from tests.integration.redis_backend.asking import opened_backends
+from tests.integration.redis_cluster.sessions import PATIENCE, partitions_of, reached, sessions_of
 from tests.redis_cluster import RedisCluster
 from tests.store_contract.rig import append, claim, index, lesson, seconds_of
 from trio_progress import Pipeline, ProgressTracker, RedisStore, StoreError, open_tracker
@@ -28,7 +28,6 @@ from trio_progress.stores.redis.partitions import partition_of, slot_of, tags
 pytestmark = pytest.mark.integration
 
 PIPELINE = Pipeline("work", {"count": 1, "report": 1})
-PATIENCE = 90.0
 
 Backends = Callable[..., RedisBackend]
 
@@ -38,18 +37,6 @@ def backends(prefix: str) -> Iterator[Backends]:
     """Makes backends on the same keys, as processes have them."""
     with opened_backends(prefix=prefix, timeout=5.0, beat=0.05) as make:
         yield lambda cluster, **given: make(cluster if isinstance(cluster, str) else cluster.url, **given)
-
-
-async def reached(holds: Callable[[], bool]) -> None:
-    """Waits until something holds."""
-    while not holds():  # noqa: ASYNC110 - nobody tells
-        await trio.sleep(0.02)
-
-
-def sessions_of(partition: int, count: int = 1) -> list[str]:
-    """Ids of sessions that are in one of 16 partitions."""
-    names = (f"job-{number}" for number in itertools.count())
-    return list(itertools.islice((name for name in names if partition_of(name, 16) == partition), count))
 
 
 # How many partitions there are
@@ -360,8 +347,7 @@ async def test_a_node_that_dies_under_load_loses_nothing_that_its_replica_had_an
 ) -> None:
     url = f"{mortal_cluster.url}?prefix={prefix}&wait_replicas=1"
     load = Load()
-    on_it = [each for each in range(16) if slot_of(f"{{{tags(16)[each]}}}") * 3 // 16384 == 1]
-    others = [each for each in range(16) if slot_of(f"{{{tags(16)[each]}}}") * 3 // 16384 == 2]
+    on_it, others = partitions_of(1), partitions_of(2)
     with trio.fail_after(2 * PATIENCE):
         async with open_tracker(url, flush_timeout=60) as tracker, trio.open_nursery() as nursery:
             for partition in (*on_it[:2], *others[:2]):

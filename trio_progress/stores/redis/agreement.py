@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from ...errors import StoreError
+from .answers import UnansweredError
 from .keys import Keys, agreement_key
 from .partitions import MOST_PARTITIONS, PARTITIONS
 from .scripts import AGREE
@@ -28,11 +29,19 @@ def agree(calls: Nodes, prefix: str, asked: int | None) -> int:
         asked: How many it is to have; None: what it has, or the usual number.
 
     Raises:
-        StoreError: The store did not answer, or has another number.
+        StoreError: The store did not answer, the node that says it among it, or has another number.
     """
     key = agreement_key(prefix)
     wanted = "" if asked is None else asked
-    (reply,) = calls([(AGREE, 2, key, Keys(prefix).index, wanted, PARTITIONS)])
+    try:
+        (reply,) = calls([(AGREE, 2, key, Keys(prefix).index, wanted, PARTITIONS)])
+    except UnansweredError as error:
+        if error.refused or calls.is_down:
+            raise
+        raise StoreError(
+            f"{error}; only that node can say how many partitions the store has ({key}): start it again, or wait until "
+            "a replica has taken over"
+        ) from error
     agreed = int(reply) if isinstance(reply, bytes) and reply.isdigit() and len(reply) < 4 else 0
     if not 1 <= agreed <= MOST_PARTITIONS:
         said = str(reply) if isinstance(reply, ResponseError) else repr(reply)

@@ -17,11 +17,12 @@ partition; a Cluster has several (see `redis.partitions`), and which node has wh
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import redis
 from redis.exceptions import ResponseError
@@ -34,7 +35,8 @@ from ..base import Append, Changes, Claim, Claimed, Delete, Done, Outcome, Page,
 from ..decoding import CorruptEntries
 from ..taking import Release, Take
 from .agreement import agree
-from .calls import Calls, UnansweredError
+from .answers import UnansweredError, some_answered
+from .calls import Calls
 from .ends import AT_ONCE, Ends
 from .keys import DEFAULT_PREFIX, Keys, keys_of
 from .listing import Lists
@@ -42,7 +44,7 @@ from .nodes import Nodes
 from .partitions import MOST_PARTITIONS
 from .queues import Queues
 from .reads import Reads, history_in
-from .scripts import PROBE
+from .scripts import PROBE, Steps
 from .server import Server
 from .watch import Watcher
 from .watching import Watching
@@ -57,6 +59,7 @@ class Opened(NamedTuple):
 
     keys: Sequence[Keys]
     reads: Mapping[Keys, Reads]
+    watchers: Mapping[Keys, Watcher]
     writers: Mapping[Keys, Writer]
     lists: Lists
     watcher: Watching
@@ -157,6 +160,7 @@ class RedisBackend:
         return Opened(
             keys,
             reads,
+            watchers,
             writers,
             Lists(self._calls, reads, self.corrupt),
             Watching(self._calls, self._waits, owns, beat, timeout),
@@ -178,22 +182,13 @@ class RedisBackend:
         return self._parts().watcher
 
     def open(self) -> None:
-        """Connects, and sees that Redis is new enough and can be written."""
+        """Connects, and sees that Redis is new enough and can be written.
+
+        A node of a Cluster that does not answer keeps nobody from what the others have.
+        """
         opened = self._parts()
-        names = [keys.probe for keys in opened.keys]
-        replies = self._calls([(PROBE, 1, name) for name in names])
-        replies += self._calls(
-            [
-                command
-                for name in names
-                for command in (
-                    ("DEL", name),
-                    ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
-                    ("XRANGE", name, "(1-1", "+", "COUNT", 1),
-                )
-            ]
-        )
-        for reply in replies:
+        probed, _ = self._calls.run_replicated([_probe(keys.probe) for keys in opened.keys], 0)
+        for reply in itertools.chain.from_iterable(some_answered(probed)):
             if isinstance(reply, ResponseError):
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
@@ -211,8 +206,6 @@ class RedisBackend:
     def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Makes the writes, with an outcome for each; where it raises, any of them may have been made."""
         opened = self._opened or self._parts()
-        if opened.watcher.began is None:
-            opened.watcher.begin()
         for write in batch:
             if isinstance(write, Take):
                 opened.watcher.listen(write.id)
@@ -228,10 +221,11 @@ class RedisBackend:
                 by_session.setdefault(write.id, []).append(place)
         home, many = opened.keys[0], len(opened.keys) > 1
         with self._writing:
-            steps = [
-                opened.writers[home.of(session) if many else home].steps([batch[place] for place in places])
-                for session, places in by_session.items()
-            ]
+            steps = []
+            for session, places in by_session.items():
+                keys = home.of(session) if many else home
+                written = opened.writers[keys].steps([batch[place] for place in places])
+                steps.append(opened.watchers[keys].begun(written))
             waited = self._wait_replicas if any(isinstance(write, (Claim, Append)) for write in batch) else 0
             found, had = self._calls.run_replicated(steps, waited)
             outcomes = {place: _queued(opened.queues, batch[place]) for place in of_all}
@@ -326,6 +320,17 @@ class RedisBackend:
             return Changes(watcher.begin(), (), (), ())
         self.write_ends_again()
         return watcher.changes(mark, seen, pause)
+
+
+def _probe(name: str) -> Steps[list[Any]]:
+    """The replies to what needs a Redis that is new enough, by a key that nobody uses."""
+    replies = yield [(PROBE, 1, name)]
+    newer = yield [
+        ("DEL", name),
+        ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),
+        ("XRANGE", name, "(1-1", "+", "COUNT", 1),
+    ]
+    return [*replies, *newer]
 
 
 def _queued(queues: Queues | None, write: Write) -> Outcome:

@@ -25,6 +25,7 @@ import redis
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 
 from ...errors import StoreError
+from .answers import UnansweredError, answered
 from .scripts import Command, Script, Steps
 
 if TYPE_CHECKING:
@@ -74,10 +75,6 @@ _CODES: Final[dict[type[Exception], str]] = {
     redis.exceptions.AskError: "ASK",
 }
 """What older versions of redis-py take off an error's text, and do not keep."""
-
-
-class UnansweredError(StoreError):
-    """A node of a Cluster gave no reply to what it was needed for; stands in the place of that."""
 
 
 class Sent(NamedTuple):
@@ -345,20 +342,6 @@ class Calls(RoundTrips[Sent]):
         self._closed = True
         if self._pool is not None:
             self._pool.disconnect()
-
-
-def answered(results: Sequence[T | UnansweredError]) -> list[T]:
-    """The results.
-
-    Raises:
-        UnansweredError: One of them is none.
-    """
-    found: list[T] = []
-    for result in results:
-        if isinstance(result, UnansweredError):
-            raise result
-        found.append(result)
-    return found
 
 
 def _everybodys(reply: object) -> str | None:

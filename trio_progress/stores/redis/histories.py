@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from ...state.history import KEPT_FOR, PIPELINES_KEPT, Lesson, encode_history, learned
 from ..base import Done, Outcome, SetHistory
-from .calls import UnansweredError
+from .answers import UnansweredError
 from .reads import history_in
 from .scripts import LEARN, Steps
 

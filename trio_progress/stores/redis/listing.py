@@ -19,9 +19,10 @@ from ...errors import CorruptEntryError, StoreError
 from ..base import Page, Query, Stored
 from ..decoding import CorruptEntries, decode_cursor, decode_id, encode_cursor, has_labels, label_text
 from ..places import LOOKED_AT, PLACES, dimensions, places_of
+from .answers import some_answered
 from .keys import session_keys
 from .reads import Read, Reads, epoch
-from .scripts import LIST, PAGE, TAKE_IN, Command, Steps
+from .scripts import LIST, PAGE, TAKE_IN, Command, Steps, once
 
 if TYPE_CHECKING:
     from .calls import RoundTrips
@@ -77,8 +78,12 @@ class Lists:
         self._look_for_older = dict.fromkeys(partitions, float("-inf"))
 
     def begin(self) -> None:
-        """Has the index of a store that is empty complete from its beginning; of another one, a slice is taken in."""
-        for reply in self._calls([take_in_slice(keys.base) for keys in self._partitions]):
+        """Has the index of a store that is empty complete from its beginning; of another one, a slice is taken in.
+
+        So is a partition whose node does not answer now, by the first list of it.
+        """
+        begun, _ = self._calls.run_replicated([once(take_in_slice(keys.base)) for keys in self._partitions], 0)
+        for reply in some_answered(begun):
             if isinstance(reply, ResponseError):
                 raise self._unreadable(reply)
 

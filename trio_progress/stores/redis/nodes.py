@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from ...errors import StoreError
-from .calls import BUDGET, Calls, RoundTrips, Sent, UnansweredError
+from .answers import UnansweredError
+from .calls import BUDGET, Calls, RoundTrips, Sent
 from .partitions import slot_of
 from .scripts import Command, Script
 from .server import Node
@@ -188,6 +189,7 @@ class Nodes(RoundTrips[ToNodes]):
     def _receive(self, node: Node, some: Sequence[_Asked], sent: Sent | StoreError, until: float) -> None:
         """Notes the replies to commands, or the error in their place, and what the node has answered behind them."""
         error = sent if isinstance(sent, StoreError) else None
+        refused = False
         answers: Iterator[Any] = iter(())
         if isinstance(sent, Sent):
             try:
@@ -196,11 +198,12 @@ class Nodes(RoundTrips[ToNodes]):
             except StoreError as failed:
                 error = failed
                 # What a node refuses in its state (full, without permission) it has answered.
-                if not isinstance(failed.__cause__, ResponseError):
+                refused = isinstance(failed.__cause__, ResponseError)
+                if not refused:
                     self.topology.failed(node, failed)
         for each in some:
             if error is not None:
-                each.reply = UnansweredError(str(error))
+                each.reply = UnansweredError(str(error), refused=refused)
             else:
                 if each.asking is not None:
                     next(answers)

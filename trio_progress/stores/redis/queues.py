@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 from ..taking import SPENT_SHOWN, Chosen, Release, Take, Taken
-from .calls import UnansweredError
+from .answers import UnansweredError
 from .queue import head, release, take
 
 if TYPE_CHECKING:

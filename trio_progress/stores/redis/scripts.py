@@ -22,6 +22,12 @@ Steps: TypeAlias = Generator[Sequence[Command], Any, T]
 """Something that needs several round trips: yields commands, is sent a reply for each, returns what came of it."""
 
 
+def once(command: Command) -> Steps[Any]:
+    """The reply to one command."""
+    (reply,) = yield [command]
+    return reply
+
+
 class Script(NamedTuple):
     """A script, and the digest by which a server that has seen it knows it."""
 

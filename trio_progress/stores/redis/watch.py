@@ -13,9 +13,10 @@ Who makes the calls that wait is `redis.watching`.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar, final
 
 from redis.exceptions import ResponseError
 
@@ -24,13 +25,15 @@ from ...state.checks import new_id
 from ..base import Ask, Seen, Stored
 from ..decoding import CorruptEntries, decode_id
 from ..taking import TAKE
-from .calls import UnansweredError
+from .answers import UnansweredError
 from .keys import Keys, session_keys
 from .reads import Entries, Followed, Read, Reads, ask, fields, stamp
 
 if TYPE_CHECKING:
     from .calls import RoundTrips
     from .scripts import Command, Steps
+
+T = TypeVar("T")
 
 ENTRIES: Final = 8
 """States of one session that are read at once; more follow in the next call."""
@@ -95,15 +98,27 @@ class Watcher:
         self._watched: dict[str, float] = {}
         """When it was said last that a session is watched."""
         self._checked = 0.0
+        self._lock = threading.Lock()
+        self._began: str | None = None
 
     def begin(self) -> Steps[str]:
-        """The mark of now.
+        """The mark of when this was first done: what was asked of owners in this partition since then is not missed.
 
         Raises:
             StoreError: Redis did not answer.
         """
-        replies = yield [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
-        return " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
+        began = self._began
+        if began is None:
+            replies = yield [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
+            mark = " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
+            with self._lock:
+                began = self._began = self._began or mark
+        return began
+
+    def begun(self, steps: Steps[T]) -> Steps[T]:
+        """What makes somebody an owner here is done once nothing is missed that owners are asked."""
+        yield from self.begin()
+        return (yield from steps)
 
     def since(self, mark: str) -> Since:
         """The entries that a mark says.

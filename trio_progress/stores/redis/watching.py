@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from ...errors import StoreError
 from ..base import Ask, Changes, Pause, Seen, Stored
+from .answers import UnansweredError, some_answered
 from .partitions import partition_of
+from .scripts import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .calls import RoundTrips
-    from .scripts import Command, Steps
     from .watch import Since, Streams, Watcher
 
 LOOKS_AT_OTHERS: Final = 10
@@ -43,11 +44,16 @@ GATHER: Final = 0.01
 """Seconds in which news is gathered after the last that was returned: with many sessions it comes in bunches."""
 
 
+_UNKNOWN: Final = ""
+"""The mark of a partition that has not answered yet."""
+
+
 class _Part(NamedTuple):
     """A partition, as one call is asked for it."""
 
     watcher: Watcher
     since: Since
+    """Empty until it has answered for the first time."""
     seen: Mapping[str, Seen | None]
 
 
@@ -97,23 +103,20 @@ class Watching:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._returned_at = 0.0
-        self.began: str | None = None
-        """The mark of when this store was first spoken to."""
         self.looked_at = float("-inf")
         """When it was last known, by `time.monotonic()`, what news there was."""
 
     def begin(self) -> str:
         """The mark of when this store was first spoken to: nothing that was asked of its owners since then is missed.
 
+        A partition whose node does not answer has none yet. It is begun before anything is claimed there.
+
         Raises:
-            StoreError: Redis did not answer.
+            StoreError: No partition has answered.
         """
-        began = self.began
-        if began is None:
-            mark = ";".join(self._calls.run([watcher.begin() for watcher in self._watchers]))
-            with self._lock:
-                began = self.began = self.began or mark
-        return began
+        marks, _ = self._calls.run_replicated([watcher.begin() for watcher in self._watchers], 0)
+        some_answered(marks)
+        return ";".join(_UNKNOWN if isinstance(mark, UnansweredError) else mark for mark in marks)
 
     def listen(self, process: str) -> None:
         """From now on it is told when a process is asked to take."""
@@ -184,7 +187,7 @@ class Watching:
                 by_partition[partition_of(session, count)][session] = known
             spread = by_partition
         return [
-            _Part(watcher, watcher.since(mark), here)
+            _Part(watcher, {} if mark == _UNKNOWN and count > 1 else watcher.since(mark), here)
             for watcher, mark, here in zip(self._watchers, marks, spread, strict=True)
         ]
 
@@ -237,6 +240,9 @@ class Watching:
         if len(read) < len(parts) and time.monotonic() >= self._others_at:
             self._others_at = time.monotonic() + LOOKS_AT_OTHERS * self._beat
             others = [part for part in parts if part not in read]
+        tried = len(read) + len(others)
+        errors += self._begin_late([part for part in (*read, *others) if not part.since])
+        read, others = [part for part in read if part.since], [part for part in others if part.since]
         for part, reply in self._read(read, others, block):
             try:
                 if isinstance(reply, StoreError):
@@ -244,15 +250,34 @@ class Watching:
                 news = part.watcher.take_in(reply, part.since, part.seen)
             except StoreError as error:
                 errors.append(error)
-                self._rests_until[part.watcher] = time.monotonic() + self._beat
+                self._rest(part.watcher)
             else:
                 sessions += news[0]
                 gone += news[1]
                 asked += news[2]
                 self._rests_until.pop(part.watcher, None)
-        if errors and len(errors) >= len(read) + len(others):
+        if errors and len(errors) >= tried:
             raise errors[0]
         return sessions, gone, asked
+
+    def _begin_late(self, parts: Sequence[_Part]) -> list[StoreError]:
+        """Has partitions read from now on that did not answer when the store was opened; what those say that do not."""
+        errors: list[StoreError] = []
+        due = [part for part in parts if not self._rests(part.watcher)]
+        marks, _ = self._calls.run_replicated([part.watcher.begin() for part in due], 0)
+        for part, mark in zip(due, marks, strict=True):
+            if isinstance(mark, UnansweredError):
+                errors.append(mark)
+                self._rest(part.watcher)
+            else:
+                part.since.update(part.watcher.since(mark))
+        return errors
+
+    def _rest(self, watcher: Watcher) -> None:
+        self._rests_until[watcher] = time.monotonic() + self._beat
+
+    def _rests(self, watcher: Watcher) -> bool:
+        return self._rests_until.get(watcher, float("-inf")) > time.monotonic()
 
     def _is_read(self, part: _Part) -> bool:
         """Whether this process has to do with a partition."""
@@ -273,7 +298,7 @@ class Watching:
         others: list[Watcher] = []
         for part in parts:
             watcher = part.watcher
-            if len(self._watchers) > 1 and self._rests_until.get(watcher, now) > now:
+            if len(self._watchers) > 1 and self._rests(watcher):
                 continue
             streams = watcher.streams(part.since, part.seen)
             under_way = self._under_way.get(watcher)
@@ -291,7 +316,7 @@ class Watching:
         if others:
             self._wake(others)
         if at_once:
-            replies, _ = self._calls.run_replicated([_once(command) for _, command in at_once], 0)
+            replies, _ = self._calls.run_replicated([once(command) for _, command in at_once], 0)
             found += zip([part for part, _ in at_once], replies, strict=True)
         part_of = {part.watcher: part for part in parts}
         for watcher in self._answered(0 if found else block):
@@ -337,9 +362,3 @@ def socketpair() -> tuple[socket.socket, socket.socket]:
     for each in pair:
         each.setblocking(False)
     return pair
-
-
-def _once(command: Command) -> Steps[Any]:
-    """The reply to one command."""
-    (reply,) = yield [command]
-    return reply
