@@ -75,6 +75,7 @@ async def test_a_process_begun_while_a_master_is_down_works_with_what_the_others
             assert [session.id for session in (await other.sessions(status="queued")).sessions] == [waiting]
 
 
+@pytest.mark.exhaustive
 def test_what_an_owner_is_asked_reaches_it_though_its_partition_did_not_answer_when_it_began(
     own_cluster: RedisCluster, prefix: str
 ) -> None:
@@ -97,6 +98,7 @@ def test_what_an_owner_is_asked_reaches_it_though_its_partition_did_not_answer_w
         assert asked == [Ask(lost, "cancel", "enough")]
 
 
+@pytest.mark.exhaustive
 def test_only_the_node_that_says_how_many_partitions_there_are_is_needed_to_begin(
     own_cluster: RedisCluster, prefix: str
 ) -> None:
