@@ -241,6 +241,15 @@ async def test_the_probes_are_tied_to_the_loop_and_to_the_store() -> None:
             store.mode = "up"
 
 
+async def test_the_probe_says_which_partitions_of_the_store_are_down_and_is_ready_all_the_same() -> None:
+    store = RecordingStore()
+    store.partitions_down = [3, 7]  # type: ignore[attr-defined]
+    async with open_door(tracker_settings={"store": store}) as door:
+        ready = await ask(door.port, "GET", "/readyz")
+        assert (ready.status, ready.json["store_up"], ready.json["store_partitions_down"]) == (200, True, [3, 7])
+        assert "trio_progress_store_partitions_down 2.0\n" in (await ask(door.port, "GET", "/metrics")).body.decode()
+
+
 @both_doors
 async def test_metrics_are_for_those_who_may_read_all() -> None:
     pytest.importorskip("prometheus_client")

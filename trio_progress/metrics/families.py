@@ -78,6 +78,10 @@ def _phases(statistics: TrackerStatistics) -> Mapping[Labels, Value]:
     return {labels: distribution for labels, distribution in statistics.phase_seconds.items()}  # noqa: C416 - for mypy
 
 
+def _partitions_down(statistics: TrackerStatistics) -> Mapping[Labels, Value]:
+    return {(): len(statistics.store_partitions_down)}
+
+
 # A table: a line or two for each.
 # fmt: off
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -110,6 +114,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
            ("pipeline", "phase")),
     Family("store_up", "gauge", _plain("store_up"),
            "Whether the store answers: 1, or 0 while it cannot be read or does not take what waits for it.", merge=min),
+    Family("store_partitions_down", "gauge", _partitions_down,
+           "Partitions of a store in a Redis Cluster whose node did not answer the last time; 0 with any other store.",
+           merge=max),
     Family("sessions_followed", "gauge", _plain("sessions_followed"),
            "Sessions of other processes that are watched here, by way of the store."),
     Family("read_lag_seconds", "gauge", _plain("read_lag"),

@@ -210,6 +210,7 @@ class Routes:
             ready=statistics.store_up and not stopping,
             stopping=stopping,
             store_up=statistics.store_up,
+            store_partitions_down=statistics.store_partitions_down,
             read_lag=round(statistics.read_lag, 3),
             sessions_followed=statistics.sessions_followed,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 import msgspec
@@ -48,6 +49,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     stopping: bool
     store_up: bool
+    store_partitions_down: Sequence[int]
+    """The partitions of a store in a Redis Cluster whose node did not answer the last time."""
     read_lag: float
     """Seconds since it was last known what news of other processes' sessions there is in the store."""
     sessions_followed: int

@@ -238,6 +238,11 @@ class RedisStore(ThreadedStore):
         return self.redis.unreplicated
 
     @property
+    def partitions_down(self) -> Sequence[int]:
+        """The numbers of the parts of a store in a Cluster whose node did not answer the last time; else none."""
+        return self.redis.partitions_down
+
+    @property
     def looked_at(self) -> float:
         """When it was last known, by `time.monotonic()`, what news there was; long ago where nobody waits for any."""
         return self.redis.looked_at

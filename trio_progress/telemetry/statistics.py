@@ -250,6 +250,9 @@ class TrackerStatistics:
     """Times that the event loop stood still while somebody watched a session: something blocks it."""
     store_up: bool
     """Whether the store answers: it can be read, and nothing waits that it did not take the last time."""
+    store_partitions_down: Sequence[int]
+    """The numbers of the partitions of a store in a Redis Cluster whose node did not answer the last time: what stands
+    there cannot be read and waits to be stored. Of any other store there are none."""
     sessions_followed: int
     """Sessions of other processes that somebody watches here."""
     read_lag: float
@@ -274,6 +277,7 @@ class TrackerStatistics:
         return cls(
             **counts,
             **standing,  # type: ignore[arg-type]
+            store_partitions_down=tuple(getattr(store, "partitions_down", ())),
             persist_seconds=tally.persist_seconds.frozen(),
             delivery_lag=tally.delivery_lag.frozen(),
             ended={pipeline: dict(row) for pipeline, row in tally.ledger.ended.items()},

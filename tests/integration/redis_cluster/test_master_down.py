@@ -33,7 +33,7 @@ def stored(backend: RedisBackend, write: Write) -> Outcome:
 
 
 async def test_a_process_begun_while_a_master_is_down_works_with_what_the_others_have(
-    own_cluster: RedisCluster, prefix: str
+    own_cluster: RedisCluster, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"{own_cluster.url}?prefix={prefix}"
     (lost, waiting), (live, job) = sessions_of(LOST[0], 2), sessions_of(LIVE[0], 2)
@@ -55,6 +55,9 @@ async def test_a_process_begun_while_a_master_is_down_works_with_what_the_others
                 await other.snapshot(lost)
             with pytest.raises(StoreError, match=down):
                 await other.sessions()
+            for tracker in (owner, other):
+                statistics = tracker.statistics()
+                assert (statistics.store_up, list(statistics.store_partitions_down)) == (True, LOST)
             left = trio.Event()
 
             async def run() -> None:
@@ -71,6 +74,7 @@ async def test_a_process_begun_while_a_master_is_down_works_with_what_the_others
                     pass
                 await trio.sleep(0.05)
             assert (await other.snapshot(lost)).status == "cancelled"
+            assert not other.statistics().store_partitions_down
             await other.declare(waiting, PIPELINE)
             assert [session.id for session in (await other.sessions(status="queued")).sessions] == [waiting]
 

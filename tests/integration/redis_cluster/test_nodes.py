@@ -120,7 +120,7 @@ def test_a_script_under_way_is_made_once_its_slot_has_moved(
 
 @pytest.mark.exhaustive
 def test_a_dead_node_fails_its_own_commands_until_its_replica_has_taken_over(
-    mortal_cluster: RedisCluster, nodes_of: NodesOf, prefix: str
+    mortal_cluster: RedisCluster, nodes_of: NodesOf, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def once(name: str) -> Steps[bytes]:
         (reply,) = yield [("GET", name)]
@@ -128,6 +128,8 @@ def test_a_dead_node_fails_its_own_commands_until_its_replica_has_taken_over(
 
     nodes = nodes_of(mortal_cluster, 1.0)
     names = keys(prefix)
+    nodes.topology.slots = [slot_of(name) for name in names]
+    caplog.set_level("INFO")
     nodes([("SET", name, number) for number, name in enumerate(names)])
     with mortal_cluster.masters[1].client() as client:
         client.execute_command("WAIT", 1, 5000)
@@ -140,12 +142,17 @@ def test_a_dead_node_fails_its_own_commands_until_its_replica_has_taken_over(
             assert f"node 127.0.0.1:{mortal_cluster.masters[1].port}" in str(result)
         else:
             assert result == str(number).encode()
-    assert [node.port for node in nodes.topology.down] == [mortal_cluster.masters[1].port]
+    assert nodes.topology.partitions_down == lost
     until(lambda: mortal_cluster.owner_of(slot_of(names[lost[0]])) is not mortal_cluster.masters[1])
     replies = succeeds(lambda: nodes([("GET", name) for name in names]))
     assert replies == [str(number).encode() for number in range(16)]
     assert nodes.failovers == 1
-    assert not nodes.topology.down
+    assert nodes.topology.partitions_down == []
+    said = [(record.event, record.getMessage()) for record in caplog.records]  # type: ignore[attr-defined]
+    dead = f"127.0.0.1:{mortal_cluster.masters[1].port}"
+    assert [event for event, text in said if dead in text] == ["store_down", "store_up"]
+    assert f"the sessions in its partitions ({', '.join(map(str, lost))}) wait" in said[0][1]
+    assert f"another node of the store has what {dead} had" in said[1][1]
 
 
 def test_what_is_no_cluster_says_so(redis_url: str, nodes_of: NodesOf, redis_cluster: RedisCluster) -> None:

@@ -196,7 +196,8 @@ async def test_of_a_loop_that_does_not_answer_the_counts_are_told_and_no_gauges(
             await trio.to_thread.run_sync(scrape)
     before, during, after = map(samples, bodies)
     gauges = {(name, labels) for name, labels in before if name in ("sessions", "subscribers", "store_up")}
-    gauges |= {(name, frozenset()) for name in ("persist_lag_seconds", "read_lag_seconds", "sessions_followed")}
+    others = ("persist_lag_seconds", "read_lag_seconds", "sessions_followed", "store_partitions_down")
+    gauges |= {(name, frozenset()) for name in others}
     assert set(before) - set(during) == gauges
     assert during["sessions_begun_total", frozenset()] == 1
     assert set(after) == set(before)

@@ -41,7 +41,7 @@ from .ends import AT_ONCE, Ends
 from .keys import DEFAULT_PREFIX, Keys, keys_of
 from .listing import Lists
 from .nodes import Nodes
-from .partitions import MOST_PARTITIONS
+from .partitions import MOST_PARTITIONS, slot_of
 from .queues import Queues
 from .reads import Reads, history_in
 from .scripts import PROBE, Steps
@@ -148,6 +148,7 @@ class RedisBackend:
             partitions = agree(self._calls, self._prefix, self._asked_partitions)
             with self._writing:
                 opened = self._opened = self._opened or self._open(partitions)
+                self._calls.topology.slots = [slot_of(keys.base) for keys in opened.keys]
         return opened
 
     def _open(self, partitions: int) -> Opened:
@@ -171,6 +172,11 @@ class RedisBackend:
     def looked_at(self) -> float:
         """When it was last known, by `time.monotonic()`, what news there was."""
         return float("-inf") if self._opened is None else self._opened.watcher.looked_at
+
+    @property
+    def partitions_down(self) -> Sequence[int]:
+        """The partitions of a Cluster whose node did not answer the last time; of one Redis this says nothing."""
+        return self._calls.topology.partitions_down if isinstance(self._calls, Nodes) else ()
 
     @property
     def watcher(self) -> Watching:

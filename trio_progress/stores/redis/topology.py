@@ -67,6 +67,8 @@ class Topology:
         """When the nodes may be asked again."""
         self._throttle = Throttle()
         self._random = random.Random()  # noqa: S311 - it decides who is asked, nothing else
+        self.slots: Sequence[int] = ()
+        """Those of the partitions of the store, once it is known how many there are."""
         self.failovers = 0
         """How often what a node had that did not answer was another one's."""
 
@@ -114,8 +116,10 @@ class Topology:
             self._down[node] = _Down(time.monotonic() + pause, pause, error)
             self._doubted = True
         if before is None:
-            text = "a node of the store does not answer, its sessions wait: %s"
-            log_event(logging.WARNING, "store_down", text, error, throttle=self._throttle, reason=error)
+            had = ", ".join(str(number) for number, slot in enumerate(self.slots) if self._known(slot) == node)
+            what = f"the sessions in its partitions ({had})" if had else "its sessions"
+            text = "a node of the store does not answer, %s wait: %s"
+            self._log(logging.WARNING, "store_down", node, text, what, error, reason=error)
 
     def answered(self, node: Node) -> None:
         """A node has answered."""
@@ -123,14 +127,19 @@ class Topology:
             with self._lock:
                 there = self._down.pop(node, None)
             if there is not None:
-                text = "the node %s of the store answers again"
-                log_event(logging.INFO, "store_up", text, node, throttle=self._throttle)
+                self._log(logging.INFO, "store_up", node, "the node %s of the store answers again", node)
+
+    def _log(self, level: int, event: str, node: Node, text: str, *args: object, reason: object = None) -> None:
+        log_event(level, event, text, *args, throttle=self._throttle, kind=f"{event} {node}", reason=reason)
 
     @property
-    def down(self) -> dict[Node, StoreError]:
-        """The nodes that have slots and did not answer the last time, and what was wrong."""
-        owners = self._owners()
-        return {node: down.error for node, down in list(self._down.items()) if node in owners}
+    def partitions_down(self) -> Sequence[int]:
+        """The partitions of which no node is known, or one that did not answer the last time."""
+        return [
+            number
+            for number, slot in enumerate(self.slots)
+            if (node := self._known(slot)) is None or node in self._down
+        ]
 
     @property
     def is_down(self) -> bool:
@@ -195,6 +204,8 @@ class Topology:
             self._starts = [begin for begin, _, _ in ranges]
             self._moved.clear()
             self._doubted = bool(owners & self._down.keys())
+        for node in lost - owners:
+            self._log(logging.INFO, "store_up", node, "another node of the store has what %s had", node)
 
 
 def _ranges(asked: Node, reply: object) -> list[tuple[int, int, Node]]:
