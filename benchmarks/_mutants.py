@@ -393,7 +393,7 @@ def hunt(mutant: Mutant, budget: int, seed: int, *, exhaust: bool = False) -> Fo
     with tempfile.TemporaryDirectory(prefix="trio-progress-mutant-") as folder:
         copy = Path(folder) / "trio_progress"
         shutil.copytree(ROOT / "trio_progress", copy, ignore=shutil.ignore_patterns("__pycache__", "static", "demo"))
-        _bring_bytecode(ROOT / "trio_progress", copy)
+        bring_bytecode(ROOT / "trio_progress", copy)
         plant(copy, mutant)
         names = [EXHAUST] if exhaust else mutant.scenarios
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -413,7 +413,7 @@ def hunt(mutant: Mutant, budget: int, seed: int, *, exhaust: bool = False) -> Fo
     return Found(mutant.name, scenario, schedules, error)
 
 
-def _bring_bytecode(package: Path, copy: Path) -> None:
+def bring_bytecode(package: Path, copy: Path) -> None:
     """Copies what Python has compiled already; of the file that is changed then, it sees that it is out of date."""
     for source in copy.rglob("*.py"):
         compiled = Path(cache_from_source(str(package / source.relative_to(copy))))

@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from tests.support import Seeds
+    from tests.support import Cases, Seeds
 
 # Asserts in what several test modules share say as much as those in the modules.
 pytest.register_assert_rewrite("tests.store_contract")
@@ -33,6 +33,9 @@ USUAL_EXAMPLES = 10
 
 FEW_EXAMPLES = 5
 """How many it tries with `--few`."""
+
+PART = 40
+"""Percent that `--exhaustive --few` takes of all that `--exhaustive` takes, as .ci/run does."""
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,11 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         deadline=None,
         database=None,
         print_blob=True,
-        max_examples=100
-        if config.getoption("--exhaustive")
-        else FEW_EXAMPLES
-        if config.getoption("--few")
-        else USUAL_EXAMPLES,
+        max_examples=_examples(config),
     )
     hypothesis.settings.register_profile(
         "ci",
@@ -68,6 +67,13 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+def _examples(config: pytest.Config) -> int:
+    few = config.getoption("--few")
+    if config.getoption("--exhaustive"):
+        return PART if few else 100
+    return FEW_EXAMPLES if few else USUAL_EXAMPLES
 
 
 def pytest_unconfigure() -> None:
@@ -94,7 +100,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--few",
         action="store_true",
-        help="have hypothesis try few examples: on a second Python, say",
+        help="have hypothesis try few examples: on a second Python, say; with --exhaustive, "
+        f"{PART} percent of all seeds, examples and steps",
     )
     parser.addoption(
         "--frames",
@@ -132,16 +139,28 @@ def exhaustive(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--exhaustive"))
 
 
+@pytest.fixture(scope="session")
+def cases(request: pytest.FixtureRequest, exhaustive: bool) -> Cases:
+    """`cases(100, exhaustive=1000)`: how many cases a test takes; with `--exhaustive --few` a part of all, 400."""
+    everything, few = exhaustive, request.config.getoption("--few")
+
+    def number(usual: int, *, exhaustive: int) -> int:
+        if not everything:
+            return usual
+        return max(usual, exhaustive * PART // 100) if few else exhaustive
+
+    return number
+
+
 @pytest.fixture
-def seeds(request: pytest.FixtureRequest, exhaustive: bool) -> Seeds:
+def seeds(request: pytest.FixtureRequest, cases: Cases) -> Seeds:
     """`for seed in seeds(100, exhaustive=1000)`: so many fresh seeds, or the one of `--seed` alone.
 
     In CI they are the same each time. The one that the test has come to is told when it fails.
     """
-    everything = exhaustive
 
     def draw(count: int, *, exhaustive: int | None = None) -> Iterator[int]:
-        return _drawn(request, exhaustive if everything and exhaustive is not None else count)
+        return _drawn(request, count if exhaustive is None else cases(count, exhaustive=exhaustive))
 
     return draw
 

@@ -42,6 +42,12 @@ class Seeds(Protocol):
     def __call__(self, count: int, *, exhaustive: int | None = None) -> Iterator[int]: ...
 
 
+class Cases(Protocol):
+    """What the fixture `cases` is: the usual number, or with `--exhaustive` as many as that says, or a part of them."""
+
+    def __call__(self, usual: int, *, exhaustive: int) -> int: ...
+
+
 PATIENCE = 60.0
 """Seconds in which anything comes to pass that is bound to, on a machine that is slow and busy."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.browser.page import HostProcess
     from tests.forking import ForkServer
     from tests.redis_cluster import RedisCluster
+    from tests.support import Cases
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +142,6 @@ def each_door(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def kills(exhaustive: bool) -> int:
+def kills(cases: Cases) -> int:
     """How often something is killed: `KILLS=1000` before a release."""
-    return int(os.environ.get("KILLS", "20" if exhaustive else "4"))
+    return int(os.environ.get("KILLS", "0")) or cases(4, exhaustive=20)

@@ -102,7 +102,7 @@ def test_lists_measures_ours_beside_a_floor_and_a_rival(tmp_path: Path) -> None:
     assert [target["limit"] for target in report["targets"]] == [1.0]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path) -> None:
     for small in (
         ["slow", "--clients", "4", "--ticks", "30", "--rounds", "1", "--rivals"],
@@ -132,7 +132,7 @@ def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_p
     }
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_deltas_measures_an_update_beside_what_has_changed(redis_program: str, tmp_path: Path) -> None:
     small = ["--rounds", "1", "--updates", "20", "--phases", "50", "--watching", "2"]
     report, _ = measured(tmp_path, "deltas", *small)
@@ -144,7 +144,7 @@ def test_deltas_measures_an_update_beside_what_has_changed(redis_program: str, t
     assert all(target["met"] for target in report["targets"] if "into Redis" in target["what"])
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_processes_counts_exactly_and_measures_beside_a_shared_value(tmp_path: Path) -> None:
     small = ["--rounds", "2", "--span", "0.2", "--workers", "2", "--units", "1000", "--kills", "4", "--ways", "fork"]
     report, run = measured(tmp_path, "processes", *small)

@@ -16,7 +16,7 @@ from tests.benchmark_shape import check_shape
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None:
     options = argparse.Namespace(rounds=2, span=0.0005, subscribers=3)
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -33,7 +33,7 @@ def test_hot_measures_every_contender_beside_its_rivals_in_every_round() -> None
     assert [target["limit"] for target in report["targets"]] == [1.5, 0.4, 1.05]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> None:
     options = argparse.Namespace(rounds=2, span=0.0005, sessions=3, past=5)
     report = trio.run(scrape.measure, options, clock=trio.testing.MockClock(autojump_threshold=0)).as_json()
@@ -50,7 +50,7 @@ def test_scrape_measures_counting_and_scraping_beside_prometheus_client() -> Non
     assert [target["limit"] for target in report["targets"]] == [0.5, 0.5, 10.0, 0]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 @pytest.mark.parametrize("contender", sessions_worker.CONTENDERS)
 @pytest.mark.parametrize("traced", [False, True])
 def test_each_contender_of_sessions_is_measured_at_every_step(contender: str, traced: bool) -> None:
@@ -62,7 +62,7 @@ def test_each_contender_of_sessions_is_measured_at_every_step(contender: str, tr
         assert set(figures) == {figure.name for figure in sessions_worker.FIGURES}
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 async def test_contenders_take_turns_and_what_is_between_rounds_is_not_measured() -> None:
     asked: list[str] = []
 
@@ -95,7 +95,7 @@ async def test_a_timing_counts_operations_and_not_repetitions() -> None:
     assert 0 < value < 10 * 0.002e9 / repetitions / 1000
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_slope_looks_at_the_memory_ten_times() -> None:
     report = slope.run(argparse.Namespace(rounds=1, count=40, together=2)).as_json()
     check_shape(report, rounds=1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._counting import WAYS
+from tests.support import Cases
 
 pytestmark = [
     pytest.mark.integration,
@@ -40,6 +41,9 @@ def run(body):
 
 SLOW_TO_START = {"spawn", "forkserver", "executor", "subprocess", "trio-parallel"}
 """Ways that are left to `--exhaustive`: each worker imports all of it."""
+
+OFTEN = {"fork", "spawn"}
+"""Ways in which millions are counted without waiting for a release: the others differ in how a worker comes about."""
 
 
 def ran(folder: Path, *arguments: str, timeout: float = 120) -> list[str]:
@@ -73,15 +77,16 @@ def test_what_workers_count_is_counted_exactly(way: str, tmp_path: Path) -> None
     assert ran(tmp_path, "-m", "benchmarks._counting", way, "2000", "8") == ["16000", "0"]
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.exhaustive if way in OFTEN else pytest.mark.release) for way in WAYS]
+)
 def test_two_million_units_of_eight_workers_are_counted_exactly(way: str, tmp_path: Path) -> None:
     told = ran(tmp_path, "-m", "benchmarks._counting", way, "250000", "8", timeout=600)
     assert told == ["2000000", "0"]
 
 
-@pytest.mark.parametrize("kills", [24, pytest.param(200, marks=pytest.mark.exhaustive)])
-def test_workers_that_are_killed_lose_nothing_that_had_returned(kills: int, seed: int, tmp_path: Path) -> None:
+def test_workers_that_are_killed_lose_nothing_that_had_returned(cases: Cases, seed: int, tmp_path: Path) -> None:
+    kills = cases(24, exhaustive=200)
     told = ran(tmp_path, "-m", "benchmarks._counting", "kills", str(seed), str(kills))
     returned, counted, deaths, late = map(int, told)
     assert 0 <= counted - returned <= deaths == kills

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.chain import open_farm
+from tests.support import Cases
 from trio_progress import open_tracker
 from trio_progress.state.record import decode_event
 from trio_progress.tracker import runtime_of
@@ -33,9 +34,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def test_a_killed_shard_is_fenced_and_another_process_goes_on_with_it_and_nothing_is_counted_twice(
-    store: str, exhaustive: bool, record_property: Callable[[str, object], None]
+    store: str, cases: Cases, record_property: Callable[[str, object], None]
 ) -> None:
-    kills = 20 if exhaustive else 2
+    kills = cases(2, exhaustive=20)
     took: list[float] = []
     epochs: list[int] = []
     async with open_farm() as farm, open_tracker(store) as tracker:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from benchmarks import _fuzzing
+from tests.support import Cases
 from trio_progress.stores.sqlite import rows as sqlite_rows
 
 pytestmark = pytest.mark.integration
@@ -26,9 +27,9 @@ def benchmark(*arguments: str, out: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_inputs_that_mean_harm_kill_nothing_leave_nothing_and_are_answered_with_reasons(
-    tmp_path: Path, exhaustive: bool
+    tmp_path: Path, cases: Cases
 ) -> None:
-    count = 5000 if exhaustive else 150
+    count = cases(150, exhaustive=5000)
     report, said = benchmark("--count", str(count), out=tmp_path / "fuzz.json")
     assert [(target["what"], target["value"]) for target in report["targets"]] == [
         ("process deaths", 0.0),
@@ -102,7 +103,7 @@ def test_an_answer_without_a_reason_is_a_failure(answer: bytes, why: str) -> Non
     trio.run(look)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.release
 def test_a_flood_of_three_clients_is_measured_beside_a_server_at_rest(tmp_path: Path) -> None:
     report, _ = benchmark("--flood", "1", out=tmp_path / "flood.json")
     assert [target["limit"] for target in report["targets"]] == [50.0, 20.0, 100.0]

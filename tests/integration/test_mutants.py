@@ -21,7 +21,9 @@ QUICK = 1
 """A seed under which those of every day took at most 40. With `--exhaustive` or `--seed` it is another each time."""
 
 EVERY_DAY = MUTANTS[::12]
-"""Some of each kind: what is explored by them is the explorer. The rest are for `--exhaustive`."""
+"""Some of each kind: what is explored by them is the explorer. A third is for `--exhaustive`, and all for a release."""
+
+OFTEN = (*MUTANTS[::3], MUTANTS[-1])
 
 
 def test_there_are_enough_of_them_and_each_has_its_place(tmp_path: Path) -> None:
@@ -35,7 +37,12 @@ def test_there_are_enough_of_them_and_each_has_its_place(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "mutant",
-    [pytest.param(one, marks=() if one in EVERY_DAY else pytest.mark.exhaustive) for one in MUTANTS],
+    [
+        pytest.param(
+            one, marks=() if one in EVERY_DAY else pytest.mark.exhaustive if one in OFTEN else pytest.mark.release
+        )
+        for one in MUTANTS
+    ],
     ids=[mutant.name.partition(":")[0] for mutant in MUTANTS],
 )
 def test_a_planted_bug_is_found(

@@ -20,7 +20,7 @@ from wsproto.utilities import LocalProtocolError
 
 from tests.doors import open_door, opened, talk
 from tests.raw import UPGRADE, masked
-from tests.support import PATIENCE
+from tests.support import PATIENCE, Cases
 from trio_progress import open_tracker
 from trio_progress.server import open_server
 from trio_progress.server.encoder import close_frame, frame, write_many_nowait
@@ -180,10 +180,10 @@ async def test_frames_are_whole_and_nothing_follows_a_close(
     encrypted: bool,
     rng: random.Random,
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    exhaustive: bool,
+    cases: Cases,
     pytestconfig: pytest.Config,
 ) -> None:
-    frames: int = pytestconfig.getoption("--frames") or (1000 if exhaustive else 250)
+    frames: int = pytestconfig.getoption("--frames") or cases(250, exhaustive=1000)
     seen: Counter[str] = Counter()
     told: set[Newest] = set()
     serving, asking = contexts

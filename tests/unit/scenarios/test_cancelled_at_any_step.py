@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import RecordingStore, Seeds, seeded_scheduler
+from tests.support import Cases, RecordingStore, Seeds, seeded_scheduler
 from trio_progress import End, Pipeline, ProgressTracker, SessionActiveError, SessionNotFoundError, open_tracker
 from trio_progress.protocol.messages import Message
 from trio_progress.tracker import runtime_of
@@ -216,13 +216,13 @@ def sweep(
 @pytest.mark.parametrize("kind", ["cancel", "interrupt"])
 @pytest.mark.parametrize("scenario", [flat, nested, beside, cancelled_by_itself, under_a_deadline, resumed])
 def test_a_cancel_or_a_ctrl_c_at_any_step_leaves_nothing_and_ends_each_session_once(
-    scenario: Scenario, kind: str, whole: bool, seed: int, exhaustive: bool, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, kind: str, whole: bool, seed: int, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes: dict[str, int] = {}
     steps = 0
     # Of the one that cancels itself few steps end by the cancel or the Ctrl-C that comes at them.
-    usual = 4 if scenario is cancelled_by_itself else 12
-    for step, statuses in sweep(scenario, kind, seed, whole, 1 if exhaustive else usual, monkeypatch):
+    percent = cases(25 if scenario is cancelled_by_itself else 8, exhaustive=100)
+    for step, statuses in sweep(scenario, kind, seed, whole, 100 // percent, monkeypatch):
         steps = step
         for status in statuses:
             outcomes[status] = outcomes.get(status, 0) + 1

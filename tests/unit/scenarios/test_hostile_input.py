@@ -327,12 +327,14 @@ NOISE: Final = 100_000
 """Nanoseconds that tell nothing: so much a call may cost by itself, or by where its memory comes from."""
 
 SIZE: Final = 8 * 1024
-"""Bytes of the smaller input, at which what is quadratic takes milliseconds; with `--exhaustive` four times as many."""
+"""Bytes of the smaller input, at which what is quadratic takes milliseconds; before a release four times as many."""
 
 
+@pytest.mark.parametrize(
+    ("size", "at_least"), [(SIZE, 1), pytest.param(4 * SIZE, 2, marks=pytest.mark.release)], ids=["small", "large"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_twice_the_input_takes_no_more_than_twice_the_time(family: str, exhaustive: bool) -> None:
-    size, at_least = (4 * SIZE, 2) if exhaustive else (SIZE, 1)
+def test_twice_the_input_takes_no_more_than_twice_the_time(family: str, size: int, at_least: int) -> None:
     slow = {
         name: round(found, 1)
         for name, parse in PARSERS.items()

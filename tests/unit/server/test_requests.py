@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 import trio_progress
+from tests.support import Cases
 from trio_progress import ProtocolError, Settings, decode_message, encode_message, open_tracker
 from trio_progress.protocol import messages, snapshot
 from trio_progress.protocol.requests import Ping, Request, Subscribe, decode_cancel, decode_request
@@ -140,11 +141,11 @@ def broken(message: Any, rng: random.Random) -> Any:
 
 
 def test_schema_and_types_agree_on_what_is_a_message_and_what_is_none(
-    told: list[dict[str, Any]], rng: random.Random, exhaustive: bool
+    told: list[dict[str, Any]], rng: random.Random, cases: Cases
 ) -> None:
     everything = jsonschema.Draft202012Validator(SCHEMA)
     verdicts = {True: 0, False: 0}
-    tries = 1500 if exhaustive else 300
+    tries = cases(300, exhaustive=1500)
     for _ in range(tries):
         message = broken(rng.choice([*told, *REQUESTS]), rng)
         by_types = accepted(message)

@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.raw import InMemory
+from tests.support import Cases
 from trio_progress import MemoryStore, ProgressTracker, Snapshot, open_tracker
 from trio_progress.live.hub import Hub
 from trio_progress.live.store_watcher import StoreWatcher
@@ -156,11 +157,9 @@ async def test_who_waits_hears_of_the_next_run_that_may_be_seen(
 
 
 @pytest.mark.parametrize(("first", "second"), PLACES)
-def test_under_any_schedule_who_waits_hears_of_the_next_run(
-    first: str, second: str, seed: int, exhaustive: bool
-) -> None:
+def test_under_any_schedule_who_waits_hears_of_the_next_run(first: str, second: str, seed: int, cases: Cases) -> None:
     for order in (ORDERS[0], ORDERS[3], ORDERS[-1]):
-        explore(runs_follow, first, second, order, schedules=8 if exhaustive else 1, seed=seed)
+        explore(runs_follow, first, second, order, schedules=cases(1, exhaustive=8), seed=seed)
 
 
 async def test_who_waits_behind_an_end_is_not_looked_for_again_and_again(

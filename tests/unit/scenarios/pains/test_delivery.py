@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import Cases
 from tests.unit.scenarios.pains.keeping import NAMES, kept, same
 from trio_progress import (
     CustomEvent,
@@ -52,8 +53,8 @@ async def joins_while_events_are_emitted() -> None:
     assert got == list(range(1, 11))
 
 
-def test_pain_1_no_event_is_lost_between_the_history_and_the_live_stream(seed: int, exhaustive: bool) -> None:
-    explore(joins_while_events_are_emitted, schedules=100 if exhaustive else 20, seed=seed)
+def test_pain_1_no_event_is_lost_between_the_history_and_the_live_stream(seed: int, cases: Cases) -> None:
+    explore(joins_while_events_are_emitted, schedules=cases(20, exhaustive=100), seed=seed)
 
 
 async def test_pain_2_the_last_throttled_update_is_never_the_one_that_is_lost(
@@ -221,8 +222,8 @@ async def subscribers_come_and_go_in_a_broadcast() -> None:
     assert tracker.statistics().subscribers == 0
 
 
-def test_pain_9_who_leaves_in_the_middle_of_a_broadcast_makes_nobody_miss_it(seed: int, exhaustive: bool) -> None:
-    explore(subscribers_come_and_go_in_a_broadcast, schedules=60 if exhaustive else 12, seed=seed)
+def test_pain_9_who_leaves_in_the_middle_of_a_broadcast_makes_nobody_miss_it(seed: int, cases: Cases) -> None:
+    explore(subscribers_come_and_go_in_a_broadcast, schedules=cases(12, exhaustive=60), seed=seed)
 
 
 async def test_pain_10_a_listener_whose_connection_breaks_is_seen_to_be_deaf_and_hears_again(

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import Cases
 from tests.unit.scenarios.pains.keeping import NAMES, kept, same
 from trio_progress import (
     End,
@@ -105,8 +106,8 @@ async def workers_count_at_once() -> None:
         assert phase.done == 40
 
 
-def test_pain_16_no_count_is_lost_whichever_workers_add_at_once(seed: int, exhaustive: bool) -> None:
-    explore(workers_count_at_once, schedules=60 if exhaustive else 12, seed=seed)
+def test_pain_16_no_count_is_lost_whichever_workers_add_at_once(seed: int, cases: Cases) -> None:
+    explore(workers_count_at_once, schedules=cases(12, exhaustive=60), seed=seed)
 
 
 async def test_pain_17_it_never_goes_back_and_is_at_100_percent_only_when_it_is_done(
