@@ -99,9 +99,7 @@ class LoopThread(ToldOfForks):
             return False
         traceback = None if error is None else error.__traceback__
         self._body_error = error
-        with suppress(trio.RunFinishedError):  # It was cancelled, and has ended by itself.
-            self._token.run_sync_soon(self._left.set)
-        interrupt = self._join()
+        interrupt = self._end()
         if error is not None:
             error.__traceback__ = traceback  # What the other thread has added says nothing.
         if interrupt is not None:
@@ -110,15 +108,21 @@ class LoopThread(ToldOfForks):
             raise self._outcome
         return isinstance(error, SessionCancelledError) and error.session_id == self.session.id
 
-    def _join(self) -> KeyboardInterrupt | None:
-        """Waits for the thread, which ends within bounds; a Ctrl-C that comes meanwhile is handed back."""
+    def _end(self) -> KeyboardInterrupt | None:
+        """Has the session left, and waits for the thread, which ends within bounds.
+
+        A Ctrl-C is handed back, at whichever step of this it comes: they are made again from the first.
+        """
         interrupt = None
-        while not self._gone.is_set():  # Not by `Thread.join()`: one that was interrupted takes the thread for ended.
+        while True:
             try:
-                self._gone.wait()
+                with suppress(trio.RunFinishedError):  # It was cancelled, and has ended by itself.
+                    self._token.run_sync_soon(self._left.set)
+                self._gone.wait()  # Not by `Thread.join()`: one that was interrupted takes the thread for ended.
+                self._thread.join()
+                break
             except KeyboardInterrupt as error:
                 interrupt = error
-        self._thread.join()
         return interrupt
 
     def call(self, function: Callable[..., T], *args: Any) -> T:

@@ -157,8 +157,10 @@ def test_others_on_the_store_cancel_it(tmp_path: Path) -> None:
 
 def test_what_cannot_be_entered_is_an_error_of_the_block(tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'p.db'}"
-    with quiet(store=url, session_id="r-1"), pytest.raises(SessionActiveError), quiet(store=url, session_id="r-1"):
-        pass
+    with quiet(store=url, session_id="r-1") as session:
+        session.flush()  # Of a store that takes its time nobody waits for the answer to the claim.
+        with pytest.raises(SessionActiveError), quiet(store=url, session_id="r-1"):
+            pass
     with pytest.raises(StoreError), quiet(store=f"sqlite:{tmp_path / 'missing' / 'p.db'}"):
         pass
     with pytest.raises(TypeError, match="lost_aftr"):
@@ -193,20 +195,49 @@ def test_calls_after_the_end_say_so_and_counts_are_late() -> None:
 def test_a_ctrl_c_while_it_is_left_waits_until_it_is_stored() -> None:
     store = FaultyStore()
     main = threading.get_ident()
+    heard = threading.Event()
     at_work = []
 
+    def handle(*_: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
     def interrupt() -> None:
-        time.sleep(0.2)
+        end = time.monotonic() + PATIENCE
+        while session.status == "running" and time.monotonic() < end:  # It is being left then.
+            time.sleep(0.01)
         at_work.extend(alive())
         signal.pthread_kill(main, signal.SIGINT)
-        time.sleep(0.2)
+        heard.wait(PATIENCE)
         store.mode = "up"
 
-    with pytest.raises(KeyboardInterrupt), quiet(store=store) as session:
-        session.increment("n")
-        store.mode = "down"
-        threading.Thread(target=interrupt).start()
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(KeyboardInterrupt), quiet(store=store, flush_timeout=PATIENCE) as session:
+            session.increment("n")
+            store.mode = "down"
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread.join()
     assert (session.status, len(at_work)) == ("completed", 1)
+    assert alive() == []
+
+
+def test_a_ctrl_c_before_the_session_has_heard_that_it_is_left_waits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = trio.lowlevel.TrioToken.run_sync_soon
+
+    def interrupted(token: trio.lowlevel.TrioToken, function: Any, *args: object, **given: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        entry(token, function, *args, **given)
+
+    with pytest.raises(KeyboardInterrupt), quiet() as session:
+        session.increment("n")
+        monkeypatch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", interrupted)
+    assert (session.status, session.snapshot().counters) == ("completed", {"n": 1})
     assert alive() == []
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from trio_progress import MemoryStore, issue_token
 from trio_progress.live.hub import Hub
@@ -319,7 +320,9 @@ async def test_who_lets_answers_pile_up_is_dropped() -> None:
         assert (outbox.wire.dead, tally.subscribers_dropped) == (True, 1)
 
 
-async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes() -> None:
+async def test_what_is_handed_over_waits_until_there_is_room_for_its_bytes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     tally = Tally()
     hub = Hub(MemoryStore(), state_clock.Clock(), tally, 10)
     ours, theirs = socket.socketpair()
