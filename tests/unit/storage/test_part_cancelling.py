@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from tests.support import PassingStore, logs_of
+from tests.support import PATIENCE, PassingStore, logs_of
 from tests.unit.storage.spooling import files
 from trio_progress import MemoryStore, ProgressTracker, Session, open_tracker
 from trio_progress.stores.base import Ask, Outcome, Store, Write
@@ -58,7 +59,7 @@ async def test_what_the_store_does_not_take_is_spooled_and_asked_by_the_next_tra
             try:
                 async with tracker.session("job") as session, trio.open_nursery() as inside:
                     inside.start_soon(follow, session, "own")
-                    await trio.sleep(0.1)
+                    await trio.testing.wait_all_tasks_blocked()
                     await session.flush()
                     if lost == "the end":
                         store.faulty.mode = "down"
@@ -81,13 +82,13 @@ async def test_what_the_store_does_not_take_is_spooled_and_asked_by_the_next_tra
         else:
             async with open_tracker(Durable(inner), **settings):
                 await until(lambda: not files(folder))
-                with trio.fail_after(30):
+                with trio.fail_after(PATIENCE):
                     ended = await other.wait_ended("own")
                 assert ended.status == "cancelled"
         nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - files tell nobody that they are gone
             await trio.sleep(0.005)

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import PassingStore, RecordingStore, logs_of
+from tests.support import PATIENCE, PassingStore, RecordingStore, logs_of
 from tests.unit.storage.spooling import APPEND, files
 from trio_progress import MemoryStore, Pipeline, StoreError, open_tracker
 from trio_progress.session.runtime import TrackerRuntime
@@ -59,10 +59,17 @@ async def lose_the_end(inner: MemoryStore, *, never_claimed: bool = False, claim
     return session.epoch
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers wait for the store, and for what is to be delivered first, on a machine that has much to do as well."""
+    monkeypatch.setattr("trio_progress.session.persister.CLAIM_PATIENCE", PATIENCE)
+    monkeypatch.setattr("trio_progress.session.shared_tasks.CATCH_UP", PATIENCE)
+
+
 # The delivery reads files in a thread, which virtual time does not wait for: these run by the real clock, but
 # for what is waited for, which is turned by hand.
 async def settle(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - files tell nobody that they are there
             await trio.sleep(0.002)
 
@@ -165,8 +172,7 @@ async def test_an_end_that_was_never_claimed_is_delivered_under_the_epoch_that_t
     later = Later(inner)
     for _ in range(2):
         async with open_tracker(later) as tracker:
-            with trio.move_on_after(2):
-                await settle(lambda: not files(folder))
+            await settle(lambda: not files(folder))
             snapshot = await tracker.snapshot("a")
             assert (snapshot.status, snapshot.epoch) == ("completed", epoch + 60_000)
     stored = await inner.read("a")
@@ -225,10 +231,11 @@ async def test_what_cannot_be_delivered_waits_on_and_holds_up_nobody(folder: Pat
 
 
 async def test_a_tracker_that_is_left_in_the_middle_of_a_delivery_ends_quietly_and_leaves_it_to_the_next(
-    folder: Path,
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = MemoryStore()
     await lose(inner, never_claimed=True)
+    monkeypatch.setattr("trio_progress.session.shared_tasks.CATCH_UP", 0.05)
     reading, resume_from = trio.Event(), trio.Event()
 
     class Slow(Durable):
