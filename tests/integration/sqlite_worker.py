@@ -53,11 +53,12 @@ async def _count(tracker: ProgressTracker) -> None:
             session.increment("n")
             session.emit("counted", number + 1)
             number += 1
+            at = time.monotonic()  # Not afterwards: it may be stopped between what is stored and a look at the clock.
             try:
                 await session.flush()
             except (FencedError, SessionClosedError):
                 await trio.sleep_forever()
-            say("ack", session.epoch, number, time.monotonic())
+            say("ack", session.epoch, number, at)
 
 
 async def claim(path: str, ids: int) -> None:
@@ -85,13 +86,14 @@ async def claim(path: str, ids: int) -> None:
 
 
 async def work(path: str, seconds: float) -> None:
-    """One run with phases that take their time, which tells its ETA as soon as it has begun."""
-    async with tracker_on(path) as tracker, tracker.session(pipeline=PIPELINE) as session:
+    """One run with phases that take their time, which tells its ETA, and since when it runs, as soon as it has begun."""
+    async with tracker_on(path, lost_after=60) as tracker, tracker.session(pipeline=PIPELINE) as session:
+        await session.flush()  # So that the store's answer, with what earlier runs have taught, is there.
         for name in ("count", "check"):
             with session.phase(name):
-                await trio.sleep(0.05)
                 if name == "count":
-                    say("eta", session.snapshot().eta)
+                    begun = session.snapshot()
+                    say("eta", begun.eta, begun.phase(name).elapsed)
                 await trio.sleep(seconds)
 
 

@@ -47,7 +47,7 @@ def run_beside(url: str, body: Callable[[Session], Any], do: Callable[[], None],
     failed: list[BaseException] = []
 
     async def owner() -> None:
-        async with open_tracker(url, lost_after=2, heartbeat_interval=0.5, persist_interval=0.05) as tracker:
+        async with open_tracker(url, lost_after=PATIENCE, heartbeat_interval=0.5, persist_interval=0.05) as tracker:
             async with tracker.session(session_id, RESEARCH) as session:
                 await session.flush()
                 begun.set()
@@ -63,10 +63,10 @@ def run_beside(url: str, body: Callable[[Session], Any], do: Callable[[], None],
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         do()
     finally:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     if failed:
         raise failed[0]
@@ -113,7 +113,7 @@ def test_waiting_lasts_no_longer_than_it_may_and_says_how_the_session_stands(cli
         began = time.monotonic()
         with pytest.raises(TimeoutError, match=f"'r' is still queued after {timeout} s"):
             client.wait_ended("r", timeout)
-        assert timeout <= time.monotonic() - began < timeout + 10
+        assert timeout <= time.monotonic() - began < timeout + PATIENCE
 
 
 def test_waiting_for_what_is_removed_ends(client: Client, url: str) -> None:
@@ -151,17 +151,22 @@ def test_a_session_without_a_sign_of_life_is_lost_and_waiting_for_it_ends(client
     assert client.snapshot("r").status == "lost"
 
 
-def test_what_is_declared_is_kept_for_the_retention(url: str) -> None:
+def test_what_is_declared_is_kept_for_the_retention(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    clock = MachineClock("boot", lambda: now[0], lambda: now[0])
+    monkeypatch.setattr("trio_progress.stores.sqlite.backend.MachineClock", lambda: clock)
     with Client(url, retention=0.05, unfinished_retention=0.05) as client:
         client.declare("r")
         assert client.snapshot("r").status == "queued"
-        time.sleep(0.1)
+        now[0] += 0.1
         with pytest.raises(SessionNotFoundError):
             client.snapshot("r")
         assert not client.sessions()
 
 
-def test_many_threads_share_one_client(client: Client) -> None:
+def test_many_threads_share_one_client(url: str) -> None:
+    with closing(SqliteBackend(url.removeprefix("sqlite:"), busy_timeout=PATIENCE)) as backend:
+        pass
     failed: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -183,30 +188,30 @@ def test_many_threads_share_one_client(client: Client) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     if failed:
         raise failed[0]
     assert len(client.sessions()) == 60
 
 
 def test_asyncio_waits_in_a_thread_while_its_loop_goes_on(client: Client, url: str) -> None:
-    async def short(session: Session) -> None:
-        await trio.sleep(0.3)
+    turned = threading.Event()
 
-    async def wait() -> tuple[str, int]:
-        turns = 0
-        waiting = asyncio.create_task(asyncio.to_thread(client.wait_ended, "r", 10))
-        while not waiting.done():
+    async def until_it_has_turned(session: Session) -> None:
+        await trio.to_thread.run_sync(turned.wait, PATIENCE)
+
+    async def wait() -> str:
+        waiting = asyncio.create_task(asyncio.to_thread(client.wait_ended, "r", PATIENCE))
+        for _ in range(6):
             await asyncio.sleep(0.01)
-            turns += 1
-        return (await waiting).status, turns
+        assert not waiting.done()
+        turned.set()
+        return (await waiting).status
 
     def do() -> None:
-        status, turns = asyncio.run(wait())
-        assert status == "completed"
-        assert turns > 5
+        assert asyncio.run(wait()) == "completed"
 
-    run_beside(url, short, do)
+    run_beside(url, until_it_has_turned, do)
 
 
 class Delayed:
@@ -232,7 +237,7 @@ def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_its_owne
 
     def begin() -> None:
         ready.set()
-        assert running.wait(10)
+        assert running.wait(PATIENCE)
 
     client._backend = Delayed(client._backend, begin)
 
@@ -242,8 +247,8 @@ def test_a_cancellation_that_meets_the_beginning_of_the_session_reaches_its_owne
 
     cancelling = threading.Thread(target=client.cancel, args=("r", "enough"))
     cancelling.start()
-    assert ready.wait(10)
-    run_beside(url, forever, lambda: cancelling.join(10))
+    assert ready.wait(PATIENCE)
+    run_beside(url, forever, lambda: cancelling.join(PATIENCE))
     assert client.snapshot("r").status == "cancelled"
 
 

@@ -68,8 +68,9 @@ def test_a_killed_owner_loses_nothing_that_was_acknowledged_and_there_is_one_own
     owned: list[tuple[int, int, int]] = []
     for number, said in enumerate(everything):
         for word, *rest in said:
-            assert word in ("ready", "own", "ack"), (word, rest)
-            if word == "ready":
+            # A busy machine may keep an owner from its heartbeat for longer than its lease, or another one from the file.
+            assert word in ("ready", "own", "ack", "fenced") or (word == "store" and "locked" in rest), (word, rest)
+            if word not in ("own", "ack"):
                 continue
             epoch, count, at = int(rest[0]), int(rest[1]), float(rest[2])
             whose, began, last = epochs.get(epoch, (number, at, at))
@@ -153,9 +154,14 @@ def test_the_next_run_of_a_pipeline_knows_from_the_first_moment_how_long_it_take
         assert first.next("eta")[1] == "None"
         assert first.process.wait(timeout=60) == 0
     with worker("work", path, 0.5) as second:
-        eta = float(second.next("eta")[1])
-        assert second.process.wait(timeout=60) == 0
-    assert 0.8 < eta < 1.5, "two phases of about 0.55 seconds, of which 0.05 have gone by"
+        eta, elapsed = map(float, second.next("eta")[1:])
+        second.process.kill()  # What it has said is what the first one has taught, and no more.
+    with Client(f"sqlite:{path}") as client:
+        history = client.history("numbers")
+    assert history is not None
+    usual = sum(phase.seconds for phase in history.phases.values())
+    assert usual > 1.0, "two phases of half a second or more"
+    assert eta == pytest.approx(usual - elapsed, abs=0.05)
     with closing(sqlite3.connect(path)) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(histories)")]
     assert columns == ["pipeline", "data", "at"]
