@@ -17,7 +17,7 @@ PIPELINE = Pipeline("work", {"count": 3, "report": 1})
 
 
 async def main(store: str, session_id: str, ending: str, held: int) -> None:
-    # One that is to be taken for lost is so soon, and no other, however long a busy machine keeps it from its heartbeat.
+    # One that is to be taken for lost is so soon; no other is, however long a busy machine keeps it from its heartbeat.
     lost_after = 1.0 if ending in ("lost", "stopped") else 300.0
     async with open_tracker(store, heartbeat_interval=0.3, lost_after=lost_after, persist_interval=0.1) as tracker:
         tracker.interrupt_on(signal.SIGTERM)

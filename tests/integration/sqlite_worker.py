@@ -86,12 +86,13 @@ async def claim(path: str, ids: int) -> None:
 
 
 async def work(path: str, seconds: float) -> None:
-    """One run with phases that take their time, which tells its ETA, and since when it runs, as soon as it has begun."""
+    """One run with phases that take their time, which tells its ETA in the first of them, and how long that has run."""
     async with tracker_on(path, lost_after=60) as tracker, tracker.session(pipeline=PIPELINE) as session:
         await session.flush()  # So that the store's answer, with what earlier runs have taught, is there.
         for name in ("count", "check"):
             with session.phase(name):
                 if name == "count":
+                    await trio.sleep(0.05)
                     begun = session.snapshot()
                     say("eta", begun.eta, begun.phase(name).elapsed)
                 await trio.sleep(seconds)

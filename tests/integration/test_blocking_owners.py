@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.support import PATIENCE
 from trio_progress import (
     Pipeline,
     Session,
@@ -24,6 +25,8 @@ from trio_progress import (
     open_tracker,
 )
 from trio_progress.blocking import Client
+from trio_progress.stores.sqlite.machine import MachineClock
+from trio_progress.stores.threaded import SqliteStore
 
 RESEARCH = Pipeline("research", {"search": 3, "report": 1})
 
@@ -165,8 +168,9 @@ def test_what_is_declared_is_kept_for_the_retention(url: str, monkeypatch: pytes
 
 
 def test_many_threads_share_one_client(url: str) -> None:
-    with closing(SqliteBackend(url.removeprefix("sqlite:"), busy_timeout=PATIENCE)) as backend:
-        pass
+    # Each writes when it is its turn, however long a busy machine takes for those before it.
+    store = SqliteStore(url.removeprefix("sqlite:"), busy_timeout=PATIENCE)
+    client = Client(store)
     failed: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -192,6 +196,7 @@ def test_many_threads_share_one_client(url: str) -> None:
     if failed:
         raise failed[0]
     assert len(client.sessions()) == 60
+    store.backend.close()
 
 
 def test_asyncio_waits_in_a_thread_while_its_loop_goes_on(client: Client, url: str) -> None:
@@ -268,6 +273,8 @@ def test_a_cancellation_that_meets_another_declaration_cancels_that_one(client: 
 FORKING = """
 import os, sys
 from trio_progress.blocking import Client
+from trio_progress.stores.sqlite.machine import MachineClock
+from trio_progress.stores.threaded import SqliteStore
 client = Client(sys.argv[1])
 client.declare("parent")
 child = os.fork()

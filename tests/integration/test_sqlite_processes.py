@@ -68,7 +68,7 @@ def test_a_killed_owner_loses_nothing_that_was_acknowledged_and_there_is_one_own
     owned: list[tuple[int, int, int]] = []
     for number, said in enumerate(everything):
         for word, *rest in said:
-            # A busy machine may keep an owner from its heartbeat for longer than its lease, or another one from the file.
+            # A busy machine may keep an owner from its heartbeat for longer than its lease, and others from the file.
             assert word in ("ready", "own", "ack", "fenced") or (word == "store" and "locked" in rest), (word, rest)
             if word not in ("own", "ack"):
                 continue
