@@ -92,9 +92,9 @@ async def work(path: str, seconds: float) -> None:
         for name in ("count", "check"):
             with session.phase(name):
                 if name == "count":
+                    begun = trio.current_time()
                     await trio.sleep(0.05)
-                    begun = session.snapshot()
-                    say("eta", begun.eta, begun.phase(name).elapsed)
+                    say("eta", session.snapshot().eta, trio.current_time() - begun)
                 await trio.sleep(seconds)
 
 
