@@ -196,7 +196,7 @@ def test_a_ctrl_c_while_it_is_left_waits_until_it_is_stored() -> None:
     store = FaultyStore()
     main = threading.get_ident()
     heard = threading.Event()
-    at_work = []
+    at_work: list[threading.Thread] = []
 
     def handle(*_: object) -> None:
         heard.set()
