@@ -2,8 +2,11 @@
 
 A *writer* hands itself in, not what it has to say: what is written is asked for when the batch is made,
 so that a slow or absent store never meets an older state than the newest. What comes in while one batch
-is under way makes the next. When the store does not answer, the batch is put back and tried again after a
-pause that grows, up to a cap, and is jittered: one task asks an absent store, not one for each session.
+is under way makes the next. Where a commit costs a hand-over to a thread, whatever is in it, a few rounds of the event
+loop are waited for before a batch is made: those whom the batch before has let go on have something to write by then,
+a session that was chosen its claim, and a worker whose session has ended its wish for another. When the store does not
+answer, the batch is put back and tried again after a pause that grows, up to a cap, and is jittered: one task asks an
+absent store, not one for each session.
 
 The store in memory never waits: it is written to as soon as a writer hands itself in, as long as nothing waits for its
 turn. There is nothing to gather for, and a round of the event loop costs more than the write.
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 """Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""
 
+GATHERED_FOR: Final = 3
+"""Rounds of the event loop: in the first children of a session end, in the second who leaves it goes on."""
+
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 """Seconds, before jitter, between tries on a store that does not answer; below any sensible `flush_timeout`."""
@@ -60,6 +66,7 @@ class Committer:
         """Whether the store keeps records as they are, and encodes those that somebody reads."""
         self._in_memory = store if type(store) is MemoryStore else None
         """The store where it is the one that never waits; one that is derived from it may."""
+        self._gathered_for = GATHERED_FOR if getattr(store, "gathers", False) is True else 0
         self._tally = tally
         self._rng = rng
         self._waiting: dict[Writer, None] = {}
@@ -172,6 +179,8 @@ class Committer:
                         else:
                             await self._wake.wait()
                         continue
+                    for _ in range(self._gathered_for):
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                     writers: list[Writer] = []
                     batch: list[Write] = []
                     while self._waiting and len(batch) < BATCH:

@@ -13,8 +13,9 @@
    write may then be repeated as it was.
 
 `stores.memory` keeps it all in this process, and takes records as they are: its class says `takes_records`. Stores that
-say `hands_out` also choose sessions that wait to be run, and wake who waits for some: see `stores.taking`. Stores with
-blocking clients do their work in a thread, with a timeout on every call that is below the tracker's `flush_timeout`.
+say `hands_out` also choose sessions that wait to be run, and wake who waits for some: see `stores.taking`. Those that
+say `gathers` would rather have one large batch than two small ones. Stores with blocking clients do their work in a
+thread, with a timeout on every call that is below the tracker's `flush_timeout`.
 """
 
 from __future__ import annotations

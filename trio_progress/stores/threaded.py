@@ -74,6 +74,9 @@ class Backend(Protocol):
 class ThreadedStore:
     """A `Store` over a `Backend`."""
 
+    gathers: Final = True
+    """A commit costs a thread's turn, however many writes are in it."""
+
     def __init__(self, backend: Backend) -> None:
         self.backend: Final = backend
         """The same store for code that may block, as `blocking.Client` does."""
