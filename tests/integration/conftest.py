@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio.testing
 
 from tests import doors, redis_server
 
@@ -29,6 +30,16 @@ def fork_server() -> Iterator[ForkServer]:
     process = ForkServer()
     yield process
     process.close()
+
+
+@pytest.fixture
+def idle_clock() -> trio.testing.MockClock:
+    """Time goes on only while nobody has anything to do, and then at once to what is due next.
+
+    For servers and clients in one event loop, over sockets: however long a busy machine keeps that from running,
+    nobody's time is up for it. The threshold is what a kernel may take for what lies in a socket.
+    """
+    return trio.testing.MockClock(autojump_threshold=0.02)
 
 
 @pytest.fixture

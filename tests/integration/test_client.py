@@ -44,7 +44,6 @@ PIPELINE = Pipeline("p", ["search", "analysis"])
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription, "FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(client, "SILENCE", 0.2)
 
 
 @pytest.fixture
@@ -379,7 +378,9 @@ async def test_what_answers_otherwise_is_named(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[bytes]) -> None:
+async def test_a_server_that_vanishes_without_a_word_is_noticed(
+    messages: list[bytes], idle_clock: trio.testing.MockClock
+) -> None:
     async def vanish(script: Script, connection: WebSocketConnection, asked: dict[str, Any]) -> None:
         await connection.send_message(messages[0].decode())
         await connection.send_message(messages[1].decode())
@@ -387,16 +388,18 @@ async def test_a_server_that_vanishes_without_a_word_is_noticed(messages: list[b
         await trio.sleep_forever()
 
     script = Script(vanish, send(messages))
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(10 * client.SILENCE):
         async with serving(script) as url, connect(url, "a") as stream:
             found = [message async for message in stream]
             assert isinstance(found[-1], End)
 
 
-async def test_a_reader_that_is_busy_for_long_keeps_its_connection_and_misses_nothing(messages: list[bytes]) -> None:
+async def test_a_reader_that_is_busy_for_long_keeps_its_connection_and_misses_nothing(
+    messages: list[bytes], idle_clock: trio.testing.MockClock
+) -> None:
     events = [message for message in messages if json.loads(message)["type"] == "event"]
     found: list[Any] = []
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(10 * client.SILENCE):
         async with serving(Script(send([*messages[:2], *events, messages[-1]]))) as url, connect(url, "a") as stream:
             async for message in stream:
                 found.append(message)

@@ -55,19 +55,27 @@ async def test_a_flood_of_frames_closes_with_4013_pings_included(opcode: int) ->
             assert close_code(await drained(stream)) == 4013
 
 
+async def let_in(port: int) -> None:
+    """Waits until the server has seen that those are gone who kept this one out."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            async with await raw(port) as stream:
+                await stream.send_all(b"GET /sessions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                if (await drained(stream)).startswith(b"HTTP/1.1 200 "):
+                    return
+
+
 async def test_connections_of_one_address_and_of_all_are_bounded() -> None:
     async with open_door(max_connections_per_address=2) as door:
         async with talk(door.port), talk(door.port):
             answer = await ask(door.port, "GET", "/sessions")
             assert (answer.status, answer.json["code"]) == (429, "too_many")
-        await trio.sleep(0.1)
-        assert (await ask(door.port, "GET", "/sessions")).status == 200
+        await let_in(door.port)
     async with open_door(max_connections=2) as door:
         async with talk(door.port), talk(door.port):
             async with await raw(door.port) as stream:
                 assert await drained(stream) == b""
-        await trio.sleep(0.1)
-        assert (await ask(door.port, "GET", "/sessions")).status == 200
+        await let_in(door.port)
 
 
 async def test_who_opens_many_connections_and_says_nothing_keeps_nobody_else_out() -> None:
@@ -204,7 +212,7 @@ async def test_over_tls_too_idle_half_open_and_senseless_connections_are_closed_
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_tls_and_the_first_request_share_one_patience() -> None:
+async def test_tls_and_the_first_request_share_one_patience(idle_clock: trio.testing.MockClock) -> None:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -224,7 +232,9 @@ async def test_tls_and_the_first_request_share_one_patience() -> None:
             assert trio.current_time() - started < 5.0 + 2.5, "the handshake and the request have one deadline"
 
 
-async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle() -> None:
+async def test_a_connection_that_has_been_answered_is_closed_when_it_stays_idle(
+    idle_clock: trio.testing.MockClock,
+) -> None:
     async with open_door(request_timeout=0.3) as door:
         async with await raw(door.port) as stream:
             for _ in range(3):

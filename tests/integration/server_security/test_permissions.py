@@ -176,7 +176,7 @@ async def test_who_sends_much_where_events_are_streamed_to_him_is_not_listened_t
 
 
 @both_doors
-async def test_who_does_not_read_a_large_answer_is_dropped() -> None:
+async def test_who_does_not_read_a_large_answer_is_dropped(idle_clock: trio.testing.MockClock) -> None:
     async with open_door(write_timeout=0.3) as door:
         for name in range(12):
             async with door.tracker.session(f"r-{name}") as session:

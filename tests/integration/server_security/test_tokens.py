@@ -148,7 +148,9 @@ async def test_who_does_not_say_who_asks_is_closed_in_time() -> None:
 
 
 @both_doors
-async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks() -> None:
+async def test_who_decides_has_a_patience_of_its_own_where_the_first_message_says_who_asks(
+    idle_clock: trio.testing.MockClock,
+) -> None:
     @dataclass
     class Slow:
         wants_token: bool = True
@@ -180,14 +182,15 @@ async def test_two_secrets_are_good_at_once_while_they_are_changed() -> None:
 async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_them() -> None:
     async with open_door(auth=SECRET) as door:
         async with door.tracker.session("r-1"):
-            short = issue_token(SECRET, ttl=0.4, everything=True)
+            short = issue_token(SECRET, ttl=2.0, everything=True)  # In which three come in, on a busy machine too.
+            expired = trio.Event()
             async with trio.open_nursery() as nursery:
 
                 async def stays() -> None:
                     async with talk(door.port, headers=bearer(short)) as client:
                         await client.say(type="auth", token=issue_token(SECRET, everything=True))
                         await client.say(type="subscribe", session="r-1")
-                        await trio.sleep(0.8)
+                        await expired.wait()
                         await client.say(type="ping")
                         await client.until("pong")
 
@@ -201,6 +204,7 @@ async def test_expiry_closes_live_sockets_and_streams_and_a_newer_token_keeps_th
                 async with talk(door.port, headers=bearer(short)) as client:
                     await client.say(type="subscribe", session="r-1")
                     assert (await client.closed())[0] == 4005
+                expired.set()
             assert (await ask(door.port, "GET", "/sessions", bearer(short))).status == 401
 
 
