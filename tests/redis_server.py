@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from tests.support import free_port
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a server is waited for."""
 
 _SHIFT = """

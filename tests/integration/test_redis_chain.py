@@ -18,6 +18,7 @@ import trio
 
 from tests.chain import LOST_AFTER, Farm, Gateway, Viewer, gateways_on, open_farm, until
 from tests.redis_server import RedisServer, client_of
+from tests.support import PATIENCE
 from trio_progress import Pipeline, open_tracker
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.redis.partitions import partition_of
@@ -181,7 +182,7 @@ async def restarted(farm: Farm, gateway: Gateway, other: Gateway) -> None:
 async def test_a_client_that_moves_between_gateways_goes_on_by_the_same_token(
     store: str, farm: Farm, gateways: list[Gateway]
 ) -> None:
-    await farm.work(store, "moved")
+    await farm.work(store, "moved", lost_after=PATIENCE)
     viewer = Viewer("moved")
     for turn in range(6):
         reached = viewer.steps
@@ -200,7 +201,7 @@ async def test_an_owner_far_away_is_cancelled_and_deleted_through_a_gateway(
 ) -> None:
     gateway, other = gateways
     async with trio.open_nursery() as nursery:
-        await farm.work(store, "remote")
+        await farm.work(store, "remote", lost_after=PATIENCE)
         viewer = Viewer("remote")
         nursery.start_soon(viewer.watch, gateway)
         await viewer.sees(1)

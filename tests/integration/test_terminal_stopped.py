@@ -28,13 +28,13 @@ from trio_progress.blocking import Client
 
 pytestmark = pytest.mark.integration
 
-LOST_AFTER: Final = 1.0
+LOST_AFTER: Final = 3.0
 """As the worker has it."""
 
 WORKER: Final = str(Path(__file__).with_name("terminal_worker.py"))
 ROOT: Final = Path(__file__).parents[2]
 PAUSE: Final = 0.7
-"""A pause of the loop that no write can have been: far above what a busy machine makes, below what a write made."""
+"""A pause of the loop that no write can have been, in seconds in which a thread beside it ran: below what one made."""
 
 CTRL_S, CTRL_Q = b"\x13", b"\x11"
 
@@ -147,14 +147,14 @@ def test_pain_23_the_work_goes_on_nobody_else_gets_it_and_the_display_catches_up
     until(lambda: shown(worker.reader.text) > 0)
     worker.reader.stop()
     epoch, before, seen = worker.snapshot().epoch, worker.steps(), len(worker.reader.text)
-    trio.run(nobody_else_gets_it, worker.store, 3 * LOST_AFTER)
+    trio.run(nobody_else_gets_it, worker.store, 1.5 * LOST_AFTER)
     during = worker.snapshot()
     assert (during.status, during.liveness, during.epoch) == ("running", "ok", epoch)
     assert during.counters["steps"] > before + 10
     worker.reader.go()
     until(lambda: shown(worker.reader.text[seen:]) >= during.counters["steps"])
     worker.stop.touch()
-    assert worker.process.wait(timeout=30) == 0
+    assert worker.process.wait(timeout=60) == 0
     status, steps, worst = worker.ended()
     assert status == "completed"
     until(lambda: "completed" in worker.reader.text and shown(worker.reader.text) == steps)

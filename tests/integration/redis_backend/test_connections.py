@@ -34,7 +34,7 @@ StartRedis = Callable[..., RedisServer]
 
 
 def refusal(url: str | redis.Redis, **given: Any) -> str:
-    backend = RedisBackend(url, **{"timeout": 1.0} | given)
+    backend = RedisBackend(url, **{"timeout": 20.0} | given)
     with pytest.raises(StoreError) as info:
         backend.open()
     backend.close()
@@ -72,7 +72,7 @@ def test_it_does_not_answer_in_time() -> None:
         began = time.monotonic()
         text = refusal(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=0.3)
         assert "not answered for 0.3 s" in text
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_the_password_is_wrong_or_missing(start_redis: StartRedis) -> None:
