@@ -7,15 +7,20 @@ measured close together in time, and divided before the median is taken: a slow 
 from __future__ import annotations
 
 import gc
+import json
 import random
 import statistics
+import subprocess
 import time
 import timeit
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import trio
+
+PATIENCE: Final = 600.0
+"""Seconds that processes are waited for."""
 
 Values: TypeAlias = dict[str, list[float]]
 """What was measured: for each contender one value a round."""
@@ -111,3 +116,32 @@ async def interleave(
         for name, given in asked.items():
             values[name].append(statistics.fmean(given))
     return values
+
+
+def run_together(
+    commands: Sequence[Sequence[str]], before: Callable[[], object] = lambda: None
+) -> list[dict[str, float]]:
+    """What processes tell, each by one line of JSON, that all begin to work at once. Blocks.
+
+    Args:
+        commands: What is run. Each says "ready" in a line, begins when it is told a line, and ends by itself.
+        before: Called when all are ready, before the first begins.
+    """
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+        for command in commands
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        before()
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

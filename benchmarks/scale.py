@@ -7,6 +7,7 @@
    and commands without the upkeep of the index.
 3. *Idle.* The commands a second of a tracker that waits, and of one with an open list, on the fullest store.
 4. *Workers* that take what waits: see `taking`.
+5. *Nodes*: what a Cluster takes off each Redis; see `nodes`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from trio_progress import open_tracker
 from trio_progress.stores.base import Append, Claim, Claimed, Index, Key, Query
 from trio_progress.stores.sqlite.backend import SqliteBackend
 
-from . import taking
+from . import nodes, taking
 from .harness import Values
 from .redis import server
 from .report import Report
@@ -64,7 +65,7 @@ LISTS: Final[dict[str, Query]] = {
     "what the reaper asks": Query(status=frozenset({"running"}), lapsed=True, limit=PAGE),
 }
 
-PARTS: Final = ("lists", "writes", "idle", "workers")
+PARTS: Final = ("lists", "writes", "idle", "workers", "nodes")
 
 OURS: Final = "ours"
 BARE: Final = "without the index"
@@ -76,7 +77,7 @@ FINISHED: Final = "an end"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `scale`."""
-    parser.add_argument("--url", metavar="URL", help="an empty Redis to use; unless given, one is started")
+    parser.add_argument("--url", metavar="URL", help="an empty Redis to use, but for nodes; else one is started")
     parser.add_argument(
         "--count",
         type=count,
@@ -97,11 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is measured (default: all of it); lists take longest",
     )
     parser.add_argument("--idle", type=seconds, default=10.0, metavar="S", help="how long a tracker idles (10)")
+    parser.add_argument("--span", type=seconds, default=5.0, metavar="S", help="how long nodes are appended to (5)")
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measures both stores at each size, then writes and idle trackers on the fullest Redis."""
-    shown = ("rounds", "parts", "count", "writes", "jobs", "idle")
+    shown = ("rounds", "parts", "count", "writes", "jobs", "idle", "span")
     report = Report("scale", {name: getattr(options, name) for name in shown})
     random.seed(1)
     with server(options.url) as url:
@@ -114,6 +116,8 @@ def run(options: argparse.Namespace) -> Report:
             trio.run(_idle, report, f"{url}?prefix=n{max(options.count)}", options.idle)
         if "workers" in options.parts:
             taking.measure(report, url, options.jobs, max(options.jobs // 5, 1), options.idle, _calls, _cpu)
+    if "nodes" in options.parts:
+        nodes.measure(report, options.rounds, options.span)
     report.notes += [
         "a page is 100 sessions with their records of 900 bytes, read through the store; wall time",
         "Redis on the same machine, without persistence; its CPU is what INFO says it used",
@@ -340,6 +344,6 @@ register(
         5,
         add_arguments,
         run,
-        ("--rounds", "2", "--count", "1000", "--writes", "500", "--jobs", "200", "--idle", "3"),
+        ("--rounds", "2", "--count", "1000", "--writes", "500", "--jobs", "200", "--idle", "3", "--span", "2"),
     )
 )

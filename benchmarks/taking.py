@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +27,8 @@ from trio_progress.stores.base import Moved, Query, Refused
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.tracker import runtime_of
 
+from .harness import run_together
+
 if TYPE_CHECKING:
     import redis
 
@@ -40,7 +41,6 @@ JOB: Final = 0.05
 
 PROCESSES: Final = 4
 IDLE_TASKS: Final = 50
-PATIENCE: Final = 600.0
 
 OURS: Final = "next_session, entered and left"
 RQ: Final = "rq's dequeue_any"
@@ -228,28 +228,9 @@ def _shares(number: int, among: list[int]) -> list[int]:
 
 def _run_processes(url: str, what: str, tasks: list[int], number: int, cpu: float = 0.0) -> list[dict[str, float]]:
     """What each process tells, of which all begin to work at once."""
-    started = [
-        subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "benchmarks.taking", url, what, str(each), str(share), str(cpu)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for each, share in zip(tasks, _shares(number, tasks), strict=True)
-    ]
-    try:
-        for process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        return [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    shares = zip(tasks, _shares(number, tasks), strict=True)
+    command = [sys.executable, "-m", "benchmarks.taking", url, what]
+    return run_together([[*command, str(each), str(share), str(cpu)] for each, share in shares])
 
 
 async def _process(url: str, what: str, tasks: int, share: int, cpu: float) -> dict[str, float]:

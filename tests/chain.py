@@ -112,7 +112,7 @@ async def open_farm() -> AsyncIterator[Farm]:
             yield farm
         finally:
             nursery.cancel_scope.cancel(reason="the farm is left")
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
                 assert process.stdin is not None
                 assert process.stdout is not None
                 await process.stdin.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import time
@@ -46,22 +47,40 @@ class RedisCluster:
         program: A Redis server.
         folder: Where each has a folder of its own.
         node_timeout: See `NODE_TIMEOUT`.
+        tls: What each is given for TLS, and its clients; None: there is none. With TLS there is nothing else, and all
+            know each other as `localhost`.
     """
 
-    def __init__(self, program: str, folder: Path, node_timeout: int = NODE_TIMEOUT) -> None:
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        node_timeout: int = NODE_TIMEOUT,
+        tls: tuple[Sequence[str], dict[str, Any]] | None = None,
+    ) -> None:
         self._folder = folder
-        ports = _ports()
-        options = (
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            str(node_timeout),
-            "--repl-diskless-sync-delay",
-        )
+        self._tls = tls is not None
+        ports = itertools.islice(_ports(), 2 * MASTERS)
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout)]
+        options += ["--repl-diskless-sync-delay", "0"]
+        client: dict[str, Any] | None = None
+        if tls is not None:
+            own, client = tls
+            options += [*own, "--tls-cluster", "yes", "--tls-replication", "yes"]
+            options += ["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"]
         self.nodes: Sequence[RedisServer] = [
-            RedisServer(program, folder / str(number), *options, "0", port=next(ports)) for number in range(2 * MASTERS)
+            RedisServer(
+                program,
+                folder / str(number),
+                *options,
+                *(("--tls-port", str(port), "--port", "0") if self._tls else ()),
+                port=port,
+                client=client,
+            )
+            for number, port in enumerate(ports)
         ]
-        self.url = f"redis-cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes[:MASTERS])}/"
+        host, scheme = ("localhost", "rediss") if self._tls else ("127.0.0.1", "redis")
+        self.url = f"{scheme}-cluster://{','.join(f'{host}:{node.port}' for node in self.nodes[:MASTERS])}/"
 
     @property
     def masters(self) -> Sequence[RedisServer]:
@@ -88,7 +107,7 @@ class RedisCluster:
             following = "-" if number < MASTERS else _id(master)
             begin, end = (number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1)
             slots = f" {begin}-{end}" if number < MASTERS else ""
-            where = f"127.0.0.1:{node.port}@{node.port + BUS}"
+            where = f"127.0.0.1:{node.port}@{node.port + BUS}{',localhost' if self._tls else ''}"
             yield f"{_id(number)} {where} {flags} {following} 0 0 {master + 1} connected{slots}"
         yield f"vars currentEpoch {MASTERS} lastVoteEpoch 0"
 

@@ -116,7 +116,7 @@ def test_slow_and_latency_measure_what_clients_are_told_and_when(tmp_path: Path)
 
 @pytest.mark.release
 def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_path: Path) -> None:
-    small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--jobs", "100", "--idle", "1"]
+    small = ["--rounds", "1", "--count", "1000", "--writes", "500", "--jobs", "100", "--idle", "1", "--span", "1"]
     report, run = measured(tmp_path, "scale", *small)
     check_shape(report, 1)
     of_jobs = {target["what"].rpartition(": ")[2]: target["value"] for target in report["targets"]}
@@ -130,6 +130,16 @@ def test_scale_measures_pages_writes_and_idle_trackers(redis_program: str, tmp_p
         "ours",
         "without the index",
     }
+
+
+@pytest.mark.release
+def test_scale_measures_one_redis_beside_a_cluster(redis_program: str, tmp_path: Path) -> None:
+    report, run = measured(tmp_path, "scale", "--parts", "nodes", "--rounds", "1", "--span", "0.2")
+    check_shape(report, 1)
+    assert all(row["low"] > 0 for row in report["rows"])
+    assert len(report["targets"]) == 1
+    assert any(note.startswith("nodes: judged by") for note in report["notes"])
+    assert "a Cluster, the busiest master" in run.stdout
 
 
 @pytest.mark.release

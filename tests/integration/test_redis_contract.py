@@ -22,6 +22,7 @@ from tests.documents import text_of
 from tests.integration.redis_backend.asking import one
 from tests.integration.redis_backend.parted import State, Watching, in_parts, stored_in
 from tests.redis_server import RedisServer, client_of, let_pass, oldest
+from tests.redis_tls import skipped_without_tls, tls_client, tls_options
 from tests.store_contract.reading import *  # noqa: F403 - the tests
 from tests.store_contract.rig import EVENT_LIMIT, LEASE, Rig, append, claim
 from tests.store_contract.taking import *  # noqa: F403 - the tests
@@ -62,26 +63,16 @@ def tls_server(
     """A Redis with a certificate for `localhost`, and nothing without TLS."""
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
     port = free_port()
-    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
-    for name in ("cert", "key"):
-        options += [f"--tls-{name}-file", str(folder / f"{name}.pem")]
-    options += ["--tls-ca-cert-file", str(folder / "ca.pem")]
-    given = {"host": "localhost", "port": port, "ssl": True, "ssl_ca_certs": str(folder / "ca.pem")}
+    options = ["--tls-port", str(port), *tls_options(folder, authority)]
+    given = tls_client(folder) | {"port": port}
     server = RedisServer(redis_program, folder / "data", *options, port=0, client=given)
     try:
-        server.start()
-    except RuntimeError as error:
+        with skipped_without_tls():
+            server.start()
+        yield server, folder / "ca.pem", authority
+    finally:
         server.stop()
-        if "tls" in str(error).lower():
-            pytest.skip(f"this Redis was built without TLS: {error}")
-        raise
-    yield server, folder / "ca.pem", authority
-    server.stop()
 
 
 def tls_url(server: RedisServer, ca: Path, host: str = "localhost") -> str:
