@@ -85,6 +85,10 @@ class QueueModel:
     mark: str | None = None
     offered: list[str] = field(default_factory=list)
     """What the step has written of, in this order."""
+    rung: set[str] = field(default_factory=set)
+    """Who was rung since it took last: where it leaves what it was rung for, the next may be rung."""
+    left: set[str] = field(default_factory=set)
+    """What somebody may have left so in this step."""
     lapsed: set[str] = field(default_factory=set)
     """What can be taken without a news; whether that rings, and when, is the store's business."""
 
@@ -95,6 +99,7 @@ class QueueModel:
             self._let_nothing_lapse()
             self.step += 1
             self.offered.clear()
+            self.left.clear()
             was, free = dict(self.waiting), {each for each in self.jobs if self.is_free(each)}
             await getattr(self, f"do_{name}")(*given)
             self._compare_rings(await self._rung(), {**was, **self.waiting}, free)
@@ -257,6 +262,7 @@ class QueueModel:
         told, spent = set(outcome.spent), self._spent(wanted)
         # Of one that has lapsed it is told at the latest once it is written off.
         assert {each for each in spent if self.jobs[each.id].by.status != "running"} <= told <= spent
+        self._leave_what_is_free(process)
         before = self.waiting.pop(process, None)
         if short:
             since = (self.step, self.step)
@@ -295,11 +301,18 @@ class QueueModel:
         assert await self.store.commit([Release(process, (which,), leaves)]) == [Done()]
         if leaves:
             self.waiting.pop(process, None)
+            self._leave_what_is_free(process)
         if which in self.reserved and self.reserved[which].process == process:
             del self.reserved[which]
             self.offered.append(which)
 
     # The bell
+
+    def _leave_what_is_free(self, process: str) -> None:
+        """Who was rung has looked, or looks no more."""
+        if process in self.rung:
+            self.rung.remove(process)
+            self.left |= {each for each in self.jobs if self.is_free(each)}
 
     async def _rung(self) -> list[str]:
         """Who was rung in this step."""
@@ -325,7 +338,7 @@ class QueueModel:
             if which not in free and self.is_free(which):
                 self._compare_ring(which, unheard)
         # It may also ring for what was written while it could be taken, or has lapsed; once each.
-        causes = {each for each in (*self.offered, *self.lapsed) if self.is_takeable(each)}
+        causes = {each for each in (*self.offered, *self.lapsed, *self.left) if self.is_takeable(each)}
         for order in itertools.permutations(causes, len(unheard)):
             pairs = list(zip(unheard, order, strict=True))
             if all(
@@ -338,6 +351,7 @@ class QueueModel:
                 break
         else:
             raise AssertionError(f"{unheard} were rung, and there is news of {causes} at most")
+        self.rung |= set(rung)
         for process in rung:
             waits = self.waiting.get(process)
             if waits is not None and (len(waits.wanted) > 1 or waits.since[1] == self.step):

@@ -134,7 +134,7 @@ PLANTED = {
         "settle(base, ARGV[i], at, false, true)",
         "settle(base, ARGV[i], at)",
     ),
-    "who has left is rung": ("RELEASE", "redis.call('DEL', base .. 'n:' .. ARGV[2], ", "redis.call('DEL', "),
+    "who has left is rung": ("RELEASE", "redis.call('DEL', base .. 'n:' .. ARGV[2])", ""),
     "a claim ends no reservation": ("CLAIM", ", base .. 'r:' .. ARGV[2])", ")"),
     "who has come last is rung": (
         "CLAIM",

@@ -37,7 +37,7 @@ local function fits(wanted, has)  -- By dimensions: one of the pipelines, if any
   end
   return #wanted.p == 0
 end
-local function ring(base, begun, has)  -- Who has waited longest of those that can use what was begun so often.
+local function ring(base, id, begun, has)  -- Who has waited longest of those that can use what was begun so often.
   local best, since, from
   local groups = redis.call('HGETALL', base .. 'q')
   for i = 1, #groups, 2 do
@@ -59,8 +59,12 @@ local function ring(base, begun, has)  -- Who has waited longest of those that c
   end
   if best then
     redis.call('ZREM', from, best)
-    redis.call('XADD', base .. 'g:' .. best, 'MAXLEN', 16, '*', 'n', best)
-    redis.call('PEXPIRE', base .. 'g:' .. best, 60000)
+    local bell, time = base .. 'g:' .. best, redis.call('TIME')
+    -- By microseconds: it is behind what was read there in the same millisecond, before the stream was removed.
+    local at = string.format('%.0f-%d', time[1] * 1000 + math.floor(time[2] / 1000), time[2] % 1000)
+    local added = redis.pcall('XADD', bell, 'MAXLEN', 16, at, 'n', best, 's', id)
+    if added.err then redis.call('XADD', bell, 'MAXLEN', 16, '*', 'n', best, 's', id) end
+    redis.call('PEXPIRE', bell, 60000)
   end
 end
 -- `bell`: that it is rung also where nothing has changed but time; or a table that is told what is to be rung.
@@ -109,7 +113,7 @@ local function settle(base, id, at, again, bell)
   if due then redis.call('ZADD', base .. 't', due, id) else redis.call('ZREM', base .. 't', id) end
   if not known[1] and not known.err then redis.call('ZREM', base .. 'i', id) end
   if begun and reserved <= 0 and (bell or row ~= old) then
-    if type(bell) == 'table' then bell[#bell + 1] = {id, begun, has} else pcall(ring, base, begun, has) end
+    if type(bell) == 'table' then bell[#bell + 1] = {id, begun, has} else pcall(ring, base, id, begun, has) end
   end
   return place
 end

@@ -22,7 +22,7 @@ All begin with `PREFIX:{TAG}:`. The braces are a hash tag: the keys of a partiti
 | `q` | hash | what processes wait for, by the digest of that (see `queue_lua`) | a minute |
 | `q:GROUP` | sorted set | the processes that wait for that, by since when | a minute |
 | `n:NAME` | string | a process that waits was heard of; the groups that it waits in | 30 s |
-| `g:NAME` | stream | asks one process to take | a minute |
+| `g:NAME` | stream | asks one process to take, and says which session that is for | a minute |
 | `c`, `w` | stream | what owners are asked; word of what is watched | an hour, a minute after the last |
 | `b:NAME` | stream | wakes one process that waits for news | a minute |
 | `probe` | string | nothing: whether Redis can be written | a second |

@@ -4,6 +4,9 @@ What is queued stands in the index of lists; what is to be gone on with stands t
 begun (`again1`, `again2`, ...), as `settle()` of `redis.index_lua` keeps it, which also rings. A process that waits
 stands in one sorted set (`q:GROUP`) with all that want the same; what that is stands in `q`, so that ringing goes
 through as many wishes as there are different ones. `n:NAME` says that it was heard of, and in which groups it waits.
+
+Who is rung no longer stands among those that wait. `g:NAME` says for what it was: where it leaves, or has enough, and
+has not taken that, the next is rung.
 """
 
 from __future__ import annotations
@@ -13,8 +16,25 @@ from typing import Final
 from .index_lua import BEHIND, SETTLE
 from .parts_lua import IN_PARTS
 
+_RUNG: Final = """
+local function rung_for(base, process, at, given)  -- What it was rung for, and is still to be had by somebody.
+  local bell, seen, found = base .. 'g:' .. process, {}, {}
+  local rings = redis.pcall('XRANGE', bell, '-', '+')
+  for _, each in ipairs(rings.err and {} or rings) do
+    local id = each[2][4]
+    if id and not seen[id] and not given[id] then
+      seen[id] = true
+      pcall(settle, base, id, at, false, found)
+    end
+  end
+  if #rings > 0 then redis.call('DEL', bell) end  -- Each is told once.
+  return found
+end
+"""
+
 TAKE: Final = (
     SETTLE
+    + _RUNG
     + BEHIND
     + IN_PARTS
     + """
@@ -115,7 +135,7 @@ for i = 9 + ARGV[8], #ARGV, 3 do
       vain = vain + 1
     end
   end
-  if count > 0 then short[#short + 1] = {ARGV[i], ARGV[i + 1]} end
+  if count > 0 then short[#short + 1] = {ARGV[i], ARGV[i + 1], wanted} end
   vain, next_one = 0, oldest(wanted, {'again' .. string.format('%.0f', wanted.n)})
   while vain < tonumber(ARGV[7]) do
     local id, bucket = next_one()
@@ -130,7 +150,7 @@ end
 for id in pairs(taken) do settle(base, id, at) end
 for _, id in ipairs(stale) do settle(base, id, at) end
 if looks then
-  for _, each in ipairs(later) do pcall(ring, base, each[2], each[3]) end
+  for _, each in ipairs(later) do pcall(ring, base, unpack(each)) end
   return {'head', head and string.format('%.17g', head) or '', spent}
 end
 local heard = base .. 'n:' .. process
@@ -154,8 +174,17 @@ else
   redis.call('PEXPIRE', base .. 'q', 2 * ARGV[4])
   redis.call('SET', heard, table.concat(groups, ' '), 'PX', ARGV[4])
 end
+local function is_short(begun, has)  -- Whether it has looked at such a one in vain.
+  for _, each in ipairs(short) do
+    if begun < each[3].n and fits(each[3], has) then return true end
+  end
+  return false
+end
+for _, each in ipairs(rung_for(base, process, at, taken)) do
+  if not is_short(each[2], each[3]) then later[#later + 1] = each end
+end
 for _, each in ipairs(later) do
-  if not taken[each[1]] then pcall(ring, base, each[2], each[3]) end
+  if not taken[each[1]] then pcall(ring, base, unpack(each)) end
 end
 return {'taken', found, spent, redis.call('EXISTS', base .. 'z')}
 """
@@ -163,10 +192,14 @@ return {'taken', found, spent, redis.call('EXISTS', base .. 'z')}
 
 RELEASE: Final = (
     SETTLE
+    + _RUNG
     + """
 -- ARGV: base, process, '1': it waits no more, session...
 local base, at = ARGV[1], clock()
-if ARGV[3] == '1' then redis.call('DEL', base .. 'n:' .. ARGV[2], base .. 'g:' .. ARGV[2]) end
+if ARGV[3] == '1' then
+  redis.call('DEL', base .. 'n:' .. ARGV[2])
+  for _, each in ipairs(rung_for(base, ARGV[2], at, {})) do pcall(ring, base, unpack(each)) end
+end
 for i = 4, #ARGV do
   if redis.call('GET', base .. 'r:' .. ARGV[i]) == ARGV[2] then
     redis.call('DEL', base .. 'r:' .. ARGV[i])

@@ -58,6 +58,8 @@ class Queues:
             keys = min(oldest, key=oldest.__getitem__)
             del oldest[keys]
             given = self._take([keys], asked, [min(count, 1) for count in left], found, records)
+            if any(one < min(count, 1) for count, one in zip(left, given, strict=True)):
+                self._waiting.add(asked.id)  # Somebody was faster, and there it waits.
             left = [count - one for count, one in zip(left, given, strict=True)]
             if any(given) and any(left):
                 (again,) = self._run([head(keys.base, asked)])
