@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import redis
 
 from tests.redis_server import PATIENCE, RedisServer
+from tests.support import reserve
 
 MASTERS: Final = 3
 SLOTS: Final = 16384
@@ -29,14 +30,12 @@ BUS: Final = 10_000
 
 def _ports() -> Iterator[int]:
     """Ports of which that of the bus is free as well; both below those that connections are given by the system."""
-    taken: set[int] = set()
     while True:
         port = random.randrange(12_000, 22_000)
         with socket.socket() as one, socket.socket() as other, suppress(OSError):
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + BUS))
-            if port not in taken:
-                taken.add(port)
+            if reserve(port) and reserve(port + BUS):
                 yield port
 
 

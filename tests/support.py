@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -61,6 +62,24 @@ TEXT = strategies.characters(exclude_categories=["Cs"])
 """What `strategies.text()` draws by itself, without trying all there is to find out, which takes it two seconds."""
 
 
+def reserve(port: int) -> bool:
+    """Takes a port for this process, of all tests that run beside it; False where another one of them has it.
+
+    Who is to listen there begins later, and until then a look at the port finds it free. Held until the process ends,
+    by a name that ports have the same scope as: that of an abstract socket.
+    """
+    if sys.platform != "linux":
+        return True
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0trio-progress-test-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    name.detach()
+    return True
+
+
 def free_port() -> int:
     """A port that nobody has, below those that a system gives to whoever says none, as the tests beside this do."""
     for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
@@ -69,7 +88,8 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            if reserve(port):
+                return port
     raise AssertionError("a hundred ports are taken")
 
 
