@@ -93,11 +93,15 @@ class RedisCluster:
             (folder := self._folder / str(number)).mkdir(parents=True)
             (folder / "nodes.conf").write_text("".join(f"{line}\n" for line in self._known_to(number)))
             node.start()
+        self.become_whole()
+        return self
+
+    def become_whole(self) -> None:
+        """Waits until all of it can be written and each replica has its master's data."""
         clients = [node.client() for node in self.nodes]
         until(lambda: all(_is_whole(client) for client in clients))
         for client in clients:
             client.close()
-        return self
 
     def _known_to(self, reader: int) -> Iterator[str]:
         for number, node in enumerate(self.nodes):
