@@ -73,21 +73,24 @@ async def farm() -> AsyncIterator[Farm]:
 async def test_workers_that_are_killed_are_lost_exactly_once_and_resume_goes_on(
     store: str, place: Place, farm: Farm, gateways: list[Gateway], kills: int
 ) -> None:
-    async def lost() -> float:
-        return sum([await gateway.metric('sessions_ended_total{.*status="lost"') for gateway in gateways])
-
     kills //= 1 if place.partitions == 1 else 4  # Each takes two seconds of a processor.
-    before = await lost()
+    before = await lost(gateways)
     for first in range(0, kills, AT_ONCE):
         names = [f"killed-{n}" for n in range(first, min(first + AT_ONCE, kills))]
         await kill(names, gateways, farm, store, place)
-    assert await lost() - before == kills
+    assert await lost(gateways) - before == kills
+
+
+async def lost(gateways: list[Gateway]) -> float:
+    """How many sessions the gateways have written off."""
+    return sum([await gateway.metric('sessions_ended_total{.*status="lost"') for gateway in gateways])
 
 
 async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str, place: Place) -> None:
     """Kills the owners of sessions that are watched through both gateways, and goes on with the sessions."""
     viewers = {name: [Viewer(name), Viewer(name)] for name in names}
     partitions = len({partition_of(name, place.partitions) for name in names})
+    before = await lost(gateways)
     with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for watching in viewers.values():
@@ -100,9 +103,10 @@ async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str
             assert max(waiting(place, name) for name in ("one", "other") for _ in range(20)) <= partitions
             for name in names:
                 farm.signal(name, signal.SIGKILL)
-                await trio.sleep(0.01)
-            # However many sessions and clients a gateway has, one connection of it waits for news of each partition.
-            await until(lambda: waiting(place, "one") == waiting(place, "other") == partitions)
+            if place.partitions == 1:
+                # However many sessions and clients a gateway has, one connection of it waits for news. Of several
+                # partitions each has one only for as long as a session in it is followed, which these soon are not.
+                await until(lambda: waiting(place, "one") == waiting(place, "other") == 1)
     for watching in viewers.values():
         for viewer in watching:
             assert viewer.end is not None
@@ -115,6 +119,10 @@ async def kill(names: list[str], gateways: list[Gateway], farm: Farm, store: str
         assert there is not None
         assert here.epoch == there.epoch, "it was written off once"
         assert here.counters == there.counters
+    # Whose answer a busy machine has lost asks again, and knows then; unless somebody goes on with the session first.
+    with trio.fail_after(PATIENCE):
+        while await lost(gateways) - before < len(names):  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.05)
     async with open_tracker(store, spool=False) as tracker:
         for name in names:
             async with tracker.session(name, PIPELINE, resume="interrupted") as session:
@@ -141,7 +149,8 @@ async def test_a_gateway_that_is_killed_or_stopped_and_begun_again_lets_its_clie
     store: str, farm: Farm, gateways: list[Gateway]
 ) -> None:
     with gateways_on(store) as (gateway,):
-        await farm.work(store, "long")
+        # Slowly, so that there are fewer events than are kept while a gateway is begun on a busy machine.
+        await farm.work(store, "long", pace=0.1)
         await restarted(farm, gateway, gateways[1])
 
 
