@@ -14,15 +14,16 @@ from typing import Any
 
 import flake8_async
 from flake8_async.runner import Flake8AsyncRunner_cst
+from flake8_async.visitors.visitor_utility import NoqaHandler
 from libcst import MetadataWrapper
 
 
 def run(self: Flake8AsyncRunner_cst) -> Iterator[Any]:
-    """What the runner's own `run` does, for rules that change nothing; and nothing where none of these is asked for."""
-    if not self.visitors:
-        return
+    """What the runner's own `run` does, for rules that change nothing; where none is asked for, only `noqa`."""
     module = MetadataWrapper(self.module, unsafe_skip_copy=True)
     for visitor in (*self.utility_visitors, *self.visitors):
+        if not self.visitors and not isinstance(visitor, NoqaHandler):
+            continue
         module.visit(visitor)
         self.noqas = visitor.noqas
     yield from self.state.problems

@@ -255,6 +255,7 @@ async def test_an_owner_that_is_stopped_for_too_long_is_replaced_and_fenced_when
             assert (ended["status"], ended["attempt"]) == ("cancelled", 2), "who slept has overwritten nothing"
 
 
+@pytest.mark.exhaustive
 async def test_what_anybody_was_shown_is_there_when_redis_was_killed(
     start_redis: StartRedis, farm: Farm, kills: int
 ) -> None:

@@ -233,6 +233,7 @@ def test_a_plant_that_does_not_fit_the_source_any_more_says_so(tmp_path: Path) -
 # The command
 
 
+@pytest.mark.exhaustive
 def test_the_table_the_file_and_the_drawings_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, drawings = tmp_path / "races.json", tmp_path / "drawn"
     arguments = ["--runs", "2", "--rounds", "1", "--seed", "9", "--json", str(out), "--plot", str(drawings)]
