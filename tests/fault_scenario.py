@@ -35,7 +35,7 @@ from .fault_proxy import FAULTS, FaultProxy, open_fault_proxy
 TIMEOUT: Final = 0.25
 """Seconds after which a call to Redis gives up."""
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 """Seconds in which everything must have come to rest once the network is sound."""
 
 PHASES: Final = ("fetch", "read", "rank", "write")

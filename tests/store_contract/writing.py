@@ -364,9 +364,9 @@ async def test_a_session_expires_when_nothing_was_written_for_as_long_as_it_was_
 ) -> None:
     await rig.claimed()
     await rig.one(append(E, 1, lease=None))
-    rig.sleep(KEEP - 1)
+    rig.sleep(KEEP - 60)  # Where a real server keeps the time, a slow machine adds to it.
     assert await rig.listed() == ["a"]
-    rig.sleep(2)
+    rig.sleep(61)
     assert await rig.store.read("a") is None
     assert await rig.listed() == []
     claimed = await rig.claimed(expect=None)
