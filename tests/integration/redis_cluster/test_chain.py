@@ -45,7 +45,8 @@ async def test_a_slot_that_moves_and_a_master_that_is_killed_end_no_session_and_
             await until(lambda: all(viewer.steps >= reached[viewer.session_id] + 5 for viewer in some), PATIENCE)
 
         async with open_farm() as farm, trio.open_nursery() as nursery:
-            await farm.work(store, *names, lost_after=LOST_AFTER)
+            # Slowly, so that there are fewer events than are kept for as long as a viewer is patient.
+            await farm.work(store, *names, lost_after=LOST_AFTER, pace=0.1)
             for watching in viewers.values():
                 for viewer, gateway in zip(watching, gateways, strict=True):
                     nursery.start_soon(viewer.watch, gateway)
