@@ -42,8 +42,8 @@ def run(body):
 SLOW_TO_START = {"spawn", "forkserver", "executor", "subprocess", "trio-parallel"}
 """Ways that are left to `--exhaustive`: each worker imports all of it."""
 
-OFTEN = {"fork", "spawn"}
-"""Ways in which millions are counted without waiting for a release: the others differ in how a worker comes about."""
+OFTEN = {"fork"}
+"""The way in which millions are counted without a release: the others differ in how a worker comes about."""
 
 
 def ran(folder: Path, *arguments: str, timeout: float = 120) -> list[str]:

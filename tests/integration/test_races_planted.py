@@ -10,12 +10,20 @@ pytestmark = pytest.mark.integration
 
 
 EVERY_DAY = plants.PLANTS[-1]
-"""The rest are for `--exhaustive`; that each has its place is looked at with the unit tests."""
+"""That each has its place is looked at with the unit tests."""
+
+OFTEN = plants.PLANTS[::2]
+"""Those of `--exhaustive`. The rest are for a release, with it."""
 
 
 @pytest.mark.parametrize(
     "plant",
-    [pytest.param(one, marks=() if one is EVERY_DAY else pytest.mark.exhaustive) for one in plants.PLANTS],
+    [
+        pytest.param(
+            one, marks=() if one is EVERY_DAY else pytest.mark.exhaustive if one in OFTEN else pytest.mark.release
+        )
+        for one in plants.PLANTS
+    ],
     ids=lambda plant: plant.name,
 )
 def test_what_is_planted_into_ours_is_seen(plant: plants.Plant) -> None:
