@@ -25,7 +25,7 @@ from trio_websocket import open_websocket_url
 import trio_progress
 from trio_progress import Pipeline, open_server, open_tracker
 
-WALKS: Final = 7
+WALKS: Final = 20
 WARM_UP: Final = 3
 """Walks before these, that come by what is made once."""
 PACKAGE: Final = f"{Path(trio_progress.__file__).parent}/"
