@@ -6,8 +6,8 @@ A program of its own, for the threads in which a store blocks must be followed f
     python -m tests.walk redis://127.0.0.1:6379
 
 It prints a JSON list of walks, the shortest first, each a list of `[file, function, file of the caller or null]` in the
-order in which they were passed first. What else is due at the same moment (a look at leases, a renewal) is no part of a
-walk: on a busy machine most have some of that, and the shortest has the least.
+order in which they were passed first. What else is due at the same moment is no part of a walk: what the writer does
+once the store has it, and, as the shortest has the least of that, a look at leases or a renewal.
 """
 
 from __future__ import annotations
@@ -31,24 +31,34 @@ WARM_UP: Final = 3
 PACKAGE: Final = f"{Path(trio_progress.__file__).parent}/"
 PIPELINE: Final = Pipeline("work", {"count": 1, "report": 1})
 
+STORED: Final = "RedisBackend.commit"
+"""Where this has returned, readers may know; what the writers' rooms do from then on they do not wait for."""
+WRITERS: Final = (f"{PACKAGE}session/", f"{PACKAGE}storage/")
+
 Walk = list[tuple[str, str, str | None]]
 
 _passed: dict[tuple[str, str], str | None] = {}
 _on = False
+_stored = False
 
 
 def _follow(frame: FrameType, event: str, _: Any) -> None:
+    global _stored  # noqa: PLW0603 - a profiler is one for all
     code = frame.f_code
-    if _on and event == "call" and code.co_filename.startswith(PACKAGE) and not code.co_name.startswith("<"):
+    if not _on or not code.co_filename.startswith(PACKAGE) or code.co_name.startswith("<"):
+        return
+    if event == "return":
+        _stored = _stored or code.co_qualname == STORED
+    elif event == "call" and not (_stored and code.co_filename.startswith(WRITERS)):
         caller = None if frame.f_back is None else frame.f_back.f_code.co_filename
         by = caller.removeprefix(PACKAGE) if caller is not None and caller.startswith(PACKAGE) else None
         _passed.setdefault((code.co_filename.removeprefix(PACKAGE), code.co_qualname), by)
 
 
 def _begin() -> None:
-    global _on  # noqa: PLW0603 - a profiler is one for all
+    global _on, _stored
     _passed.clear()
-    _on = True
+    _on, _stored = True, False
 
 
 def _end() -> Walk:

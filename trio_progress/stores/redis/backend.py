@@ -231,7 +231,8 @@ class RedisBackend:
             for session, places in by_session.items():
                 keys = home.of(session) if many else home
                 written = opened.writers[keys].steps([batch[place] for place in places])
-                steps.append(opened.watchers[keys].begun(written))
+                watcher = opened.watchers[keys]
+                steps.append(written if watcher.began is not None else watcher.begun(written))
             waited = self._wait_replicas if any(isinstance(write, (Claim, Append)) for write in batch) else 0
             found, had = self._calls.run_replicated(steps, waited)
             outcomes = {place: _queued(opened.queues, batch[place]) for place in of_all}

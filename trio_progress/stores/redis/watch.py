@@ -99,7 +99,7 @@ class Watcher:
         """When it was said last that a session is watched."""
         self._checked = 0.0
         self._lock = threading.Lock()
-        self._began: str | None = None
+        self.began: str | None = None
 
     def begin(self) -> Steps[str]:
         """The mark of when this was first done: what was asked of owners in this partition since then is not missed.
@@ -107,12 +107,12 @@ class Watcher:
         Raises:
             StoreError: Redis did not answer.
         """
-        began = self._began
+        began = self.began
         if began is None:
             replies = yield [_newest_of(self._keys.asks), _newest_of(self._keys.words)]
             mark = " ".join(reply[0][0].decode() if _newest(reply) else _START for reply in replies)
             with self._lock:
-                began = self._began = self._began or mark
+                began = self.began = self.began or mark
         return began
 
     def begun(self, steps: Steps[T]) -> Steps[T]:
