@@ -270,6 +270,7 @@ export class ListPage {
 
   /** Shows the parts of the session whose row has the focus, or no longer; from one without it goes to whose part it is. */
   turn(open) {
+    this.#drawFrame(); // A key may come before the frame that shows what the one before has done.
     const held = this.#heldId();
     const row = this.#groups.flatMap(({ list }) => list.items).find(({ id }) => id === held);
     if (row?.parts && row.open !== open) this.#turn(held, open);
@@ -369,6 +370,7 @@ export class ListPage {
 
   /** Moves from row to row: by 1 or -1, or to the first and the last by a larger number. */
   move(by) {
+    this.#drawFrame(); // As in turn().
     const ids = this.#groups.flatMap(({ list }) => list.items.map(({ id }) => id));
     if (ids.length === 0) return;
     const at = ids.indexOf(this.#heldId());
