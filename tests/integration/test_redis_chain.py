@@ -42,7 +42,7 @@ class Place(NamedTuple):
     partitions: int
 
 
-@pytest.fixture(scope="module", params=["one Redis", pytest.param("a Cluster", marks=pytest.mark.exhaustive)])
+@pytest.fixture(scope="module", params=["one Redis", pytest.param("a Cluster", marks=pytest.mark.release)])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "one Redis":
         url: str = request.getfixturevalue("redis_url")
