@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,6 +97,32 @@ def test_a_command_follows_its_slot_and_scripts_wait_until_it_has_moved(
     own_cluster.end_move(slot, target)
     assert nodes([("GET", there), ("GET", missing)]) == [b"old", b"new"]
     assert isinstance(succeeds(lambda: nodes([(PROBE, 1, there)]))[0], list)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("told_by", ["hostname", "unknown-endpoint"])
+def test_nodes_that_are_told_by_a_name_that_they_have_not_are_reached_by_their_addresses(
+    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str, told_by: str
+) -> None:
+    def tell_by(kind: str) -> None:
+        for node in own_cluster.nodes:
+            with node.client() as client:
+                client.config_set("cluster-preferred-endpoint-type", kind)
+
+    before = nodes_of(own_cluster)
+    names = keys(prefix)
+    assert before([("SET", name, 1) for name in names]) == [b"OK"] * 16
+    slot = slot_of(names[7])
+    own_cluster.move(slot, next(node for node in own_cluster.masters if node is not own_cluster.owner_of(slot)))
+    try:
+        tell_by(told_by)
+    except ResponseError as error:
+        pytest.skip(f"this Redis tells of nodes by their addresses alone: {error}")
+    try:
+        for nodes in (nodes_of(own_cluster), before):
+            assert succeeds(partial(nodes, [("GET", name) for name in names])) == [b"1"] * 16
+    finally:
+        tell_by("ip")
 
 
 @pytest.mark.exhaustive

@@ -27,7 +27,7 @@ from .calls import BUDGET, Calls, RoundTrips, Sent
 from .partitions import slot_of
 from .scripts import Command, Script
 from .server import Node
-from .topology import Topology
+from .topology import UNNAMED, Topology
 
 if TYPE_CHECKING:
     from .server import Server
@@ -216,11 +216,14 @@ class Nodes(RoundTrips[ToNodes]):
         """Whether a command that a node has answered is to be sent again; notes where."""
         each.asking = None
         match each.reply:
+            case MovedError() if each.reply.host == UNNAMED:
+                self.topology.doubt()
             case MovedError():
                 # A node that does not know the host of another one means its own.
                 self.topology.has_moved(each.slot, Node(each.reply.host or node.host, int(each.reply.port)))
             case AskError():
-                if type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
+                named = each.reply.host != UNNAMED
+                if named and type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
                     each.asking = Node(each.reply.host or node.host, int(each.reply.port))
             case TryAgainError():
                 pass

@@ -15,7 +15,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from ...errors import StoreError
 from ...telemetry.logs import Throttle, log_event
@@ -39,6 +39,10 @@ class _Down(NamedTuple):
     until: float
     pause: float
     error: StoreError
+
+
+UNNAMED: Final = "?"
+"""In the place of the host of a node that is to be told by a name and has none: `cluster-preferred-endpoint-type`."""
 
 
 @final
@@ -217,8 +221,19 @@ def _ranges(asked: Node, reply: object) -> list[tuple[int, int, Node]]:
     if not isinstance(reply, list):
         raise TypeError("no list")
     found = []
-    for begin, end, master, *_ in reply:
-        host, port = master[:2]
-        # A node that does not know its own address means the one that it was asked at.
-        found.append((int(begin), int(end), Node(host.decode() if host else asked.host, int(port))))
+    for begin, end, (host, port, *more), *_ in reply:
+        found.append((int(begin), int(end), Node(_host(asked, host, more), int(port))))
     return sorted(found)
+
+
+def _host(asked: Node, host: bytes | None, more: Sequence[Any]) -> str:
+    """Where a node is to be reached; `more` is its id, and from Redis 7 on pairs of what else is known of it."""
+    if not host:
+        return asked.host  # A node that does not know its own address means the one that it was asked at.
+    if host != UNNAMED.encode():
+        return host.decode()
+    known = more[1] if len(more) > 1 else {}
+    if isinstance(known, list):
+        known = dict(zip(known[::2], known[1::2], strict=True))
+    ip: bytes = known.get(b"ip", b"")
+    return ip.decode() or asked.host
