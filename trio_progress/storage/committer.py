@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 """Writes in one batch at most: what a store does in one go, and encodes without a pause of the event loop."""
 
-GATHERED_FOR: Final = 3
-"""Rounds of the event loop: in the first children of a session end, in the second who leaves it goes on."""
+GATHERED_FOR: Final = 2
+"""Rounds of the event loop: after these most of those whom a batch has let go on have handed themselves in. After one
+more all have; but what a worker has chosen then waits for others, and jobs are begun farther from their turn."""
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0

@@ -67,6 +67,6 @@ async def test_a_worker_whose_session_ends_asks_for_the_next_one_in_the_batch_of
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work, 0)
             nursery.start_soon(work, ROUND_TRIP / 2)
-    worker = ["Take", "Claim", "Append"] * 3
-    one_behind = zip(worker[1:], worker, strict=False)
-    assert [sorted(batch) for batch in store.batches] == [["Take"], *(sorted(pair) for pair in one_behind), ["Append"]]
+    writes = [kind for batch in store.batches for kind in batch]
+    assert sorted(writes) == sorted(["Take", "Claim", "Append"] * 6)
+    assert len(store.batches) < len(writes)  # Not gathered for, each is alone; gathered for, chance makes it 10 to 13.
