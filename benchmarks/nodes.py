@@ -72,9 +72,7 @@ def measure(report: Report, rounds: int, seconds: float) -> None:
             server.start()
         with its_replica.client() as client:
             until(lambda: client.info("replication")["master_link_status"] == "up")
-        cluster = RedisCluster(program, Path(folder) / "cluster")
-        stack.callback(cluster.stop)
-        cluster.start()
+        cluster = stack.enter_context(RedisCluster(program, Path(folder) / "cluster").running())
         places = {ONE: _Place(one.url, [one], [its_replica])}
         masters = len(cluster.masters)
         places[CLUSTER] = _Place(cluster.url, cluster.masters, cluster.nodes[masters:])

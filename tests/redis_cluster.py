@@ -7,7 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -85,6 +85,14 @@ class RedisCluster:
     def masters(self) -> Sequence[RedisServer]:
         """Those that have begun as masters, by the slots that they have begun with."""
         return self.nodes[:MASTERS]
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """The cluster, started, and stopped in the end, also where it did not start whole."""
+        try:
+            yield self.start()
+        finally:
+            self.stop()
 
     def start(self) -> Self:
         """Starts them, and waits until all of it can be written and each replica has its master's data."""

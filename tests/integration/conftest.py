@@ -90,11 +90,8 @@ def redis_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) 
     """A Redis Cluster of three masters with a replica each that tests share, each under a prefix of its own."""
     from tests.redis_cluster import RedisCluster
 
-    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("cluster"))
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+    with RedisCluster(redis_program, tmp_path_factory.mktemp("cluster")).running() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -15,21 +15,15 @@ from trio_progress.stores.redis.server import Node, Server
 @pytest.fixture
 def own_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A cluster that this test has for itself, to do with it what it likes."""
-    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("own_cluster"))
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+    with RedisCluster(redis_program, tmp_path_factory.mktemp("own_cluster")).running() as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def mortal_cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """The same, in which a replica soon takes over where its master is killed."""
-    cluster = RedisCluster(redis_program, tmp_path_factory.mktemp("mortal_cluster"), SHORT_TIMEOUT)
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+    with RedisCluster(redis_program, tmp_path_factory.mktemp("mortal_cluster"), SHORT_TIMEOUT).running() as cluster:
+        yield cluster
 
 
 @pytest.fixture

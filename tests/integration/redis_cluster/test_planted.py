@@ -35,11 +35,8 @@ MOVED, DEAD = partitions_of(0)[0], partitions_of(1)[0]
 
 @pytest.fixture(scope="module")
 def cluster(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    made = RedisCluster(redis_program, tmp_path_factory.mktemp("planted"))
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+    with RedisCluster(redis_program, tmp_path_factory.mktemp("planted")).running() as cluster:
+        yield cluster
 
 
 def course(cluster: RedisCluster) -> None:

@@ -216,15 +216,14 @@ class Nodes(RoundTrips[ToNodes]):
         """Whether a command that a node has answered is to be sent again; notes where."""
         each.asking = None
         match each.reply:
-            case MovedError() if each.reply.host == UNNAMED:
-                self.topology.doubt()
             case MovedError():
-                # A node that does not know the host of another one means its own.
-                self.topology.has_moved(each.slot, Node(each.reply.host or node.host, int(each.reply.port)))
+                if (owner := _named_by(each.reply, node)) is None:
+                    self.topology.doubt()
+                else:
+                    self.topology.has_moved(each.slot, owner)
             case AskError():
-                named = each.reply.host != UNNAMED
-                if named and type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
-                    each.asking = Node(each.reply.host or node.host, int(each.reply.port))
+                if type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
+                    each.asking = _named_by(each.reply, node)
             case TryAgainError():
                 pass
             case ClusterDownError():
@@ -236,6 +235,14 @@ class Nodes(RoundTrips[ToNodes]):
             case _:
                 return False
         return True
+
+
+def _named_by(redirection: AskError, asked: Node) -> Node | None:
+    """The node that a redirection leads to; None: one without a name, of which all nodes have to be asked."""
+    if redirection.host == UNNAMED:
+        return None
+    # A node that does not know the host of another one means its own.
+    return Node(redirection.host or asked.host, int(redirection.port))
 
 
 def _key(command: Command) -> str:
