@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._mutants import ROOT, Mutant, bring_bytecode, plant
+from tests.marks import as_often
 
 pytestmark = pytest.mark.integration
 
@@ -171,7 +172,7 @@ OFTEN = PLANTS[::4]
 
 @pytest.mark.parametrize(
     "mutant",
-    [pytest.param(one, marks=pytest.mark.exhaustive if one in OFTEN else pytest.mark.release) for one in PLANTS],
+    as_often(PLANTS, exhaustive=OFTEN),
     ids=[mutant.name for mutant in PLANTS],
 )
 def test_a_bug_in_the_explorer_is_seen_by_its_test(mutant: Mutant, tmp_path: Path) -> None:

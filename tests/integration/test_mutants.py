@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks._mutants import LEAVING, MUTANTS, Mutant, hunt, plant
 from benchmarks._scenarios import one_session_left
+from tests.marks import as_often
 from trio_progress.testing import exhaust
 
 pytestmark = pytest.mark.integration
@@ -37,12 +38,7 @@ def test_there_are_enough_of_them_and_each_has_its_place(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "mutant",
-    [
-        pytest.param(
-            one, marks=() if one in EVERY_DAY else pytest.mark.exhaustive if one in OFTEN else pytest.mark.release
-        )
-        for one in MUTANTS
-    ],
+    as_often(MUTANTS, every_day=EVERY_DAY, exhaustive=OFTEN),
     ids=[mutant.name.partition(":")[0] for mutant in MUTANTS],
 )
 def test_a_planted_bug_is_found(
@@ -59,7 +55,7 @@ def test_a_planted_bug_is_found(
 
 @pytest.mark.parametrize(
     "begins",
-    [pytest.param(one, marks=pytest.mark.exhaustive if one == LEAVING[0] else pytest.mark.release) for one in LEAVING],
+    as_often(LEAVING, exhaustive=LEAVING[:1]),
 )
 def test_a_bug_in_a_session_s_leaving_is_found_by_all_orders_with_one_deviation(begins: str) -> None:
     (mutant,) = [mutant for mutant in MUTANTS if mutant.name.startswith(begins)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.races import plants
+from tests.marks import as_often
 
 pytestmark = pytest.mark.integration
 
 
-EVERY_DAY = plants.PLANTS[-1]
+EVERY_DAY = plants.PLANTS[-1:]
 """That each has its place is looked at with the unit tests."""
 
 OFTEN = plants.PLANTS[::2]
@@ -18,12 +19,7 @@ OFTEN = plants.PLANTS[::2]
 
 @pytest.mark.parametrize(
     "plant",
-    [
-        pytest.param(
-            one, marks=() if one is EVERY_DAY else pytest.mark.exhaustive if one in OFTEN else pytest.mark.release
-        )
-        for one in plants.PLANTS
-    ],
+    as_often(plants.PLANTS, every_day=EVERY_DAY, exhaustive=OFTEN),
     ids=lambda plant: plant.name,
 )
 def test_what_is_planted_into_ours_is_seen(plant: plants.Plant) -> None:
