@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -67,6 +68,9 @@ async def test_a_worker_whose_session_ends_asks_for_the_next_one_in_the_batch_of
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work, 0)
             nursery.start_soon(work, ROUND_TRIP / 2)
-    writes = [kind for batch in store.batches for kind in batch]
-    assert sorted(writes) == sorted(["Take", "Claim", "Append"] * 6)
-    assert len(store.batches) < len(writes)  # Not gathered for, each is alone; gathered for, chance makes it 10 to 13.
+    writes = Counter(kind for batch in store.batches for kind in batch)
+    # By the order of tasks, one wish may be for both workers.
+    assert (writes["Claim"], writes["Append"]) == (6, 6)
+    assert 3 <= writes["Take"] <= 6
+    # Not gathered for, each of the eighteen is alone; gathered for, they are ten to fourteen.
+    assert len(store.batches) < 18
