@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from .timeline import OVER
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -73,7 +75,7 @@ def _x(lane: int) -> int:
 def _step(number: int, row: Row, lanes: dict[str, int], values: int) -> list[str]:
     y = TOP + HEIGHT * number
     x = _x(lanes[row.task])
-    kind = "end" if row.where == "is over" else "step"
+    kind = "end" if row.where.startswith(OVER) else "step"
     place = row.where.partition(" ")[0]
     drawn = [
         f'<text class="time" x="4" y="{y + 4}">{row.time:.4f}</text>',

@@ -150,7 +150,7 @@ def run_schedule(
     async def main() -> None:
         within.current.set(scheduler)
         trio.lowlevel.spawn_system_task(watchman, name="the explorer's watchman")
-        with whole:
+        with timeline.main_task(), whole:
             await scenario(*args)
 
     main.__module__, main.__qualname__ = str(getattr(scenario, "__module__", "")), name

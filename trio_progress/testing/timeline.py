@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -9,8 +10,9 @@ import sysconfig
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Any, Final, NamedTuple, final
 
 import outcome
@@ -40,6 +42,9 @@ _OURS = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), _TRIO, _OURS)
 _TELLING = ("trio_progress.session.session", "trio_progress.session.phase")
 _SITE = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+
+_GENERATOR_CALLS = ("async_generator_asend", "async_generator_athrow")
+"""What is awaited of an asynchronous generator, as a context manager may be. Only the collector knows whose it is."""
 
 
 class Woken(NamedTuple):
@@ -128,7 +133,7 @@ class Timeline(trio.abc.Instrument):
             return  # Whom it has woken is told with the next step.
         looked_at = list(self._live) if len(self._live) <= WATCHED else [task]
         changes = tuple(self._changes(looked_at if task in self._live or not over else list(self._live)))
-        came_to = _stands_at(task, frames[-1]) if frames else f"{OVER}{self._ended}"
+        came_to = _stands_at(task, frames) if frames else f"{OVER}{self._ended}"
         self._ended = ""
         if len(self.steps) == self.steps.maxlen:
             self.dropped += 1
@@ -142,6 +147,15 @@ class Timeline(trio.abc.Instrument):
         if raised and raised[-1] is not self._raised:
             self._raised = raised[-1]
             self._ended = _in_short(raised[-1])
+
+    @contextmanager
+    def main_task(self) -> Iterator[None]:
+        """Around all that the main task does: what it ends with is in no nursery."""
+        try:
+            yield
+        except BaseException as raised:
+            self._ended = _in_short(raised)
+            raise
 
     def _changes(self, tasks: list[trio.lowlevel.Task]) -> Iterator[str]:
         for task in tasks:
@@ -276,18 +290,23 @@ def _own_frames(task: trio.lowlevel.Task) -> list[FrameType]:
 
 
 def place_of(task: trio.lowlevel.Task) -> str:
-    """The function of the user's own that the task stands in, and how many lines from its first: "fetch+4"."""
-    frames = _own_frames(task)
+    """The function of the user's own that the task stands in, and how many lines from its first: "fetch+4".
+
+    Schedules that are kept hold it, and those of before know of no generators: it does not look into them.
+    """
+    frames = [frame for frame in frames_of(task, generators=False) if is_own_code(frame.f_code)]
     if not frames:
         return ""
     return f"{frames[-1].f_code.co_name}+{frames[-1].f_lineno - frames[-1].f_code.co_firstlineno}"
 
 
-def frames_of(task: trio.lowlevel.Task) -> list[FrameType]:
-    """All frames that the task stands in, outermost first."""
+def frames_of(task: trio.lowlevel.Task, *, generators: bool = True) -> list[FrameType]:
+    """All frames that the task stands in, outermost first; those of asynchronous generators can be left out."""
     frames: list[FrameType] = []
     awaitable: Any = task.coro
     while awaitable is not None:
+        if generators and type(awaitable).__name__ in _GENERATOR_CALLS:
+            awaitable = next((of for of in gc.get_referents(awaitable) if isinstance(of, AsyncGeneratorType)), None)
         frame = _first(awaitable, "cr_frame", "ag_frame", "gi_frame")
         if isinstance(frame, FrameType):
             frames.append(frame)
@@ -310,13 +329,14 @@ def _is_installed(name: str) -> bool:
     return name.startswith(_SITE) and not name.startswith((_TRIO, _OURS))
 
 
-def _stands_at(task: trio.lowlevel.Task, own: FrameType) -> str:
+def _stands_at(task: trio.lowlevel.Task, own: list[FrameType]) -> str:
     """The user's line that a task has come to, and the library's that it stands in, but for Trio and ourselves.
 
-    Of a library it is also told who has called that: where tasks wait is mostly a lock or an event.
+    Of both it is also told who has called that: where tasks wait is mostly a lock, an event or a helper of a test.
     """
     inner = [frame for frame in frames_of(task) if _is_installed(frame.f_code.co_filename)]
-    return ", in ".join(map(where, (own, *inner[-2:])))
+    came_to = ", from ".join(map(where, reversed(own[-2:])))
+    return ", in ".join([came_to, *map(where, inner[-2:])])
 
 
 def _in_short(error: BaseException) -> str:

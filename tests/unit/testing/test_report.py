@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 
@@ -67,3 +71,44 @@ def test_a_report_says_of_each_task_how_it_ended() -> None:
     assert "fails   is over with KeyError" in text
     assert "waits   is over, cancelled" in text
     assert "no task is interrupted" in text
+
+
+async def step() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def opened(log: list[str]) -> AsyncIterator[None]:
+    log.append("opening")
+    await step()
+    log.append("open")
+    yield
+    await step()
+
+
+async def in_a_manager() -> None:
+    """Another task comes while a context manager is being entered."""
+    log: list[str] = []
+
+    async def opens() -> None:
+        async with opened(log):
+            pass
+
+    async def comes() -> None:
+        await trio.lowlevel.checkpoint()
+        assert log != ["opening"]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(opens)
+        nursery.start_soon(comes)
+
+
+def test_a_step_in_a_helper_or_a_context_manager_is_told_with_who_has_called_it() -> None:
+    told = [line for line in str(failure_of(in_a_manager)).splitlines() if "opens         test_report.py" in line]
+    assert told
+    assert all(re.search(r"test_report\.py:\d+ step, from test_report\.py:\d+ opened", line) for line in told)
+
+
+def test_the_scenario_itself_is_told_to_have_failed() -> None:
+    lines = str(failure_of(long_after)).splitlines()
+    assert any(line.endswith("long_after  is over with AssertionError") for line in lines)
