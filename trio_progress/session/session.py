@@ -277,7 +277,8 @@ class Session(ReadOnly):
         await self._core.persister.flush()
 
     def __repr__(self) -> str:
-        return f"<Session {self.id!r} {self.status} {self._core.state.progress:.0%}>"
+        # Rounded down, so that 100% means done; 0.29 * 100 is a little below 29.
+        return f"<Session {self.id!r} {self.status} {int(self._core.state.progress * 100 + 1e-9)}%>"
 
     def _read_only(self) -> tuple[str, Mapping[str, str]]:
         return self.id, SESSION_INSTEAD

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def percent(fraction: float) -> str:
     """0 to 100 %, rounded down, so that 100 % means done."""
-    # A stored number may be out of range.
-    return f"{int(min(max(fraction, 0.0), 1.0) * 100)} %"
+    # A stored number may be out of range, and 0.29 * 100 is a little below 29. The page counts in the same way.
+    return f"{int(min(max(fraction, 0.0), 1.0) * 100 + 1e-9)} %"
 
 
 def duration(seconds: float) -> str:

@@ -314,8 +314,13 @@ def test_durations_have_two_units_at_most(seconds: float, said: str) -> None:
 
 
 def test_a_hundred_percent_is_said_of_what_has_ended_only() -> None:
-    assert words.percent(0.9999) == "99 %"
+    assert words.percent(0.9999999) == "99 %"
     assert words.percent(1.0) == "100 %"
+
+
+@pytest.mark.parametrize("done", range(100))
+def test_a_percentage_is_that_of_the_count_and_not_one_below_it(done: int) -> None:
+    assert words.percent(done / 100) == f"{done} %"
 
 
 def test_handlers_that_hold_the_terminals_streams_write_to_what_stands_in_for_them_meanwhile() -> None:

@@ -124,6 +124,9 @@ async def test_pain_17_it_never_goes_back_and_is_at_100_percent_only_when_it_is_
                             phase.extend(5)
                             await trio.sleep(0.15)
                 await trio.sleep(1)
+                assert session.snapshot().progress > 0.995
+                assert repr(session) == "<Session 'a' running 99%>"
+            assert repr(session) == "<Session 'a' completed 100%>"
         states = messages.states("a")
     fractions = [state.progress for state in states]
     assert fractions == sorted(fractions)
