@@ -52,6 +52,12 @@ def open_progress(
     """
     others = ("display", "serve", "store", "session_id", "title", "labels")
     checked_settings("open_progress()", settings, *others)
+    if not isinstance(name, str):
+        # Without this, one that has a title would be opened without its phases.
+        raise TypeError(
+            f"name must be a str, not {name!r:.200}: give a name and phases, or open the session of a Pipeline by "
+            "`open_tracker()` and `tracker.session(pipeline=...)`"
+        )
     pipeline = None if phases is None else Pipeline(name, phases)
 
     def enter(tracker: ProgressTracker) -> SessionScope:

@@ -119,6 +119,8 @@ class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerList
         settings = self._runtime.settings
         if resume not in RESUMES:
             raise ValueError(f"resume must be one of {', '.join(map(repr, RESUMES))}, not {resume!r:.200}")
+        if isinstance(session_id, Pipeline):
+            raise TypeError(f"the id comes first, or none: tracker.session(pipeline=...), with {session_id!r:.200}")
         given = None if session_id is None else checks.session_id(session_id)
         order = SessionOptions(
             id=checks.new_id() if given is None else given,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -103,12 +103,7 @@ class Pipeline:
         learn: bool = True,
     ) -> None:
         checks.name("a pipeline's name", name)
-        if isinstance(phases, Mapping):
-            specs = [PhaseSpec(key, weight) for key, weight in phases.items()]
-        elif isinstance(phases, str):
-            raise TypeError(f"the phases of a pipeline are a mapping or a sequence, not the str {phases!r:.200}")
-        else:
-            specs = [phase if isinstance(phase, PhaseSpec) else PhaseSpec(phase) for phase in phases]
+        specs = _specs(phases)
         if not specs:
             raise ValueError(
                 f"pipeline {name!r} has no phases; open a session without a pipeline to add them as they come"
@@ -142,6 +137,18 @@ class Pipeline:
     def __repr__(self) -> str:
         weights = ", ".join(f"{spec.name!r}: {spec.weight:g}" for spec in self)
         return f"Pipeline({self.name!r}, {{{weights}}})"
+
+
+def _specs(phases: object) -> list[PhaseSpec]:
+    if isinstance(phases, Mapping):
+        return [PhaseSpec(name, weight) for name, weight in phases.items()]
+    instead = ""
+    if isinstance(phases, Pipeline):
+        instead = ": its `phases` are one; to open a session of it as it is, hand it to `tracker.session()`"
+    elif isinstance(phases, Iterable) and not isinstance(phases, str | set | frozenset):  # A set has no order.
+        return [phase if isinstance(phase, PhaseSpec) else PhaseSpec(phase) for phase in phases]
+    kind = type(phases).__name__
+    raise TypeError(f"the phases of a pipeline are a mapping or a sequence, not the {kind} {phases!r:.200}{instead}")
 
 
 def _checked_usual(pipeline: str, usual: object, by_name: Mapping[str, str]) -> Mapping[str, float]:

@@ -355,6 +355,10 @@ def test_new_ids_are_valid_and_differ() -> None:
         [PhaseSpec("a", aliases=("b",)), "b"],
         [1],
         [None],
+        {"a", "b"},
+        frozenset({"a"}),
+        Pipeline("q", ["a"], learn=False),
+        7,
     ],
 )
 def test_a_pipeline_that_cannot_be_is_refused(given: Any) -> None:
