@@ -127,6 +127,7 @@ def test_what_is_not_there_is_told(client: Client) -> None:
         ("postgres://x", ValueError, "there is no store for 'postgres'"),
         ("sqlite:", ValueError, "path"),
         ("sqlite::memory:", ValueError, "memory"),
+        ("sqlite://progress.db", ValueError, "'sqlite:progress.db' is a file in the current folder"),
         (7, TypeError, "URL"),
     ],
 )

@@ -63,7 +63,7 @@ async def open_store(
     if store.startswith("sqlite:"):
         from .threaded import SqliteStore
 
-        opened = SqliteStore(store.removeprefix("sqlite:"), event_limit=event_limit, busy_timeout=timeout)
+        opened = SqliteStore(_path(store), event_limit=event_limit, busy_timeout=timeout)
     elif store.startswith(REDIS):
         _backend_class()
         from .threaded import RedisStore
@@ -113,7 +113,7 @@ def open_backend(url: str) -> Backend:
     if url.startswith("sqlite:"):
         from .sqlite.backend import SqliteBackend
 
-        backend = SqliteBackend(url.removeprefix("sqlite:"))
+        backend = SqliteBackend(_path(url))
         backend.open()
         return backend
     if url.startswith(REDIS):
@@ -129,6 +129,18 @@ def open_backend(url: str) -> Backend:
             "what 'memory:' keeps belongs to one tracker; to share sessions open it on 'sqlite:PATH' or in Redis"
         )
     raise ValueError(f"there is no store for {_kind(url)!r:.200}: the URL must be {SHARED_URLS}")
+
+
+def _path(url: str) -> str:
+    """The path of a SQLite file, as it stands behind `sqlite:`."""
+    path = url.removeprefix("sqlite:")
+    if path.startswith("//") and not path.startswith("///"):
+        # By the rules of URLs a host stands there. As a path it would be one in the root folder, which nobody means.
+        raise ValueError(
+            "behind 'sqlite:' stands a path, and no '//': 'sqlite:progress.db' is a file in the current folder, "
+            "'sqlite:/srv/progress.db' one by its full path"
+        )
+    return path
 
 
 def _kind(url: str) -> str:
