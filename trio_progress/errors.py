@@ -86,7 +86,7 @@ class SessionNotFoundError(ProgressError):
         super().__init__(
             text
             or f"there is no session {session_id!r}: it was never begun or declared, was deleted, "
-            "or ended longer ago than the tracker's `retention`; `wait=True` waits for one to come"
+            "or ended longer ago than the tracker's `retention`; `watch(..., wait=True)` waits for one to come"
         )
         self.session_id = session_id
         """Empty where none was named."""

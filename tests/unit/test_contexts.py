@@ -101,8 +101,8 @@ async def test_sessions_and_streams_that_are_used_otherwise_name_the_right_use(
                 thing.__enter__()
             with pytest.raises(TypeError, match="async with"):
                 await thing
-        for stream in things[1:]:
-            with pytest.raises(RuntimeError, match="enter it first"):
+        for stream, call in zip(things[1:], ("watch", "watch_all", "subscribe"), strict=True):
+            with pytest.raises(RuntimeError, match=rf"enter it first: `async with tracker\.{call}\("):
                 await anext(stream)
         with pytest.raises(AttributeError, match=r"session 'a' has not begun.*async with tracker\.session"):
             things[0].phase("x")

@@ -20,6 +20,7 @@ from trio_progress import (
     ProgressTracker,
     Session,
     SessionClosedError,
+    open_progress,
     open_tracker,
 )
 
@@ -148,6 +149,26 @@ async def test_a_session_must_be_heard_of_more_often_than_it_takes_to_be_lost(
             await trio.sleep(1000 if exhaustive else 200)
             snapshot = session.snapshot()
             assert (snapshot.liveness, snapshot.stall_after) == ("ok", None)
+
+
+async def test_a_pipeline_where_a_name_or_an_id_goes_is_told_where_it_goes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    opening: Any = open_progress
+    for title in (None, "with a title"):
+        with pytest.raises(TypeError, match=r"name must be a str.*tracker\.session\(pipeline=\.\.\.\)"):
+            opening(PIPELINE, title=title, display=False)
+    async with open_tracker() as tracker:
+        session: Any = tracker.session
+        with pytest.raises(TypeError, match=r"the id comes first, or none: tracker\.session\(pipeline="):
+            session(PIPELINE)
+
+
+@pytest.mark.parametrize("status", ["runing", ["running"], ("running", "lost"), {"running"}, 5, ""])
+async def test_a_list_is_asked_for_one_status(status: Any, autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(ValueError, match="status must be one of"):
+            await tracker.sessions(status=status)
 
 
 HINTS: list[tuple[str, Callable[[ProgressTracker], Any], str]] = [

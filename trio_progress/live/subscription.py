@@ -28,6 +28,8 @@ class Stream(Generic[T]):
 
     __slots__ = ("_closed", "_entered", "_news")
 
+    _entering = "tracker.subscribe(...) as messages"
+
     def __init__(self) -> None:
         self._news = trio.Event()
         self._closed = False
@@ -89,12 +91,12 @@ class Stream(Generic[T]):
 
     def __aiter__(self) -> Self:
         if not self._entered:
-            raise RuntimeError("enter it first: `async with tracker.subscribe(...) as messages`")
+            raise RuntimeError(f"enter it first: `async with {self._entering}`")
         return self
 
     async def __anext__(self) -> T:
         if not self._entered:
-            raise RuntimeError("enter it first: `async with tracker.subscribe(...) as messages`")
+            raise RuntimeError(f"enter it first: `async with {self._entering}`")
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:
@@ -190,6 +192,7 @@ class Watch(Stream[Snapshot]):
 
     __slots__ = ("_feed", "_given", "_hub", "_id", "_shown", "_shut", "_topic", "_wait")
 
+    _entering = "tracker.watch(...) as snapshots"
     new_group: Final = None
 
     def __init__(self, hub: Hub, session_id: str, *, wait: bool) -> None:
@@ -279,6 +282,8 @@ class WatchAll(Stream[Snapshot]):
     """All sessions, as merged snapshots: the newest of each that changed. Ends when the tracker does."""
 
     __slots__ = ("_ended", "_entries", "_here", "_hub", "_labels", "_latest", "_pending", "_shown", "_told")
+
+    _entering = "tracker.watch_all(...) as snapshots"
 
     def __init__(self, hub: Hub, labels: Mapping[str, str], *, here: bool) -> None:
         super().__init__()

@@ -45,14 +45,14 @@ class SessionPage(Sequence[Snapshot]):
         return drawn
 
 
-def check_page(status: str | None, limit: SupportsIndex, cursor: str | None) -> int:
+def check_page(status: object, limit: SupportsIndex, cursor: str | None) -> int:
     """Checks what a page is asked for by, and returns the limit as a plain int.
 
     Raises:
         ValueError, TypeError: A value is out of range.
     """
-    if status is not None and status not in STATUSES:
-        raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, not {status!r:.200}")
+    if status is not None and not (isinstance(status, str) and status in STATUSES):
+        raise ValueError(f"status must be one of {', '.join(sorted(STATUSES))}, or None for all, not {status!r:.200}")
     try:
         plain = 0 if isinstance(limit, bool) else int(index(limit))
     except TypeError:

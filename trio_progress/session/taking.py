@@ -251,9 +251,10 @@ class SessionTaker:
 
 
 def _none_waits(wanted: Wanted) -> str:
-    of = f" of the pipelines {', '.join(map(repr, wanted.pipelines))}" if wanted.pipelines else ""
+    several = "s" if len(wanted.pipelines or ()) > 1 else ""
+    of = f" of the pipeline{several} {', '.join(map(repr, wanted.pipelines))}" if wanted.pipelines else ""
     labelled = f" with the labels {dict(wanted.labels)!r}" if wanted.labels else ""
     return (
-        f"no session{of}{labelled} waits to be run: none is queued, interrupted or lost that was begun less than "
+        f"no session{of}{labelled} waits to be run: none is queued, interrupted or lost that was begun fewer than "
         f"{wanted.max_attempts} times; `wait=True` waits for one"
     )

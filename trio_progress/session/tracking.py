@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final, overload
 
 from ..state.loops import Loop, length_of
 
@@ -86,3 +86,8 @@ class _Async(AsyncIterator[T]):
             loop.exceed()
         self._given = True
         return item
+
+    if not TYPE_CHECKING:  # Type checkers know without this that there is no such use.
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("use `async for`, not `for`: what is tracked is iterated asynchronously")

@@ -148,3 +148,13 @@ async def test_a_loop_over_what_has_ended_gives_its_items(autojump_clock: trio.t
             next(loop)
         assert [*loop, *phase.track("de")] == ["b", "c", "d", "e"]
         assert (phase.done, phase.total) == (0, 3)
+
+
+async def test_a_plain_loop_over_what_is_asynchronous_says_how_to_loop(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        with session.phase("x") as phase:
+            items: Any = phase.track(SaidAsync(3))
+            with pytest.raises(TypeError, match="use `async for`"):
+                iter(items)
+            assert [item async for item in items] == ["a", "b", "c"]
+            assert phase.done == 3

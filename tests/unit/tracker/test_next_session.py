@@ -217,7 +217,7 @@ async def test_a_worker_waits_until_something_is_declared_and_is_woken(autojump_
 async def test_without_waiting_it_says_that_there_is_none(autojump_clock: MockClock) -> None:
     async with open_tracker() as tracker:
         with pytest.raises(
-            SessionNotFoundError, match=r"of the pipelines 'import' with the labels.*less than 2 times"
+            SessionNotFoundError, match=r"of the pipeline 'import' with the labels.*fewer than 2 times"
         ) as info:
             await next_id(tracker, pipeline=PIPELINE, labels={"user": "u1"}, wait=False, max_attempts=2)
         assert info.value.session_id == ""
