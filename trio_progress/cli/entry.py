@@ -34,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = whole.parse_args(argv)
     if argv is None:
         hide_store_password(arguments)
-    warnings = output.Warnings()
+    level: int = getattr(arguments, "log_level", logging.WARNING)
+    warnings = output.Warnings(level)
     logger = logging.getLogger("trio_progress")
+    before = logger.level
+    logger.setLevel(min(level, logger.getEffectiveLevel()))
     logger.addHandler(warnings)
     try:
         code: int = arguments.run(arguments)
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.STORE
     finally:
         logger.removeHandler(warnings)
+        logger.setLevel(before)
     return code
 
 

@@ -167,10 +167,10 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 @final
 class Warnings(logging.Handler):
-    """Prints the library's warnings as one line each, without a traceback."""
+    """Prints the library's records from `level` on as one line each, without a traceback."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, level: int = logging.WARNING) -> None:
+        super().__init__(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints the message of the record."""

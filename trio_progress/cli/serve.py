@@ -6,6 +6,7 @@ import argparse
 import errno
 import gc
 import importlib
+import logging
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -98,7 +99,14 @@ def add(commands: parser.Commands) -> None:
         metavar="SECONDS",
         help="time without a heartbeat, after its lease, until a session counts as lost (default 30)",
     )
+    serving.add_argument(
+        "--wait-for-store",
+        action="store_true",
+        help="serve although the store does not answer yet: /readyz says 503 until it does",
+    )
     parser.store_option(serving)
+    # Its log is read later: that the store is back is said as well as that it was gone, and who asked for a cancel.
+    serving.set_defaults(log_level=logging.INFO)
 
 
 def port(text: str) -> int:
@@ -162,21 +170,23 @@ def serve(arguments: argparse.Namespace) -> int:
         package.ServerSettings(**settings)
     except (ValueError, TypeError) as error:
         raise CommandError(exit_codes.USAGE, str(error)) from None
-    return output.run(_serve, package, where, arguments.port, arguments.lost_after, settings)
+    return output.run(_serve, package, where, arguments, settings)
 
 
-async def _serve(package: Any, where: StoreLocation, port: int, lost_after: float, settings: dict[str, Any]) -> int:
+async def _serve(package: Any, where: StoreLocation, arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     import trio
 
     from ..settings import Settings
 
+    lost_after: float = arguments.lost_after
     beat = min(Settings().heartbeat_interval, lost_after / 3)  # It must be below `lost_after`; no session runs here.
+    required = not arguments.wait_for_store
     async with AsyncExitStack() as stack:
         tracker = await store_location.enter_tracker(
-            stack, where.made(), lost_after=lost_after, heartbeat_interval=beat
+            stack, where.made(), lost_after=lost_after, heartbeat_interval=beat, require_store=required
         )
         tracker.interrupt_on(signal.SIGTERM)
-        opened = await enter_server(stack, package, tracker, port, settings)
+        opened = await enter_server(stack, package, tracker, arguments.port, settings)
         output.print_notice(f"Serving {where.shown} at {opened.url}")
         if opened.admin_url is not None:
             output.print_notice(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
