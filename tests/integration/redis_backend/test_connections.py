@@ -21,9 +21,11 @@ from tests.redis_server import RedisServer, host_of
 from tests.store_contract.rig import append, claim
 from tests.support import free_port
 from trio_progress import RedisStore, StoreError
-from trio_progress.stores.base import Claimed, Done
+from trio_progress.stores.base import Claimed, Done, Key, Query
 from trio_progress.stores.opening import open_backend
 from trio_progress.stores.redis.backend import RedisBackend
+from trio_progress.stores.redis.calls import Calls
+from trio_progress.stores.redis.server import Server
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +104,40 @@ def test_it_is_full_and_goes_on_once_it_is_not(start_redis: StartRedis) -> None:
     admin.config_set("maxmemory", "0")
     assert one(backend, append(epoch, 2)) == Done()
     backend.close()
+
+
+def test_who_comes_while_it_is_full_can_read_it_and_is_told(
+    start_redis: StartRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis()
+    before = RedisBackend(server.url, timeout=5.0)
+    epoch = plain(before)
+    assert one(before, append(epoch, 2)) == Done()
+    admin = server.client()
+    admin.config_set("maxmemory", "1000")
+    backend = RedisBackend(server.url, timeout=5.0)
+    backend.open()
+    found = backend.read("a")
+    assert found is not None
+    assert found.key == Key(epoch, 2)
+    assert [stored.id for stored in backend.list(Query(status=frozenset({"running"}))).sessions] == ["a"]
+    assert [vars(record)["event"] for record in caplog.records] == ["store_full"]
+    assert "takes no writes, for it is full (maxmemory)" in caplog.text
+    admin.config_set("maxmemory", "0")
+    assert one(backend, append(epoch, 3)) == Done()
+    backend.close()
+    before.close()
+
+
+def test_how_many_replies_have_come_in_time_is_told(start_redis: StartRedis) -> None:
+    server = start_redis()
+    calls = Calls(Server.of_url(server.url, None)[0], 60.0)
+    assert calls([("PING",)]) == [b"PONG"]
+    server.freeze()
+    with pytest.raises(StoreError, match=r"/0: 0 of 1 replies came within 120 s$"):
+        calls([("PING",)], until=time.monotonic())
+    server.thaw()
+    calls.close()
 
 
 def test_a_node_of_a_cluster_without_our_slot_says_so(start_redis: StartRedis) -> None:

@@ -50,6 +50,9 @@ from .watch import Watcher
 from .watching import Watching
 from .writes import Writer
 
+FULL: Final = b"full"
+"""What the probe says of a Redis that has no room for it."""
+
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
 
@@ -190,7 +193,8 @@ class RedisBackend:
     def open(self) -> None:
         """Connects, and sees that Redis is new enough and can be written.
 
-        A node of a Cluster that does not answer keeps nobody from what the others have.
+        A node of a Cluster that does not answer keeps nobody from what the others have, and a Redis that is full
+        nobody from reading: who comes to see what fills it, or is begun again meanwhile.
         """
         opened = self._parts()
         probed, _ = self._calls.run_replicated([_probe(keys.probe) for keys in opened.keys], 0)
@@ -199,6 +203,9 @@ class RedisBackend:
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
+            if reply == FULL:
+                text = "store %s: it is read, but takes no writes, for it is full (maxmemory); give it more"
+                log_event(logging.WARNING, "store_full", text, self.address, throttle=self._throttle)
         opened.lists.begin()
         opened.watcher.begin()
 
@@ -331,7 +338,9 @@ class RedisBackend:
 
 def _probe(name: str) -> Steps[list[Any]]:
     """The replies to what needs a Redis that is new enough, by a key that nobody uses."""
-    replies = yield [(PROBE, 1, name)]
+    replies: list[Any] = yield [(PROBE, 1, name)]
+    if replies == [FULL]:
+        return replies
     newer = yield [
         ("DEL", name),
         ("XADD", name, "NOMKSTREAM", "MINID", "~", "1-1", "1-1", "x", ""),

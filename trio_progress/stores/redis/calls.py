@@ -77,6 +77,10 @@ _CODES: Final[dict[type[Exception], str]] = {
 """What older versions of redis-py take off an error's text, and do not keep."""
 
 
+class LateError(TimeoutError):
+    """Not all replies came within the time of their call; says how many did."""
+
+
 class Sent(NamedTuple):
     """Commands that were sent, and the connection that their replies are awaited on."""
 
@@ -274,7 +278,9 @@ class Calls(RoundTrips[Sent]):
             for _ in commands:
                 left = until - time.monotonic()
                 if left < self._timeout and not connection.can_read(max(left, 0.0)):
-                    raise TimeoutError(f"no more than {len(replies)} replies within {BUDGET * self._timeout:g} s")
+                    raise LateError(
+                        f"{len(replies)} of {len(commands)} replies came within {BUDGET * self._timeout:g} s"
+                    )
                 try:
                     replies.append(connection.read_response())
                 except ResponseError as error:
@@ -358,7 +364,7 @@ def _explained(address: str, error: Exception, timeout: float) -> StoreError:
         advice = "the user or the password is wrong, or one is needed: redis://USER:PASSWORD@HOST:PORT/DB"
     elif isinstance(error, redis.BusyLoadingError):
         advice = _ADVICE["LOADING"]
-    elif isinstance(error, (redis.TimeoutError, TimeoutError)):
+    elif isinstance(error, (redis.TimeoutError, TimeoutError)) and not isinstance(error, LateError):
         advice = f"it has not answered for {timeout:g} s"
     elif "CERTIFICATE_VERIFY_FAILED" in text:
         advice = "its certificate is not that of a host of this name, or of none that is trusted (?ssl_ca_certs=FILE)"
