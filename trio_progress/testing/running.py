@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def run_schedule(
         )
         whole.cancel()
         await trio.sleep(limits.horizon)
-        stuck[0] += "\nit did not end when it was cancelled, either: a shield without a deadline?"
+        stuck[0] += "\nit did not end when it was cancelled, either: a shield without a deadline, or a thread?"
         for task in _tasks():
             unshield(task)
         await trio.sleep(limits.horizon)
@@ -151,7 +152,7 @@ def run_schedule(
         within.current.set(scheduler)
         trio.lowlevel.spawn_system_task(watchman, name="the explorer's watchman")
         with timeline.main_task(), whole:
-            await scenario(*args)
+            await _awaitable(scenario(*args), name)
 
     main.__module__, main.__qualname__ = str(getattr(scenario, "__module__", "")), name
     error: BaseException | None = None
@@ -188,6 +189,14 @@ def same(one: Run, other: Run) -> bool:
     """Whether two runs of a seed did the same."""
     errors = [None if run.error is None else (type(run.error), ADDRESS.sub("", str(run.error))) for run in (one, other)]
     return one.history == other.history and errors[0] == errors[1]
+
+
+def _awaitable(begun: Awaitable[object], name: str) -> Awaitable[object]:
+    if not inspect.isawaitable(begun):
+        raise TypeError(
+            f"the scenario must be an async function: {name} gave {begun!r:.200}, which is nothing to await"
+        )
+    return begun
 
 
 def _tasks() -> list[trio.lowlevel.Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,6 +26,8 @@ _OTHERS: Final = (
     trio.MemoryReceiveChannel,
 )
 
+_IN_THREAD: Final = inspect.unwrap(trio.to_thread.run_sync).__code__
+
 
 class Wait(NamedTuple):
     """What a task waits for."""
@@ -47,6 +50,8 @@ def waits_for(task: trio.lowlevel.Task) -> Wait | None:
             return Wait(_named(thing, frames), tuple(b for b in borrowers if isinstance(b, trio.lowlevel.Task)))
         if isinstance(thing, _OTHERS):
             return Wait(_named(thing, frames), ())
+    if any(frame.f_code is _IN_THREAD for frame in frames):
+        return Wait("a thread, for which virtual time does not wait", ())
     children = tuple(child for nursery in task.child_nurseries[-1:] for child in nursery.child_tasks)
     return Wait("its tasks", children) if children else None
 

@@ -234,6 +234,14 @@ def test_a_scenario_that_shields_itself_from_being_broken_off_is_told() -> None:
         explore(stubborn, schedules=1, horizon=5)
 
 
+def test_a_scenario_that_is_no_async_function_is_told_so() -> None:
+    def plain() -> int:
+        return 3
+
+    with pytest.raises(ScheduleError, match=r"must be an async function: plain gave 3, which is nothing to await"):
+        explore(plain, schedules=1)  # type: ignore[arg-type]
+
+
 def test_notes_are_part_of_the_history_and_jitter_of_the_schedule() -> None:
     async def notes() -> None:
         begun = trio.current_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 import trio
@@ -55,6 +56,19 @@ def test_a_circle_of_locks_is_named_with_who_holds_what() -> None:
     assert re.search(r"a circle: `eats \d` waits for `eats \d` waits for `eats \d`", text)
     assert re.search(r"eats waits: test_waiting.py:\d+ eats, for the Lock `(first|second)`, which `eats \d` has", text)
     assert len(text.splitlines()) <= 40
+
+
+def test_who_waits_for_a_thread_is_said_to_do_so() -> None:
+    released = threading.Event()
+
+    async def waits_for_a_thread() -> None:
+        await trio.to_thread.run_sync(released.wait, abandon_on_cancel=True)
+
+    try:
+        text = str(failure(waits_for_a_thread))
+    finally:
+        released.set()
+    assert re.search(r"waits: test_waiting.py:\d+ \w+, for a thread, for which virtual time does not wait", text)
 
 
 def test_who_wakes_whom_and_who_is_cancelled_by_what_is_told() -> None:
