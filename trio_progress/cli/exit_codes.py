@@ -29,6 +29,11 @@ SIGNAL: Final = 128
 
 COMMON: Final = """\
 exit codes:
+  0 done; 2 wrong use; 3 no such session; 4 the store cannot be used; 130 Ctrl-C
+"""
+
+REMOVING: Final = """\
+exit codes:
   0 done; 2 wrong use; 3 no such session; 4 the store cannot be used;
   5 a session is open and must be cancelled first; 130 Ctrl-C
 """

@@ -27,7 +27,7 @@ examples:
   trio-progress rm r-42 r-43
   trio-progress rm --label user=u1 --yes
 
-{exit_codes.COMMON}"""
+{exit_codes.REMOVING}"""
 
 
 def add(commands: parser.Commands) -> None:

@@ -325,6 +325,7 @@ def test_each_command_teaches_its_exit_codes_and_gives_examples(capsys: Capture)
         told = capsys.readouterr().out
         assert "exit codes:" in told
         assert "examples:" in told
+        assert ("must be cancelled first; 130" in told) == (command == "rm")  # No other one can be refused for that.
         assert all(len(line) <= 120 for line in told.splitlines())
     with pytest.raises(SystemExit):
         main(["watch", "--help"])
