@@ -12,7 +12,7 @@ from .state.pipeline import Phases, Pipeline
 from .tracker import ProgressTracker, open_tracker
 
 if TYPE_CHECKING:
-    from .session.scope import SessionScope
+    from .session.scope import Resume, SessionScope
     from .session.session import Session
     from .stores.base import Store
 
@@ -27,6 +27,7 @@ def open_progress(
     session_id: str | None = None,
     title: str | None = None,
     labels: Mapping[str, str] | None = None,
+    resume: Resume = "never",
     **settings: Unpack[TrackerOptions],
 ) -> AbstractAsyncContextManager[Session, bool | None]:
     """A tracker, a display in the terminal, and one session of a pipeline called `name`.
@@ -43,14 +44,16 @@ def open_progress(
         session_id: The session's id; made up unless given.
         title: What people are shown; `name` unless given.
         labels: What the session can be found by.
+        resume: Whether it goes on from an earlier run of `session_id` in `store`, as `tracker.session()` says.
         settings: The fields of `Settings`, as `open_tracker()` takes them.
 
     Raises:
         ValueError, TypeError: A value is unknown or out of range.
         OSError: When entering: the port cannot be bound.
+        SessionActiveError, SessionCompletedError: When entering: it is open, or has completed and is to be resumed.
         RuntimeError: When entering: Trio does not run here.
     """
-    others = ("display", "serve", "store", "session_id", "title", "labels")
+    others = ("display", "serve", "store", "session_id", "title", "labels", "resume")
     checked_settings("open_progress()", settings, *others)
     if not isinstance(name, str):
         # Without this, one that has a title would be opened without its phases.
@@ -61,7 +64,8 @@ def open_progress(
     pipeline = None if phases is None else Pipeline(name, phases)
 
     def enter(tracker: ProgressTracker) -> SessionScope:
-        return tracker.session(session_id, pipeline, title=name if title is None else title, labels=labels)
+        shown = name if title is None else title
+        return tracker.session(session_id, pipeline, title=shown, labels=labels, resume=resume)
 
     opened = _opened(open_tracker(store, **settings), display, serve, enter)
     return Opening("open_progress()", "session", opened)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Unpack
 
 if TYPE_CHECKING:
+    from ..session.scope import Resume
     from ..settings import TrackerOptions
     from ..state.pipeline import Phases
     from ..stores.base import Store
@@ -22,6 +23,7 @@ def progress(
     session_id: str | None = None,
     title: str | None = None,
     labels: Mapping[str, str] | None = None,
+    resume: Resume = "never",
     **settings: Unpack[TrackerOptions],
 ) -> BlockingProgress:
     """`open_progress()` for code without an event loop: a tracker, a display and one session, in a thread of their own.
@@ -39,11 +41,13 @@ def progress(
         session_id: The session's id; made up unless given.
         title: What people are shown; `name` unless given.
         labels: What the session can be found by.
+        resume: Whether it goes on from an earlier run of `session_id` in `store`, as `tracker.session()` says.
         settings: The fields of `Settings`, as `open_tracker()` takes them.
 
     Raises:
         ValueError, TypeError: A value is unknown or out of range.
         OSError: When entering: the port cannot be bound.
+        SessionActiveError, SessionCompletedError: When entering: it is open, or has completed and is to be resumed.
         StoreError: When entering: the store cannot be opened.
         RuntimeError: When entering: this is a Trio task, which it would block.
     """
@@ -61,6 +65,7 @@ def progress(
         session_id=session_id,
         title=title,
         labels=labels,
+        resume=resume,
         **settings,
     )
     return BlockingProgress("blocking.progress()", LoopThread(opening))

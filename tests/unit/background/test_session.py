@@ -19,6 +19,7 @@ from trio_progress import (
     SessionActiveError,
     SessionCancelledError,
     SessionClosedError,
+    SessionCompletedError,
     StoreError,
     open_tracker,
 )
@@ -153,6 +154,26 @@ def test_others_on_the_store_cancel_it(tmp_path: Path) -> None:
         error = client.snapshot("r-1").error
     assert error is not None
     assert error.message == "from elsewhere"
+
+
+def test_a_script_goes_on_where_its_last_run_stopped(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'p.db'}"
+    with pytest.raises(KeyboardInterrupt), quiet(store=url, session_id="r-1", resume="interrupted") as session:
+        with session.phase("fetch", total=3) as phase:
+            phase.advance(3)
+        session.save({"page": 3})
+        raise KeyboardInterrupt
+    with quiet(store=url, session_id="r-1", resume="interrupted") as session:
+        assert (session.attempt, session.saved) == (2, {"page": 3})
+        assert session.snapshot().phase("fetch").status == "completed"
+        with session.phase("load"):
+            pass
+    assert session.status == "completed"
+    with pytest.raises(SessionCompletedError), quiet(store=url, session_id="r-1", resume="interrupted"):
+        pass
+    with pytest.raises(ValueError, match="resume must be one of"), quiet(resume="allways"):
+        pass
+    assert alive() == []
 
 
 def test_what_cannot_be_entered_is_an_error_of_the_block(tmp_path: Path) -> None:
