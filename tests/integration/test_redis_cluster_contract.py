@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.exhaustive]
 RUNG_BY_ONE = {
     "test_what_is_declared_rings_who_has_waited_longest",
     "test_only_who_can_use_it_is_rung",
+    "test_who_was_rung_and_leaves_rings_the_next",
+    "test_who_was_rung_for_what_it_wants_no_more_rings_the_next",
+    "test_who_was_rung_and_cannot_open_it_rings_nobody",
     "test_who_was_given_all_that_it_wants_waits_no_more",
 }
 """Each partition rings who has waited longest in it, so these hold where all sessions are in one."""

@@ -24,7 +24,7 @@ from trio_progress.stores.base import (
     Renew,
     Store,
 )
-from trio_progress.stores.taking import Chosen, Release, Spent, Take, Taken, Wanted
+from trio_progress.stores.taking import RUNG_FOR, Chosen, Release, Spent, Take, Taken, Wanted
 
 MARGIN = 30.0
 """No step begins with less than that until something lapses."""
@@ -64,6 +64,14 @@ class _Waits:
     """Whether it has not been rung since; one with several wishes may be rung for each."""
 
 
+class _Ring(NamedTuple):
+    """For which session a process was rung, how that stood, and until when the store knows of it for sure."""
+
+    which: str
+    key: Key
+    until: float
+
+
 @dataclass
 class QueueModel:
     """A plain list of sessions, who has reserved some, and who waits.
@@ -85,10 +93,12 @@ class QueueModel:
     mark: str | None = None
     offered: list[str] = field(default_factory=list)
     """What the step has written of, in this order."""
-    rung: set[str] = field(default_factory=set)
-    """Who was rung since it took last: where it leaves what it was rung for, the next may be rung."""
+    rung: dict[str, list[_Ring | None]] = field(default_factory=dict)
+    """Who was rung since it took last, and for what; None where it may have been one of several sessions."""
     left: set[str] = field(default_factory=set)
-    """What somebody may have left so in this step."""
+    """What somebody has left in this step that it was rung for: the next is rung."""
+    perhaps_left: set[str] = field(default_factory=set)
+    """What it may have been rung for: the next may be rung."""
     lapsed: set[str] = field(default_factory=set)
     """What can be taken without a news; whether that rings, and when, is the store's business."""
 
@@ -100,6 +110,7 @@ class QueueModel:
             self.step += 1
             self.offered.clear()
             self.left.clear()
+            self.perhaps_left.clear()
             was, free = dict(self.waiting), {each for each in self.jobs if self.is_free(each)}
             await getattr(self, f"do_{name}")(*given)
             self._compare_rings(await self._rung(), {**was, **self.waiting}, free)
@@ -114,6 +125,7 @@ class QueueModel:
             windows += [(job.lease, job.lease) for job in self.jobs.values() if job.lease is not None]
             windows += [(each.until, each.until) for each in self.reserved.values()]
             windows += [(each.until, each.until) for each in self.waiting.values()]
+            windows += [(each.until, each.until) for rings in self.rung.values() for each in rings if each is not None]
             ends = [end for begin, end in windows if begin <= now + MARGIN and end > now]
             if not ends:
                 return
@@ -262,7 +274,7 @@ class QueueModel:
         told, spent = set(outcome.spent), self._spent(wanted)
         # Of one that has lapsed it is told at the latest once it is written off.
         assert {each for each in spent if self.jobs[each.id].by.status != "running"} <= told <= spent
-        self._leave_what_is_free(process)
+        self._leave_what_it_was_rung_for(process, short)
         before = self.waiting.pop(process, None)
         if short:
             since = (self.step, self.step)
@@ -301,18 +313,21 @@ class QueueModel:
         assert await self.store.commit([Release(process, (which,), leaves)]) == [Done()]
         if leaves:
             self.waiting.pop(process, None)
-            self._leave_what_is_free(process)
+            self._leave_what_it_was_rung_for(process, ())
         if which in self.reserved and self.reserved[which].process == process:
             del self.reserved[which]
             self.offered.append(which)
 
     # The bell
 
-    def _leave_what_is_free(self, process: str) -> None:
-        """Who was rung has looked, or looks no more."""
-        if process in self.rung:
-            self.rung.remove(process)
-            self.left |= {each for each in self.jobs if self.is_free(each)}
+    def _leave_what_it_was_rung_for(self, process: str, short: Sequence[Wanted]) -> None:
+        """Who was rung has looked, and found too little of some, or looks no more."""
+        for ring in self.rung.pop(process, ()):
+            if ring is None:
+                self.perhaps_left |= {each for each in self.jobs if self.is_free(each)}
+            elif self.is_free(ring.which) and not self.is_wanted(ring.which, short):
+                stands = self.jobs[ring.which].key == ring.key and ring.until > self.clock()
+                (self.left if stands else self.perhaps_left).add(ring.which)
 
     async def _rung(self) -> list[str]:
         """Who was rung in this step."""
@@ -337,8 +352,10 @@ class QueueModel:
         for which in self.offered:
             if which not in free and self.is_free(which):
                 self._compare_ring(which, unheard)
+        for which in self.left.difference(self.offered):
+            self._compare_ring(which, unheard)
         # It may also ring for what was written while it could be taken, or has lapsed; once each.
-        causes = {each for each in (*self.offered, *self.lapsed, *self.left) if self.is_takeable(each)}
+        causes = {each for each in (*self.offered, *self.lapsed, *self.perhaps_left) if self.is_takeable(each)}
         for order in itertools.permutations(causes, len(unheard)):
             pairs = list(zip(unheard, order, strict=True))
             if all(
@@ -351,14 +368,19 @@ class QueueModel:
                 break
         else:
             raise AssertionError(f"{unheard} were rung, and there is news of {causes} at most")
-        self.rung |= set(rung)
+        causes |= self.left
         for process in rung:
+            sure = self._ring_for(*causes) if len(causes) == 1 else None
+            self.rung.setdefault(process, []).append(sure)
             waits = self.waiting.get(process)
             if waits is not None and (len(waits.wanted) > 1 or waits.since[1] == self.step):
                 waits.sure = False
             elif waits is not None:
                 del self.waiting[process]
         self.lapsed = {each for each in self.lapsed if self.is_free(each)}
+
+    def _ring_for(self, which: str) -> _Ring:
+        return _Ring(which, self.jobs[which].key, self.clock() + RUNG_FOR)
 
     def _compare_ring(self, which: str, unheard: list[str]) -> None:
         """Takes off `unheard` who was rung for a session that has become free."""

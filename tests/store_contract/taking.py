@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,11 +69,20 @@ class Bells:
 
     async def rung(self) -> list[str]:
         """Those who were rung since the last time, at least one."""
-        with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._lose_patience)
             changes = await self._rig.store.changes(self._mark, {})
+            nursery.cancel_scope.cancel()
         self._mark = changes.mark
         assert {ask.what for ask in changes.asked} <= {"take"}
         return [ask.id for ask in changes.asked]
+
+    async def _lose_patience(self) -> None:
+        """By the clock on the wall: nobody turns the one of a test that waits here."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            await trio.to_thread.run_sync(time.sleep, 0.02, abandon_on_cancel=True)
+        raise AssertionError("nobody is rung")
 
 
 async def bells(rig: Rig) -> Bells:
@@ -297,6 +307,45 @@ async def test_what_is_given_back_rings_the_next(rig: Rig, mock_clock: MockClock
     assert await take(rig, "w1") == ["a"]
     assert await take(rig, "w2") == []
     await rig.one(Release("w1", ("a",), leaves=True))
+    assert await heard.rung() == ["w2"]
+
+
+async def test_who_was_rung_and_leaves_rings_the_next(rig: Rig, mock_clock: MockClock) -> None:
+    heard = await bells(rig)
+    for process in ("w1", "w2", "w3"):
+        assert await take(rig, process) == []
+    await declare(rig, "a", 1.0)
+    assert await heard.rung() == ["w1"]
+    await rig.one(Release("w1", leaves=True))
+    assert await heard.rung() == ["w2"]
+    assert await take(rig, "w3") == ["a"]
+    await rig.one(Release("w2", leaves=True))  # What it was rung for is taken: it rings nobody.
+    for process in ("w3", "w4"):
+        assert await take(rig, process) == []
+    await declare(rig, "b", 2.0)
+    assert await heard.rung() == ["w3"]
+
+
+async def test_who_was_rung_for_what_it_wants_no_more_rings_the_next(rig: Rig, mock_clock: MockClock) -> None:
+    heard = await bells(rig)
+    for process in ("w1", "w2"):
+        assert await take(rig, process, pipelines=("p",)) == []
+    await declare(rig, "a", 1.0, pipeline="p")
+    assert await heard.rung() == ["w1"]
+    assert await take(rig, "w1", pipelines=("q",)) == []
+    assert await heard.rung() == ["w2"]
+    await declare(rig, "b", 2.0, pipeline="q")
+    assert await heard.rung() == ["w1"]
+
+
+async def test_who_was_rung_and_cannot_open_it_rings_nobody(rig: Rig, mock_clock: MockClock) -> None:
+    heard = await bells(rig)
+    for process in ("w1", "w2"):
+        assert await take(rig, process) == []
+    await declare(rig, "a", 1.0)
+    assert await heard.rung() == ["w1"]
+    assert await take(rig, "w1", without=["a"]) == []  # Or those who cannot would ring each other for ever.
+    await declare(rig, "b", 2.0)
     assert await heard.rung() == ["w2"]
 
 

@@ -1,4 +1,7 @@
-"""How the store in memory hands out the sessions that wait; see `stores.taking`."""
+"""How the store in memory hands out the sessions that wait; see `stores.taking`.
+
+Who is rung no longer stands among those that wait, and it is kept for which session it was rung.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .base import Index, Key
 from .buckets import begun, bucket_of, buckets_of, labels_of, pipelines_of
 from .memory_index import Entry, PlaceIndex
 from .places import dimensions
-from .taking import LOOKED_FOR, SPENT_SHOWN, Release, Take, Taken, Wanted, choose
+from .taking import LOOKED_FOR, RUNG_FOR, SPENT_SHOWN, Release, Take, Taken, Wanted, choose
 
 
 class _Stands(NamedTuple):
@@ -31,6 +34,13 @@ class _Waiting(NamedTuple):
     until: float
 
 
+class _Rung(NamedTuple):
+    """For which session a process was rung, and until when that is kept."""
+
+    session_id: str
+    until: float
+
+
 @final
 class MemoryQueue:
     """Which sessions can be taken, who has reserved some, and who waits.
@@ -47,6 +57,8 @@ class MemoryQueue:
         """By session: the process, and until when."""
         self._waiting: dict[str, _Waiting] = {}
         """By process, the one that has waited longest first."""
+        self._rung: dict[str, _Rung] = {}
+        """By process, of those that have not looked since; the one that was rung first stands first."""
 
     def settle(self, session_id: str, place: str, attempts: int, index: Index, now: float) -> float:
         """Makes what is kept of a session equal to where it stands; when time alone changes that, or infinity."""
@@ -65,7 +77,7 @@ class MemoryQueue:
             return float("inf")
         if session_id in self._reserved:
             return self._reserved[session_id][1]
-        self._ring(stands, now)
+        self._ring(session_id, now)
         return float("inf")
 
     def drop(self, session_id: str) -> None:
@@ -83,14 +95,30 @@ class MemoryQueue:
             # Where it can be taken all the same, that is news.
             self._stands[session_id] = self._stands[session_id]._replace(bucket="")
 
-    def _ring(self, stands: _Stands, now: float) -> None:
+    def _ring(self, session_id: str, now: float) -> None:
+        stands = self._stands[session_id]
         for process, waiting in list(self._waiting.items()):
             if waiting.until <= now:
                 del self._waiting[process]
             elif any(map(stands.is_wanted, waiting.wanted)):
                 del self._waiting[process]
+                self._forget_who_is_gone(now)
+                self._rung[process] = _Rung(session_id, now + RUNG_FOR)
                 self._ring_process(process)
                 return
+
+    def _forget_who_is_gone(self, now: float) -> None:
+        while self._rung and self._rung[first := next(iter(self._rung))].until <= now:
+            del self._rung[first]
+
+    def _ring_next(self, process: str, short: Sequence[Wanted], now: float) -> None:
+        """Rings the next for what a process was rung for and leaves, unless it has looked at such a one in vain."""
+        rung = self._rung.pop(process, None)
+        stands = None if rung is None else self._stands.get(rung.session_id)
+        if rung is None or stands is None or rung.session_id in self._reserved:
+            return
+        if not any(map(stands.is_wanted, short)):
+            self._ring(rung.session_id, now)
 
     def take(self, take: Take, key: Callable[[str], Key], now: float) -> Taken:
         """Chooses and reserves, or enters the process as waiting.
@@ -118,6 +146,7 @@ class MemoryQueue:
             self._waiting.pop(take.id, None)
         if short:
             self._waiting[take.id] = _Waiting(short, now + take.heard)  # Where it stood, if it waits already.
+        self._ring_next(take.id, short, now)
         return taken
 
     def _oldest(self, wanted: Wanted, buckets: Sequence[str], most: int) -> Iterator[str]:
@@ -136,8 +165,9 @@ class MemoryQueue:
         """Gives back what a process has reserved, and takes it off those that wait."""
         if release.leaves:
             self._waiting.pop(release.id, None)
+            self._ring_next(release.id, (), now)
         for session_id in release.sessions:
             if self._reserved.get(session_id, ("", 0.0))[0] == release.id:
                 del self._reserved[session_id]
                 if session_id in self._stands:
-                    self._ring(self._stands[session_id], now)
+                    self._ring(session_id, now)

@@ -6,8 +6,9 @@
    was chosen: a reservation alone keeps nobody from claiming a session by its id.
 3. A reservation lapses, or is given back by a `Release`; every claim of the session ends it.
 4. A session that becomes takeable rings one process: the one that has waited longest and can use it is asked to take,
-   by an `Ask` that has its name for id. The bell hands nothing over. A process that waits looks again every two seconds
-   or so, and a bell that nobody hears costs no more than that.
+   by an `Ask` that has its name for id. The bell hands nothing over. Who leaves what it was rung for, for it has enough
+   or goes away, rings the next, in the same step. A process that waits looks again every two seconds or so, and a bell
+   that nobody hears costs no more than that.
 5. Sessions are kept by how often they have been begun. What was begun as often as a process allows is not looked at by
    it, however many of those there are.
 """
@@ -24,6 +25,9 @@ RESERVED_FOR: Final = 5.0
 
 HEARD_FOR: Final = 30.0
 """Seconds after which a process that waits, and has not looked again, is no longer there."""
+
+RUNG_FOR: Final = 60.0
+"""Seconds for which it is kept what a process was rung for; by then others have looked."""
 
 LOOKED_FOR: Final = 5000
 """Sessions that one take looks at in vain: reserved, or of another pipeline or label than the one that it goes by."""

@@ -74,7 +74,7 @@ IN_MEMORY = {
         "if session_id in self._reserved:",
     ),
     "what is given back rings nobody": (
-        "                    self._ring(self._stands[session_id], now)\n",
+        "                    self._ring(session_id, now)\n",
         "                    pass\n",
     ),
     "a claim ends no reservation": (
@@ -92,6 +92,10 @@ IN_MEMORY = {
         "            self._waiting[take.id] =",
         "            self._waiting.pop(take.id, None)\n            self._waiting[take.id] =",
     ),
+    "who was rung and leaves rings nobody": ("            self._ring_next(release.id, (), now)\n", ""),
+    "who was rung for what it wants no more rings nobody": ("        self._ring_next(take.id, short, now)\n", ""),
+    "the next is rung for what is taken": (" or rung.session_id in self._reserved:", ":"),
+    "the next is rung for what was looked at in vain": ("if not any(map(stands.is_wanted, short)):", "if True:"),
     "what was begun too often is not told": ("[begun(wanted.max_attempts)]", "[begun(wanted.max_attempts + 1)]"),
 }
 IN_A_FILE = {
@@ -107,7 +111,14 @@ IN_A_FILE = {
     "who is not heard of is rung": ("here = self._left(lease) > 0", "here = True"),
     "who looks again loses its place": (
         "if left <= 0:",
-        "if self._leave(take.id) is None:",
+        "if self._stop_waiting(take.id) is None:",
+    ),
+    "who was rung and leaves rings nobody": ("            self._ring_next(release.id)\n", ""),
+    "who was rung for what it wants no more rings nobody": ("        self._ring_next(take.id, short)\n", ""),
+    "the next is rung for what is taken": ("if session is None or self._is_reserved(session):", "if session is None:"),
+    "the next is rung for what was looked at in vain": (
+        "if not any(bucket in buckets_of(one) and one.fits(by.pipeline, labels) for one in short):",
+        "if True:",
     ),
 }
 

@@ -2,7 +2,7 @@
 
 What is queued stands in the index of lists; what is to be gone on with stands there beside it, by how often it was
 begun. What runs without a lease is found by the leases themselves, so that nobody is rung for it: who looks next takes
-it. A bell is a row of `asks`, of which a process has one at most.
+it. A bell is a row of `asks`, of which a process has one at most; its `reason` is the session for which it was rung.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Queue:
 
     # Ringing
 
-    def ring(self, by: Listed) -> None:
+    def ring(self, session: str, by: Listed) -> None:
         """Asks the process that has waited longest for a session listed by this to take it, if it can be taken."""
         bucket = bucket_of(by.status, by.attempts)
         if bucket is None:
@@ -65,12 +65,33 @@ class Queue:
             self._execute("DELETE FROM waiting WHERE process = ?", (process,))
             if here:
                 self._unring(process)
-                statement = "INSERT INTO asks (session, what, reason, at) VALUES (?, ?, NULL, ?)"
-                self._execute(statement, (process, TAKE, self._clock.wall()))
+                statement = "INSERT INTO asks (session, what, reason, at) VALUES (?, ?, ?, ?)"
+                self._execute(statement, (process, TAKE, session, self._clock.wall()))
                 return
 
-    def _unring(self, process: str) -> None:
-        self._execute("DELETE FROM asks WHERE session = ? AND what = ?", (process, TAKE))
+    def _unring(self, process: str) -> str | None:
+        """Takes back the bell of a process that has come, or has left; for which session it was rung."""
+        values = (process, TAKE)
+        row = self._execute("SELECT reason FROM asks WHERE session = ? AND what = ?", values).fetchone()
+        if row is None:
+            return None
+        self._execute("DELETE FROM asks WHERE session = ? AND what = ?", values)
+        try:
+            return decode_id(row[0])
+        except CorruptEntryError:
+            return None  # An older version has not said it.
+
+    def _ring_next(self, process: str, short: Sequence[Wanted] = ()) -> None:
+        """Rings the next for what a process was rung for and leaves, unless it has looked at such a one in vain."""
+        session = self._unring(process)
+        if session is None or self._is_reserved(session):
+            return
+        by = self._row(session)[1]
+        if by is None:
+            return
+        bucket, labels = bucket_of(by.status, by.attempts), labels_of(by)
+        if not any(bucket in buckets_of(one) and one.fits(by.pipeline, labels) for one in short):
+            self.ring(session, by)
 
     def _left(self, lease: Sequence[Any]) -> float:
         """How many seconds a reservation or a process' place stands; of what cannot be read, none."""
@@ -92,7 +113,8 @@ class Queue:
         if short:
             self._enter(take, short)
         else:
-            self._leave(take.id)
+            self._stop_waiting(take.id)
+        self._ring_next(take.id, short)
         return taken
 
     def _enter(self, take: Take, short: Sequence[Wanted]) -> None:
@@ -108,20 +130,20 @@ class Queue:
             statement = "UPDATE waiting SET wanted = ?, boot = ?, until = ?, wall = ? WHERE process = ?"
             self._execute(statement, (wanted, *lease, take.id))
 
-    def _leave(self, process: str) -> None:
-        if self._execute("DELETE FROM waiting WHERE process = ?", (process,)).rowcount == 0:
-            self._unring(process)  # It has come.
+    def _stop_waiting(self, process: str) -> None:
+        self._execute("DELETE FROM waiting WHERE process = ?", (process,))
 
     def release(self, release: Release) -> Done:
         """Gives back what a process has reserved, and takes it off those that wait."""
         if release.leaves:
-            self._leave(release.id)
+            self._stop_waiting(release.id)
+            self._ring_next(release.id)
         for session in release.sessions:
             values = (session, release.id)
             if self._execute("DELETE FROM reserved WHERE session = ? AND process = ?", values).rowcount:
                 by = self._row(session)[1]
                 if by is not None:
-                    self.ring(by)
+                    self.ring(session, by)
         return Done()
 
     def _row(self, session: str) -> tuple[Key | None, Listed | None]:

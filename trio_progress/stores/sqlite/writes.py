@@ -159,7 +159,7 @@ class Writer:
             by = by._replace(attempts=before.attempts)
         settle(self._connection, session, before, by)
         if before != by:
-            self._queue.ring(by)
+            self._queue.ring(session, by)
 
     def _add_events(self, session: str, events: Sequence[tuple[int, bytes]]) -> None:
         self._executemany(
@@ -250,7 +250,7 @@ class Writer:
         )
         self._execute("DELETE FROM reserved WHERE session = ?", (claim.id,))
         settle(self._connection, claim.id, before, by)
-        self._queue.ring(by)
+        self._queue.ring(claim.id, by)
         self._execute("DELETE FROM events WHERE session = ?", (claim.id,))
         if claim.events:
             self._add_events(claim.id, claim.events)
