@@ -372,6 +372,13 @@ MUTANTS = (
         "        if reserved is not None and reserved[1] <= now and not self._waiting:",
         ("workers_take_what_waits",),
     ),
+    Mutant(
+        "next_session: who was rung and stops waiting has the others look by themselves",
+        "stores/memory_queue.py",
+        "            self._ring_next(release.id, (), now)\n",
+        "",
+        ("a_bell_reaches_somebody",),
+    ),
 )
 """All of them; the first are the races that the project began with."""
 

@@ -41,7 +41,7 @@ from ._following import (
 )
 from ._owners import fenced_by_two_who_ask_again, two_owners_and_fencing
 from ._scenario_parts import NAMES, PIPELINE, Scenario, count, nothing_left, same_state, stored
-from ._taking import workers_take_what_waits
+from ._taking import a_bell_reaches_somebody, workers_take_what_waits
 
 
 async def one_session_two_workers() -> None:
@@ -428,6 +428,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     two_jobs_of_which_one_owns_the_part,
     a_job_ends_while_its_store_is_down,
     workers_take_what_waits,
+    a_bell_reaches_somebody,
 )
 """All of them, by subject; the first is the one whose speed is watched."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from trio_progress import FencedError, MemoryStore, ProgressTracker, StoreError, open_tracker
+from trio_progress.session.taking import LOOK
 from trio_progress.stores.base import Append, Changes, Done, Outcome, Page, Query, Seen, Stored, Write
 from trio_progress.testing import FaultyStore, jitter, seeded_random
 
@@ -19,16 +20,23 @@ ENOUGH = 1000.0
 
 
 class Counting:
-    """A store in memory that knows under which epochs a session has completed."""
+    """A store in memory that knows under which epochs a session has completed.
+
+    Args:
+        pace: Seconds that a commit takes at most.
+    """
 
     hands_out = True
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 0.0) -> None:
         self._store = MemoryStore()
+        self._pace = pace
         self.completed: dict[str, set[int]] = {}
         self.all_done = trio.Event()
 
     async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        if self._pace:
+            await jitter(self._pace)
         outcomes = await self._store.commit(batch)
         for write, outcome in zip(batch, outcomes, strict=True):
             if isinstance(write, Append) and write.index.status == "completed" and isinstance(outcome, Done):
@@ -48,6 +56,32 @@ class Counting:
 
     async def aclose(self) -> None:
         await self._store.aclose()
+
+
+async def a_bell_reaches_somebody() -> None:
+    """Some stop waiting at any moment, also when they were just rung: no job waits until somebody looks by itself."""
+    store = Counting(pace=0.02)
+
+    async def worker(leaves: bool) -> None:
+        async with open_tracker(store) as tracker:
+            while True:
+                with trio.move_on_after(seeded_random().random() * 0.1 if leaves else ENOUGH):
+                    async with tracker.next_session(max_attempts=100):
+                        pass
+                if leaves:
+                    await trio.sleep(LOOK)
+
+    async with open_tracker(store) as front:
+        for job in JOBS[:2]:
+            async with trio.open_nursery() as nursery:
+                for leaves in (True, True, False):
+                    nursery.start_soon(worker, leaves)
+                await jitter(0.1)
+                await front.declare(job)
+                with trio.move_on_after(LOOK / 2) as patience:
+                    await front.wait_ended(job)
+                assert not patience.cancelled_caught, f"nobody was rung for {job!r}, or who was has left it"
+                nursery.cancel_scope.cancel()
 
 
 async def workers_take_what_waits() -> None:

@@ -48,6 +48,7 @@ class StoreWatcher:
 
     Args:
         on_asked: Called with the session's id, what is asked, and the reason.
+        on_listens: Called once that is heard of. What was asked before is not.
         ask: Asks the owner of a session for something; does not wait.
     """
 
@@ -58,6 +59,7 @@ class StoreWatcher:
         tally: Tally,
         rng: random.Random,
         on_asked: Callable[[str, str, str | None], None],
+        on_listens: Callable[[], None],
         ask: Callable[[Ask], None],
     ) -> None:
         self._store = store
@@ -65,6 +67,7 @@ class StoreWatcher:
         self._tally = tally
         self._rng = rng
         self._on_asked = on_asked
+        self._on_listens = on_listens
         self._ask = ask
         self._asked_at: dict[str, float] = {}
         self._told = False
@@ -175,7 +178,10 @@ class StoreWatcher:
         return min(self._asked_at.values(), default=float("inf")) + WATCH_RENEWAL
 
     def _take_in(self, hub: Hub, changes: Changes) -> None:
+        listens = self._mark is None
         self._mark = changes.mark
+        if listens:
+            self._on_listens()
         for stored in changes.sessions:
             if stored.id in self._seen:
                 self._seen[stored.id] = Seen(stored.key, stored.heartbeat, stored.alive)

@@ -68,7 +68,7 @@ class SharedTasks:
         on_signal: Callable[[int], None],
     ) -> None:
         clock, tally = Clock(trio.current_time, wall_clock), Tally()
-        self._watcher = StoreWatcher(store, clock, tally, rng, self._asked, self._ask)
+        self._watcher = StoreWatcher(store, clock, tally, rng, self._asked, self._listens, self._ask)
         self._discovery = SessionDiscovery(store)
         hub = Hub(
             store,
@@ -138,6 +138,9 @@ class SharedTasks:
                 reserved.core.parts.watch()
         elif what == TAKE:
             runtime.taker.rung(session_id)
+
+    def _listens(self) -> None:
+        self.runtime.taker.listens()
 
     def _ask(self, ask: Ask) -> None:
         self.runtime.committer.submit(Once(ask))

@@ -154,6 +154,11 @@ class SessionTaker:
         if process == self._process and self._row:
             self._ask()
 
+    def listens(self) -> None:
+        """From now on it is heard who is rung: whoever waits already may have been before."""
+        if self._row:
+            self._ask()
+
     def close(self) -> None:
         """The tracker is being left: who waits is told, and the store as well."""
         self._closed = True
