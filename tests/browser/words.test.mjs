@@ -87,6 +87,19 @@ test("durations are those that the owner has measured, whatever its wall clock w
   assert.equal(words.phaseElapsed({ ...phase, started_at: null }, { now, ran }), null);
 });
 
+test("what is lost has run until it was last heard of, whether that is stored or not", () => {
+  const at = (seconds) => new Date(1.7e12 + 1000 * seconds).toISOString();
+  const now = 1.7e12 + 1000 * 500;
+  const state = { status: "running", liveness: "lost", started_at: at(0), progressed_at: at(20), heartbeat_at: at(30), ended_at: null, elapsed: 20 };
+  assert.equal(words.elapsed(state, now), 30);
+  assert.equal(words.elapsed({ ...state, status: "lost" }, now), 30);
+  assert.equal(words.elapsed({ ...state, elapsed: null }, now), 30);
+  assert.equal(words.elapsed({ ...state, progressed_at: at(35) }, now), 20, "a heartbeat from before takes nothing away");
+  assert.equal(words.elapsed({ ...state, liveness: "stalled" }, now), 500);
+  assert.equal(words.elapsed({ ...state, heartbeat_at: null }, now), 500);
+  assert.equal(words.lastHeard({ ...state, heartbeat_at: at(900) }, now), now, "the clock of its owner may be ahead");
+});
+
 test("counts, rates and values are short", () => {
   assert.equal(words.count({ done: 12, total: 1200, unit: "pages" }), "12 / 1,200 pages");
   assert.equal(words.count({ done: 0, total: null, unit: "pages" }), "");

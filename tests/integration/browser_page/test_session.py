@@ -214,6 +214,45 @@ def test_since_when_a_process_is_gone_goes_on_being_told(new_page: Callable[...,
         expect(since).not_to_have_text(said)
 
 
+def test_what_stalls_does_not_move_and_text_from_right_to_left_keeps_its_order(
+    host: HostProcess, new_page: Callable[..., Page]
+) -> None:
+    url = host(
+        """
+        from trio_progress import open_server, open_tracker
+
+        async def stall(task_status):
+            async with open_tracker(stall_after=0.05) as tracker, open_server(tracker, port=0) as server:
+                async with tracker.session("r-1", title="(\u05d0) \u05d9\u05d9\u05d1\u05d5\u05d0!") as session:
+                    with session.phase("a", total=3, unit="\u05d3\u05e4\u05d9\u05dd") as phase:
+                        phase.advance()
+                        task_status.started(server.url)
+                        await trio.sleep_forever()
+
+        return await nursery.start(stall)
+        """
+    )
+    page = new_page()
+    visit(page, f"{url}#/r-1")
+    expect(page.locator(".hero-standing")).to_contain_text("Stalled for")
+    still = "(glyph) => getComputedStyle(glyph).animationPlayState"
+    assert page.locator(".phase .glyph").evaluate(still) == "paused"
+
+    left_of = """(element, index) => {
+        const [text, range] = [element.firstChild, document.createRange()];
+        range.setStart(text, index < 0 ? text.length + index : index);
+        range.setEnd(text, range.startOffset + 1);
+        return range.getBoundingClientRect().left;
+    }"""
+    title = page.get_by_role("heading", level=1)
+    assert title.evaluate(left_of, -1) < title.evaluate(left_of, 1), "what ends it stands at its left"
+    counted = page.locator(".phase-count > span")
+    expect(counted).to_have_text("1 / 3 \u05d3\u05e4\u05d9\u05dd")
+    assert counted.evaluate(left_of, 0) > counted.evaluate(left_of, 4), "1 of 3 is not 3 of 1"
+    sides = "(element) => element.getBoundingClientRect().left"
+    assert title.evaluate(left_of, -1) == pytest.approx(page.locator(".under").evaluate(sides), abs=3)
+
+
 def test_of_many_parts_those_that_run_are_seen_and_those_that_ended_can_be(
     host: HostProcess, new_page: Callable[..., Page]
 ) -> None:

@@ -8,7 +8,7 @@
  *    only the latter, behind what comes before it.
  */
 
-import { duration, elapsed, ENDED, phaseElapsed } from "./words.js";
+import { duration, elapsed, ENDED, lastHeard, phaseElapsed } from "./words.js";
 
 /** Rows that are made at most. */
 export const ROWS = 500;
@@ -21,7 +21,7 @@ export const ROWS = 500;
  * @param now Milliseconds, by the server's clock.
  */
 export function timeline(state, now) {
-  const until = state.status === "lost" && state.heartbeat_at ? Date.parse(state.heartbeat_at) : now;
+  const until = lastHeard(state, now);
   const times = { now: until, ran: elapsed(state, until) ?? 0 };
   const began = state.started_at ? Date.parse(state.started_at) : null;
   const rows = [];

@@ -36,6 +36,7 @@ const CSS = `
 .all:is([data-standing="stalled"], [data-standing="interrupted"], [data-standing="cancelled"]) { --now: var(--warn); }
 .line { display: flex; align-items: baseline; gap: 12px; min-width: 0; }
 .heading { flex: 1; min-width: 0; overflow: hidden; font-weight: 500; text-overflow: ellipsis; white-space: nowrap; }
+.heading, .figure, .said, .left, .phase > span { unicode-bidi: plaintext; text-align: -webkit-match-parent; text-align: match-parent; }
 .figure { font-variant-numeric: tabular-nums; font-weight: 500; }
 .bar { position: relative; height: var(--height); margin: 6px 0; overflow: hidden; border-radius: var(--radius); background: var(--track); }
 .bar > i { position: absolute; inset: 0; border-radius: inherit; background: var(--now);

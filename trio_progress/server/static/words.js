@@ -124,6 +124,12 @@ export function count(phase) {
   return `${number(phase.done)}${of}${phase.unit ? ` ${phase.unit}` : ""}`;
 }
 
+/** Until when a session is known to have run, in milliseconds: a lost one until it was last heard of, others until `now`. */
+export function lastHeard(state, now) {
+  const lost = state.status === "lost" || state.liveness === "lost";
+  return lost && state.heartbeat_at ? Math.min(Date.parse(state.heartbeat_at), now) : now;
+}
+
 /**
  * Seconds that a session has run, or ran; null for one that has not begun. `now` in milliseconds.
  *
@@ -131,9 +137,10 @@ export function count(phase) {
  */
 export function elapsed(state, now) {
   if (!state.started_at) return null;
+  const until = lastHeard(state, now);
   const measured = state.elapsed ?? null;
-  if (measured === null) return between(state.started_at, state.ended_at, now);
-  return state.ended_at || !state.progressed_at ? measured : measured + between(state.progressed_at, null, now);
+  if (measured === null) return between(state.started_at, state.ended_at, until);
+  return state.ended_at || !state.progressed_at ? measured : measured + between(state.progressed_at, null, until);
 }
 
 /** The same of a phase; `ran` is what `elapsed` says of its session. */

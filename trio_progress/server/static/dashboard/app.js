@@ -260,7 +260,7 @@ find("theme").addEventListener("click", () => {
   paint(theme);
 });
 
-// Keys, which the dialog "help" tells: "/" searches; the arrows, or j and k, go from row to row and show the parts of one; "x" chooses one; Escape
+// Keys, which the dialog "help" tells: "/" searches, and the arrow down leads to what is found; the arrows, or j and k, go from row to row and show the parts of one; "x" chooses one; Escape
 // ends that, or goes back to the list.
 
 find("help-button").addEventListener("click", () => find("help").showModal());
@@ -268,6 +268,11 @@ find("help-button").addEventListener("click", () => find("help").showModal());
 document.addEventListener("keydown", (event) => {
   // A box by which a row is chosen takes no letters.
   const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
+  if (event.key === "ArrowDown" && typing?.type === "search") {
+    page.move(1);
+    event.preventDefault();
+    return;
+  }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") find("help").showModal();
   else if (page instanceof ListPage) keyOnList(event);

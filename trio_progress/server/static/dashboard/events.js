@@ -11,7 +11,7 @@ export class Events {
   #list = h("ol", { class: "events", reversed: true, tabindex: -1 });
   #count = h("b");
   #gone = h("p", { class: "gone", hidden: true });
-  #none = h("p", { class: "none" }, "No events yet.");
+  #none = h("p", { class: "none" });
   #shown = PAGE;
   #drawn = null;
   #more = h("button", {
@@ -19,7 +19,7 @@ export class Events {
     type: "button",
     onclick: () => {
       this.#shown += PAGE;
-      this.draw(this.#drawn.events, this.#drawn.dropped);
+      this.draw(this.#drawn.events, this.#drawn.dropped, this.#drawn.ended);
       if (this.#more.hidden) this.#list.focus({ preventScroll: true });
     },
   });
@@ -36,13 +36,14 @@ export class Events {
     );
   }
 
-  draw(events, dropped) {
-    this.#drawn = { events, dropped };
+  draw(events, dropped, ended) {
+    this.#drawn = { events, dropped, ended };
     const shown = events.slice(-this.#shown).reverse();
     // By the event and not by its number: a run that begins anew numbers its own from 1 again.
     arrange(this.#list, shown, this.#rows, (event) => event, (event) => ({ element: item(event) }));
     text(this.#count, events.length ? number(events.at(-1).n) : "");
     this.#none.hidden = events.length > 0;
+    text(this.#none, ended ? "No events." : "No events yet.");
     this.#gone.hidden = dropped === 0;
     text(this.#gone, `${number(dropped)} ${dropped === 1 ? "event was" : "events were"} dropped before this page could receive them.`);
     this.#more.hidden = events.length <= shown.length;

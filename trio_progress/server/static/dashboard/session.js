@@ -1,7 +1,7 @@
 /** The page of one session. */
 
 import {
-  duration, elapsed, ENDED, moment, number, percent, percentText, said, segments, sessionLeft, sinceTold, spaced,
+  duration, elapsed, ENDED, lastHeard, moment, number, percent, percentText, said, segments, sessionLeft, sinceTold, spaced,
   standing, timeOf, took, valueText, WORDS,
 } from "../words.js";
 import { copyButton } from "./clipboard.js";
@@ -196,12 +196,13 @@ export class SessionPage {
     text(this.#message, state.message ?? "");
     this.#drawSegments(state);
     this.#phases.draw(state.phases, this.#times(state, now), moves(state));
+    attribute(this.#phases.element, "data-still", !moves(state));
     const over = state.phases.filter((phase) => phase.status === "completed" || phase.status === "skipped").length;
     text(this.#phaseCount, state.phases.length ? `${over} of ${state.phases.length}` : "");
     this.#counters.draw(Object.entries(state.counters).map(([name, value]) => [spaced(name), number(value)]));
     this.#fields.draw(Object.entries(state.fields).map(([name, value]) => [spaced(name), valueText(value)]));
     this.#throughput.draw();
-    this.#events.draw(view.events, view.dropped);
+    this.#events.draw(view.events, view.dropped, ended);
     this.#drawResult(state.result);
     this.#announce(state, where);
     this.#tick();
@@ -228,7 +229,7 @@ export class SessionPage {
     this.#eta.set(sessionLeft(state, now, this.#etaAt, { label: false }) || null);
     const times = this.#times(state, now);
     const seconds = times.ran;
-    this.#ran.name(ended ? "Took" : "Running for");
+    this.#ran.name(ended ? "Took" : standing(state) === "lost" ? "Ran for" : "Running for");
     this.#ran.set(seconds === null ? null : (ended ? took : duration)(seconds));
     const began = state.started_at ?? state.queued_at;
     this.#began.name(state.started_at ? "Started" : "Queued");
@@ -241,7 +242,7 @@ export class SessionPage {
   }
 
   #times(state, now) {
-    return { now, ran: elapsed(state, now), since: sinceTold(state, now, this.#etaAt) };
+    return { now: lastHeard(state, now), ran: elapsed(state, now), since: sinceTold(state, now, this.#etaAt) };
   }
 
   #drawUnder(state) {
