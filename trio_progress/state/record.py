@@ -200,7 +200,9 @@ def lost_state(record: Record, heard: float | None) -> Snapshot:
         heard: When its owner was heard of last; seconds since 1970.
     """
     state = record.state
-    ended = moment(heard) or state.heartbeat_at or state.progressed_at
+    heartbeat = moment(heard) or state.heartbeat_at or state.progressed_at
+    # What the owner has stored since its last heartbeat is not younger than its end.
+    ended = max(filter(None, (heartbeat, state.progressed_at)), default=None)
     whole = None if ended is None or state.elapsed is None else shown_seconds(ran(state, ended.timestamp()))
     return msgspec.structs.replace(
         state,
@@ -208,7 +210,7 @@ def lost_state(record: Record, heard: float | None) -> Snapshot:
         liveness="lost",
         seq=state.seq + 1,
         eta=None,
-        heartbeat_at=ended,
+        heartbeat_at=heartbeat,
         ended_at=ended,
         elapsed=whole,
         phases=tuple(_closed(phase, ended, whole) for phase in state.phases),

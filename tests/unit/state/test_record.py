@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support import TEXT, QuietHost
 from trio_progress import Limits, PhaseSpec, Pipeline, StoreError
 from trio_progress.live.remote import RemoteState, found_head
-from trio_progress.protocol.clock import Clock
+from trio_progress.protocol.clock import Clock, moment
 from trio_progress.protocol.messages import Position, resume_token
 from trio_progress.protocol.snapshot import Head, SessionStatus, Snapshot
 from trio_progress.state.events import LoggedEvent
@@ -22,6 +22,7 @@ from trio_progress.state.record import (
     encode_event,
     encode_lost,
     encode_record,
+    lost_state,
     resume_from,
 )
 from trio_progress.state.session import SessionState
@@ -94,6 +95,21 @@ def test_a_head_says_what_the_whole_state_says_without_its_phases(
     clock = Clock(lambda: 5.0, lambda: 1e9 + later)
     snapshot = RemoteState(stored, clock, 10).snapshot()
     assert found_head(stored, clock) == Head(**{name: getattr(snapshot, name) for name in Head.__struct_fields__})
+
+
+@pytest.mark.parametrize(("heard", "ended"), [(None, 30), (10.0, 30), (45.0, 45)])
+def test_what_is_lost_has_not_ended_before_what_its_owner_has_stored(heard: float | None, ended: int) -> None:
+    wall = 1e9
+    clock = Clock(lambda: wall, lambda: wall)
+    state = SessionState("a", host=QuietHost(), clock=clock)
+    state.begin(1)
+    wall += 30
+    state.enter(state.root, "p", total=3).advance()
+    record = decode_record("a", 1, state.seq, encode_record(state))
+    lost = lost_state(record, None if heard is None else 1e9 + heard)
+    assert lost.ended_at == lost.phases[0].ended_at == moment(1e9 + ended)
+    assert lost.elapsed == ended
+    assert lost.phases[0].elapsed == ended - 30
 
 
 def test_an_event_survives_its_encoding() -> None:

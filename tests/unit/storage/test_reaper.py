@@ -70,7 +70,7 @@ async def test_an_owner_that_is_gone_is_written_off_once_and_nothing_of_what_it_
         ("search", "completed", 0),
         ("analysis", "cancelled", 2),
     ]
-    assert snapshot.ended_at == snapshot.heartbeat_at
+    assert snapshot.ended_at == snapshot.progressed_at, "its last heartbeat was long before"
     assert snapshot.heartbeat_at is not None
     assert snapshot.heartbeat_at.timestamp() == 123.0
     stored = await store.inner.read("a")
