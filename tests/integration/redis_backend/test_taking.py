@@ -135,6 +135,18 @@ PLANTED = {
         "settle(base, ARGV[i], at)",
     ),
     "who has left is rung": ("RELEASE", "redis.call('DEL', base .. 'n:' .. ARGV[2])", ""),
+    "who was rung and leaves rings nobody": ("RELEASE", "rung_for(base, ARGV[2], at, {})", "{}"),
+    "who was rung for what it wants no more rings nobody": ("TAKE", "rung_for(base, process, at, taken)", "{}"),
+    "the next is rung for what is taken": (
+        "RELEASE",
+        "if begun and reserved <= 0 and (bell or row ~= old) then",
+        "if begun and (bell or row ~= old) then",
+    ),
+    "the next is rung for what was looked at in vain": (
+        "TAKE",
+        "if not is_short(each[2], each[3]) then",
+        "if true then",
+    ),
     "a claim ends no reservation": ("CLAIM", ", base .. 'r:' .. ARGV[2])", ")"),
     "who has come last is rung": (
         "CLAIM",
