@@ -99,30 +99,47 @@ def test_a_command_follows_its_slot_and_scripts_wait_until_it_has_moved(
     assert isinstance(succeeds(lambda: nodes([(PROBE, 1, there)]))[0], list)
 
 
+def tell_by(cluster: RedisCluster, kind: str) -> None:
+    """Has the nodes tell of each other by a name, say, which none of them has."""
+    for node in cluster.nodes:
+        with node.client() as client:
+            try:
+                client.config_set("cluster-preferred-endpoint-type", kind)
+            except ResponseError as error:
+                pytest.skip(f"this Redis tells of nodes by their addresses alone: {error}")
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("told_by", ["hostname", "unknown-endpoint"])
 def test_nodes_that_are_told_by_a_name_that_they_have_not_are_reached_by_their_addresses(
     own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str, told_by: str
 ) -> None:
-    def tell_by(kind: str) -> None:
-        for node in own_cluster.nodes:
-            with node.client() as client:
-                client.config_set("cluster-preferred-endpoint-type", kind)
-
     before = nodes_of(own_cluster)
     names = keys(prefix)
     assert before([("SET", name, 1) for name in names]) == [b"OK"] * 16
     slot = slot_of(names[7])
     own_cluster.move(slot, next(node for node in own_cluster.masters if node is not own_cluster.owner_of(slot)))
-    try:
-        tell_by(told_by)
-    except ResponseError as error:
-        pytest.skip(f"this Redis tells of nodes by their addresses alone: {error}")
-    try:
-        for nodes in (nodes_of(own_cluster), before):
-            assert succeeds(partial(nodes, [("GET", name) for name in names])) == [b"1"] * 16
-    finally:
-        tell_by("ip")
+    tell_by(own_cluster, told_by)
+    for nodes in (nodes_of(own_cluster), before):
+        assert succeeds(partial(nodes, [("GET", name) for name in names])) == [b"1"] * 16
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("told_by", ["hostname", "unknown-endpoint"])
+def test_a_command_follows_its_slot_to_a_node_that_is_told_by_a_name_that_it_has_not(
+    own_cluster: RedisCluster, nodes_of: NodesOf, prefix: str, told_by: str
+) -> None:
+    tell_by(own_cluster, told_by)
+    nodes = nodes_of(own_cluster)
+    there, missing = keys(prefix)[0], f"{keys(prefix)[0]}2"
+    slot, target = slot_of(there), own_cluster.masters[2]
+    nodes([("SET", there, "old")])
+    owner = own_cluster.begin_move(slot, target)
+    assert nodes([("SET", missing, "new"), ("GET", there), ("GET", missing)]) == [b"OK", b"old", b"new"]
+    with target.client() as other:
+        assert other.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+    own_cluster.move_keys(slot, owner, target)
+    assert nodes([("GET", there), ("GET", missing)]) == [b"old", b"new"]
 
 
 @pytest.mark.exhaustive

@@ -3,7 +3,8 @@
 1. A call sends its commands to all nodes that it concerns before it reads the first reply: one pipeline a node, in the
    thread that the call is made in.
 2. What a command was redirected by is that command's: MOVED is learnt and followed; ASK is followed by commands of one
-   key, each behind an ASKING of its own (https://github.com/redis/redis/issues/3203).
+   key, each behind an ASKING of its own (https://github.com/redis/redis/issues/3203). Where it names no node, who sent
+   it is asked where it moves the slot.
 3. A script names one more key than it uses, which is never there. While the slot is being moved, Redis so refuses it
    before it has begun (TRYAGAIN, or ASK, which it does not follow): neither of both nodes has all keys then, and a
    script that meets a key of the other one ends in the middle. It is tried again for a moment, and fails if the slot is
@@ -27,7 +28,7 @@ from .calls import BUDGET, Calls, RoundTrips, Sent
 from .partitions import slot_of
 from .scripts import Command, Script
 from .server import Node
-from .topology import UNNAMED, Topology
+from .topology import UNNAMED, Topology, target_of
 
 if TYPE_CHECKING:
     from .server import Server
@@ -139,7 +140,7 @@ class Nodes(RoundTrips[ToNodes]):
         while True:
             for node, some, each_sent in under_way:
                 self._receive(node, some, each_sent, until)
-            left = [each for node, some, _ in under_way for each in some if self._leads_on(each, node)]
+            left = [each for node, some, _ in under_way for each in some if self._leads_on(each, node, until)]
             tries += 1
             if not left:
                 break
@@ -212,7 +213,7 @@ class Nodes(RoundTrips[ToNodes]):
         for each in some:
             each.reached = reached
 
-    def _leads_on(self, each: _Asked, node: Node) -> bool:
+    def _leads_on(self, each: _Asked, node: Node, until: float) -> bool:
         """Whether a command that a node has answered is to be sent again; notes where."""
         each.asking = None
         match each.reply:
@@ -223,7 +224,7 @@ class Nodes(RoundTrips[ToNodes]):
                     self.topology.has_moved(each.slot, owner)
             case AskError():
                 if type(each.command[0]) is not Script and each.command[0] not in _OF_MANY_KEYS:
-                    each.asking = _named_by(each.reply, node)
+                    each.asking = _named_by(each.reply, node) or self._target_of(each.slot, node, until)
             case TryAgainError():
                 pass
             case ClusterDownError():
@@ -236,9 +237,17 @@ class Nodes(RoundTrips[ToNodes]):
                 return False
         return True
 
+    def _target_of(self, slot: int, node: Node, until: float) -> Node | None:
+        """Where a node moves a slot, as it says itself; None where it does not."""
+        try:
+            (reply,) = self.calls_to(node)([("CLUSTER", "NODES")], until)
+        except StoreError:
+            return None
+        return target_of(node, reply, slot)
+
 
 def _named_by(redirection: AskError, asked: Node) -> Node | None:
-    """The node that a redirection leads to; None: one without a name, of which all nodes have to be asked."""
+    """The node that a redirection leads to; None: one without a name, which is to be found otherwise."""
     if redirection.host == UNNAMED:
         return None
     # A node that does not know the host of another one means its own.

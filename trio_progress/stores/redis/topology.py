@@ -212,6 +212,18 @@ class Topology:
             self._log(logging.INFO, "store_up", node, "another node of the store has what %s had", node)
 
 
+def target_of(asked: Node, reply: object, slot: int) -> Node | None:
+    """Where the node that was asked for CLUSTER NODES moves a slot; None: nowhere, or that is not to be read there."""
+    lines = [line.split() for line in reply.decode("utf-8", "replace").splitlines()] if type(reply) is bytes else []
+    own = next((line for line in lines if len(line) > 2 and "myself" in line[2].split(",")), [])
+    moved = next((each[:-1].rpartition("->-")[2] for each in own if each.startswith(f"[{slot}->-")), None)
+    for line in lines:
+        if line[:1] == [moved] and len(line) > 1:
+            host, _, port = line[1].partition("@")[0].rpartition(":")
+            return Node(host or asked.host, int(port)) if port.isdecimal() else None
+    return None
+
+
 def _ranges(asked: Node, reply: object) -> list[tuple[int, int, Node]]:
     """The ranges of slots that a node knows, each with its owner, in order.
 
