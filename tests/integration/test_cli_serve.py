@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import json
-import queue
-import subprocess
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.redis_server import RedisServer
+from tests.serving import answered, serving
 from tests.support import PATIENCE, free_port
 from trio_progress.blocking import Client
 from trio_progress.cli import exit_codes
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[2]
-
-
-class Serving:
-    """A process that serves a store, and what it says."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self._said: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._said.put(line)
-
-    def says(self, words: str) -> str:
-        """Waits for a line with these words."""
-        until = time.monotonic() + PATIENCE
-        while True:
-            line = self._said.get(timeout=max(until - time.monotonic(), 0.001))
-            if words in line:
-                return line
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[Serving]:
-    command = [sys.executable, "-m", "trio_progress", "serve", "--port", "0", *arguments]
-    process = Serving(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-    try:
-        yield process
-    finally:
-        process.close()
-
-
-def answered(address: str, method: str = "GET") -> tuple[int, str]:
-    request = urllib.request.Request(address, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def test_begun_before_its_store_it_is_unready_until_that_is_there_and_says_so(

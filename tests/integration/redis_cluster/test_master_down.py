@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -9,9 +10,11 @@ import trio
 
 from tests.integration.redis_backend.asking import one, opened_backends
 from tests.integration.redis_cluster.sessions import PATIENCE, partitions_of, sessions_of, succeeds
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import RedisCluster, until
+from tests.serving import answered, serving
 from tests.store_contract.rig import claim
 from trio_progress import Pipeline, SessionNotFoundError, StoreError, blocking, open_tracker
+from trio_progress.cli import exit_codes
 from trio_progress.stores.base import Ask, Claimed, Done, Outcome, Write
 from trio_progress.stores.redis.backend import RedisBackend
 from trio_progress.stores.redis.partitions import slot_of
@@ -77,6 +80,56 @@ async def test_a_process_begun_while_a_master_is_down_works_with_what_the_others
             assert not other.statistics().store_partitions_down
             await other.declare(waiting, PIPELINE)
             assert [session.id for session in (await other.sessions(status="queued")).sessions] == [waiting]
+
+
+def test_serve_begun_while_a_master_is_down_serves_what_the_others_have(own_cluster: RedisCluster, prefix: str) -> None:
+    url = f"{own_cluster.url}?prefix={prefix}"
+    (lost,), (live,) = sessions_of(LOST[0]), sessions_of(LIVE[0])
+    with blocking.Client(url) as client:
+        client.declare(live)
+        own_cluster.masters[1].kill()
+        with serving("--store", url) as served:
+            page = served.says("Serving ").split()[-1]
+            assert answered(f"{page}sessions/{live}")[0] == 200
+            for path in (f"sessions/{lost}", f"sessions/{lost}/events", "sessions"):
+                assert answered(f"{page}{path}")[0] == 503
+            assert partitions_down(page) == LOST
+            assert f"trio_progress_store_partitions_down {len(LOST)}.0" in answered(f"{page}metrics")[1]
+            assert answered(f"{page}sessions/{live}/cancel", "POST")[0] == 202
+            assert '"type":"end"' in answered(f"{page}sessions/{live}/events")[1]
+            own_cluster.masters[1].start()
+            succeeds(lambda: client.declare(lost))
+            until(lambda: answered(f"{page}sessions/{lost}")[0] == 200)
+            until(lambda: answered(f"{page}sessions")[0] == 200)
+            assert {state["id"] for state in json.loads(answered(f"{page}sessions")[1])["sessions"]} == {live, lost}
+            assert partitions_down(page) == []
+
+
+def partitions_down(page: str) -> list[int]:
+    """What is said of them by a server that is ready."""
+    status, body = answered(f"{page}readyz")
+    assert status == 200
+    return list(json.loads(body)["store_partitions_down"])
+
+
+@pytest.mark.exhaustive
+def test_serve_begun_while_the_node_is_down_that_says_how_many_partitions_there_are_waits_if_it_is_to(
+    own_cluster: RedisCluster, prefix: str
+) -> None:
+    url = f"{own_cluster.url}?prefix={prefix}"
+    with blocking.Client(url):
+        pass
+    home = own_cluster.owner_of(slot_of("{0}"))
+    home.kill()
+    with serving("--store", url) as served:
+        served.says(f"how many partitions the store has ({prefix}:{{0}}:partitions): start it again")
+        assert served.process.wait(PATIENCE) == exit_codes.STORE
+    with serving("--store", url, "--wait-for-store") as served:
+        page = served.says("Serving ").split()[-1]
+        assert answered(f"{page}readyz")[0] == 503
+        home.start()
+        until(lambda: answered(f"{page}readyz")[0] == 200)
+        until(lambda: answered(f"{page}sessions")[0] == 200)
 
 
 @pytest.mark.exhaustive
