@@ -81,8 +81,11 @@ def describe(
         return ErrorInfo(type="DeadlineExceeded") if status == "timed_out" else None
     if status == "interrupted" and not hard_leaves(error):
         return None
-    kinds = dict.fromkeys(type(leaf).__name__ for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled))
-    return ErrorInfo(type=", ".join(list(kinds)[:5]), message=_error_text(error, pipeline))
+    told = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
+    kinds = dict.fromkeys(type(leaf).__name__ for leaf in told)
+    # A nursery's group with one error in it has no text of its own that is worth showing.
+    text = _error_text(told[0] if len(told) == 1 else error, pipeline)
+    return ErrorInfo(type=", ".join(list(kinds)[:5]), message=text)
 
 
 def _error_text(error: BaseException, pipeline: Pipeline | None) -> str | None:

@@ -72,7 +72,8 @@ class Pipeline:
         name: What the kind of work is called; metrics are labelled with it, so choose few.
         phases: Weights by name, or a sequence of `PhaseSpec` and plain names (of weight 1 each).
         error_text: What viewers are shown of an exception beside its type: a function that is
-            given the exception and returns a text, or None to show none. Without it, none is shown.
+            given the exception and returns a text, or None to show none. Without it, none is shown. Of a
+            nursery's group that holds one error, it is given that error.
         usual: Seconds that phases take, above 0, by name: a start for those who know, until there are runs.
         learn: Whether the bar and the ETA of later runs go by what earlier ones took. With False they go by the
             weights (or by `usual`), and nothing is kept.

@@ -221,6 +221,23 @@ async def test_viewers_see_the_type_of_an_error_and_its_text_only_where_the_pipe
     assert "key=s3cret" in caplog.text
 
 
+@pytest.mark.parametrize(("failing", "said"), [(1, "bad row"), (2, "Exceptions from Trio nursery (1 sub-exception)")])
+async def test_the_text_of_the_one_error_in_a_group_is_that_of_the_error(
+    failing: int, said: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = RecordingStore()
+    pipeline = Pipeline("telling", {"x": 1}, error_text=str)
+    async with open_tracker(store) as tracker:
+        with pytest.RaisesGroup(*[ValueError] * failing, flatten_subgroups=True):
+            async with tracker.session("a", pipeline), trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                errors = [ValueError("bad row") for _ in range(failing)]
+                raise errors[0] if failing == 1 else ExceptionGroup("several", errors)
+    shown = end_of(store).error
+    assert shown is not None
+    assert (shown.type, shown.message) == ("ValueError", said)
+
+
 @pytest.mark.parametrize("child", ["Persister", "Broadcaster", "Heartbeat"])
 async def test_a_bug_in_a_child_cancels_the_body_and_is_raised_and_the_end_is_stored(
     child: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
