@@ -256,6 +256,8 @@ def ran(state: Head, now: float) -> float:
     """
     if state.started_at is None:
         return 0.0
+    if "lost" in (state.status, state.liveness) and state.heartbeat_at is not None:
+        now = min(now, state.heartbeat_at.timestamp())  # What it did after that nobody knows.
     started = state.started_at.timestamp()
     if state.ended_at is not None:
         return max(state.ended_at.timestamp() - started if state.elapsed is None else state.elapsed, 0.0)

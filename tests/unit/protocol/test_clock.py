@@ -22,7 +22,7 @@ from trio_progress.cli.output import Stdout
 from trio_progress.cli.session_page import session_page
 from trio_progress.cli.session_table import session_table
 from trio_progress.live.remote import RemoteState
-from trio_progress.protocol.clock import Clock, datetime_class, utc
+from trio_progress.protocol.clock import Clock, datetime_class, moment, utc
 from trio_progress.protocol.messages import decode_message, encode_message
 from trio_progress.protocol.snapshot import phase_ran, ran
 from trio_progress.state.record import decode_record, encode_lost, encode_record, resume_from
@@ -212,6 +212,19 @@ def test_one_that_is_written_off_has_run_until_it_was_last_heard_of() -> None:
     # An owner that was silent since long before the jump back: nothing is below 0.
     early = decode_record("a", 1, 9, encode_lost(decode_record("a", 1, 1, encode_record(state)), BEGUN - 9)).state
     assert (early.elapsed, early.phases[0].elapsed) == (10.0, 0.0)
+
+
+def test_one_that_is_lost_but_not_yet_written_off_has_run_until_then_too() -> None:
+    clocks = Clocks()
+    state = begun(clocks)
+    clocks.pass_by(10)
+    state.enter(state.root, "p")
+    shown = state.snapshot()
+    assert (ran(shown, clocks.wall), ran(shown, clocks.wall + 60)) == (10.0, 70.0)
+    heard = moment(clocks.wall + 5)
+    lost = msgspec.structs.replace(shown, status="lost", liveness="lost", heartbeat_at=heard)
+    assert (ran(lost, clocks.wall + 2), ran(lost, clocks.wall + 60)) == (12.0, 15.0)
+    assert phase_ran(lost.phases[0], ran(lost, clocks.wall + 60), clocks.wall + 60) == 5.0
 
 
 def test_a_later_attempt_goes_on_from_what_was_measured() -> None:
