@@ -170,7 +170,7 @@ class BlockingPhase(OneProcess):
 
     @property
     def done(self) -> float:
-        """Units that are done, with all that was counted before this call."""
+        """Units that are done, with all that this process has counted; of others, see `from_processes()`."""
         return self._loop.read(getattr, self._phase, "done")  # type: ignore[no-any-return]
 
     @property
