@@ -64,6 +64,7 @@ from .state.pipeline import Pipeline as Pipeline
 from .stores.base import Store as Store
 from .stores.memory import MemoryStore as MemoryStore
 from .stores.threaded import RedisStore as RedisStore
+from .stores.threaded import SqliteStore as SqliteStore
 from .telemetry.statistics import TrackerStatistics as TrackerStatistics
 from .terminal import open_display as open_display
 from .tracker import ProgressTracker as ProgressTracker

@@ -30,7 +30,7 @@ def open_progress(
     resume: Resume = "never",
     **settings: Unpack[TrackerOptions],
 ) -> AbstractAsyncContextManager[Session, bool | None]:
-    """A tracker, a display in the terminal, and one session of a pipeline called `name`.
+    """A tracker, a display in the terminal, and one session; where phases are given, of a pipeline called `name`.
 
     `async with open_progress("import", {"fetch": 3, "load": 1}) as session`. The body's own exception leaves
     as itself; see `open_tracker()`, `open_display()` and `tracker.session()` for the parts.

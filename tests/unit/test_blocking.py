@@ -15,6 +15,7 @@ from trio_progress import (
     Limits,
     Pipeline,
     SessionNotFoundError,
+    SqliteStore,
     StoreError,
     open_tracker,
 )
@@ -111,6 +112,20 @@ def test_bad_input_is_refused_at_the_call_and_changes_nothing(
     with pytest.raises(error):
         call(client)
     assert list(client.sessions()) == [before]
+
+
+def test_a_store_that_is_given_is_used_as_it_is_and_not_closed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "p.db")
+
+    async def run() -> None:
+        async with open_tracker(store) as tracker, tracker.session("r"):
+            pass
+        assert await store.read("r") is not None
+        await store.aclose()
+
+    with Client(store) as client:
+        client.declare("r")
+    trio.run(run)
 
 
 def test_what_is_not_there_is_told(client: Client) -> None:
