@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.util import cache_from_source
 from pathlib import Path
+
+from ._copies import copy_to_change
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -399,11 +399,10 @@ def hunt(mutant: Mutant, budget: int, seed: int, *, exhaust: bool = False) -> Fo
     """
     with tempfile.TemporaryDirectory(prefix="trio-progress-mutant-") as folder:
         copy = Path(folder) / "trio_progress"
-        shutil.copytree(ROOT / "trio_progress", copy, ignore=shutil.ignore_patterns("__pycache__", "static", "demo"))
-        bring_bytecode(ROOT / "trio_progress", copy)
+        copy_to_change(ROOT / "trio_progress", copy, [mutant.file])
         plant(copy, mutant)
         names = [EXHAUST] if exhaust else mutant.scenarios
-        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
         for name in ("TRIO_PROGRESS_SEED", "PYTEST_CURRENT_TEST"):
             environment.pop(name, None)
         run = subprocess.run(  # noqa: S603 - our own code
@@ -418,16 +417,6 @@ def hunt(mutant: Mutant, budget: int, seed: int, *, exhaust: bool = False) -> Fo
         raise RuntimeError(f"{mutant.name}: exploring has failed by itself:\n{run.stderr[-3000:]}")
     scenario, schedules, error = json.loads(run.stdout.splitlines()[-1])
     return Found(mutant.name, scenario, schedules, error)
-
-
-def bring_bytecode(package: Path, copy: Path) -> None:
-    """Copies what Python has compiled already; of the file that is changed then, it sees that it is out of date."""
-    for source in copy.rglob("*.py"):
-        compiled = Path(cache_from_source(str(package / source.relative_to(copy))))
-        if compiled.is_file():
-            place = Path(cache_from_source(str(source)))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(compiled, place)
 
 
 def plant(package: Path, mutant: Mutant) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import trio_progress
+
+from .._copies import copy_to_change
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -195,8 +196,9 @@ def make(plant: Plant | None, folder: Path) -> None:
         ValueError: The source has changed, and the plant does not fit any more.
     """
     copy = folder / "trio_progress"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for change in () if plant is None else plant.changes:
+    changes = () if plant is None else plant.changes
+    copy_to_change(PACKAGE, copy, {change.file for change in changes})
+    for change in changes:
         path = copy / change.file
         path.write_text(change.made(path.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._mutants import ROOT, Mutant, bring_bytecode, plant
+from benchmarks._copies import copy_to_change
+from benchmarks._mutants import ROOT, Mutant, plant
 from tests.marks import as_often
 
 pytestmark = pytest.mark.integration
@@ -176,12 +177,11 @@ OFTEN = PLANTS[::4]
     ids=[mutant.name for mutant in PLANTS],
 )
 def test_a_bug_in_the_explorer_is_seen_by_its_test(mutant: Mutant, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "trio_progress", tmp_path / "trio_progress", ignore=shutil.ignore_patterns("__pycache__"))
-    bring_bytecode(ROOT / "trio_progress", tmp_path / "trio_progress")
+    copy_to_change(ROOT / "trio_progress", tmp_path / "trio_progress", [mutant.file])
     shutil.copytree(ROOT / "tests" / "unit" / "testing", tmp_path / "tests" / "unit" / "testing")
     for shared in ("pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / shared, tmp_path / shared)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     environment.pop("PYTEST_ADDOPTS", None)
     plant(tmp_path / "trio_progress", mutant)
     run = subprocess.run(
