@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -98,8 +98,36 @@ if oldest() is not None:  # Its wheel is not there for each Python and each mach
 
 EVERY_DAY = {"plain", "acl"}
 
+OVER_TLS = (
+    "test_a_state_in_parts_is_kept_watched_made_up_for_and_taken_up",
+    "test_each_write_of_a_batch_has_its_own_outcome_in_order",
+    "test_of_many_who_claim_one_session_exactly_one_wins",
+    "test_events_are_kept_in_order_and_once",
+    "test_a_list_is_newest_first_and_comes_in_pages",
+    "test_news_is_a_newer_entry_with_all_of_its_events",
+    "test_news_that_is_there_already_is_given_at_once",
+    "test_what_is_asked_reaches_who_waits_and_who_comes_back_with_a_mark",
+    "test_waiting_for_news_can_be_cancelled_and_misses_nothing",
+    "test_what_is_declared_rings_who_has_waited_longest",
+)
+"""Whatever else is asked, the same commands go the same way. What waits is told by a socket, beneath the TLS."""
 
-@pytest.fixture(params=[pytest.param(one, marks=() if one in EVERY_DAY else pytest.mark.exhaustive) for one in PLACES])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "place" not in metafunc.fixturenames or "place" in given:
+        return
+
+    def often(place: str) -> Any:
+        if place in EVERY_DAY:
+            return ()
+        rare = place == "tls" and metafunc.function.__name__ not in OVER_TLS
+        return pytest.mark.release if rare else pytest.mark.exhaustive
+
+    metafunc.parametrize("place", [pytest.param(one, marks=often(one)) for one in PLACES], indirect=True)
+
+
+@pytest.fixture
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     prefix = f"test:{uuid.uuid4().hex[:12]}"
     if request.param == "tls":
