@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import re
 import secrets
 import shlex
 import shutil
@@ -27,6 +28,9 @@ pytest.register_assert_rewrite("tests.store_contract")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 _SEED = pytest.StashKey[int]()
+
+FOR_EXHAUSTIVE = re.compile(r"exhaustive|release|hypothesis|store_contract|both_doors|\b(cases|seeds|kills)\b")
+"""A file without any of these words has no test that `--exhaustive` runs."""
 
 USUAL_EXAMPLES = 10
 """How many examples hypothesis tries without `--exhaustive`, of the 100 that it would; see `support.examples()`."""
@@ -230,12 +234,29 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--exhaustive`, the files that have nothing for it: each worker would import them all the same."""
+    if not config.getoption("--exhaustive") or not collection_path.match("test_*.py"):
+        return None
+    return None if _speaks_of_exhaustive(collection_path) else True
+
+
+def _speaks_of_exhaustive(path: Path) -> bool:
+    return FOR_EXHAUSTIVE.search(path.read_text(encoding="utf-8")) is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves those that the options ask for; and workers agree on one order, whichever they were found in."""
+    exhaustive = config.getoption("--exhaustive")
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path)
-    chosen = _is_for_exhaustive if config.getoption("--exhaustive") else _is_for_every_day
+        # With --exhaustive, what uses a browser comes first: so it is the first worker alone that starts one.
+        items.sort(key=lambda item: (exhaustive and "browser" not in getattr(item, "fixturenames", ()), item.path))
+    chosen = _is_for_exhaustive if exhaustive else _is_for_every_day
     others = [item for item in items if not chosen(item)]
+    if not exhaustive:
+        for path in {item.path for item in items if _is_for_exhaustive(item)}:
+            if not _speaks_of_exhaustive(path):
+                raise pytest.UsageError(f"{path} has tests that --exhaustive would not find: FOR_EXHAUSTIVE")
     if others:
         items[:] = [item for item in items if chosen(item)]
         config.hook.pytest_deselected(items=others)
