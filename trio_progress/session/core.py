@@ -124,6 +124,10 @@ class SessionCore(ToldOfForks):
     def check_caller(self) -> None:
         """Refuses foreign threads and processes, by a `ForeignThreadError` or a `ForeignProcessError`."""
         self.check_process()
+        self.check_thread()
+
+    def check_thread(self) -> None:
+        """Refuses foreign threads, by a `ForeignThreadError`."""
         if threading.get_ident() != self._thread:
             raise ForeignThreadError(
                 f"session {self.state.id!r} was called from a foreign thread: use `phase.from_thread()`, whose "

@@ -96,9 +96,15 @@ class Session(ReadOnly):
         return _Phases(self._core, self._core.state.root)
 
     def snapshot(self) -> Snapshot:
-        """The session as it is now, frozen: ETA, range and bar are as of this moment too."""
-        self._core.draw_counts()
+        """The session as it is now, frozen: ETA, range and bar are as of this moment too.
+
+        Raises:
+            ForeignThreadError: Called from a foreign thread while the session is open.
+        """
         state = self._core.state
+        if not state.over:
+            self._core.check_thread()
+        self._core.draw_counts()
         state.publish()
         return state.snapshot_now()
 

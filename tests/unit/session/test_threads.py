@@ -235,6 +235,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "set_result": lambda session: session.set_result(1),
     "cancel": lambda session: session.cancel("no"),
     "fail": lambda session: session.fail("no"),
+    "snapshot": lambda session: session.snapshot(),
 }
 
 
@@ -256,3 +257,4 @@ async def test_a_call_from_a_foreign_thread_raises_names_the_way_and_changes_not
             await trio.sleep(1)
             assert session.snapshot().phase("x").done == 2
     assert session.status == "completed"
+    assert in_thread(session.snapshot) is None, "what has ended can be read by anybody"
