@@ -87,6 +87,7 @@ def test_two_million_units_of_eight_workers_are_counted_exactly(way: str, tmp_pa
     assert told == ["2000000", "0"]
 
 
+@pytest.mark.exhaustive
 def test_workers_that_are_killed_lose_nothing_that_had_returned(cases: Cases, seed: int, tmp_path: Path) -> None:
     kills = cases(24, exhaustive=200)
     told = ran(tmp_path, "-m", "benchmarks._counting", "kills", str(seed), str(kills))

@@ -26,7 +26,7 @@ WITHIN = 30.0
 start at once takes several; the lease would have stood for five minutes."""
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 's.db'}"

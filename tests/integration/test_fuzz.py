@@ -25,6 +25,7 @@ def benchmark(*arguments: str, out: Path) -> tuple[dict[str, Any], str]:
     return json.loads(out.read_text()), told.stdout
 
 
+@pytest.mark.exhaustive
 def test_inputs_that_mean_harm_kill_nothing_leave_nothing_and_are_answered_with_reasons(
     tmp_path: Path, exhaustive: bool
 ) -> None:

@@ -21,7 +21,7 @@ BUDGET = 1500
 QUICK = 1
 """A seed under which those of every day took at most 40. With `--exhaustive` or `--seed` it is another each time."""
 
-EVERY_DAY = MUTANTS[::12]
+EVERY_DAY = MUTANTS[::24]
 """Some of each kind: what is explored by them is the explorer. A third is for `--exhaustive`, and all for a release."""
 
 OFTEN = (*MUTANTS[::3], MUTANTS[-1])

@@ -38,6 +38,7 @@ AT_ONCE = 8
 """Scenarios side by side: with many more a busy machine keeps a loop from answering within the stores' timeouts."""
 
 
+@pytest.mark.exhaustive
 async def test_many_seeded_faults_break_no_promise(redis_url: str, seeds: Seeds) -> None:
     target = host_of(redis_url)
     at_once = trio.Semaphore(AT_ONCE)

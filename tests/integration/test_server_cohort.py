@@ -188,7 +188,8 @@ def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_buffers")
-@pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in SEEDS[1:])])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_each_of_those_who_are_told_together_gets_all_in_order(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ async def test_a_client_that_goes_by_itself_is_not_counted_as_dropped() -> None:
         assert door.tracker.statistics().subscribers_dropped == 0
 
 
+@pytest.mark.exhaustive
 def test_all_of_a_hundred_clients_that_come_go_and_stall_end_on_one_state_and_nothing_of_them_is_left() -> None:
     soak = Soak(clients=100, seconds=4.0, leaving=0.1, write_timeout=0.5)
     shown = soaked(soak)

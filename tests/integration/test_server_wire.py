@@ -175,7 +175,9 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return serving, asking
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "encrypted", [pytest.param(False, id="plain"), pytest.param(True, id="TLS", marks=pytest.mark.exhaustive)]
+)
 async def test_frames_are_whole_and_nothing_follows_a_close(
     encrypted: bool,
     rng: random.Random,

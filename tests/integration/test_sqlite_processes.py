@@ -42,6 +42,7 @@ def sound(path: Path) -> bool:
         return bool(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
 
 
+@pytest.mark.exhaustive
 def test_a_killed_owner_loses_nothing_that_was_acknowledged_and_there_is_one_owner_at_a_time(
     tmp_path: Path, rng: random.Random, kills: int
 ) -> None:

@@ -314,6 +314,7 @@ async def test_frames_against_the_standard_close_with_1002_and_leave_no_tracebac
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+@pytest.mark.exhaustive
 async def test_random_bytes_kill_nothing_and_the_others_notice_nothing(rng: random.Random) -> None:
     async with open_door(message_burst=100_000, message_rate=10_000.0) as door:
         async with door.tracker.session("r-1") as session:

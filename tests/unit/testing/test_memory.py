@@ -179,6 +179,7 @@ def test_whatever_the_schedule_a_client_that_comes_back_ends_on_the_sessions_sta
     assert explore(scenario, schedules=schedules, seed=1).distinct > schedules - 5
 
 
+@pytest.mark.exhaustive
 def test_a_cancel_at_any_step_leaves_nothing_of_it(exhaustive: bool) -> None:
     async def scenario() -> None:
         async with open_tracker() as tracker, trio.open_nursery() as nursery:

@@ -159,7 +159,13 @@ async def lock_of_five() -> None:
             nursery.start_soon(work)
 
 
-@pytest.mark.parametrize("deviations", [2, *(pytest.param(many, marks=pytest.mark.release) for many in (3, 4))])
+@pytest.mark.parametrize(
+    "deviations",
+    [
+        pytest.param(2, marks=pytest.mark.exhaustive),
+        *(pytest.param(many, marks=pytest.mark.release) for many in (3, 4)),
+    ],
+)
 def test_a_lock_of_five_needs_at_most_a_tenth(deviations: int) -> None:
     plain = exhaust(lock_of_five, deviations=deviations)
     merged = exhaust(lock_of_five, deviations=deviations, merge=True)
