@@ -249,8 +249,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves those that the options ask for; and workers agree on one order, whichever they were found in."""
     exhaustive = config.getoption("--exhaustive")
     if hasattr(config, "workerinput"):
-        # With --exhaustive, what uses a browser comes first: so it is the first worker alone that starts one.
-        items.sort(key=lambda item: (exhaustive and "browser" not in getattr(item, "fixturenames", ()), item.path))
+        # What uses a browser comes first: so it is the first worker alone that starts one.
+        items.sort(key=lambda item: ("browser" not in getattr(item, "fixturenames", ()), item.path))
     chosen = _is_for_exhaustive if exhaustive else _is_for_every_day
     others = [item for item in items if not chosen(item)]
     if not exhaustive:
