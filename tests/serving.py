@@ -24,6 +24,7 @@ class Serving:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self._said: queue.Queue[str] = queue.Queue()
+        self.heard: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -37,6 +38,7 @@ class Serving:
         until = time.monotonic() + PATIENCE
         while True:
             line = self._said.get(timeout=max(until - time.monotonic(), 0.001))
+            self.heard.append(line)
             if words in line:
                 return line
 

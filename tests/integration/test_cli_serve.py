@@ -53,3 +53,4 @@ def test_who_asked_to_cancel_or_delete_a_session_stands_in_its_log(tmp_path: Pat
             assert client.wait_ended("r-1", PATIENCE).status == "cancelled"
             assert answered(f"{url}sessions/r-1", "DELETE")[0] == 204
             served.says("session 'r-1': a client at 127.0.0.1 asks to delete it")
+            assert len(served.heard) == 3, "where it serves, and what it was asked, once each"

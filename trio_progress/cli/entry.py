@@ -34,11 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = whole.parse_args(argv)
     if argv is None:
         hide_store_password(arguments)
-    level: int = getattr(arguments, "log_level", logging.WARNING)
-    warnings = output.Warnings(level)
+    warnings = output.Warnings(getattr(arguments, "log_level", logging.WARNING))
     logger = logging.getLogger("trio_progress")
     before = logger.level
-    logger.setLevel(min(level, logger.getEffectiveLevel()))
     logger.addHandler(warnings)
     try:
         code: int = arguments.run(arguments)

@@ -190,6 +190,8 @@ async def _serve(package: Any, where: StoreLocation, arguments: argparse.Namespa
         output.print_notice(f"Serving {where.shown} at {opened.url}")
         if opened.admin_url is not None:
             output.print_notice(f"Probes and metrics at {opened.admin_url}metrics, .../healthz and .../readyz")
+        logger = logging.getLogger("trio_progress")
+        logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))  # That it serves was just said.
         # A collection of all objects would hold up the loop for some 60 ms; what start-up has made stays anyway.
         gc.collect()
         gc.freeze()

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ import redis.sentinel
 from tests.integration.redis_backend.asking import one, plain
 from tests.redis_server import RedisServer, host_of
 from tests.store_contract.rig import append, claim
-from tests.support import free_port
+from tests.support import PATIENCE, free_port
 from trio_progress import RedisStore, StoreError
 from trio_progress.stores.base import Claimed, Done, Key, Query
 from trio_progress.stores.opening import open_backend
@@ -106,24 +107,47 @@ def test_it_is_full_and_goes_on_once_it_is_not(start_redis: StartRedis) -> None:
     backend.close()
 
 
-def test_who_comes_while_it_is_full_can_read_it_and_is_told(
-    start_redis: StartRedis, caplog: pytest.LogCaptureFixture
+def fill_memory(admin: redis.Redis, folder: Path) -> None:
+    admin.config_set("maxmemory", "1000")
+
+
+def fill_disk(admin: redis.Redis, folder: Path) -> None:
+    """Redis cannot save, as on a disk that is full."""
+    folder.rmdir()
+    admin.config_set("save", "3600 1")
+    admin.bgsave()
+    until = time.monotonic() + PATIENCE
+    while admin.info("persistence")["rdb_last_bgsave_status"] != "err":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("fill", "why"), [(fill_memory, "it is full (maxmemory)"), (fill_disk, "save them to its disk")]
+)
+def test_who_comes_while_it_cannot_be_written_can_read_it_and_is_told(
+    start_redis: StartRedis,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fill: Callable[[redis.Redis, Path], None],
+    why: str,
 ) -> None:
-    server = start_redis()
+    (folder := tmp_path / "data").mkdir()
+    server = start_redis("--dir", str(folder))
     before = RedisBackend(server.url, timeout=5.0)
     epoch = plain(before)
     assert one(before, append(epoch, 2)) == Done()
-    admin = server.client()
-    admin.config_set("maxmemory", "1000")
+    fill(admin := server.client(), folder)
     backend = RedisBackend(server.url, timeout=5.0)
     backend.open()
     found = backend.read("a")
     assert found is not None
     assert found.key == Key(epoch, 2)
     assert [stored.id for stored in backend.list(Query(status=frozenset({"running"}))).sessions] == ["a"]
-    assert [vars(record)["event"] for record in caplog.records] == ["store_full"]
-    assert "takes no writes, for it is full (maxmemory)" in caplog.text
+    assert [vars(record)["event"] for record in caplog.records] == ["store_unwritable"]
+    assert why in caplog.text
     admin.config_set("maxmemory", "0")
+    admin.config_set("save", "")
     assert one(backend, append(epoch, 3)) == Done()
     backend.close()
     before.close()

@@ -36,7 +36,7 @@ from ..decoding import CorruptEntries
 from ..taking import Release, Take
 from .agreement import agree
 from .answers import UnansweredError, some_answered
-from .calls import Calls
+from .calls import ADVICE, Calls
 from .ends import AT_ONCE, Ends
 from .keys import DEFAULT_PREFIX, Keys, keys_of
 from .listing import Lists
@@ -50,8 +50,8 @@ from .watch import Watcher
 from .watching import Watching
 from .writes import Writer
 
-FULL: Final = b"full"
-"""What the probe says of a Redis that has no room for it."""
+UNWRITABLE: Final = {b"OOM": ADVICE["OOM"], b"MISCONF": ADVICE["MISCONF"]}
+"""What the probe says of a Redis that can be read, and not written, with what to say of that."""
 
 BEAT: Final = 1.0
 """Seconds between two looks at the leases of what is watched."""
@@ -193,8 +193,8 @@ class RedisBackend:
     def open(self) -> None:
         """Connects, and sees that Redis is new enough and can be written.
 
-        A node of a Cluster that does not answer keeps nobody from what the others have, and a Redis that is full
-        nobody from reading: who comes to see what fills it, or is begun again meanwhile.
+        A node of a Cluster that does not answer keeps nobody from what the others have, and a Redis that has no
+        room nobody from reading: who comes to see what fills it, or is begun again meanwhile.
         """
         opened = self._parts()
         probed, _ = self._calls.run_replicated([_probe(keys.probe) for keys in opened.keys], 0)
@@ -203,9 +203,11 @@ class RedisBackend:
                 raise StoreError(
                     f"store {self.address}: it refuses what is needed; use Redis 6.2 or newer, or Valkey: {reply}"
                 )
-            if reply == FULL:
-                text = "store %s: it is read, but takes no writes, for it is full (maxmemory); give it more"
-                log_event(logging.WARNING, "store_full", text, self.address, throttle=self._throttle)
+            if (why := _unwritable(reply)) is not None:
+                text = "store %s can be read, and not be written: %s"
+                log_event(
+                    logging.WARNING, "store_unwritable", text, self.address, why, reason=why, throttle=self._throttle
+                )
         opened.lists.begin()
         opened.watcher.begin()
 
@@ -339,7 +341,7 @@ class RedisBackend:
 def _probe(name: str) -> Steps[list[Any]]:
     """The replies to what needs a Redis that is new enough, by a key that nobody uses."""
     replies: list[Any] = yield [(PROBE, 1, name)]
-    if replies == [FULL]:
+    if _unwritable(replies[0]) is not None:
         return replies
     newer = yield [
         ("DEL", name),
@@ -347,6 +349,11 @@ def _probe(name: str) -> Steps[list[Any]]:
         ("XRANGE", name, "(1-1", "+", "COUNT", 1),
     ]
     return [*replies, *newer]
+
+
+def _unwritable(reply: object) -> str | None:
+    """Why what was probed cannot be written; None where it can, or can do nothing."""
+    return UNWRITABLE.get(reply) if isinstance(reply, bytes) else None
 
 
 def _queued(queues: Queues | None, write: Write) -> Outcome:

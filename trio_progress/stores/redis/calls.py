@@ -48,7 +48,7 @@ _EVERYBODYS: Final = re.compile(
 )
 """What an error begins with, or has in it where a script met it, when no command of ours would fare better."""
 
-_ADVICE: Final = {
+ADVICE: Final = {
     "OOM": "it is full (maxmemory); give it more, or keep sessions for a shorter time (`retention`)",
     "READONLY": "it is a replica that cannot be written; give the address of the primary, or wait for the failover",
     "MISCONF": "it does not take writes, for it cannot save them to its disk",
@@ -359,11 +359,11 @@ def _everybodys(reply: object) -> str | None:
 def _explained(address: str, error: Exception, timeout: float) -> StoreError:
     """What went wrong, and what can be done about it."""
     text = _text(error)
-    advice = _ADVICE.get(_everybodys(error) or "")
+    advice = ADVICE.get(_everybodys(error) or "")
     if isinstance(error, AuthenticationError):
         advice = "the user or the password is wrong, or one is needed: redis://USER:PASSWORD@HOST:PORT/DB"
     elif isinstance(error, redis.BusyLoadingError):
-        advice = _ADVICE["LOADING"]
+        advice = ADVICE["LOADING"]
     elif isinstance(error, (redis.TimeoutError, TimeoutError)) and not isinstance(error, LateError):
         advice = f"it has not answered for {timeout:g} s"
     elif "CERTIFICATE_VERIFY_FAILED" in text:

@@ -324,12 +324,9 @@ return {'done'}
 
 PROBE: Final = _script(
     """
--- KEYS: a key that nobody uses. What every other script and command needs, tried once; 'full' where there is no room.
+-- KEYS: a key that nobody uses. What every other script and command needs, tried once; why, where only writes fail.
 local set = redis.pcall('SET', KEYS[1], '1', 'PX', 1000)
-if set.err then
-  if string.find(set.err, 'OOM') then return 'full' end
-  return set
-end
+if set.err then return string.match(set.err, 'OOM') or string.match(set.err, 'MISCONF') or set end
 redis.call('HDEL', KEYS[1] .. ':x', '1')
 redis.call('ZRANGEBYSCORE', KEYS[1] .. ':x', 0, 1)
 return redis.call('TIME')
