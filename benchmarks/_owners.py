@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
 import trio
 
 from trio_progress import (
     FencedError,
     MemoryStore,
     ProgressTracker,
+    Session,
     SessionActiveError,
     SessionCompletedError,
     StoreError,
     open_tracker,
 )
+from trio_progress.session.persister import CLAIM_PATIENCE
 from trio_progress.state.record import decode_event
 from trio_progress.testing import FaultyStore, jitter, seeded_random
 
@@ -59,36 +65,52 @@ async def two_owners_and_fencing() -> None:
     await listed_where_it_stands(stores[1])
 
 
+@dataclass
+class Owners:
+    """Who has owned a session, by how many had it before."""
+
+    epochs: list[int] = field(default_factory=list)
+    fenced: dict[int, int] = field(default_factory=dict)
+    """Who was fenced, and as the owner of which epoch; -1: somebody who never had it."""
+    unanswered: set[int] = field(default_factory=set)
+    """Who has waited for the store for as long as a session waits, and begun without its answer."""
+
+    @asynccontextmanager
+    async def one(self, tracker: ProgressTracker) -> AsyncIterator[Session]:
+        """Goes on with the session until it is left, or its owner fenced."""
+        number = -1
+        asked = trio.current_time()
+        try:
+            async with tracker.session("a", PIPELINE, resume="interrupted") as session:
+                number = len(self.epochs)
+                self.epochs.append(session.epoch)
+                if trio.current_time() - asked >= CLAIM_PATIENCE:
+                    self.unanswered.add(number)
+                yield session
+        except FencedError as error:
+            self.fenced[number] = error.epoch
+
+
 async def fenced_by_two_who_ask_again() -> None:
     """An owner is cut off; two processes fence it, ask again where the answer was lost, and go on with it.
 
-    Each owner is fenced by its own epoch alone: a fence that comes late touches no successor.
+    Each owner is fenced by its own epoch alone: a fence that comes late touches no successor. Who has begun without the
+    store's answer is fenced as well where that was a refusal.
     """
     shared = MemoryStore()
     first = FaultyStore(shared)
-    owners: list[int] = []
-    fenced: list[int] = []
+    owners = Owners()
     begun = trio.Event()
 
-    async def own(tracker: ProgressTracker, *, cut_off: bool) -> None:
-        try:
-            async with tracker.session("a", PIPELINE, resume="interrupted") as session:
-                owners.append(session.epoch)
-                session.increment("owners")
-                await session.flush()
-                if cut_off:
-                    first.mode = "down"
-                    begun.set()
-                    await trio.sleep(3)
-                    first.mode = "up"
-                    await trio.sleep(2000)
-                await jitter(2.0)
-        except FencedError as error:
-            fenced.append(error.epoch)
-
     async def is_cut_off() -> None:
-        async with open_tracker(first, lost_after=1000.0) as tracker:
-            await own(tracker, cut_off=True)
+        async with open_tracker(first, lost_after=1000.0) as tracker, owners.one(tracker) as session:
+            session.increment("owners")
+            await session.flush()
+            first.mode = "down"
+            begun.set()
+            await trio.sleep(3)
+            first.mode = "up"
+            await trio.sleep(2000)
 
     async def takes_over() -> None:
         store = FaultyStore(shared, seed=seeded_random().getrandbits(32), trouble=0.4)
@@ -96,13 +118,16 @@ async def fenced_by_two_who_ask_again() -> None:
             await jitter(0.3)
             while True:
                 try:
-                    await tracker.fence("a", epoch=owners[0], reason="it is dead")
+                    await tracker.fence("a", epoch=owners.epochs[0], reason="it is dead")
                     break
                 except StoreError:
                     await jitter(0.1)
             store.trouble = 0.0
             try:
-                await own(tracker, cut_off=False)
+                async with owners.one(tracker) as session:
+                    session.increment("owners")
+                    await session.flush()
+                    await jitter(2.0)
             except (SessionActiveError, SessionCompletedError):
                 pass
 
@@ -111,8 +136,11 @@ async def fenced_by_two_who_ask_again() -> None:
         await begun.wait()
         for _ in range(2):
             nursery.start_soon(takes_over)
-    assert fenced == owners[:1], f"of the owners {owners} {fenced} were fenced"
-    assert len(owners) == 2
+    assert {0} <= owners.fenced.keys() <= {0, *owners.unanswered}, f"not the right ones: {owners}"
+    assert all(epoch == owners.epochs[number] for number, epoch in owners.fenced.items()), (
+        f"by another's epoch: {owners}"
+    )
+    assert len(owners.epochs) - len(owners.fenced) == 1, f"not one is left: {owners}"
     final = await stored(first)
     assert (final.status, final.counters) == ("completed", {"owners": 2})
     entry = await shared.read("a")
