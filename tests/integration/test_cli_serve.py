@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,4 +54,7 @@ def test_who_asked_to_cancel_or_delete_a_session_stands_in_its_log(tmp_path: Pat
             assert client.wait_ended("r-1", PATIENCE).status == "cancelled"
             assert answered(f"{url}sessions/r-1", "DELETE")[0] == 204
             served.says("session 'r-1': a client at 127.0.0.1 asks to delete it")
-            assert len(served.heard) == 3, "where it serves, and what it was asked, once each"
+            served.process.terminate()
+            served.says("received SIGTERM: 0 open sessions are interrupted")
+            assert len(served.heard) == 4, "where it serves, what it was asked and that it stops, once each"
+            assert served.process.wait(PATIENCE) == exit_codes.SIGNAL + signal.SIGTERM

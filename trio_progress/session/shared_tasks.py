@@ -160,7 +160,8 @@ class SharedTasks:
     async def _interrupt(self, received: AsyncIterator[int]) -> None:
         async for number in received:
             name = signal.Signals(number).name
-            log_event(logging.INFO, "sessions_interrupted", "received %s: sessions are interrupted", name, reason=name)
+            text = "received %s: %d open sessions are interrupted"
+            log_event(logging.INFO, "sessions_interrupted", text, name, len(self.runtime.open), reason=name)
             self._stop_all(f"received {name}", interrupted=True)
             self._on_signal(number)
 
