@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, final
@@ -21,7 +21,14 @@ import msgspec
 import trio
 
 from ..contexts import Opening
-from ..errors import CorruptEntryError, SessionActiveError, SessionEndedError, SessionNotFoundError, StoreError
+from ..errors import (
+    CorruptEntryError,
+    SessionActiveError,
+    SessionClosedError,
+    SessionEndedError,
+    SessionNotFoundError,
+    StoreError,
+)
 from ..state import checks
 from ..state.pipeline import PhaseSpec, Pipeline
 from ..state.quantities import whole
@@ -33,6 +40,8 @@ from .runtime import SessionOptions, TrackerPart
 from .scope import SessionScope
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ..state.record import Record
     from .runtime import TrackerRuntime
     from .session import Session
@@ -93,7 +102,7 @@ class TrackerTaking(TrackerPart):
         if whole("max_attempts", max_attempts) > MOST_ATTEMPTS:
             raise ValueError(f"max_attempts must be at most {MOST_ATTEMPTS}, not {max_attempts!r:.200}")
         wanted = Wanted(tuple(sorted(pipelines)), checks.labels(labels, runtime.settings.limits), max_attempts)
-        manager = _opened(runtime, _Taking(pipelines, wanted, bool(wait)))
+        manager = _NextSession(runtime, _Taking(pipelines, wanted, bool(wait)))
         return Opening("tracker.next_session()", "session", manager)
 
 
@@ -154,36 +163,64 @@ def _pipeline(name: str, phases: tuple[PhaseSpec, ...]) -> Pipeline:
     return Pipeline(name, phases)
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def _opened(runtime: TrackerRuntime, taking: _Taking) -> AsyncIterator[Session]:
-    taker = runtime.taker
-    async with AsyncExitStack() as stack:
-        session: Session | None = None
-        while session is None:
-            chosen, told = await taker.take(taking.wanted, wait=taking.wait)
-            try:
-                await _left(runtime, chosen.id)
-                session = await stack.enter_async_context(taking.scope(runtime, chosen, told))
-            except (_CannotOpenError, CorruptEntryError) as error:
-                taker.pass_over(chosen.id)
-                _log_passed_over(runtime, chosen.id, error)
-            except (SessionActiveError, SessionEndedError, SessionNotFoundError):
-                taker.give_back(chosen.id)  # Somebody was faster, or it is gone.
-            except StoreError:
-                taker.give_back(chosen.id)
-                if not taking.wait:
-                    raise
-                await trio.sleep(AGAIN)
-            except BaseException:
-                taker.give_back(chosen.id)
-                raise
+@final
+class _NextSession:
+    """The next session, to be entered once. It is no generator on a stack, which would cost each job some more."""
+
+    __slots__ = ("_entered", "_runtime", "_scope", "_taking")
+
+    def __init__(self, runtime: TrackerRuntime, taking: _Taking) -> None:
+        self._runtime, self._taking = runtime, taking
+        self._entered = False
+        self._scope: SessionScope | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> Session:
+        if self._entered:
+            raise SessionClosedError("this session was entered before: call `tracker.next_session()` again")
+        self._entered = True
+        while (entered := await self._taken()) is None:
+            pass
+        session, self._scope = entered
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-        except trio.Cancelled:
-            runtime.open[session.id].stop("it was cancelled before it was run", interrupted=True)
+        except trio.Cancelled as cancelled:
+            self._runtime.open[session.id].stop("it was cancelled before it was run", interrupted=True)
+            await self._scope.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)  # noqa: ASYNC102 - its waits are shielded and bounded
             raise
-        yield session
+        return session
+
+    async def _taken(self) -> tuple[Session, SessionScope] | None:
+        """A session that was chosen, entered; None where another one is to be chosen."""
+        taker, wait = self._runtime.taker, self._taking.wait
+        chosen, told = await taker.take(self._taking.wanted, wait=wait)
+        try:
+            await _left(self._runtime, chosen.id)
+            scope = self._taking.scope(self._runtime, chosen, told)
+            session = await scope.__aenter__()
+        except (_CannotOpenError, CorruptEntryError) as error:
+            taker.pass_over(chosen.id)
+            _log_passed_over(self._runtime, chosen.id, error)
+        except (SessionActiveError, SessionEndedError, SessionNotFoundError):
+            taker.give_back(chosen.id)  # Somebody was faster, or it is gone.
+        except StoreError:
+            taker.give_back(chosen.id)
+            if not wait:
+                raise
+            await trio.sleep(AGAIN)
+        except BaseException:
+            taker.give_back(chosen.id)
+            raise
+        else:
+            return session, scope
+        return None
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        assert self._scope is not None
+        return await self._scope.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - its waits are shielded and bounded
 
 
 async def _left(runtime: TrackerRuntime, session_id: str) -> None:

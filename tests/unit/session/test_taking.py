@@ -82,3 +82,17 @@ async def test_who_was_rung_before_it_could_hear_that_looks_once_it_can(autojump
         await front.declare("a")
         await trio.sleep(0.2)
         await completes_soon(front, "a")
+
+
+async def test_the_next_session_is_entered_once(autojump_clock: MockClock) -> None:
+    async with open_tracker() as tracker:
+        await tracker.declare("a")
+        await tracker.declare("b")
+        manager = tracker.next_session()
+        async with manager as session:
+            assert session.id == "a"
+            with pytest.raises(SessionClosedError, match="entered before"):
+                await manager.__aenter__()
+        with pytest.raises(SessionClosedError, match="entered before"):
+            await manager.__aenter__()
+        assert (await tracker.snapshot("b")).status == "queued"
