@@ -360,7 +360,7 @@ MUTANTS = (
     Mutant(
         "next_session: cancelled while its claim is under way, the session ends as cancelled and waits no more",
         "session/next_session.py",
-        """            runtime.open[session.id].stop("it was cancelled before it was run", interrupted=True)
+        """            self._runtime.open[session.id].stop("it was cancelled before it was run", interrupted=True)
 """,
         "",
         ("workers_take_what_waits",),
