@@ -17,7 +17,7 @@ from trio_progress.blocking import Client
 pytestmark = [pytest.mark.integration, pytest.mark.exhaustive]
 
 WORKERS = 3
-JOBS = [f"job-{number:02}" for number in range(90)]
+JOBS = [f"job-{number:02}" for number in range(45)]
 KILLS = 3
 MOST = KILLS + 1
 """How often a job is begun, so that even one which is run whenever a worker is killed is done."""

@@ -111,9 +111,7 @@ def test_the_timeline_stays_shown_until_it_is_hidden(host: HostProcess, new_page
     "options",
     [
         {"viewport": {"width": 360, "height": 740}},
-        pytest.param(
-            {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"}, marks=pytest.mark.exhaustive
-        ),
+        pytest.param({"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"}, marks=pytest.mark.release),
         pytest.param({"forced_colors": "active"}, marks=pytest.mark.exhaustive),
     ],
     ids=["phone", "dark", "forced colours"],
