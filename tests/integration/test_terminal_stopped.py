@@ -100,7 +100,8 @@ class Worker:
             return client.snapshot("job")
 
     def steps(self) -> int:
-        return int(self.snapshot().counters["steps"])
+        """As they are stored, which on a busy machine is some time after they are shown."""
+        return int(self.snapshot().counters.get("steps", 0))
 
     def ended(self) -> tuple[str, int, float]:
         """How it ended: status, steps, and the worst pause of its event loop in seconds."""
