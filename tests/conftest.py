@@ -256,7 +256,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not exhaustive:
         for path in {item.path for item in items if _is_for_exhaustive(item)}:
             if not _speaks_of_exhaustive(path):
-                raise pytest.UsageError(f"{path} has tests that --exhaustive would not find: FOR_EXHAUSTIVE")
+                raise LookupError(f"{path} has tests that --exhaustive would not find: FOR_EXHAUSTIVE")
     if others:
         items[:] = [item for item in items if chosen(item)]
         config.hook.pytest_deselected(items=others)
