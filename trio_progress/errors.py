@@ -93,7 +93,7 @@ class SessionNotFoundError(ProgressError):
 
 
 class ForeignThreadError(ProgressError, RuntimeError):
-    """A session was called from a thread that is not its event loop's."""
+    """A session or a tracker was called from a thread that is not its event loop's."""
 
 
 class ForeignProcessError(ProgressError, RuntimeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Unpack, final
@@ -12,7 +13,7 @@ from typing import Unpack, final
 import trio
 
 from .contexts import BodyError, Opening
-from .errors import ForeignProcessError, SessionClosedError, SessionNotFoundError
+from .errors import ForeignProcessError, ForeignThreadError, SessionClosedError, SessionNotFoundError
 from .live.subscription import Subscription, Watch, WatchAll
 from .protocol import clock
 from .protocol.snapshot import Snapshot
@@ -58,12 +59,24 @@ class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerList
         self._shared = self._tasks.runtime
         self._afterwards = ExitStack()
         self._left = False
+        self._thread = threading.get_ident()
         self._scope = trio.CancelScope()
         self.interrupted_by: int | None = None
         """The number of the signal that `interrupt_on` has received; None while there was none."""
 
     @property
     def _runtime(self) -> TrackerRuntime:
+        runtime = self._read
+        if threading.get_ident() != self._thread:
+            raise ForeignThreadError(
+                "the tracker was called from a foreign thread: go to its own by `trio.from_thread.run()`, or open "
+                "another one on the same store in an event loop of that thread"
+            )
+        return runtime
+
+    @property
+    def _read(self) -> TrackerRuntime:
+        """The same for what any thread may read."""
         if self._foreign:
             raise ForeignProcessError("the tracker", self._process, os.getpid())
         return self._shared
@@ -71,7 +84,7 @@ class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerList
     @property
     def settings(self) -> Settings:
         """What the tracker was opened with."""
-        return self._runtime.settings
+        return self._read.settings
 
     # Sessions
 
@@ -266,7 +279,7 @@ class ProgressTracker(ToldOfForks, TrackerHistories, TrackerFencing, TrackerList
 
     def statistics(self) -> TrackerStatistics:
         """What was counted since the tracker was opened, and how it stands."""
-        return self._tasks.statistics(self._runtime)
+        return self._tasks.statistics(self._read)
 
     def on_left(self, callback: Callable[[], object]) -> None:
         """Has `callback` called once when the tracker has been left: all sessions have ended, all is counted.
@@ -305,7 +318,7 @@ def runtime_of(tracker: ProgressTracker) -> TrackerRuntime:
     Raises:
         ForeignProcessError: This process is a forked copy of the tracker's.
     """
-    return tracker._runtime
+    return tracker._read
 
 
 def open_tracker(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from trio_progress import PhaseError, Session, ThreadTicker, open_tracker
+from trio_progress import ForeignThreadError, PhaseError, ProgressTracker, Session, ThreadTicker, open_tracker
 
 
 def in_thread(call: Callable[[], object]) -> Exception | None:
@@ -213,6 +213,44 @@ async def test_many_threads_on_many_phases_lose_no_count_while_phases_end() -> N
                 if counted == 4 * 6300:
                     break
         assert tracker.statistics().late == 0
+
+
+def in_a_loop(call: Callable[..., Awaitable[object]], *args: object) -> None:
+    async def bounded() -> None:
+        with trio.fail_after(5):
+            await call(*args)
+
+    trio.run(bounded)
+
+
+ASKED: dict[str, Callable[[ProgressTracker], Any]] = {
+    "session": lambda tracker: tracker.session("b"),
+    "next_session": lambda tracker: tracker.next_session(),
+    "watch": lambda tracker: tracker.watch("a"),
+    "watch_all": lambda tracker: tracker.watch_all(),
+    "subscribe": lambda tracker: tracker.subscribe("a"),
+    "declare": lambda tracker: in_a_loop(tracker.declare, "b"),
+    "cancel": lambda tracker: in_a_loop(tracker.cancel, "a"),
+    "delete": lambda tracker: in_a_loop(tracker.delete, "a"),
+    "fence": lambda tracker: in_a_loop(tracker.fence, "a"),
+    "snapshot": lambda tracker: in_a_loop(tracker.snapshot, "a"),
+    "sessions": lambda tracker: in_a_loop(tracker.sessions),
+    "wait_ended": lambda tracker: in_a_loop(tracker.wait_ended, "a"),
+    "history": lambda tracker: in_a_loop(tracker.history, "import"),
+}
+
+
+@pytest.mark.parametrize("call", ASKED)
+async def test_a_tracker_is_not_asked_by_the_event_loop_of_another_thread(
+    call: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_tracker() as tracker, tracker.session("a") as session:
+        error = in_thread(lambda: ASKED[call](tracker))
+        assert isinstance(error, ForeignThreadError)
+        assert "trio.from_thread.run()" in str(error)
+        assert [listed.id for listed in await tracker.sessions()] == ["a"]
+        assert in_thread(lambda: tracker.settings) is None
+    assert session.status == "completed"
 
 
 CALLS: dict[str, Callable[[Session], object]] = {
