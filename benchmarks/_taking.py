@@ -17,6 +17,9 @@ JOBS = ("a", "b", "c", "d")
 LOST_AFTER = 20.0
 ENOUGH = 1000.0
 """Virtual seconds in which all must be done, however often the store fails."""
+SOON = 0.75 * LOOK
+"""Virtual seconds in which a job ends that somebody was rung for: above the second in all by which the explorer may
+hold a schedule up, below the time after which who waits looks by itself."""
 
 
 class Counting:
@@ -78,7 +81,7 @@ async def a_bell_reaches_somebody() -> None:
                     nursery.start_soon(worker, leaves)
                 await jitter(0.1)
                 await front.declare(job)
-                with trio.move_on_after(LOOK / 2) as patience:
+                with trio.move_on_after(SOON) as patience:
                     await front.wait_ended(job)
                 assert not patience.cancelled_caught, f"nobody was rung for {job!r}, or who was has left it"
                 nursery.cancel_scope.cancel()
