@@ -8,17 +8,24 @@ is not touched, nor is any once another attempt of the session has begun.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
-from ..errors import CorruptEntryError
+from ..errors import CorruptEntryError, StoreError
 from ..state.record import decode_head
 from .cancelling import TRIES, Cancel, changes_too_fast, overtaken
 from .ownerless import UNFINISHED
 
 if TYPE_CHECKING:
+    from ..protocol.snapshot import Head
     from ..stores.base import Store
     from ..telemetry.statistics import Tally
     from .committer import Committer
+
+YOUNG: Final = 2.0
+"""Seconds since its beginning in which a session without a parent may have one after all.
+
+Who claims a declared session learns by the answer what it was declared with, and stores that at once, behind the claim.
+"""
 
 
 @final
@@ -61,14 +68,19 @@ class PartCanceller:
             now: Seconds since 1970.
 
         Raises:
-            StoreError: The store did not answer.
+            StoreError: The store did not answer; or it has just begun, and whose part it is is not stored yet.
             SessionClosedError: The tracker has been left.
         """
         cancel = Cancel(self.reason, now, self.keep, UNFINISHED)
         try:
             for _ in range(TRIES):
                 stored = await self.store.read(part)
-                if stored is None or decode_head(part, *stored.key, stored.record).parent != self.parent:
+                if stored is None:
+                    return False
+                head = decode_head(part, *stored.key, stored.record)
+                if stored.alive and head.parent is None and _has_just_begun(head, now):
+                    raise StoreError(f"session {part!r} has just begun, and what it is a part of is not stored yet")
+                if head.parent != self.parent:
                     return False
                 made = cancel.write(stored, self.tally)
                 if made is None:
@@ -79,3 +91,7 @@ class PartCanceller:
             self.tally.pass_over(part, error)
             return False
         raise changes_too_fast(part)
+
+
+def _has_just_begun(head: Head, now: float) -> bool:
+    return head.started_at is not None and abs(now - head.started_at.timestamp()) < YOUNG

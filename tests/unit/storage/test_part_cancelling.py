@@ -13,7 +13,7 @@ import trio.testing
 from tests.support import PATIENCE, PassingStore, logs_of
 from tests.unit.storage.spooling import files
 from trio_progress import MemoryStore, ProgressTracker, Session, open_tracker
-from trio_progress.stores.base import Ask, Outcome, Store, Write
+from trio_progress.stores.base import Append, Ask, Outcome, Store, Write
 from trio_progress.testing import FaultyStore
 
 
@@ -92,3 +92,43 @@ async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - files tell nobody that they are gone
             await trio.sleep(0.005)
+
+
+class Holding(PassingStore):
+    """A store that takes a claim, and no state behind it before it is let."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.let = trio.Event()
+
+    async def commit(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        if any(isinstance(write, Append) for write in batch):
+            await self.let.wait()
+        return await super().commit(batch)
+
+
+@pytest.mark.parametrize("parent", ["job", None])
+async def test_a_part_that_has_just_been_claimed_is_cancelled_though_its_parent_is_stored_behind_that(
+    parent: str | None,
+) -> None:
+    inner = MemoryStore()
+    holding = Holding(inner)
+    async with open_tracker(holding, lost_after=60.0) as other, trio.open_nursery() as nursery:
+        await other.declare("part", parent=parent)
+        nursery.start_soon(work, other, "part")
+        await trio.testing.wait_all_tasks_blocked()
+        async with open_tracker(inner, lost_after=60.0) as tracker:
+            with pytest.RaisesGroup(OSError):
+                async with tracker.session("job") as session, trio.open_nursery() as inside:
+                    nursery.start_soon(later, 0.5, holding.let.set)
+                    inside.start_soon(follow, session, "part")
+                    await trio.testing.wait_all_tasks_blocked()
+                    raise OSError("no disk")
+            # The job is left when its parts have ended.
+            assert (await tracker.snapshot("part")).status == ("running" if parent is None else "cancelled")
+        nursery.cancel_scope.cancel()
+
+
+async def later(seconds: float, do: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    do()
