@@ -22,7 +22,7 @@ from ..live.following import Following
 from ..live.store_watcher import FIRST_PAUSE, LONGEST_PAUSE
 from ..protocol.backoff import Backoff
 from ..state.mirror import AWAITED
-from ..storage.part_cancelling import PartCanceller
+from ..storage.part_cancelling import YOUNG, PartCanceller
 from ..telemetry.logs import log_event
 
 if TYPE_CHECKING:
@@ -120,10 +120,11 @@ class PartsLeft:
             return True
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         first = part in self.unasked  # The store has just taken the end of the session.
+        patience = trio.current_time() + YOUNG
         while True:
             try:
                 made = (first or await self._canceller.stands()) and await self._canceller.cancel(
-                    part, self._runtime.hub.clock.wall()
+                    part, self._runtime.hub.clock.wall(), patient=trio.current_time() < patience
                 )
             except StoreError:
                 first = False

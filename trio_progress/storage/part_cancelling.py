@@ -60,15 +60,16 @@ class PartCanceller:
         ended = {"failed": "failed", "timed_out": "timed out"}.get(self.status, "was cancelled")
         return f"session {self.parent!r}, which it is a part of, {ended}"
 
-    async def cancel(self, part: str, now: float) -> bool:
+    async def cancel(self, part: str, now: float, *, patient: bool = False) -> bool:
         """Cancels one part; False where there is nothing to be cancelled: it is none, or has ended for good.
 
         Args:
             part: The id of the session that may be one.
             now: Seconds since 1970.
+            patient: Whether it is asked again where the answer may be another one soon.
 
         Raises:
-            StoreError: The store did not answer; or it has just begun, and whose part it is is not stored yet.
+            StoreError: The store did not answer; or the part has just begun, and whose it is is not stored yet.
             SessionClosedError: The tracker has been left.
         """
         cancel = Cancel(self.reason, now, self.keep, UNFINISHED)
@@ -78,7 +79,7 @@ class PartCanceller:
                 if stored is None:
                     return False
                 head = decode_head(part, *stored.key, stored.record)
-                if stored.alive and head.parent is None and _has_just_begun(head, now):
+                if patient and stored.alive and head.parent is None and _has_just_begun(head, now):
                     raise StoreError(f"session {part!r} has just begun, and what it is a part of is not stored yet")
                 if head.parent != self.parent:
                     return False
