@@ -346,8 +346,8 @@ MUTANTS = (
     Mutant(
         "a job cancels whatever it follows",
         "storage/part_cancelling.py",
-        "if stored is None or decode_head(part, *stored.key, stored.record).parent != self.parent:",
-        "if stored is None:",
+        "if head.parent != self.parent:",
+        "if head.parent is None:",
         ("two_jobs_of_which_one_owns_the_part",),
     ),
     Mutant(
